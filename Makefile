@@ -1,0 +1,38 @@
+# Two commands: `make demo` and `make test`. Both prepare everything that they need.
+
+VENV := .venv
+BIN := $(VENV)/bin
+CHECK := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+	$$p -c '$(CHECK)' >/dev/null 2>&1 && echo $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check
+
+help: ## Show this help.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: $(BIN)/.run ## Start everything and show live bars of a simulated market.
+	@$(BIN)/tapeline demo
+
+test: $(BIN)/.dev ## Run all tests that need no outside data.
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/e2e
+
+check: $(BIN)/.dev ## Run the linters and the type checker.
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+$(BIN)/.run: requirements.lock pyproject.toml
+	$(call install,requirements.lock)
+
+$(BIN)/.dev: requirements-dev.lock pyproject.toml
+	$(call install,requirements-dev.lock)
+
+define install
+@test -n "$(PYTHON)" || { echo "Tapeline needs Python 3.10, 3.11 or 3.12 with venv: install one \
+(for example Debian's python3.11-venv) or name it with PYTHON=/path/to/python." >&2; exit 1; }
+@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+@echo "Installing Python packages from $(1) into $(VENV) (once)"
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+@touch $@
+endef

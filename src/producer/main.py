@@ -1,0 +1,5 @@
+"""Launcher: `python -m src.producer.main` is `tapeline produce`."""
+
+from tapeline.producer.main import main
+
+main()

@@ -1,0 +1,100 @@
+"""`tapeline bars`: bars as a table, CSV, JSON or Parquet."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, BinaryIO, Final
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tapeline.bar import Interval
+from tapeline.bars import read_bars
+from tapeline.errors import UsageError
+
+_TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+
+
+class Format(str, Enum):
+    """How bars are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def bars(
+    symbols: Annotated[list[str], typer.Argument(help="In the feed's names.")],
+    interval: Annotated[Interval, typer.Option(help="Length of a bar.")] = Interval.FIVE_MINUTES,
+    start: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=_TIME_FORMATS, help="First bar, UTC; today by default."),
+    ] = None,
+    end: Annotated[
+        datetime | None,
+        typer.Option("--to", formats=_TIME_FORMATS, help="Bars start before this, UTC; now."),
+    ] = None,
+    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="How to write them.")
+    ] = Format.TABLE,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
+) -> None:
+    """Print or save bars; times are UTC.
+
+    Example: tapeline bars AAPL MSFT --interval 1h --from 2026-11-20 --format csv -o bars.csv
+    """
+    now = datetime.now(timezone.utc)
+    first = start.replace(tzinfo=timezone.utc) if start else now.replace(hour=0, minute=0, second=0)
+    last = end.replace(tzinfo=timezone.utc) if end else now
+    table = read_bars(symbols, interval.value, first, last, keyspace=keyspace)
+    if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
+        message = "Parquet is binary: add -o FILE."
+        raise UsageError(message)
+    if output_format is Format.TABLE and output is None:
+        Console().print(_rich_table(table))
+    elif output is None:
+        _write(table, output_format, sys.stdout.buffer)
+    else:
+        with output.open("wb") as file:
+            _write(table, output_format, file)
+
+
+def _write(table: pa.Table, output_format: Format, file: BinaryIO) -> None:
+    if output_format is Format.PARQUET:
+        pq.write_table(table, file)
+        return
+    text = _with_iso_times(table)
+    if output_format is Format.CSV:
+        pacsv.write_csv(text, file, pacsv.WriteOptions(quoting_style="needed"))
+    elif output_format is Format.JSON:
+        file.write(orjson.dumps(text.to_pylist(), option=orjson.OPT_INDENT_2) + b"\n")
+    else:
+        Console(file=open(file.fileno(), "w", closefd=False)).print(_rich_table(table))  # noqa: SIM115, PTH123
+
+
+def _with_iso_times(table: pa.Table) -> pa.Table:
+    for name in ("window_start", "window_end"):
+        texts = [t.strftime("%Y-%m-%dT%H:%M:%SZ") for t in table[name].to_pylist()]
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, name, pa.array(texts, pa.string()))
+    return table
+
+
+def _rich_table(table: pa.Table) -> Table:
+    rich_table = Table()
+    for name in table.schema.names:
+        is_text = name in {"symbol", "window_start", "window_end", "is_final"}
+        rich_table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
+    for row in _with_iso_times(table).to_pylist():
+        rich_table.add_row(*("" if value is None else f"{value}" for value in row.values()))
+    return rich_table

@@ -1,0 +1,1 @@
+"""From Kafka through Spark to Cassandra."""

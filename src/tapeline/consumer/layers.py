@@ -1,0 +1,137 @@
+"""The rows of each layer: pure functions from parsed messages or bars to a table's columns.
+
+`write_time_us` is the write time in µs of each row. It comes from the data, so that writing
+the same thing again, in any order, changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812 - the usual name
+
+from tapeline.bar import Interval
+from tapeline.consumer.transformations import BAR_COLUMNS, FIVE_MINUTES
+from tapeline.storage.cassandra_client import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
+
+WRITE_TIME: Final = "write_time_us"
+
+_TRADE_COLUMNS: Final = (
+    "symbol",
+    "price",
+    "volume",
+    "event_time",
+    "conditions",
+    "trade_id",
+    "received_at",
+    "sequence",
+    "source",
+)
+
+
+def bronze_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
+    """Return every message with its bytes and, where it decodes, its trade."""
+    return parsed.select(
+        F.lit(topic_id).alias("topic_id"),
+        "kafka_partition",
+        _bucket(BUCKET_OFFSETS).alias("bucket"),
+        "kafka_offset",
+        "kafka_timestamp",
+        "message_key",
+        "message",
+        *_TRADE_COLUMNS,
+        (F.col("kafka_offset") + 1).alias(WRITE_TIME),
+    )
+
+
+def quarantine_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
+    """Return the messages that are no valid trade, with the reason."""
+    return parsed.where(F.col("reason").isNotNull()).select(
+        F.lit(topic_id).alias("topic_id"),
+        "kafka_partition",
+        _bucket(BUCKET_OFFSETS).alias("bucket"),
+        "kafka_offset",
+        "kafka_timestamp",
+        "reason",
+        "message_key",
+        "message",
+        (F.col("kafka_offset") + 1).alias(WRITE_TIME),
+    )
+
+
+def silver_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
+    """Return the valid trades; of copies of one trade the lowest rank wins."""
+    return parsed.where(F.col("reason").isNull()).select(
+        *_TRADE_COLUMNS,
+        _window_start().alias("bucket"),
+        F.lit(topic_id).alias("topic_id"),
+        "kafka_partition",
+        "kafka_offset",
+        (F.unix_micros("event_time") - F.col("sequence")).alias(WRITE_TIME),
+    )
+
+
+def window_state_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
+    """Return, for each window that valid trades touched, the highest offset among them."""
+    return (
+        parsed.where(F.col("reason").isNull())
+        .groupBy(
+            "kafka_partition",
+            _bucket(WINDOW_BUCKET_OFFSETS).alias("bucket"),
+            _window_start().alias("window_start"),
+            "symbol",
+        )
+        .agg(F.max("kafka_offset").alias("dirty_offset"))
+        .select(
+            F.lit(topic_id).alias("topic_id"),
+            "kafka_partition",
+            "bucket",
+            "window_start",
+            "symbol",
+            "dirty_offset",
+            (F.col("dirty_offset") + 1).alias(WRITE_TIME),
+        )
+    )
+
+
+def progress_rows(parsed: DataFrame) -> DataFrame:
+    """Return one row a Kafka partition: its highest offset and newest valid times."""
+    is_valid = F.col("reason").isNull()
+    return parsed.groupBy("kafka_partition").agg(
+        F.max("kafka_offset").alias("committed_offset"),
+        F.unix_micros(F.max(F.when(is_valid, F.col("event_time")))).alias("newest_event_us"),
+        F.unix_micros(F.max(F.when(is_valid, F.col("received_at")))).alias("newest_received_us"),
+        F.count(F.lit(1)).alias("messages"),
+        F.count(F.when(~is_valid, 1)).alias("invalid"),
+    )
+
+
+def preview_rows(bars: DataFrame, interval: Interval) -> DataFrame:
+    """Return provisional bars.
+
+    The write time is the window's start plus the trade count: a preview of fewer trades never
+    replaces one of more, and none ever replaces a settled bar.
+    """
+    return bars.select(
+        *BAR_COLUMNS,
+        period_of("window_start", interval).alias("period"),
+        F.lit(False).alias("is_final"),  # noqa: FBT003 - a literal column
+        F.lit(0).alias("revision"),
+        F.current_timestamp().alias("updated_at"),
+        (F.unix_micros("window_start") + F.col("trade_count")).alias(WRITE_TIME),
+    )
+
+
+def period_of(window_start: str, interval: Interval) -> Column:
+    """Return the day that names a bar's Cassandra partition, as `Interval.period_of`."""
+    unit = "year" if interval is Interval.ONE_HOUR else "month"
+    return F.to_date(F.date_trunc(unit, window_start))
+
+
+def _bucket(offsets: int) -> Column:
+    return F.floor(F.col("kafka_offset") / offsets).cast("long")
+
+
+def _window_start() -> Column:
+    return F.window("event_time", FIVE_MINUTES).getField("start")

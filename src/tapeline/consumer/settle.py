@@ -1,0 +1,324 @@
+"""Settle: recompute due windows from silver and mark their bars final.
+
+A window is due when trades touched it since it was last settled, and no more can be on
+their way. There is no clock in that but for a quiet market: the frontier is event time that
+is committed to silver. Settling is the only writer of final bars; doing it again changes
+nothing, so it may be stopped and started anywhere.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+import structlog
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the usual name
+
+from tapeline.bar import Bar, Interval
+from tapeline.conditions import ConditionPolicy
+from tapeline.consumer.feed_view import FeedSnapshot, FeedView
+from tapeline.consumer.sinks import read_table
+from tapeline.consumer.spark_processor import hour_bars
+from tapeline.consumer.transformations import calculate_ohlcv
+from tapeline.storage.cassandra_client import (
+    WINDOW_BUCKET_OFFSETS,
+    CassandraClient,
+    PartitionProgress,
+    StoredBar,
+    WindowState,
+)
+
+log = structlog.get_logger()
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_RECENT_RECEIPT: Final = timedelta(seconds=60)
+"""A partition without unread offsets holds the frontier back for this long after a trade."""
+
+WindowKey = tuple[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Up to where windows can be settled: all of them, or those that end by `until`."""
+
+    everything: bool
+    until: datetime | None
+
+    def covers(self, window_end: datetime) -> bool:
+        """Tell whether a window with this end can be settled."""
+        return self.everything or (self.until is not None and window_end <= self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """What one round did, and whether anything is left."""
+
+    settled: int
+    revised: int
+    differs: int
+    stream_incomplete: int
+    is_finished: bool
+    """The feed has ended, all of it is in silver, and every bar is final."""
+
+
+def is_caught_up(progress: Mapping[int, PartitionProgress], feed: FeedSnapshot) -> bool:
+    """Tell whether every message of the topic is committed to silver."""
+    return all(
+        end == 0 or (p in progress and progress[p].committed_offset >= end - 1)
+        for p, end in feed.end_offsets.items()
+    )
+
+
+def frontier(
+    progress: Mapping[int, PartitionProgress], feed: FeedSnapshot, now: datetime
+) -> datetime | None:
+    """Return the event time up to which every partition that matters has been committed.
+
+    A partition matters while it has unread offsets or got a trade lately. None when one of
+    them has committed nothing yet, or none matters.
+    """
+    newest = []
+    for partition, end in feed.end_offsets.items():
+        p = progress.get(partition)
+        has_unread = end > 0 and (p is None or p.committed_offset < end - 1)
+        received = None if p is None else p.newest_received_at
+        is_recent = received is not None and now - received < _RECENT_RECEIPT
+        if has_unread or is_recent:
+            newest.append(None if p is None else p.newest_event_time)
+    times = [t for t in newest if t is not None]
+    return min(times) if times and len(times) == len(newest) else None
+
+
+def horizon(
+    progress: Mapping[int, PartitionProgress],
+    feed: FeedSnapshot,
+    now: datetime,
+    delay: timedelta,
+) -> Horizon:
+    """Return which windows can be settled.
+
+    Those behind the frontier by the delay; in a quiet market, where everything is in silver
+    and nothing was received for the delay, those behind now by the delay; and all of them
+    once the tape has ended and everything is in silver.
+    """
+    is_all_in = is_caught_up(progress, feed) and not feed.is_pending
+    if is_all_in and feed.has_ended:
+        return Horizon(everything=True, until=None)
+    limits = []
+    front = frontier(progress, feed, now)
+    if front is not None:
+        limits.append(front - delay)
+    received = [p.newest_received_at for p in progress.values() if p.newest_received_at]
+    if is_all_in and received and now >= max(received) + delay:
+        limits.append(now - delay)
+    return Horizon(everything=False, until=max(limits) if limits else None)
+
+
+def reconcile(stored: StoredBar | None, computed: Bar, now: datetime) -> tuple[Bar, int] | None:
+    """Return the final bar to write with its write time in µs, or None when nothing changes.
+
+    The write time is above that of the row it replaces, whatever clock wrote it, and above
+    every preview's.
+    """
+    if stored is not None and stored.bar.is_final and stored.bar.same_values(computed):
+        return None
+    revision = 1 if stored is None else stored.bar.revision + 1
+    write_time_us = max(
+        _micros(now), _micros(computed.window_end), stored.write_time_us + 1 if stored else 0
+    )
+    return replace(computed, is_final=True, revision=revision), write_time_us
+
+
+class Settler:
+    """Rounds of settling for one topic and keyspace.
+
+    Args:
+        session: recomputes bars.
+        client: reads state, writes bars.
+        feed: what Kafka knows.
+        topic_id: of the topic whose windows are settled.
+        keyspace: of the tables.
+        policy: which trades set prices.
+        delay: how late a trade may be before it means a revision.
+        max_windows: bound on the windows of one round.
+        now: the wall clock, UTC.
+    """
+
+    def __init__(
+        self,
+        session: SparkSession,
+        client: CassandraClient,
+        feed: FeedView,
+        *,
+        topic_id: str,
+        keyspace: str,
+        policy: ConditionPolicy,
+        delay: timedelta,
+        max_windows: int,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self._session = session
+        self._client = client
+        self._feed = feed
+        self._topic_id = topic_id
+        self._keyspace = keyspace
+        self._policy = policy
+        self._delay = delay
+        self._max_windows = max_windows
+        self._now = now
+
+    def round(self) -> RoundResult:
+        """Settle what is due, at most `max_windows` windows, oldest first."""
+        now = self._now()
+        feed = self._feed.snapshot(now)
+        progress = self._client.progress(self._topic_id)
+        reach = horizon(progress, feed, now, self._delay)
+        states = list(self._unsettled(progress))
+        windows = self._settle_windows(states, reach)
+        hours = self._settle_hours(windows.remaining, reach)
+        result = RoundResult(
+            settled=windows.settled + hours.settled,
+            revised=windows.revised + hours.revised,
+            differs=windows.differs,
+            stream_incomplete=windows.stream_incomplete,
+            is_finished=reach.everything and not hours.remaining,
+        )
+        if result.settled:
+            log.info(
+                "settled",
+                bars=result.settled,
+                revised=result.revised,
+                differs=result.differs,
+                stream_incomplete=result.stream_incomplete,
+            )
+        return result
+
+    def _unsettled(self, progress: Mapping[int, PartitionProgress]) -> Iterable[WindowState]:
+        """Yield windows whose bar or hour is not settled; move each partition's start on."""
+        for p in progress.values():
+            head = p.committed_offset // WINDOW_BUCKET_OFFSETS
+            first_open = head
+            for state in self._client.window_states(
+                self._topic_id, p.kafka_partition, range(p.settled_bucket, head + 1)
+            ):
+                if state.dirty_offset > min(state.settled_offset, state.hour_settled_offset):
+                    first_open = min(first_open, state.bucket)
+                    yield state
+            if first_open > p.settled_bucket:
+                self._client.write_settled_bucket(self._topic_id, p.kafka_partition, first_open)
+
+    def _settle_windows(self, states: Sequence[WindowState], reach: Horizon) -> _Outcome:
+        due: dict[WindowKey, list[WindowState]] = defaultdict(list)
+        length = Interval.FIVE_MINUTES.duration
+        for s in states:
+            if s.dirty_offset > s.settled_offset and reach.covers(s.window_start + length):
+                due[s.symbol, s.window_start].append(s)
+        chosen = sorted(due, key=lambda key: key[1])[: self._max_windows]
+        outcome = self._write_final(
+            Interval.FIVE_MINUTES, chosen, self._bars_from_silver
+        )
+        done = [s for key in chosen for s in due[key]]
+        self._client.mark_settled(done, Interval.FIVE_MINUTES)
+        fresh = set(done)
+        outcome.remaining = [
+            replace(s, settled_offset=s.dirty_offset) if s in fresh else s for s in states
+        ]
+        return outcome
+
+    def _settle_hours(self, states: Sequence[WindowState], reach: Horizon) -> _Outcome:
+        by_hour: dict[WindowKey, list[WindowState]] = defaultdict(list)
+        for s in states:
+            hour = s.window_start.replace(minute=0)
+            by_hour[s.symbol, hour].append(s)
+        length = Interval.ONE_HOUR.duration
+        due = {
+            key: group
+            for key, group in by_hour.items()
+            if reach.covers(key[1] + length)
+            and all(s.settled_offset >= s.dirty_offset for s in group)
+        }
+        chosen = sorted(due, key=lambda key: key[1])[: self._max_windows]
+        outcome = self._write_final(
+            Interval.ONE_HOUR,
+            chosen,
+            lambda keys: hour_bars(self._keys(keys, "hour"), self._keyspace),
+        )
+        done = {s for key in chosen for s in due[key]}
+        self._client.mark_settled(done, Interval.ONE_HOUR)
+        outcome.remaining = [s for s in states if s not in done]
+        return outcome
+
+    def _write_final(
+        self,
+        interval: Interval,
+        keys: Sequence[WindowKey],
+        compute: Callable[[Sequence[WindowKey]], DataFrame],
+    ) -> _Outcome:
+        outcome = _Outcome()
+        if not keys:
+            return outcome
+        bars = compute(keys)
+        for column in ("window_start", "window_end"):
+            # As numbers: PySpark hands timestamps over in the machine's own time zone.
+            bars = bars.withColumn(column, F.unix_micros(column))
+        computed = [_bar(row) for row in bars.collect()]
+        stored = self._client.stored_bars(interval, keys)
+        now = self._now()
+        writes = []
+        for bar in computed:
+            before = stored.get((bar.symbol, bar.window_start))
+            outcome.count(before, bar)
+            write = reconcile(before, bar, now)
+            if write is not None:
+                writes.append(write)
+        self._client.write_bars(interval, writes, now)
+        return outcome
+
+    def _bars_from_silver(self, keys: Sequence[WindowKey]) -> DataFrame:
+        windows = self._keys(keys, "bucket")
+        silver = read_table(windows, self._keyspace, "trades_silver")
+        return calculate_ohlcv(windows.join(silver, ["symbol", "bucket"]), self._policy)
+
+    def _keys(self, keys: Sequence[WindowKey], time_column: str) -> DataFrame:
+        return self._session.createDataFrame(
+            list(keys), f"symbol string, {time_column} timestamp"
+        )
+
+
+@dataclass(slots=True)
+class _Outcome:
+    settled: int = 0
+    revised: int = 0
+    differs: int = 0
+    stream_incomplete: int = 0
+    remaining: Sequence[WindowState] = ()
+
+    def count(self, before: StoredBar | None, computed: Bar) -> None:
+        """Count a settled bar, and how the stream's preview compares with it."""
+        self.settled += 1
+        if before is not None and before.bar.is_final:
+            self.revised += not before.bar.same_values(computed)
+        elif before is None or before.bar.trade_count != computed.trade_count:
+            self.stream_incomplete += 1
+        elif not before.bar.same_values(computed):
+            self.differs += 1
+            log.error(
+                "preview_differs",
+                symbol=computed.symbol,
+                window_start=computed.window_start.isoformat(),
+            )
+
+
+def _bar(row: Row) -> Bar:
+    fields = row.asDict()
+    for name in ("window_start", "window_end"):
+        fields[name] = _EPOCH + timedelta(microseconds=fields[name])
+    return Bar(**fields)
+
+
+def _micros(value: datetime) -> int:
+    return (value - _EPOCH) // timedelta(microseconds=1)

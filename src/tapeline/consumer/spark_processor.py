@@ -1,0 +1,237 @@
+"""The streaming queries: one for bronze and silver, one for gold's preview."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import structlog
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the usual name
+from pyspark.sql.streaming import StreamingQuery
+
+from tapeline.bar import Interval
+from tapeline.consumer.layers import (
+    bronze_rows,
+    period_of,
+    preview_rows,
+    progress_rows,
+    quarantine_rows,
+    silver_rows,
+    window_state_rows,
+)
+from tapeline.consumer.sinks import CassandraSink, Sink, read_table
+from tapeline.consumer.transformations import (
+    ONE_HOUR,
+    apply_watermark,
+    calculate_ohlcv,
+    parse_trade_from_avro,
+    roll_up,
+)
+from tapeline.errors import StreamError
+from tapeline.settings import Settings
+from tapeline.storage.cassandra_client import CassandraClient, PartitionProgress
+
+log = structlog.get_logger()
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_WINDOWS_PER_HOUR: Final = 12
+
+
+class Layer(str, Enum):
+    """The layers that streaming queries write."""
+
+    BRONZE = "bronze"
+    SILVER = "silver"
+    GOLD = "gold"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """The topic to read, with the id that Kafka gave it."""
+
+    bootstrap_servers: str
+    name: str
+    topic_id: str
+    starting_offsets: str
+
+
+class SparkProcessor:
+    """Starts and stops the queries of one topic and keyspace.
+
+    Args:
+        session: where the queries run.
+        settings: of the stream and the keyspace.
+        topic: what to read.
+        sink: where rows go.
+        client: for progress, which is a row a Kafka partition; None with a console sink.
+        checkpoints: folder of the checkpoints, one a query.
+        trigger: processing time between batches, e.g. `0 seconds`.
+    """
+
+    def __init__(
+        self,
+        session: SparkSession,
+        settings: Settings,
+        topic: Topic,
+        sink: Sink,
+        client: CassandraClient | None,
+        checkpoints: Path,
+        trigger: str,
+    ) -> None:
+        self._session = session
+        self._settings = settings
+        self._topic = topic
+        self._sink = sink
+        self._client = client
+        self._checkpoints = checkpoints
+        self._trigger = trigger
+        self._is_stopping = False
+        # Held during a batch, so that stopping waits for its end.
+        self._batch_gates: dict[StreamingQuery, threading.Lock] = {}
+
+    @property
+    def queries(self) -> list[StreamingQuery]:
+        """The queries that were started."""
+        return list(self._batch_gates)
+
+    def start_ingest(self, layers: frozenset[Layer]) -> StreamingQuery:
+        """Start the query of bronze, silver, or both on one read of Kafka."""
+
+        def ingest(messages: DataFrame, batch_id: int) -> None:
+            parsed = parse_trade_from_avro(messages).persist()
+            try:
+                self._write_ingest(parsed, layers, batch_id)
+            finally:
+                parsed.unpersist()
+
+        name = "ingest" if len(layers) > 1 else next(iter(layers)).value
+        return self._start(name, self._messages(), "append", ingest)
+
+    def start_gold(self) -> StreamingQuery:
+        """Start the query of the provisional bars."""
+        stream = self._settings.stream
+        trades = parse_trade_from_avro(self._messages()).where(F.col("reason").isNull())
+        bars = calculate_ohlcv(apply_watermark(trades, stream.watermark_s), stream.policy)
+
+        def preview(changed: DataFrame, _batch_id: int) -> None:
+            changed = changed.persist()
+            try:
+                self._sink.write("trades_gold_5m", preview_rows(changed, Interval.FIVE_MINUTES))
+                if isinstance(self._sink, CassandraSink):
+                    hours = changed.select(
+                        "symbol", F.date_trunc("hour", "window_start").alias("hour")
+                    ).distinct()
+                    bars_1h = hour_bars(hours, self._settings.cassandra.keyspace)
+                    self._sink.write("trades_gold_1h", preview_rows(bars_1h, Interval.ONE_HOUR))
+            finally:
+                changed.unpersist()
+
+        return self._start("gold", bars, "update", preview)
+
+    def stop(self) -> None:
+        """Stop every query between two batches."""
+        self._is_stopping = True
+        for query, gate in self._batch_gates.items():
+            with gate:  # the batch under way has ended, and none begins
+                pass
+            query.stop()
+
+    def _write_ingest(self, parsed: DataFrame, layers: frozenset[Layer], batch_id: int) -> None:
+        topic_id = self._topic.topic_id
+        progress = progress_rows(parsed).collect()
+        if Layer.BRONZE in layers:
+            self._sink.write("trades_bronze", bronze_rows(parsed, topic_id))
+        if Layer.SILVER not in layers:
+            return
+        # This order makes every step safe to repeat: rows, then what they touched, then how far.
+        self._sink.write("trades_silver", silver_rows(parsed, topic_id))
+        invalid = sum(row["invalid"] for row in progress)
+        if invalid:
+            self._sink.write("trades_quarantine", quarantine_rows(parsed, topic_id))
+        self._sink.write("window_state", window_state_rows(parsed, topic_id))
+        if self._client is not None:
+            self._client.write_progress(
+                topic_id,
+                [
+                    PartitionProgress(
+                        row["kafka_partition"],
+                        row["committed_offset"],
+                        _from_micros(row["newest_event_us"]),
+                        _from_micros(row["newest_received_us"]),
+                        settled_bucket=0,
+                    )
+                    for row in progress
+                ],
+            )
+        log.info(
+            "batch_ingested",
+            batch=batch_id,
+            messages=sum(row["messages"] for row in progress),
+            quarantined=invalid,
+        )
+
+    def _messages(self) -> DataFrame:
+        return (
+            self._session.readStream.format("kafka")
+            .option("kafka.bootstrap.servers", self._topic.bootstrap_servers)
+            .option("subscribe", self._topic.name)
+            .option("startingOffsets", self._topic.starting_offsets)
+            .option("maxOffsetsPerTrigger", self._settings.stream.max_offsets_per_trigger)
+            .load()
+        )
+
+    def _start(
+        self,
+        name: str,
+        rows: DataFrame,
+        output_mode: str,
+        batch: Callable[[DataFrame, int], None],
+    ) -> StreamingQuery:
+        gate = threading.Lock()
+
+        def guarded(frame: DataFrame, batch_id: int) -> None:
+            with gate:
+                if self._is_stopping:
+                    # Raising leaves the batch uncommitted; returning would lose it.
+                    message = f"{name} is stopping; batch {batch_id} runs again at the next start."
+                    raise StreamError(message)
+                batch(frame, batch_id)
+
+        query = (
+            rows.writeStream.queryName(name)
+            .outputMode(output_mode)
+            .option("checkpointLocation", str(self._checkpoints / name))
+            .trigger(processingTime=self._trigger)
+            .foreachBatch(guarded)
+            .start()
+        )
+        self._batch_gates[query] = gate
+        return query
+
+
+def hour_bars(hours: DataFrame, keyspace: str) -> DataFrame:
+    """Roll stored five-minute bars up to hours.
+
+    Args:
+        hours: `symbol` and `hour`, a timestamp at the top of an hour.
+        keyspace: where the five-minute bars are.
+    """
+    starts = F.expr(
+        f"sequence(hour, hour + INTERVAL {5 * (_WINDOWS_PER_HOUR - 1)} MINUTES, "
+        "INTERVAL 5 MINUTES)"
+    )
+    keys = hours.select("symbol", F.explode(starts).alias("window_start")).withColumn(
+        "period", period_of("window_start", Interval.FIVE_MINUTES)
+    )
+    stored = read_table(keys, keyspace, "trades_gold_5m")
+    return roll_up(keys.join(stored, ["symbol", "period", "window_start"]), ONE_HOUR)
+
+
+def _from_micros(value: int | None) -> datetime | None:
+    return None if value is None else _EPOCH + timedelta(microseconds=value)

@@ -1,0 +1,305 @@
+"""The transformations of the stream: pure functions from DataFrame to DataFrame.
+
+No session, no input or output, no settings, no clock: the same functions serve streaming
+queries, settling and rebuilding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812 - the usual name
+from pyspark.sql.avro.functions import from_avro
+
+from tapeline import conditions as sale
+from tapeline.conditions import ConditionPolicy
+from tapeline.producer.validation import (
+    EARLIEST_EVENT_TIME_MS,
+    LATEST_AHEAD_MS,
+    PRICE_LIMIT,
+    VOLUME_LIMIT,
+    Reason,
+)
+from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
+
+FIVE_MINUTES: Final = "5 minutes"
+ONE_HOUR: Final = "1 hour"
+
+_HEADER_BYTES: Final = 10
+_NEW_YORK: Final = "America/New_York"
+_REGULAR_OPEN_MINUTE: Final = 9 * 60 + 30
+_REGULAR_CLOSE_MINUTE: Final = 16 * 60
+_WEEKDAYS: Final = (2, 3, 4, 5, 6)
+
+# An order key: ms since the window's start (27 bits), rank (16), low bits of the id (20).
+_RANK_BITS: Final = 16
+_ID_BITS: Final = 20
+_RANK_MAX: Final = (1 << _RANK_BITS) - 1
+_ID_MASK: Final = (1 << _ID_BITS) - 1
+
+# Chosen so that Spark's product of the two is decimal(38,10), rounded once from the exact one.
+_PRICE_DECIMAL: Final = "decimal(22,10)"
+_VOLUME_DECIMAL: Final = "decimal(25,10)"
+_SUM_DECIMAL: Final = "decimal(38,10)"
+
+BAR_COLUMNS: Final = (
+    "symbol",
+    "window_start",
+    "window_end",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "notional",
+    "vwap",
+    "trade_count",
+)
+
+
+def parse_trade_from_avro(
+    messages: DataFrame, writer_schemas: Mapping[bytes, str] | None = None
+) -> DataFrame:
+    """Decode Kafka messages into trades; what cannot be one gets a `reason`.
+
+    Args:
+        messages: Kafka's columns `key`, `value`, `partition`, `offset`, `timestamp`.
+        writer_schemas: Avro schema (JSON) by fingerprint of every version that may have been
+            written; today's alone by default.
+
+    Returns:
+        message_key, message, kafka_partition, kafka_offset, kafka_timestamp, the trade's
+        columns (null where it does not decode), and reason (null when the trade is valid).
+    """
+    schemas = writer_schemas or {TRADE_FINGERPRINT: TRADE_SCHEMA_JSON}
+    value = F.col("value")
+    has_marker = F.substring(value, 1, 2) == F.lit(SINGLE_OBJECT_MARKER)
+    fingerprint = F.substring(value, 3, 8)
+    body = F.expr(f"substring(value, {_HEADER_BYTES + 1})")
+    options = {"mode": "PERMISSIVE", "avroSchema": TRADE_SCHEMA_JSON}
+    decoded = F.coalesce(
+        *(
+            F.when(has_marker & (fingerprint == F.lit(known)), from_avro(body, schema, options))
+            for known, schema in schemas.items()
+        )
+    )
+    is_known_schema = fingerprint.isin([F.lit(known) for known in schemas])
+    unreadable = F.when(has_marker & ~is_known_schema, Reason.UNKNOWN_SCHEMA.value).otherwise(
+        Reason.UNDECODABLE.value
+    )
+    return (
+        messages.select(
+            F.col("key").alias("message_key"),
+            value.alias("message"),
+            F.col("partition").alias("kafka_partition"),
+            F.col("offset").alias("kafka_offset"),
+            F.col("timestamp").alias("kafka_timestamp"),
+            decoded.alias("trade"),
+            unreadable.alias("unreadable"),
+        )
+        .select("*", "trade.*")
+        .withColumn(
+            "reason",
+            F.when(F.col("symbol").isNull(), F.col("unreadable")).otherwise(invalid_reason()),
+        )
+        .drop("trade", "unreadable")
+    )
+
+
+def invalid_reason() -> Column:
+    """Return why a decoded trade is not valid, null when it is.
+
+    Impossible times go first of all: one trade of the year 2099 before the watermark would
+    silence the stream.
+    """
+    price, volume, event_time = F.col("price"), F.col("volume"), F.col("event_time")
+    earliest = F.timestamp_millis(F.lit(EARLIEST_EVENT_TIME_MS))
+    latest = F.col("received_at") + F.expr(f"INTERVAL {LATEST_AHEAD_MS // 1000} SECONDS")
+    is_bad_time = (event_time < earliest) | (event_time > latest)
+    # Spark orders NaN above every number, so the upper limits catch it too.
+    is_bad_price = (price <= 0) | (price >= PRICE_LIMIT)
+    is_bad_volume = (volume < 0) | (volume >= VOLUME_LIMIT)
+    return (
+        F.when(F.col("symbol") == "", F.lit(Reason.EMPTY_SYMBOL.value))
+        .when(is_bad_time, F.lit(Reason.BAD_TIME.value))
+        .when(is_bad_price, F.lit(Reason.BAD_PRICE.value))
+        .when(is_bad_volume, F.lit(Reason.BAD_VOLUME.value))
+    )
+
+
+def apply_watermark(trades: DataFrame, delay_s: int) -> DataFrame:
+    """Let trades be late by `delay_s` seconds and drop redeliveries within that time.
+
+    Args:
+        trades: valid trades with `event_time` and `trade_id`.
+        delay_s: the watermark's delay.
+    """
+    return trades.withWatermark("event_time", f"{delay_s} seconds").dropDuplicatesWithinWatermark(
+        ["trade_id"]
+    )
+
+
+def calculate_ohlcv(
+    trades: DataFrame, policy: ConditionPolicy, interval: str = FIVE_MINUTES
+) -> DataFrame:
+    """Aggregate trades into bars over tumbling windows.
+
+    Open and close are the first and last eligible trades by event time, then rank. Volume
+    and notional are exact decimals, so any order of addition gives the same bar.
+
+    Args:
+        trades: symbol, price, volume, event_time, conditions, sequence, trade_id.
+        policy: which trades set prices.
+        interval: length of the window, e.g. `5 minutes`.
+
+    Returns:
+        The columns of `BAR_COLUMNS`, times as timestamps.
+    """
+    window = F.window("event_time", interval)
+    high_low, last = sets_high_low(policy), sets_last(policy)
+    volume = F.when(adds_volume(policy), F.col("volume")).otherwise(F.lit(0.0))
+    notional = F.col("price").cast(_PRICE_DECIMAL) * volume.cast(_VOLUME_DECIMAL)
+    key = order_key()
+    last_price, last_key = F.when(last, F.col("price")), F.when(last, key)
+    high_low_price = F.when(high_low, F.col("price"))
+    return (
+        trades.withColumn("window", window)
+        .groupBy("symbol", "window")
+        .agg(
+            F.min_by(last_price, last_key).alias("open"),
+            F.max(high_low_price).alias("high"),
+            F.min(high_low_price).alias("low"),
+            F.max_by(last_price, last_key).alias("close"),
+            _exact_sum(volume.cast(_SUM_DECIMAL), "volume"),
+            _exact_sum(notional.cast(_SUM_DECIMAL), "notional"),
+            F.count(F.lit(1)).alias("trade_count"),
+        )
+        .select(
+            "symbol",
+            F.col("window.start").alias("window_start"),
+            F.col("window.end").alias("window_end"),
+            "open",
+            "high",
+            "low",
+            "close",
+            "volume",
+            "notional",
+            _vwap().alias("vwap"),
+            "trade_count",
+        )
+    )
+
+
+def roll_up(bars: DataFrame, interval: str = ONE_HOUR) -> DataFrame:
+    """Combine bars into longer ones; equal to aggregating their trades anew.
+
+    Args:
+        bars: the columns of `BAR_COLUMNS`, intervals that divide the new one.
+        interval: length of the new window, e.g. `1 hour`.
+    """
+    window = F.window("window_start", interval)
+    start = F.col("window_start")
+    return (
+        bars.withColumn("window", window)
+        .groupBy("symbol", "window")
+        .agg(
+            F.min_by("open", F.when(F.col("open").isNotNull(), start)).alias("open"),
+            F.max("high").alias("high"),
+            F.min("low").alias("low"),
+            F.max_by("close", F.when(F.col("close").isNotNull(), start)).alias("close"),
+            _exact_sum(F.col("volume").cast(_SUM_DECIMAL), "volume"),
+            _exact_sum(F.col("notional").cast(_SUM_DECIMAL), "notional"),
+            F.sum("trade_count").alias("trade_count"),
+        )
+        .select(
+            "symbol",
+            F.col("window.start").alias("window_start"),
+            F.col("window.end").alias("window_end"),
+            "open",
+            "high",
+            "low",
+            "close",
+            "volume",
+            "notional",
+            _vwap().alias("vwap"),
+            "trade_count",
+        )
+    )
+
+
+def order_key() -> Column:
+    """Return one long that orders the trades of a five-minute window or a day alike.
+
+    Milliseconds in the hour would not fit every interval, so it holds those of the UTC day:
+    27 bits, then the rank (saturating) and the low bits of the id as the last tie-break.
+    """
+    millis_of_day = F.pmod(F.unix_millis("event_time"), F.lit(86_400_000))
+    rank = F.least(F.col("sequence").cast("long"), F.lit(_RANK_MAX))
+    low_id = F.col("trade_id").bitwiseAND(F.lit(_ID_MASK))
+    return (
+        F.shiftleft(millis_of_day, _RANK_BITS + _ID_BITS)
+        + F.shiftleft(rank, _ID_BITS)
+        + low_id
+    )
+
+
+def sets_high_low(policy: ConditionPolicy) -> Column:
+    """Tell whether a trade may set high and low."""
+    return _is_eligible(policy, sale.NO_PRICE | sale.NO_FIELD)
+
+
+def sets_last(policy: ConditionPolicy) -> Column:
+    """Tell whether a trade may set open and close."""
+    return _is_eligible(policy, sale.NO_PRICE | sale.NO_FIELD | sale.NO_LAST)
+
+
+def adds_volume(policy: ConditionPolicy) -> Column:
+    """Tell whether a trade's size counts."""
+    if policy is ConditionPolicy.ALL:
+        return F.lit(True)  # noqa: FBT003 - a literal column
+    return _no_conditions() | ~_has_any(sale.NO_VOLUME)
+
+
+def _is_eligible(policy: ConditionPolicy, disqualifying: frozenset[str]) -> Column:
+    if policy is ConditionPolicy.ALL:
+        return F.lit(True)  # noqa: FBT003 - a literal column
+    if policy is ConditionPolicy.SIP_ODDLOT:
+        disqualifying = disqualifying - {sale.ODD_LOT}
+    is_unknown = F.size(F.array_except("conditions", _strings(sale.KNOWN))) > 0
+    is_extended = _has_any(sale.EXTENDED_HOURS)
+    eligible = ~_has_any(disqualifying) & ~is_unknown & ~(is_extended & _in_regular_hours())
+    return _no_conditions() | eligible
+
+
+def _no_conditions() -> Column:
+    return F.col("conditions").isNull() | (F.size("conditions") == 0)
+
+
+def _has_any(ids: frozenset[str]) -> Column:
+    return F.arrays_overlap("conditions", _strings(ids))
+
+
+def _strings(ids: frozenset[str]) -> Column:
+    return F.array(*(F.lit(i) for i in sorted(ids)))
+
+
+def _in_regular_hours() -> Column:
+    local = F.from_utc_timestamp("event_time", _NEW_YORK)
+    minute = F.hour(local) * 60 + F.minute(local)
+    return (
+        F.dayofweek(local).isin(*_WEEKDAYS)
+        & (minute >= _REGULAR_OPEN_MINUTE)
+        & (minute < _REGULAR_CLOSE_MINUTE)
+    )
+
+
+def _exact_sum(amount: Column, name: str) -> Column:
+    overflow = F.raise_error(F.lit(f"the sum of {name} exceeds {_SUM_DECIMAL}"))
+    return F.coalesce(F.sum(amount), overflow.cast(_SUM_DECIMAL)).alias(name)
+
+
+def _vwap() -> Column:
+    volume = F.col("volume").cast("double")
+    return F.when(volume > 0, F.col("notional").cast("double") / volume)

@@ -1,0 +1,4 @@
+"""`tapeline demo` (to come)."""
+
+def demo() -> None:
+    """Run the demo."""

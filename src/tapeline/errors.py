@@ -1,0 +1,73 @@
+"""Every error that Tapeline raises on purpose.
+
+An error's name says how to react; its message says what to do next.
+
+::
+
+    TapelineError                 exit code 1
+    ├── UsageError                exit code 2: the command or a setting is wrong
+    │   ├── TapeError             the tape cannot be read
+    │   └── SchemaError           a keyspace, table or topic is not what it must be
+    ├── ServiceUnavailableError   exit code 3: Kafka or Cassandra does not answer
+    ├── LocalStackError           exit code 4: a local service cannot be started or has died
+    │   └── PreflightError        memory, disk, Java or a port is missing
+    ├── FeedError                 exit code 5: the feed refuses us for good
+    ├── DeliveryError             exit code 6: Kafka will not take a message
+    └── StreamError               exit code 7: the Spark job failed
+"""
+
+from __future__ import annotations
+
+
+class TapelineError(Exception):
+    """The root: a failure with a sentence for the user and an exit code."""
+
+    exit_code = 1
+
+
+class UsageError(TapelineError):
+    """The command line or a setting is wrong; repeating it will not help."""
+
+    exit_code = 2
+
+
+class TapeError(UsageError):
+    """A tape cannot be read, or a row of it is not a trade."""
+
+
+class SchemaError(UsageError):
+    """A keyspace, table or topic is missing or is not what Tapeline made."""
+
+
+class ServiceUnavailableError(TapelineError):
+    """Kafka or Cassandra does not answer."""
+
+    exit_code = 3
+
+
+class LocalStackError(TapelineError):
+    """A local service cannot be started, or has died."""
+
+    exit_code = 4
+
+
+class PreflightError(LocalStackError):
+    """The machine lacks something the local stack needs."""
+
+
+class FeedError(TapelineError):
+    """The feed refuses us in a way that waiting will not mend."""
+
+    exit_code = 5
+
+
+class DeliveryError(TapelineError):
+    """Kafka will not take a message, so the producer stops and nothing is dropped unseen."""
+
+    exit_code = 6
+
+
+class StreamError(TapelineError):
+    """The Spark job failed."""
+
+    exit_code = 7

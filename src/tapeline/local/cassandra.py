@@ -1,0 +1,158 @@
+"""Cassandra as one local process, a node of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from cassandra.cluster import Cluster, NoHostAvailable
+
+from tapeline.local.service import (
+    LOOPBACK,
+    RunningService,
+    accepts_connections,
+    free_port,
+    start_service,
+)
+
+NAME: Final = "cassandra"
+PREFERRED_PORT: Final = 19042
+_STORAGE_PORT: Final = 17000
+_HEAP: Final = "1g"
+
+# What Cassandra 5 reaches into on Java 17; its own launcher passes the same.
+_EXPORTS: Final = (
+    "java.base/jdk.internal.misc",
+    "java.base/jdk.internal.ref",
+    "java.base/sun.nio.ch",
+    "java.management.rmi/com.sun.jmx.remote.internal.rmi",
+    "java.rmi/sun.rmi.registry",
+    "java.rmi/sun.rmi.server",
+    "java.sql/java.sql",
+    "java.base/java.lang.ref",
+    "java.base/java.lang.reflect",
+    "jdk.unsupported/sun.misc",
+)
+_OPENS: Final = (
+    "java.base/java.lang.module",
+    "java.base/java.lang.ref",
+    "java.base/java.lang.reflect",
+    "java.base/java.math",
+    "java.base/java.net",
+    "java.base/java.io",
+    "java.base/java.lang",
+    "java.base/java.nio",
+    "java.base/java.util",
+    "java.base/java.util.concurrent",
+    "java.base/java.util.concurrent.atomic",
+    "java.base/jdk.internal.loader",
+    "java.base/jdk.internal.ref",
+    "java.base/jdk.internal.reflect",
+    "java.base/jdk.internal.math",
+    "java.base/jdk.internal.module",
+    "java.base/jdk.internal.util.jar",
+    "java.base/sun.nio.ch",
+    "jdk.management/com.sun.management.internal",
+)
+
+_LOGBACK: Final = """\
+<configuration>
+  <appender name="out" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><pattern>%d %level %logger{0} %msg%n</pattern></encoder>
+  </appender>
+  <root level="WARN"><appender-ref ref="out"/></root>
+</configuration>
+"""
+
+
+def start_cassandra(
+    java_home: Path, jars: Path, data: Path, log: Path, environment: Mapping[str, str]
+) -> RunningService:
+    """Start a node on loopback."""
+    data.mkdir(parents=True, exist_ok=True)
+    port = free_port(PREFERRED_PORT)
+    configuration = data / "cassandra.yaml"
+    configuration.write_text(
+        json.dumps(_configuration(data, port, free_port(_STORAGE_PORT)), indent=2), encoding="utf-8"
+    )
+    logback = data / "logback.xml"
+    logback.write_text(_LOGBACK, encoding="utf-8")
+    agent = next(jars.glob("*jamm-*.jar"))
+    command = [
+        str(java_home / "bin" / "java"),
+        f"-Xmx{_HEAP}",
+        f"-Xms{_HEAP}",
+        "-XX:+UseG1GC",
+        "-XX:MaxDirectMemorySize=512m",
+        f"-javaagent:{agent}",
+        *(f"--add-exports={name}=ALL-UNNAMED" for name in _EXPORTS),
+        *(f"--add-opens={name}=ALL-UNNAMED" for name in _OPENS),
+        "-Djdk.attach.allowAttachSelf=true",
+        f"-Dcassandra.config={configuration.as_uri()}",
+        f"-Dlogback.configurationFile={logback}",
+        f"-Dcassandra.storagedir={data}",
+        "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+        "-Dcassandra.ring_delay_ms=1",
+        "-Dcassandra-foreground=yes",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-cp",
+        str(jars / "*"),
+        "org.apache.cassandra.service.CassandraDaemon",
+    ]
+    return start_service(NAME, command, port=port, log=log, environment=environment)
+
+
+def cassandra_answers(port: int) -> bool:
+    """Ask the node for its version over CQL."""
+    if not accepts_connections(port):
+        return False
+    # The driver reports each refused attempt as an error; here they are expected.
+    logging.getLogger("cassandra").setLevel(logging.CRITICAL)
+    cluster = Cluster([LOOPBACK], port=port, connect_timeout=5)
+    try:
+        session = cluster.connect()
+        return session.execute("SELECT release_version FROM system.local").one() is not None
+    except (NoHostAvailable, OSError):
+        return False
+    finally:
+        cluster.shutdown()
+        logging.getLogger("cassandra").setLevel(logging.NOTSET)
+
+
+def _configuration(data: Path, port: int, storage_port: int) -> dict[str, Any]:
+    return {
+        "cluster_name": "tapeline",
+        "num_tokens": 1,
+        "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
+        "commitlog_sync": "periodic",
+        "commitlog_sync_period": "1000ms",
+        "data_file_directories": [str(data / "data")],
+        "commitlog_directory": str(data / "commitlog"),
+        "saved_caches_directory": str(data / "saved_caches"),
+        "hints_directory": str(data / "hints"),
+        "cdc_raw_directory": str(data / "cdc_raw"),
+        "seed_provider": [
+            {
+                "class_name": "org.apache.cassandra.locator.SimpleSeedProvider",
+                "parameters": [{"seeds": f"{LOOPBACK}:{storage_port}"}],
+            }
+        ],
+        "endpoint_snitch": "SimpleSnitch",
+        "listen_address": LOOPBACK,
+        "rpc_address": LOOPBACK,
+        "start_native_transport": True,
+        "native_transport_port": port,
+        "storage_port": storage_port,
+        "storage_compatibility_mode": "NONE",
+        "memtable": {
+            "configurations": {
+                "trie": {"class_name": "TrieMemtable"},
+                "default": {"inherits": "trie"},
+            }
+        },
+        "sstable": {"selected_format": "bti"},
+        "auto_snapshot": False,
+    }

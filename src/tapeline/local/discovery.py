@@ -1,0 +1,47 @@
+"""Decide which Kafka and Cassandra to use: explicit settings, the local stack, localhost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tapeline.local import cassandra, kafka
+from tapeline.local.home import Home
+from tapeline.local.service import LOOPBACK
+from tapeline.local.stack import read_state
+from tapeline.settings import Settings
+
+DEFAULT_KAFKA_PORT: Final = 9092
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Addresses, with where each was found."""
+
+    bootstrap_servers: str
+    cassandra_host: str
+    cassandra_port: int
+    kafka_from: str
+    cassandra_from: str
+
+    def __str__(self) -> str:
+        return (
+            f"Kafka {self.bootstrap_servers} ({self.kafka_from}), "
+            f"Cassandra {self.cassandra_host}:{self.cassandra_port} ({self.cassandra_from})"
+        )
+
+
+def find_endpoints(settings: Settings) -> Endpoints:
+    """Return the services to use; asks nothing of the network."""
+    state = read_state(Home(settings.home))
+    servers, kafka_from = f"{LOOPBACK}:{DEFAULT_KAFKA_PORT}", "default"
+    if settings.kafka.bootstrap_servers:
+        servers, kafka_from = settings.kafka.bootstrap_servers, "from settings"
+    elif port := state.port_of(kafka.NAME):
+        servers, kafka_from = f"{LOOPBACK}:{port}", "local stack"
+    host, cql_port, cassandra_from = LOOPBACK, settings.cassandra.port, "default"
+    if settings.cassandra.host:
+        host, cassandra_from = settings.cassandra.host, "from settings"
+    elif port := state.port_of(cassandra.NAME):
+        cql_port, cassandra_from = port, "local stack"
+    return Endpoints(servers, host, cql_port, kafka_from, cassandra_from)

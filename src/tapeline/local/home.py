@@ -1,0 +1,43 @@
+"""Where the local stack keeps its things, below `TAPELINE_HOME`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders below one home."""
+
+    root: Path
+
+    @property
+    def jars(self) -> Path:
+        """Jars of Kafka, Cassandra and Spark's connectors."""
+        return self.root / "jars"
+
+    @property
+    def data(self) -> Path:
+        """Data of the services, kept between runs."""
+        return self.root / "data"
+
+    @property
+    def logs(self) -> Path:
+        """One log a process."""
+        return self.root / "logs"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Spark's checkpoints, one folder a keyspace."""
+        return self.root / "checkpoints"
+
+    @property
+    def state_file(self) -> Path:
+        """What runs: process ids and ports."""
+        return self.root / "stack.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held while the stack is started or stopped."""
+        return self.root / "stack.lock"

@@ -1,0 +1,175 @@
+"""Fetch jars from their Maven coordinates with the Ivy that PySpark ships.
+
+Ivy's own default resolvers are used. Each set is fetched once into the home and used from
+there, so that later runs ask nothing of the network.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tapeline.errors import LocalStackError
+from tapeline.local.java import java_environment
+
+
+@dataclass(frozen=True, slots=True)
+class JarSet:
+    """Maven coordinates (group:artifact:version) with about what they bring."""
+
+    name: str
+    coordinates: tuple[str, ...]
+    about_jars: int
+    about_mb: int
+
+
+KAFKA_JARS: Final = JarSet(
+    "kafka-4.1.1",
+    ("org.apache.kafka:kafka_2.13:4.1.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"),
+    about_jars=46,
+    about_mb=43,
+)
+CASSANDRA_JARS: Final = JarSet(
+    "cassandra-5.0.6", ("org.apache.cassandra:cassandra-all:5.0.6",), about_jars=99, about_mb=62
+)
+SPARK_JARS: Final = JarSet(
+    "spark-3.5.7",
+    (
+        "org.apache.spark:spark-sql-kafka-0-10_2.12:3.5.7",
+        "org.apache.spark:spark-avro_2.12:3.5.7",
+        "com.datastax.spark:spark-cassandra-connector_2.12:3.5.1",
+    ),
+    about_jars=29,
+    about_mb=80,
+)
+ALL_JARS: Final = (KAFKA_JARS, CASSANDRA_JARS, SPARK_JARS)
+_POLL_S: Final = 0.2
+_LOG_TAIL_LINES: Final = 15
+
+
+def jar_folder(jars: Path, jar_set: JarSet) -> Path:
+    """Return the folder that holds a set once it is fetched."""
+    return jars / jar_set.name
+
+
+def missing_jars(jars: Path, wanted: Iterable[JarSet]) -> list[JarSet]:
+    """Return the sets that are still to be fetched."""
+    return [s for s in wanted if not jar_folder(jars, s).is_dir()]
+
+
+def fetch_jars(jars: Path, wanted: Iterable[JarSet], java_home: Path, console: Console) -> None:
+    """Fetch the missing sets side by side, with a progress bar each.
+
+    A set appears under its own name only when it is whole, so an interrupted fetch is
+    simply repeated.
+
+    Raises:
+        LocalStackError: Ivy failed; the message ends with the end of its log.
+    """
+    missing = missing_jars(jars, wanted)
+    if not missing:
+        return
+    jars.mkdir(parents=True, exist_ok=True)
+    fetches = [_Fetch(jars, jar_set, java_home) for jar_set in missing]
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} jars"),
+        TimeElapsedColumn(),
+    )
+    try:
+        with Progress(*columns, console=console) as progress:
+            tasks = [progress.add_task(f.jar_set.name, total=f.jar_set.about_jars) for f in fetches]
+            running = True
+            while running:
+                time.sleep(_POLL_S)
+                running = False
+                for fetch, task in zip(fetches, tasks, strict=True):
+                    running |= fetch.process.poll() is None
+                    progress.update(task, completed=fetch.downloaded())
+        for fetch in fetches:
+            fetch.finish()
+    finally:
+        for fetch in fetches:
+            fetch.cancel()
+
+
+class _Fetch:
+    """One Ivy process that fetches one set into a folder of its own."""
+
+    def __init__(self, jars: Path, jar_set: JarSet, java_home: Path) -> None:
+        self.jar_set = jar_set
+        self._target = jar_folder(jars, jar_set)
+        self._work = jars / f".{jar_set.name}.part"
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._work.mkdir(parents=True)
+        descriptor = self._work / "ivy.xml"
+        descriptor.write_text(_ivy_descriptor(jar_set), encoding="utf-8")
+        self._log = self._work / "ivy.log"
+        command = [
+            str(java_home / "bin" / "java"),
+            "-jar",
+            str(_ivy_jar()),
+            "-ivy",
+            str(descriptor),
+            "-cache",
+            str(self._work / "cache"),
+            "-confs",
+            "default",
+            "-retrieve",
+            str(self._work / "lib" / "[organisation]_[artifact]-[revision](-[classifier]).[ext]"),
+        ]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=java_environment(java_home)
+            )
+
+    def downloaded(self) -> int:
+        """Count the jars that have arrived so far."""
+        return sum(1 for _ in self._work.glob("cache/**/jars/*.jar"))
+
+    def finish(self) -> None:
+        """Move the jars to their place, or raise LocalStackError."""
+        library = self._work / "lib"
+        if self.process.returncode != 0 or not library.is_dir():
+            tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+            message = (
+                f"Fetching {self.jar_set.name} failed. Check the network and try again; "
+                f"what arrived is kept out of use. The end of Ivy's log:\n{tail}"
+            )
+            raise LocalStackError(message)
+        library.rename(self._target)
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def cancel(self) -> None:
+        """End the process if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def _ivy_jar() -> Path:
+    folder = Path(str(distribution("pyspark").locate_file("pyspark/jars")))
+    return next(folder.glob("ivy-*.jar"))
+
+
+def _ivy_descriptor(jar_set: JarSet) -> str:
+    dependencies = "".join(
+        f'<dependency org="{group}" name="{artifact}" rev="{version}" conf="*->default"/>'
+        for group, artifact, version in (c.split(":") for c in jar_set.coordinates)
+    )
+    return (
+        '<ivy-module version="2.0"><info organisation="tapeline" module="local"/>'
+        '<configurations><conf name="default"/></configurations>'
+        f"<dependencies>{dependencies}</dependencies></ivy-module>"
+    )

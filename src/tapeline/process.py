@@ -1,0 +1,47 @@
+"""Being a process among others: end on a signal, and when the parent has gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any, Final
+
+SUPERVISED: Final = "TAPELINE_SUPERVISED"
+"""Set by a parent that holds the other end of our standard input."""
+
+
+def end_with_parent() -> None:
+    """Ask ourselves to stop when the parent's end of standard input closes.
+
+    Does nothing unless a parent asked for it. This works even when the parent was killed.
+    """
+    if os.environ.get(SUPERVISED) != "1":
+        return
+
+    def watch() -> None:
+        # Unbuffered: a lock held here while the interpreter ends would abort it.
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def run_until_signalled(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, or cancel it at SIGINT or SIGTERM and wait for its clean-up."""
+
+    async def supervise() -> None:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            return
+
+    asyncio.run(supervise())

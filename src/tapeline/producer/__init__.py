@@ -1,0 +1,1 @@
+"""From the feed's WebSocket to Kafka."""

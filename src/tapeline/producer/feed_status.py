@@ -1,0 +1,52 @@
+"""What a producer reports every second to the compacted topic `feed_status`.
+
+Settling needs it in a quiet market: no trade comes that would move event time, so only the
+producer can say that nothing is on its way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """How far one producer is with one topic.
+
+    `last_offsets` maps each partition to the highest offset acknowledged to this producer;
+    `pending` counts trades that it still holds; `newest_receipt_us` is µs since the epoch.
+    """
+
+    producer_id: str
+    topic: str
+    topic_id: str
+    connected: bool
+    pending: int
+    last_offsets: dict[int, int]
+    newest_receipt_us: int | None
+    end_of_tape: bool
+    frames: int
+    trades: int
+    dead_letters: int
+
+    @property
+    def key(self) -> str:
+        """The message key: one status for each topic and producer."""
+        return f"{self.topic}|{self.producer_id}"
+
+    def to_bytes(self) -> bytes:
+        """Encode for Kafka."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_NON_STR_KEYS)
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> FeedStatus:
+        """Decode from Kafka.
+
+        Raises:
+            ValueError, KeyError, TypeError: the bytes are no status.
+        """
+        fields = orjson.loads(value)
+        fields["last_offsets"] = {int(p): o for p, o in fields["last_offsets"].items()}
+        return cls(**fields)

@@ -1,0 +1,164 @@
+"""The feed's WebSocket client: connect, subscribe, stay connected.
+
+The token is part of the address, so neither address nor request path is ever logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlencode
+
+import orjson
+import structlog
+from pydantic import SecretStr
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from tapeline.errors import FeedError
+from tapeline.settings import FinnhubSettings
+
+log = structlog.get_logger()
+
+END_OF_TAPE: Final = "end of tape"
+"""The simulator's reason for closing when its tape has been sent."""
+
+_UNAUTHORIZED: Final = frozenset({401, 403})
+_FIRST_BACKOFF_S: Final = 0.5
+_LAST_BACKOFF_S: Final = 60.0
+_STABLE_AFTER_S: Final = 60.0
+_OPEN_TIMEOUT_S: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message as it came.
+
+    `connection` counts connections from 0; `received_at_us` is µs since the epoch and
+    `monotonic_s` the same instant on a clock that never steps.
+    """
+
+    data: bytes | str
+    connection: int
+    received_at_us: int
+    monotonic_s: float
+
+
+class Backoff:
+    """Waiting times between attempts: doubled each time, jittered, capped."""
+
+    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
+        self._jitter = jitter
+        self._attempt = 0
+
+    def next_s(self) -> float:
+        """Return how long to wait before the next attempt, in seconds."""
+        ceiling = min(_FIRST_BACKOFF_S * 2**self._attempt, _LAST_BACKOFF_S)
+        self._attempt += 1
+        return ceiling * (0.5 + self._jitter() / 2)
+
+    def reset(self) -> None:
+        """Start again with short waits."""
+        self._attempt = 0
+
+
+class FinnhubClient:
+    """One subscription of some symbols, kept alive across connections.
+
+    Args:
+        settings: address and time-outs.
+        token: the feed's key.
+        symbols: what to subscribe, in the feed's names.
+        monotonic: seconds on a clock that never steps.
+    """
+
+    def __init__(
+        self,
+        settings: FinnhubSettings,
+        token: SecretStr,
+        symbols: Sequence[str],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._token = token
+        self._symbols = tuple(symbols)
+        self._monotonic = monotonic
+        self._connections = 0
+        self.connected = False
+        """Whether a connection stands now."""
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        """Yield every message; return only when the feed says that its tape has ended.
+
+        Reconnects and subscribes again after any loss, and after `heartbeat_timeout_s`
+        without a message. Reading stops while the caller does not ask for more, which holds
+        back the sender.
+
+        Raises:
+            FeedError: the feed refuses the token, or its address is no WebSocket address.
+        """
+        backoff = Backoff()
+        while True:
+            started = self._monotonic()
+            try:
+                async with await self._connect() as socket:
+                    self.connected = True
+                    await self._subscribe(socket)
+                    async for frame in self._read(socket):
+                        yield frame
+            except ConnectionClosed as closed:
+                if closed.rcvd is not None and closed.rcvd.reason == END_OF_TAPE:
+                    return
+                log.warning("feed_disconnected", code=closed.rcvd.code if closed.rcvd else None)
+            except (OSError, TimeoutError, asyncio.TimeoutError, InvalidHandshake) as error:
+                log.warning("feed_unreachable", error=self._explain(error))
+            finally:
+                self.connected = False
+            if self._monotonic() - started > _STABLE_AFTER_S:
+                backoff.reset()
+            wait_s = backoff.next_s()
+            log.info("feed_reconnecting", wait_s=round(wait_s, 2))
+            await asyncio.sleep(wait_s)
+
+    async def _connect(self) -> ClientConnection:
+        query = urlencode({"token": self._token.get_secret_value()})
+        try:
+            return await connect(
+                f"{self._settings.url}?{query}",
+                max_size=self._settings.max_frame_bytes,
+                open_timeout=_OPEN_TIMEOUT_S,
+                ping_interval=None,
+                proxy=None,
+            )
+        except InvalidStatus as error:
+            if error.response.status_code in _UNAUTHORIZED:
+                message = (
+                    "The feed refuses the token (HTTP 401): check FINNHUB_API_KEY against the "
+                    "key on your Finnhub dashboard."
+                )
+                raise FeedError(message) from None
+            raise
+        except InvalidURI:
+            message = f"{self._settings.url} is no WebSocket address: set TAPELINE_FINNHUB__URL."
+            raise FeedError(message) from None
+
+    async def _subscribe(self, socket: ClientConnection) -> None:
+        for symbol in self._symbols:
+            await socket.send(orjson.dumps({"type": "subscribe", "symbol": symbol}).decode())
+        log.info("feed_connected", connection=self._connections, symbols=len(self._symbols))
+
+    async def _read(self, socket: ClientConnection) -> AsyncIterator[Frame]:
+        connection = self._connections
+        self._connections += 1
+        while True:
+            data = await asyncio.wait_for(socket.recv(), self._settings.heartbeat_timeout_s)
+            yield Frame(data, connection, time.time_ns() // 1000, self._monotonic())
+
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, InvalidStatus):
+            return f"HTTP {error.response.status_code}"
+        return type(error).__name__

@@ -1,0 +1,97 @@
+"""`tapeline produce`: arguments → settings → client, producer, pipeline → run."""
+
+from __future__ import annotations
+
+import socket
+from enum import Enum
+from typing import Annotated
+
+import structlog
+import typer
+from pydantic import SecretStr
+
+from tapeline.errors import UsageError
+from tapeline.local.discovery import find_endpoints
+from tapeline.logs import configure_logging
+from tapeline.process import end_with_parent, run_until_signalled
+from tapeline.producer.finnhub_client import FinnhubClient
+from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.simulator_process import DEMO, simulated_feed
+from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
+from tapeline.settings import Settings, load_settings
+
+log = structlog.get_logger()
+
+
+class Source(str, Enum):
+    """Where trades come from; it travels with each trade."""
+
+    FINNHUB = "finnhub"
+    SIMULATOR = "simulator"
+    REPLAY = "replay"
+
+
+def produce(
+    symbols: Annotated[str, typer.Option(help="Comma-separated, in the feed's names.")] = (
+        "AAPL,MSFT,NVDA,AMZN,TSLA,SPY,BINANCE:BTCUSDT"
+    ),
+    source: Annotated[Source, typer.Option(help="Where trades come from.")] = Source.FINNHUB,
+    topic: Annotated[
+        str | None, typer.Option(help="Kafka topic; trades_raw, or demo for the simulator.")
+    ] = None,
+    producer_id: Annotated[
+        str | None, typer.Option(help="Name in feed_status; the host name by default.")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+) -> None:
+    """Read the feed and write every trade to Kafka until stopped.
+
+    Example: FINNHUB_API_KEY=… tapeline produce --symbols AAPL,MSFT
+    """
+    settings = load_settings()
+    configure_logging(log_level or settings.log_level)
+    end_with_parent()
+    default_topic = settings.kafka.topic if source is Source.FINNHUB else DEMO
+    settings = settings.with_target(topic=topic or default_topic)
+    wanted = [s.strip() for s in symbols.split(",") if s.strip()]
+    if source is Source.SIMULATOR:
+        with simulated_feed(settings) as (simulated, token):
+            _run(simulated, token, wanted, source, producer_id)
+        return
+    if settings.finnhub_api_key is None:
+        message = (
+            "FINNHUB_API_KEY is not set. Get a free key from finnhub.io and set it, or run with "
+            f"simulated trades:\n  tapeline produce --source simulator --symbols {symbols}"
+        )
+        raise UsageError(message)
+    _run(settings, settings.finnhub_api_key, wanted, source, producer_id)
+
+
+def _run(
+    settings: Settings,
+    token: SecretStr,
+    symbols: list[str],
+    source: Source,
+    producer_id: str | None,
+) -> None:
+    endpoints = find_endpoints(settings)
+    log.info("using", services=str(endpoints))
+    admin = topic_admin(endpoints.bootstrap_servers)
+    create_topics(admin, settings.kafka)
+    pipeline = ProducerPipeline(
+        settings,
+        FinnhubClient(settings.finnhub, token, symbols),
+        KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic),
+        source=source.value,
+        topic_id=topic_id_of(admin, settings.kafka.topic),
+        producer_id=producer_id or socket.gethostname(),
+    )
+    run_until_signalled(pipeline.run())
+
+
+def main() -> None:
+    """Run as a program of its own."""
+    from tapeline.cli import run_command
+
+    run_command(produce)

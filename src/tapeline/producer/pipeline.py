@@ -1,0 +1,159 @@
+"""The orchestrator: feed → frames → identities → Kafka, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from tapeline.producer.feed_status import FeedStatus
+from tapeline.producer.finnhub_client import FinnhubClient, Frame
+from tapeline.producer.identity import TradeIdentity
+from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.validation import FeedMessage, Ping, Reject, TradeFrame, parse_frame
+from tapeline.settings import Settings
+from tapeline.trade import encode_trade
+
+log = structlog.get_logger()
+
+_STATUS_INTERVAL_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class PipelineCounts:
+    """What went through since the start."""
+
+    frames: int = 0
+    trades: int = 0
+    suspect_duplicates: int = 0
+    rejects: Counter[str] = field(default_factory=Counter)
+
+
+class ProducerPipeline:
+    """Moves trades from one client to one topic until the tape ends or it is cancelled."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: FinnhubClient,
+        producer: KafkaProducer,
+        *,
+        source: str,
+        topic_id: str,
+        producer_id: str,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._producer = producer
+        self._source = source
+        self._topic_id = topic_id
+        self._producer_id = producer_id
+        self._connection = -1
+        self._identity = self._new_identity()
+        self._previous_frame: bytes | str = b""
+        self._newest_receipt_us: int | None = None
+        self._end_of_tape = False
+        self.counts = PipelineCounts()
+
+    async def run(self) -> None:
+        """Run until the tape ends or the task is cancelled; flush in either case.
+
+        Raises:
+            FeedError: the feed refuses us for good.
+            DeliveryError: Kafka refuses a message.
+        """
+        status = asyncio.create_task(self._report_status())
+        try:
+            async for frame in self._client.frames():
+                await self._handle(frame)
+                if status.done():
+                    status.result()
+            self._end_of_tape = True
+        finally:
+            status.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await status
+            self._producer.flush()
+            await self._send_status()
+            self._producer.flush()
+            log.info("producer_stopped", **self._summary())
+
+    async def _handle(self, frame: Frame) -> None:
+        self.counts.frames += 1
+        if frame.connection != self._connection:
+            self._connection = frame.connection
+            self._identity = self._new_identity()
+        message = parse_frame(frame.data, frame.received_at_us // 1000)
+        if isinstance(message, TradeFrame):
+            await self._handle_trades(frame, message)
+        elif isinstance(message, FeedMessage):
+            log.warning("feed_error", message=message.text)
+        else:
+            assert isinstance(message, Ping)  # noqa: S101 - for the type checker; no other kind
+        self._producer.serve()
+
+    async def _handle_trades(self, frame: Frame, message: TradeFrame) -> None:
+        if frame.data == self._previous_frame:
+            self.counts.suspect_duplicates += len(message.trades)
+        self._previous_frame = frame.data
+        for reject in message.rejects:
+            await self._send_dead_letter(frame, reject)
+        trades = self._identity.assign(message.trades, frame.received_at_us, frame.monotonic_s)
+        for trade in trades:
+            await self._producer.send(trade.symbol, encode_trade(trade))
+        if trades:
+            self.counts.trades += len(trades)
+            self._newest_receipt_us = frame.received_at_us
+
+    async def _send_dead_letter(self, frame: Frame, reject: Reject) -> None:
+        self.counts.rejects[reject.reason.value] += 1
+        data = frame.data if isinstance(frame.data, bytes) else frame.data.encode()
+        headers = [
+            ("reason", reject.reason.value),
+            ("topic", self._settings.kafka.topic),
+            ("received_at_us", str(frame.received_at_us)),
+            ("trade_index", "" if reject.index is None else str(reject.index)),
+        ]
+        await self._producer.send_to(
+            self._settings.kafka.dead_letter_topic, self._producer_id, data, headers
+        )
+
+    async def _report_status(self) -> None:
+        while True:
+            await self._send_status()
+            self._producer.serve()
+            await asyncio.sleep(_STATUS_INTERVAL_S)
+
+    async def _send_status(self) -> None:
+        status = FeedStatus(
+            producer_id=self._producer_id,
+            topic=self._settings.kafka.topic,
+            topic_id=self._topic_id,
+            connected=self._client.connected,
+            pending=self.counts.trades - self._producer.acknowledged,
+            last_offsets=dict(self._producer.last_offsets),
+            newest_receipt_us=self._newest_receipt_us,
+            end_of_tape=self._end_of_tape,
+            frames=self.counts.frames,
+            trades=self.counts.trades,
+            dead_letters=sum(self.counts.rejects.values()),
+        )
+        await self._producer.send_to(
+            self._settings.kafka.status_topic, status.key, status.to_bytes()
+        )
+
+    def _new_identity(self) -> TradeIdentity:
+        return TradeIdentity(self._source, self._settings.finnhub.same_millisecond_s)
+
+    def _summary(self) -> dict[str, object]:
+        return {
+            "frames": self.counts.frames,
+            "trades": self.counts.trades,
+            "acknowledged": self._producer.acknowledged,
+            "suspect_duplicates": self.counts.suspect_duplicates,
+            "dead_letters": dict(self.counts.rejects),
+        }

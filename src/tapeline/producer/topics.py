@@ -1,0 +1,79 @@
+"""Create and look up Kafka topics."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tapeline.errors import SchemaError, ServiceUnavailableError
+from tapeline.settings import KafkaSettings
+
+_TIMEOUT_S: Final = 20.0
+_POLL_S: Final = 0.1
+_HOUR_MS: Final = 3_600_000
+
+
+def topic_admin(bootstrap_servers: str) -> AdminClient:
+    """Return an admin client of a broker that answers.
+
+    Raises:
+        ServiceUnavailableError: it does not.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    try:
+        admin.list_topics(timeout=_TIMEOUT_S)
+    except KafkaException as error:
+        message = (
+            f"Kafka does not answer at {bootstrap_servers}: start it (`tapeline up` starts a "
+            "local one) or set TAPELINE_KAFKA__BOOTSTRAP_SERVERS."
+        )
+        raise ServiceUnavailableError(message) from error
+    return admin
+
+
+def create_topics(admin: AdminClient, settings: KafkaSettings) -> None:
+    """Create the topics that are missing."""
+    copies = settings.replication_factor
+    retention = {"retention.ms": str(settings.retention_hours * _HOUR_MS)}
+    topics = [
+        NewTopic(settings.topic, settings.partitions, copies, config=retention),
+        NewTopic(settings.dead_letter_topic, 1, copies, config=retention),
+        NewTopic(settings.status_topic, 1, copies, config={"cleanup.policy": "compact"}),
+    ]
+    for future in admin.create_topics(topics, operation_timeout=_TIMEOUT_S).values():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+
+def delete_topic(admin: AdminClient, topic: str) -> None:
+    """Delete a topic and wait until the broker no longer knows it."""
+    try:
+        admin.delete_topics([topic], operation_timeout=_TIMEOUT_S)[topic].result()
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise
+    deadline = time.monotonic() + _TIMEOUT_S
+    while topic in admin.list_topics(timeout=_TIMEOUT_S).topics and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def topic_id_of(admin: AdminClient, topic: str) -> str:
+    """Return the id that Kafka gave a topic when it was created.
+
+    Raises:
+        SchemaError: there is no such topic.
+    """
+    described = admin.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT_S)
+    try:
+        return str(described[topic].result().topic_id)
+    except KafkaException as error:
+        message = f"There is no topic {topic}: create it with `tapeline init --topic {topic}`."
+        raise SchemaError(message) from error
+
+

@@ -1,0 +1,140 @@
+"""Read a frame: bytes in, typed trades and typed rejects out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+import orjson
+
+EARLIEST_EVENT_TIME_MS: Final = 946_684_800_000
+"""2000-01-01T00:00Z; an earlier time is a mistake, most often seconds in place of ms."""
+LATEST_AHEAD_MS: Final = 60_000
+"""How far a trade's time may lie after its receipt, in ms."""
+PRICE_LIMIT: Final = 1e12
+VOLUME_LIMIT: Final = 1e15
+_MAX_SYMBOL_CHARACTERS: Final = 128
+
+
+class Reason(str, Enum):
+    """Why a frame, a trade or a Kafka message is not accepted."""
+
+    MALFORMED_JSON = "malformed_json"
+    UNKNOWN_MESSAGE = "unknown_message"
+    WRONG_TYPE = "wrong_type"
+    EMPTY_SYMBOL = "empty_symbol"
+    BAD_PRICE = "bad_price"
+    BAD_VOLUME = "bad_volume"
+    BAD_TIME = "bad_time"
+    UNDECODABLE = "undecodable"
+    UNKNOWN_SCHEMA = "unknown_schema"
+
+
+@dataclass(frozen=True, slots=True)
+class WireTrade:
+    """A trade as the feed sent it. `event_time_ms` counts from the Unix epoch."""
+
+    symbol: str
+    price: float
+    volume: float
+    event_time_ms: int
+    conditions: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A frame, or the trade at `index` of it, that is not accepted."""
+
+    reason: Reason
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TradeFrame:
+    """Trades of one frame, in its order, and what was wrong with others."""
+
+    trades: tuple[WireTrade, ...]
+    rejects: tuple[Reject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The feed's sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedMessage:
+    """An error that the feed reports, in its words."""
+
+    text: str
+
+
+def parse_frame(frame: bytes | str, received_at_ms: int) -> TradeFrame | Ping | FeedMessage:
+    """Read one text message of the feed.
+
+    Args:
+        frame: the message.
+        received_at_ms: when it was read, ms since the epoch; a trade may not be far after it.
+    """
+    try:
+        message = orjson.loads(frame)
+    except orjson.JSONDecodeError:
+        return TradeFrame((), (Reject(Reason.MALFORMED_JSON),))
+    kind = message.get("type") if isinstance(message, dict) else None
+    if kind == "ping":
+        return Ping()
+    if kind == "error":
+        return FeedMessage(str(message.get("msg")))
+    if kind != "trade":
+        return TradeFrame((), (Reject(Reason.UNKNOWN_MESSAGE),))
+    items = message.get("data")
+    if not isinstance(items, list):
+        return TradeFrame((), (Reject(Reason.WRONG_TYPE),))
+    trades = []
+    rejects = []
+    for index, item in enumerate(items):
+        parsed = _parse_trade(item, received_at_ms)
+        if isinstance(parsed, WireTrade):
+            trades.append(parsed)
+        else:
+            rejects.append(Reject(parsed, index))
+    return TradeFrame(tuple(trades), tuple(rejects))
+
+
+def _parse_trade(item: Any, received_at_ms: int) -> WireTrade | Reason:
+    if not isinstance(item, dict):
+        return Reason.WRONG_TYPE
+    symbol, price, volume = item.get("s"), item.get("p"), item.get("v")
+    event_time_ms, conditions = item.get("t"), item.get("c")
+    typed = (
+        isinstance(symbol, str)
+        and _is_number(price)
+        and _is_number(volume)
+        and isinstance(event_time_ms, int)
+        and not isinstance(event_time_ms, bool)
+        and _is_conditions(conditions)
+    )
+    if not typed:
+        return Reason.WRONG_TYPE
+    if not symbol or len(symbol) > _MAX_SYMBOL_CHARACTERS:
+        return Reason.EMPTY_SYMBOL
+    price, volume = float(price), float(volume)
+    if not 0 < price < PRICE_LIMIT or not math.isfinite(price):
+        return Reason.BAD_PRICE
+    if not 0 <= volume < VOLUME_LIMIT or not math.isfinite(volume):
+        return Reason.BAD_VOLUME
+    if not EARLIEST_EVENT_TIME_MS <= event_time_ms <= received_at_ms + LATEST_AHEAD_MS:
+        return Reason.BAD_TIME
+    return WireTrade(
+        symbol, price, volume, event_time_ms, None if conditions is None else tuple(conditions)
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_conditions(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(c, str) for c in value))

@@ -1,0 +1,184 @@
+"""`tapeline replay`: a tape through every part, from the simulator's frames to final bars."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tapeline.conditions import ConditionPolicy
+from tapeline.errors import StreamError
+from tapeline.local.discovery import Endpoints
+from tapeline.local.home import Home
+from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.services import running_services
+from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
+from tapeline.settings import Settings, load_settings
+from tapeline.simulator.main import DEFAULT_FRAME_MS, DEFAULT_PORT, DEFAULT_TOKEN, parse_speed
+from tapeline.simulator.tape import Tape
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.supervisor import Child, child_process
+
+REPLAY: Final = "replay"
+"""Keyspace that a replay uses, emptied first, unless it is told another."""
+
+_POLL_S: Final = 0.5
+_MAX_RESTARTS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What went in and what came out of each layer."""
+
+    tape: int
+    kafka: int
+    bronze: int
+    silver: int
+    quarantine: int
+    windows: int
+
+
+def replay(
+    tape: Annotated[Path, typer.Argument(help="Trades, CSV (gzip or not) or Parquet.")],
+    policy: Annotated[
+        ConditionPolicy | None, typer.Option(help="Which trades set prices.")
+    ] = None,
+    speed: Annotated[str, typer.Option(help="'max', or how many times real time.")] = "max",
+    into: Annotated[
+        str, typer.Option(help="Keyspace. The default one is emptied first, another is kept.")
+    ] = REPLAY,
+) -> None:
+    """Send a tape through simulator, producer, Kafka, Spark and Cassandra.
+
+    Ends by itself when every trade is settled into its bar.
+
+    Example: tapeline replay day.csv.gz --policy sip
+    """
+    console = Console()
+    parse_speed(speed)
+    contents = Tape(tape, DEFAULT_FRAME_MS)
+    settings = load_settings()
+    settings = settings.with_target(topic=f"replay_{into}" if into != REPLAY else REPLAY, keyspace=into)
+    if policy is not None:
+        stream = settings.stream.model_copy(update={"policy": policy})
+        settings = settings.model_copy(update={"stream": stream})
+    with running_services(settings, console) as endpoints, _client(settings, endpoints) as client:
+        checkpoints = Home(settings.home).checkpoints / f"replay-{into}"
+        admin = topic_admin(endpoints.bootstrap_servers)
+        with console.status("Making topic and keyspace ready"):
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            delete_topic(admin, settings.kafka.topic)
+            create_topics(admin, settings.kafka)
+            if into == REPLAY:
+                client.drop_schema()
+            client.create_schema()
+        topic_id = topic_id_of(admin, settings.kafka.topic)
+        console.print(f"{contents.trades:,} trades of {len(contents.symbols)} symbols in {tape}")
+        started = time.monotonic()
+        _run(settings, tape, contents, speed, checkpoints, client, topic_id, console)
+        elapsed_s = time.monotonic() - started
+        replayed = _count(client, topic_id, contents.trades)
+    _print_summary(replayed, settings, elapsed_s, console)
+    if not replayed.tape <= replayed.kafka == replayed.bronze:
+        message = "Trades are missing: the table above says where. See the logs of the replay."
+        raise StreamError(message)
+
+
+def _client(settings: Settings, endpoints: Endpoints) -> CassandraClient:
+    return CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
+
+
+def _run(
+    settings: Settings,
+    tape: Path,
+    contents: Tape,
+    speed: str,
+    checkpoints: Path,
+    client: CassandraClient,
+    topic_id: str,
+    console: Console,
+) -> None:
+    """Run the three children until the stream says that all is settled."""
+    port = free_port(DEFAULT_PORT)
+    kafka, cassandra = settings.kafka, settings.cassandra
+    simulate = ["simulate", "--tape", str(tape), "--speed", speed, "--port", str(port)]
+    simulate += ["--symbol-cap", str(len(contents.symbols))]
+    produce = ["produce", "--source", REPLAY, "--topic", kafka.topic]
+    produce += ["--symbols", ",".join(contents.symbols)]
+    stream = ["stream", "--topic", kafka.topic, "--keyspace", cassandra.keyspace]
+    stream += ["--checkpoint-dir", str(checkpoints), "--policy", settings.stream.policy.value]
+    stream += ["--until-settled"]
+    feed = {"TAPELINE_FINNHUB__URL": f"ws://{LOOPBACK}:{port}", "FINNHUB_API_KEY": DEFAULT_TOKEN}
+    with ExitStack() as stack:
+        streaming = stack.enter_context(child_process(stream, settings.home))
+        simulating = stack.enter_context(child_process(simulate, settings.home))
+        producing = stack.enter_context(child_process(produce, settings.home, feed))
+        progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        with progress:
+            silver = progress.add_task("trades in silver", total=contents.trades)
+            restarts = 0
+            while (code := streaming.exit_code) != 0:
+                if code is not None:
+                    restarts += 1
+                    if restarts > _MAX_RESTARTS:
+                        raise streaming.failure()
+                    console.print(f"The Spark job ended with code {code}; starting it again.")
+                    streaming.restart()
+                for child in (simulating, producing):
+                    _require_healthy(child)
+                done = sum(p.committed_offset + 1 for p in client.progress(topic_id).values())
+                progress.update(silver, completed=done)
+                time.sleep(_POLL_S)
+            progress.update(silver, completed=contents.trades)
+
+
+def _require_healthy(child: Child) -> None:
+    if child.exit_code not in {None, 0}:
+        raise child.failure()
+
+
+def _count(client: CassandraClient, topic_id: str, tape: int) -> Replayed:
+    progress = client.progress(topic_id)
+    committed = {p.kafka_partition: p.committed_offset for p in progress.values()}
+    windows = client.touched_windows(topic_id, committed)
+    return Replayed(
+        tape=tape,
+        kafka=sum(o + 1 for o in committed.values()),
+        bronze=client.count_messages("trades_bronze", topic_id, committed),
+        silver=client.count_silver(windows),
+        quarantine=client.count_messages("trades_quarantine", topic_id, committed),
+        windows=len(windows),
+    )
+
+
+def _print_summary(
+    replayed: Replayed, settings: Settings, elapsed_s: float, console: Console
+) -> None:
+    table = Table(title=f"Keyspace {settings.cassandra.keyspace}")
+    table.add_column("layer")
+    table.add_column("rows", justify="right")
+    for name, count in (
+        ("tape", replayed.tape),
+        ("Kafka", replayed.kafka),
+        ("trades_bronze", replayed.bronze),
+        ("trades_silver", replayed.silver),
+        ("trades_quarantine", replayed.quarantine),
+        ("trades_gold_5m, final", replayed.windows),
+    ):
+        table.add_row(name, f"{count:,}")
+    console.print(table)
+    console.print(f"Every bar is final after {elapsed_s:.1f} s.")

@@ -1,0 +1,139 @@
+"""All settings, in one frozen tree, read from the environment at the edge.
+
+A nested field is named with two underscores: `TAPELINE_KAFKA__BOOTSTRAP_SERVERS`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tapeline.conditions import ConditionPolicy
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class FinnhubSettings(BaseModel):
+    """The feed's connection."""
+
+    model_config = _FROZEN
+
+    url: str = "wss://ws.finnhub.io"
+    """The WebSocket address, without the token."""
+    heartbeat_timeout_s: float = Field(default=150.0, gt=0)
+    """Seconds without any message, pings among them, after which to reconnect."""
+    same_millisecond_s: float = Field(default=2.0, gt=0)
+    """Seconds for which further trades of a symbol's newest millisecond count as in order."""
+    max_frame_bytes: int = Field(default=8 * 1024 * 1024, gt=0)
+    """The largest frame that is read, in bytes."""
+
+
+class KafkaSettings(BaseModel):
+    """Kafka's address and topics."""
+
+    model_config = _FROZEN
+
+    bootstrap_servers: str | None = None
+    """host:port list; found by itself when not set (the local stack, then localhost:9092)."""
+    topic: str = "trades_raw"
+    """Topic of the encoded trades."""
+    dead_letter_topic: str = "trades_dlq"
+    """Topic of frames and trades that the producer cannot accept."""
+    status_topic: str = "feed_status"
+    """Compacted topic in which producers report every second how far they are."""
+    partitions: int = Field(default=4, ge=1)
+    """Partitions of the trade topic when it is created."""
+    replication_factor: int = Field(default=1, ge=1)
+    """Copies of each partition when a topic is created."""
+    retention_hours: int = Field(default=168, ge=1)
+    """Hours for which trades stay in Kafka."""
+
+
+class CassandraSettings(BaseModel):
+    """Cassandra's address, keyspace and lifetimes."""
+
+    model_config = _FROZEN
+
+    host: str | None = None
+    """A contact point; found by itself when not set (the local stack, then localhost)."""
+    port: int = Field(default=9042, ge=1, le=65535)
+    """The native protocol port, used with `host`."""
+    local_datacenter: str = "datacenter1"
+    """Name of the data centre that requests go to."""
+    keyspace: str = "market_data"
+    """Keyspace of the tables."""
+    replication_factor: int = Field(default=1, ge=1)
+    """Copies of each row."""
+    bronze_ttl_s: int = Field(default=7 * 86_400, ge=0)
+    """Seconds for which bronze rows live; 0 keeps them."""
+    silver_ttl_s: int = Field(default=30 * 86_400, ge=0)
+    """Seconds for which silver rows live; 0 keeps them."""
+    gold_ttl_s: int = Field(default=0, ge=0)
+    """Seconds for which bars live; 0 keeps them."""
+    quarantine_ttl_s: int = Field(default=30 * 86_400, ge=0)
+    """Seconds for which quarantined messages live; 0 keeps them."""
+    request_timeout_s: float = Field(default=20.0, gt=0)
+    """Seconds that one request may take."""
+
+
+class StreamSettings(BaseModel):
+    """The Spark job."""
+
+    model_config = _FROZEN
+
+    master: str = "local[2]"
+    """Spark master when the job is not run by spark-submit."""
+    driver_memory: str = "1g"
+    """Heap of the Spark driver."""
+    watermark_s: int = Field(default=600, ge=1)
+    """Seconds that a trade may be late before its bar has to be revised."""
+    policy: ConditionPolicy = ConditionPolicy.SIP_ODDLOT
+    """Which trades set prices."""
+    shuffle_partitions: int = Field(default=2, ge=1)
+    """Shuffle partitions; fixed in a checkpoint when it is first made."""
+    max_offsets_per_trigger: int = Field(default=100_000, ge=1)
+    """The most messages that one micro-batch takes."""
+    settle_interval_s: float = Field(default=2.0, gt=0)
+    """Seconds between two looks for windows that can be settled."""
+    settle_max_windows: int = Field(default=500, ge=1)
+    """The most windows that one round of settling takes."""
+    rocksdb_state: bool = False
+    """Keep streaming state in RocksDB instead of memory: for very large rates."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_prefix="TAPELINE_", env_nested_delimiter="__", extra="ignore"
+    )
+
+    home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("tapeline")))
+    """Folder of the local stack's jars, data, logs and checkpoints."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+    finnhub_api_key: SecretStr | None = Field(default=None, validation_alias="FINNHUB_API_KEY")
+    """The feed's token (environment variable FINNHUB_API_KEY)."""
+    finnhub: FinnhubSettings = FinnhubSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    cassandra: CassandraSettings = CassandraSettings()
+    stream: StreamSettings = StreamSettings()
+
+    def with_target(self, *, topic: str | None = None, keyspace: str | None = None) -> Settings:
+        """Return the same settings with another topic or keyspace."""
+        kafka = self.kafka.model_copy(update={"topic": topic} if topic else {})
+        cassandra = self.cassandra.model_copy(update={"keyspace": keyspace} if keyspace else {})
+        return self.model_copy(update={"kafka": kafka, "cassandra": cassandra})
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        pydantic.ValidationError: a value has the wrong type or range; its text names the field.
+    """
+    return Settings(_env_file=os.environ.get("TAPELINE_ENV_FILE"))  # type: ignore[call-arg]

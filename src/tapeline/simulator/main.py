@@ -1,0 +1,83 @@
+"""`tapeline simulate`: arguments → feed → server."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+import structlog
+import typer
+
+from tapeline.errors import UsageError
+from tapeline.local.service import LOOPBACK
+from tapeline.logs import configure_logging
+from tapeline.process import end_with_parent, run_until_signalled
+from tapeline.settings import load_settings
+from tapeline.simulator.feed import Feed
+from tapeline.simulator.market import RandomMarket
+from tapeline.simulator.server import SYMBOL_CAP, ServerOptions, SimulatedFinnhub
+from tapeline.simulator.tape import Tape
+
+log = structlog.get_logger()
+
+TOKEN_VARIABLE: Final = "TAPELINE_SIMULATOR_TOKEN"  # noqa: S105 - a name, not a token
+DEFAULT_TOKEN: Final = "simulated"  # noqa: S105 - guards nothing
+DEFAULT_PORT: Final = 18765
+DEFAULT_FRAME_MS: Final = 100
+
+
+def simulate(
+    tape: Annotated[
+        Path | None, typer.Option(help="Tape to send (CSV or Parquet); else a random market.")
+    ] = None,
+    speed: Annotated[str, typer.Option(help="'max', or how many times real time.")] = "1",
+    seed: Annotated[int, typer.Option(help="Seed of the random market.")] = 1,
+    port: Annotated[int, typer.Option(help="Loopback port to listen on.")] = DEFAULT_PORT,
+    frame_ms: Annotated[
+        int, typer.Option(min=1, help="Milliseconds of trades that share a frame.")
+    ] = DEFAULT_FRAME_MS,
+    symbol_cap: Annotated[
+        int, typer.Option(min=1, help="Symbols that a connection may subscribe.")
+    ] = SYMBOL_CAP,
+) -> None:
+    """Serve Finnhub's protocol on loopback, from a tape or a random market.
+
+    Example: tapeline simulate --tape day.csv.gz --speed 60
+    """
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    end_with_parent()
+    feed: Feed = (
+        Tape(tape, frame_ms)
+        if tape is not None
+        else RandomMarket(seed, int(time.time() * 1000), frame_ms)
+    )
+    token = os.environ.get(TOKEN_VARIABLE, DEFAULT_TOKEN)
+    options = ServerOptions(LOOPBACK, port, token, parse_speed(speed), symbol_cap)
+    run_until_signalled(_serve(SimulatedFinnhub(options, feed), port))
+
+
+def parse_speed(text: str) -> float | None:
+    """Return the factor, or None for `max`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text == "max":
+        return None
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < float("inf"):
+        message = f"--speed is 'max' or a number above 0, not {text!r}."
+        raise UsageError(message)
+    return factor
+
+
+async def _serve(simulator: SimulatedFinnhub, port: int) -> None:
+    async with simulator.serve() as server:
+        log.info("simulator_listening", port=port)
+        await server.serve_forever()

@@ -1,0 +1,194 @@
+"""The WebSocket server: Finnhub's protocol over a simulated feed.
+
+A token in the query, 401 for a wrong one; one subscription a message and no reply to it; a
+cap on symbols; error frames; pings as text; one connection a key, a second one drops both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+import structlog
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from tapeline.simulator.feed import Feed, FeedFrame
+
+log = structlog.get_logger()
+
+END_OF_TAPE: Final = "end of tape"
+"""The reason in the closing frame when a tape has been sent to its end."""
+
+SYMBOL_CAP: Final = 51
+"""Symbols that a free key may subscribe, as observed in 2026."""
+PING_INTERVAL_S: Final = 60.0
+_QUIET_S: Final = 1.0
+_NORMAL_CLOSURE: Final = 1000
+_POLICY_VIOLATION: Final = 1008
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How the server behaves. `speed` None sends as fast as the client reads."""
+
+    host: str
+    port: int
+    token: str
+    speed: float | None
+    symbol_cap: int = SYMBOL_CAP
+    ping_interval_s: float = PING_INTERVAL_S
+
+
+class SimulatedFinnhub:
+    """One server over one feed."""
+
+    def __init__(self, options: ServerOptions, feed: Feed) -> None:
+        self._options = options
+        self._feed = feed
+        self._client: ServerConnection | None = None
+        self._started_s: float | None = None
+        self.frames = 0
+        self.trades = 0
+
+    def serve(self) -> serve:
+        """Return the listening server as a context manager."""
+        return serve(
+            self._handle,
+            self._options.host,
+            self._options.port,
+            process_request=self._authorize,
+            ping_interval=None,
+            compression=None,
+        )
+
+    def _authorize(self, connection: ServerConnection, request: Request) -> Response | None:
+        given = parse_qs(urlsplit(request.path).query).get("token", [""])[0]
+        if hmac.compare_digest(given.encode(), self._options.token.encode()):
+            return None
+        return connection.respond(HTTPStatus.UNAUTHORIZED, "Invalid API key\n")
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        if self._client is not None:
+            log.warning("second_connection_of_a_key")
+            await self._client.close(_POLICY_VIOLATION)
+            await connection.close(_POLICY_VIOLATION)
+            return
+        self._client = connection
+        session = _Session(connection, self._feed.symbols, self._options.symbol_cap)
+        tasks = [
+            asyncio.create_task(session.listen()),
+            asyncio.create_task(session.ping(self._options.ping_interval_s)),
+            asyncio.create_task(self._play(session)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                with contextlib.suppress(ConnectionClosed):
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._client = None
+
+    async def _play(self, session: _Session) -> None:
+        await session.wait_for_subscriptions()
+        if self._started_s is None:
+            self._started_s = time.monotonic()
+        for frame in self._feed.frames(self._clock_ms()):
+            await self._wait_until(frame.due_ms)
+            await self._send(session, frame)
+        await session.connection.close(_NORMAL_CLOSURE, END_OF_TAPE)
+        log.info("tape_sent", frames=self.frames, trades=self.trades)
+
+    async def _send(self, session: _Session, frame: FeedFrame) -> None:
+        trades = session.subscribed_of(frame.trades)
+        if not trades:
+            return
+        text = orjson.dumps({"data": trades, "type": "trade"}).decode()
+        await session.connection.send(text)
+        self.frames += 1
+        self.trades += len(trades)
+
+    def _clock_ms(self) -> int:
+        """Return the feed's time: its start, moved on by the time since, times the speed."""
+        elapsed_s = time.monotonic() - (self._started_s or time.monotonic())
+        return self._feed.start_ms + int(elapsed_s * 1000 * (self._options.speed or 1.0))
+
+    async def _wait_until(self, due_ms: int) -> None:
+        if self._options.speed is None:
+            return
+        wait_ms = due_ms - self._clock_ms()
+        if wait_ms > 0:
+            await asyncio.sleep(wait_ms / 1000 / self._options.speed)
+
+
+class _Session:
+    """One client's subscriptions."""
+
+    def __init__(
+        self, connection: ServerConnection, known: tuple[str, ...], symbol_cap: int
+    ) -> None:
+        self.connection = connection
+        self._known = frozenset(known)
+        self._symbol_cap = symbol_cap
+        self._symbols: set[str] = set()
+        self._changed = asyncio.Event()
+
+    async def listen(self) -> None:
+        """Take subscriptions until the client goes."""
+        async for text in self.connection:
+            try:
+                message = orjson.loads(text)
+                kind, symbol = message["type"], message["symbol"]
+            except (orjson.JSONDecodeError, KeyError, TypeError):
+                await self._complain("Invalid message")
+                continue
+            if kind == "subscribe":
+                await self._subscribe(symbol)
+            elif kind == "unsubscribe":
+                self._symbols.discard(symbol)
+            self._changed.set()
+
+    async def ping(self, interval_s: float) -> None:
+        """Say that the connection lives, as an ordinary message."""
+        while True:
+            await asyncio.sleep(interval_s)
+            await self.connection.send('{"type":"ping"}')
+
+    async def wait_for_subscriptions(self) -> None:
+        """Wait until every symbol is subscribed, or for a quiet second after the first."""
+        await self._changed.wait()
+        while not self._symbols >= self._known:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), _QUIET_S)
+            except (TimeoutError, asyncio.TimeoutError):
+                if self._symbols:
+                    return
+
+    def subscribed_of(self, trades: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return those trades that the client subscribed to."""
+        if self._symbols >= self._known:
+            return trades
+        return [t for t in trades if t["s"] in self._symbols]
+
+    async def _subscribe(self, symbol: str) -> None:
+        if symbol not in self._known:
+            await self._complain(f"Invalid symbol {symbol}")
+        elif len(self._symbols) >= self._symbol_cap and symbol not in self._symbols:
+            await self._complain("Subscribing to too many symbols")
+        else:
+            self._symbols.add(symbol)
+
+    async def _complain(self, text: str) -> None:
+        await self.connection.send(orjson.dumps({"type": "error", "msg": text}).decode())

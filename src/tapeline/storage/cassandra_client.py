@@ -1,0 +1,407 @@
+"""The Cassandra client: pooled connections, prepared statements, time-outs, safe retries.
+
+Every write is an idempotent upsert whose write time comes from the data, so the driver may
+repeat it after a time-out. Times are UTC; the driver hands out and takes naive datetimes,
+which this module turns into aware ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Any, Final
+
+from cassandra import ConsistencyLevel
+from cassandra.cluster import (
+    EXEC_PROFILE_DEFAULT,
+    Cluster,
+    ExecutionProfile,
+    NoHostAvailable,
+    Session,
+)
+from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.policies import (
+    ConstantSpeculativeExecutionPolicy,
+    DCAwareRoundRobinPolicy,
+    TokenAwarePolicy,
+)
+from cassandra.query import PreparedStatement
+
+from tapeline.bar import Bar, Interval
+from tapeline.errors import SchemaError, ServiceUnavailableError
+from tapeline.settings import CassandraSettings
+from tapeline.storage.schema import apply_schema, check_keyspace_name, drop_keyspace
+
+BUCKET_OFFSETS: Final = 100_000
+"""Kafka offsets in one partition of bronze and quarantine."""
+
+WINDOW_BUCKET_OFFSETS: Final = 20_000
+"""Kafka offsets whose windows share one partition of window_state."""
+
+_CONCURRENCY: Final = 64
+_FETCH_SIZE: Final = 5_000
+_SPECULATE_AFTER_S: Final = 2.0
+
+_GOLD_TABLES: Final = {
+    Interval.FIVE_MINUTES: "trades_gold_5m",
+    Interval.ONE_HOUR: "trades_gold_1h",
+}
+_BAR_COLUMNS: Final = (
+    "symbol, window_start, window_end, open, high, low, close, "
+    "volume, notional, vwap, trade_count, is_final, revision"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """A window of one symbol that got trades from a bucket of one Kafka partition."""
+
+    topic_id: str
+    kafka_partition: int
+    bucket: int
+    window_start: datetime
+    symbol: str
+    dirty_offset: int
+    settled_offset: int
+    hour_settled_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProgress:
+    """How far one Kafka partition is committed to silver."""
+
+    kafka_partition: int
+    committed_offset: int
+    newest_event_time: datetime | None
+    newest_received_at: datetime | None
+    settled_bucket: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBar:
+    """A bar with the write time (µs) of its row."""
+
+    bar: Bar
+    write_time_us: int
+
+
+class CassandraClient:
+    """Reads and writes of one keyspace.
+
+    Use as a context manager. Requests raise the driver's errors; connecting raises
+    ServiceUnavailableError.
+    """
+
+    def __init__(self, settings: CassandraSettings, host: str, port: int) -> None:
+        self._settings = settings
+        self._keyspace = check_keyspace_name(settings.keyspace)
+        self._cluster = _make_cluster(settings, host, port)
+        try:
+            self._session: Session = self._cluster.connect()
+        except NoHostAvailable as error:
+            self._cluster.shutdown()
+            message = (
+                f"Cassandra does not answer at {host}:{port}: start it (`tapeline up` starts a "
+                "local one) or set TAPELINE_CASSANDRA__HOST and TAPELINE_CASSANDRA__PORT."
+            )
+            raise ServiceUnavailableError(message) from error
+        self._prepared = lru_cache(maxsize=64)(self._prepare)
+
+    def __enter__(self) -> CassandraClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._cluster.shutdown()
+
+    # Schema
+
+    def create_schema(self) -> None:
+        """Create or alter the keyspace and its tables; harmless when they are right."""
+        apply_schema(self._session, self._settings)
+
+    def drop_schema(self) -> None:
+        """Drop the keyspace with everything in it."""
+        drop_keyspace(self._session, self._keyspace)
+
+    def require_schema(self) -> None:
+        """Check that the tables are there.
+
+        Raises:
+            SchemaError: they are not.
+        """
+        known = self._cluster.metadata.keyspaces.get(self._keyspace)
+        if known is None or "ingest_progress" not in known.tables:
+            message = (
+                f"Keyspace {self._keyspace} has no tables of Tapeline: create them with "
+                f"`tapeline init --keyspace {self._keyspace}`."
+            )
+            raise SchemaError(message)
+
+    # Bars
+
+    def bars(
+        self, symbol: str, interval: Interval, start: datetime, end: datetime
+    ) -> Iterator[Bar]:
+        """Yield the bars of a symbol with start <= window_start < end, in order of time."""
+        query = self._prepared(
+            f"SELECT {_BAR_COLUMNS} FROM {self._table(interval)} WHERE symbol = ? AND period = ? "
+            "AND window_start >= ? AND window_start < ?"
+        )
+        for period in _periods(interval, start, end):
+            for row in self._session.execute(query, (symbol, period, start, end)):
+                yield _bar(row)
+
+    def stored_bars(
+        self, interval: Interval, keys: Sequence[tuple[str, datetime]]
+    ) -> dict[tuple[str, datetime], StoredBar]:
+        """Return the rows of the given (symbol, window_start) that exist, with write times."""
+        query = self._prepared(
+            f"SELECT {_BAR_COLUMNS}, WRITETIME(trade_count) AS write_time_us "
+            f"FROM {self._table(interval)} WHERE symbol = ? AND period = ? AND window_start = ?"
+        )
+        arguments = [(symbol, interval.period_of(start), start) for symbol, start in keys]
+        found: dict[tuple[str, datetime], StoredBar] = {}
+        for rows in self._run(query, arguments):
+            for row in rows:
+                bar = _bar(row)
+                found[bar.symbol, bar.window_start] = StoredBar(bar, row.write_time_us)
+        return found
+
+    def write_bars(
+        self, interval: Interval, bars: Sequence[tuple[Bar, int]], updated_at: datetime
+    ) -> None:
+        """Upsert whole bars, each with its write time in µs; a null clears what stood there."""
+        statement = self._prepared(
+            f"INSERT INTO {self._table(interval)} ({_BAR_COLUMNS}, period, updated_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?"
+        )
+        arguments = [
+            (
+                bar.symbol,
+                bar.window_start,
+                bar.window_end,
+                bar.open,
+                bar.high,
+                bar.low,
+                bar.close,
+                bar.volume,
+                bar.notional,
+                bar.vwap,
+                bar.trade_count,
+                bar.is_final,
+                bar.revision,
+                interval.period_of(bar.window_start),
+                updated_at,
+                write_time_us,
+                self._settings.gold_ttl_s,
+            )
+            for bar, write_time_us in bars
+        ]
+        self._run(statement, arguments)
+
+    # Progress and window state
+
+    def progress(self, topic_id: str) -> dict[int, PartitionProgress]:
+        """Return the progress of each Kafka partition that has any."""
+        query = self._prepared(
+            "SELECT kafka_partition, committed_offset, newest_event_time, newest_received_at, "
+            f"settled_bucket FROM {self._keyspace}.ingest_progress WHERE topic_id = ?"
+        )
+        return {
+            row.kafka_partition: PartitionProgress(
+                row.kafka_partition,
+                -1 if row.committed_offset is None else row.committed_offset,
+                _aware(row.newest_event_time),
+                _aware(row.newest_received_at),
+                row.settled_bucket or 0,
+            )
+            for row in self._session.execute(query, (topic_id,))
+        }
+
+    def write_progress(self, topic_id: str, progress: Iterable[PartitionProgress]) -> None:
+        """Raise the progress of partitions; a lower value never replaces a higher one.
+
+        Each column's write time is its own value, which makes the largest win in any order.
+        """
+        for p in progress:
+            key = (topic_id, p.kafka_partition)
+            self._raise_column("committed_offset", key, p.committed_offset, p.committed_offset + 1)
+            for column, value in (
+                ("newest_event_time", p.newest_event_time),
+                ("newest_received_at", p.newest_received_at),
+            ):
+                if value is not None:
+                    self._raise_column(column, key, value, _microseconds(value))
+
+    def write_settled_bucket(self, topic_id: str, kafka_partition: int, bucket: int) -> None:
+        """Remember that every bucket below this one is settled."""
+        self._raise_column("settled_bucket", (topic_id, kafka_partition), bucket, bucket + 1)
+
+    def window_states(
+        self, topic_id: str, kafka_partition: int, buckets: Iterable[int]
+    ) -> Iterator[WindowState]:
+        """Yield the windows that trades of the given offset buckets touched."""
+        query = self._prepared(
+            "SELECT bucket, window_start, symbol, dirty_offset, settled_offset, "
+            f"hour_settled_offset FROM {self._keyspace}.window_state "
+            "WHERE topic_id = ? AND kafka_partition = ? AND bucket = ?"
+        )
+        for rows in self._run(query, [(topic_id, kafka_partition, b) for b in buckets]):
+            for row in rows:
+                yield WindowState(
+                    topic_id,
+                    kafka_partition,
+                    row.bucket,
+                    row.window_start.replace(tzinfo=timezone.utc),
+                    row.symbol,
+                    row.dirty_offset,
+                    -1 if row.settled_offset is None else row.settled_offset,
+                    -1 if row.hour_settled_offset is None else row.hour_settled_offset,
+                )
+
+    def touched_windows(
+        self, topic_id: str, committed: Mapping[int, int]
+    ) -> set[tuple[str, datetime]]:
+        """Return the (symbol, window_start) of every trade up to the committed offsets."""
+        return {
+            (state.symbol, state.window_start)
+            for partition, offset in committed.items()
+            for state in self.window_states(
+                topic_id, partition, range(offset // WINDOW_BUCKET_OFFSETS + 1)
+            )
+        }
+
+    def mark_settled(self, states: Iterable[WindowState], interval: Interval) -> None:
+        """Store that bars hold everything up to the dirty offsets that were read."""
+        hour = interval is Interval.ONE_HOUR
+        column = "hour_settled_offset" if hour else "settled_offset"
+        statement = self._prepared(
+            f"UPDATE {self._keyspace}.window_state USING TIMESTAMP ? SET {column} = ? WHERE "
+            "topic_id = ? AND kafka_partition = ? AND bucket = ? "
+            "AND window_start = ? AND symbol = ?"
+        )
+        self._run(
+            statement,
+            [
+                (
+                    s.dirty_offset + 1,
+                    s.dirty_offset,
+                    s.topic_id,
+                    s.kafka_partition,
+                    s.bucket,
+                    s.window_start,
+                    s.symbol,
+                )
+                for s in states
+            ],
+        )
+
+    # Counts
+
+    def count_messages(self, table: str, topic_id: str, committed: Mapping[int, int]) -> int:
+        """Count the rows of bronze or quarantine below the committed offset of each partition."""
+        if table not in {"trades_bronze", "trades_quarantine"}:
+            raise ValueError(table)
+        query = self._prepared(
+            f"SELECT count(*) AS n FROM {self._keyspace}.{table} "
+            "WHERE topic_id = ? AND kafka_partition = ? AND bucket = ?"
+        )
+        arguments = [
+            (topic_id, partition, bucket)
+            for partition, offset in committed.items()
+            for bucket in range(offset // BUCKET_OFFSETS + 1)
+        ]
+        return sum(rows.one().n for rows in self._run(query, arguments))
+
+    def count_silver(self, windows: Iterable[tuple[str, datetime]]) -> int:
+        """Count the trades of the given (symbol, window_start)."""
+        query = self._prepared(
+            f"SELECT count(*) AS n FROM {self._keyspace}.trades_silver "
+            "WHERE symbol = ? AND bucket = ?"
+        )
+        return sum(rows.one().n for rows in self._run(query, list(windows)))
+
+    def _prepare(self, cql: str) -> PreparedStatement:
+        statement = self._session.prepare(cql)
+        statement.is_idempotent = True
+        return statement
+
+    def _run(self, statement: PreparedStatement, arguments: Sequence[Sequence[Any]]) -> list[Any]:
+        if not arguments:
+            return []
+        results = execute_concurrent_with_args(
+            self._session, statement, arguments, concurrency=_CONCURRENCY
+        )
+        return [rows for _, rows in results]
+
+    def _table(self, interval: Interval) -> str:
+        return f"{self._keyspace}.{_GOLD_TABLES[interval]}"
+
+    def _raise_column(
+        self, column: str, key: tuple[str, int], value: object, write_time_us: int
+    ) -> None:
+        statement = self._prepared(
+            f"UPDATE {self._keyspace}.ingest_progress USING TIMESTAMP ? SET {column} = ? "
+            "WHERE topic_id = ? AND kafka_partition = ?"
+        )
+        self._session.execute(statement, (write_time_us, value, *key))
+
+
+def _make_cluster(settings: CassandraSettings, host: str, port: int) -> Cluster:
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.local_datacenter)),
+        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+        request_timeout=settings.request_timeout_s,
+        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(_SPECULATE_AFTER_S, 2),
+    )
+    cluster = Cluster(
+        [host],
+        port=port,
+        protocol_version=5,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        connect_timeout=settings.request_timeout_s,
+    )
+    return cluster
+
+
+def _bar(row: Any) -> Bar:
+    return Bar(
+        row.symbol,
+        row.window_start.replace(tzinfo=timezone.utc),
+        row.window_end.replace(tzinfo=timezone.utc),
+        row.open,
+        row.high,
+        row.low,
+        row.close,
+        row.volume,
+        row.notional,
+        row.vwap,
+        row.trade_count,
+        bool(row.is_final),
+        row.revision or 0,
+    )
+
+
+def _periods(interval: Interval, start: datetime, end: datetime) -> Iterator[date]:
+    last = interval.period_of(end - timedelta(microseconds=1))
+    period = interval.period_of(start)
+    while period <= last:
+        yield period
+        # 32 or 366 days later is always in the next month or year.
+        step = timedelta(days=366 if interval is Interval.ONE_HOUR else 32)
+        midnight = datetime(period.year, period.month, 1, tzinfo=timezone.utc)
+        period = interval.period_of(midnight + step)
+
+
+def _aware(value: datetime | None) -> datetime | None:
+    return None if value is None else value.replace(tzinfo=timezone.utc)
+
+
+def _microseconds(value: datetime) -> int:
+    return (value - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)

@@ -1,0 +1,70 @@
+"""Create the keyspace and tables from `schemas/cassandra/keyspace.cql`, and set what is settable."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from cassandra.cluster import Session
+
+from tapeline.errors import UsageError
+from tapeline.resources import schema_text
+from tapeline.settings import CassandraSettings
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
+
+
+def check_keyspace_name(name: str) -> str:
+    """Return a keyspace name that is safe to stand in CQL, where it cannot be bound.
+
+    Raises:
+        UsageError: it is not lower-case letters, digits and `_`, at most 48, a letter first.
+    """
+    if not _NAME.fullmatch(name):
+        message = (
+            f"{name!r} is no keyspace name: use lower-case letters, digits and _, "
+            "at most 48, a letter first."
+        )
+        raise UsageError(message)
+    return name
+
+
+def table_statements() -> list[str]:
+    """Return the CREATE TABLE statements of keyspace.cql."""
+    text = re.sub(r"--[^\n]*", "", schema_text("cassandra", "keyspace.cql"))
+    statements = [" ".join(s.split()) for s in text.split(";")]
+    return [s for s in statements if s.startswith("CREATE TABLE")]
+
+
+def apply_schema(session: Session, settings: CassandraSettings) -> None:
+    """Create what is missing and ALTER replication and TTL to the settings; repeatable."""
+    keyspace = check_keyspace_name(settings.keyspace)
+    replication = (
+        "{'class': 'NetworkTopologyStrategy', "
+        f"'replication_factor': {settings.replication_factor:d}}}"
+    )
+    known = session.cluster.metadata.keyspaces
+    session.execute(f"CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}")
+    session.set_keyspace(keyspace)
+    for statement in table_statements():
+        session.execute(statement)
+    current = known[keyspace]
+    if current.replication_strategy.export_for_schema().find(
+        f"'{settings.replication_factor:d}'"
+    ) < 0:
+        session.execute(f"ALTER KEYSPACE {keyspace} WITH replication = {replication}")
+    lifetimes = {
+        "trades_bronze": settings.bronze_ttl_s,
+        "trades_silver": settings.silver_ttl_s,
+        "trades_gold_5m": settings.gold_ttl_s,
+        "trades_gold_1h": settings.gold_ttl_s,
+        "trades_quarantine": settings.quarantine_ttl_s,
+    }
+    for table, ttl_s in lifetimes.items():
+        if current.tables[table].options["default_time_to_live"] != ttl_s:
+            session.execute(f"ALTER TABLE {table} WITH default_time_to_live = {ttl_s:d}")
+
+
+def drop_keyspace(session: Session, keyspace: str) -> None:
+    """Drop a keyspace with all that is in it."""
+    session.execute(f"DROP KEYSPACE IF EXISTS {check_keyspace_name(keyspace)}")

@@ -1,0 +1,98 @@
+"""Tapeline's own commands as child processes of `demo` and `replay`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from tapeline.errors import TapelineError
+from tapeline.local.home import Home
+from tapeline.local.service import log_tail
+from tapeline.process import SUPERVISED
+
+log = structlog.get_logger()
+
+_STOP_TIMEOUT_S: Final = 60.0
+
+
+class Child:
+    """One `tapeline COMMAND …` in a session of its own, its output in a log.
+
+    It sees our end of its standard input close when we are gone, however we went, and stops.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], log_file: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.name = arguments[0]
+        self.log_file = log_file
+        self._command = [sys.executable, "-m", "tapeline", *arguments]
+        self._environment = {**os.environ, **environment, SUPERVISED: "1"}
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        log_file.unlink(missing_ok=True)
+        self._process = self._start()
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, or None while it runs; negative when a signal ended it."""
+        return self._process.poll()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def restart(self) -> None:
+        """Start it again after it has ended."""
+        self._process = self._start()
+
+    def failure(self) -> TapelineError:
+        """Return what to raise when it ended by itself though it should not have."""
+        message = (
+            f"`tapeline {self.name}` has ended with code {self.exit_code}. "
+            f"Its log is {self.log_file}; it ends with:\n{log_tail(self.log_file)}"
+        )
+        return TapelineError(message)
+
+    def stop(self) -> None:
+        """Ask it to stop, wait, and kill it if it does not."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log_file.open("ab") as output:
+            return subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+
+@contextmanager
+def child_process(
+    arguments: Sequence[str], home: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Child]:
+    """Run a command beside us for a while, its output in the home's logs."""
+    log_file = Home(home).logs / f"{arguments[0]}.log"
+    child = Child(arguments, log_file, environment or {})
+    try:
+        yield child
+    finally:
+        child.stop()
