@@ -6,16 +6,18 @@ the same thing again, in any order, changes nothing.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.bar import Interval
-from tapeline.consumer.transformations import BAR_COLUMNS, FIVE_MINUTES
+from tapeline.consumer.transformations import BAR_COLUMNS
 from tapeline.storage.cassandra_client import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
 
 WRITE_TIME: Final = "write_time_us"
+_WINDOW_US: Final = Interval.FIVE_MINUTES.duration // timedelta(microseconds=1)
 
 _TRADE_COLUMNS: Final = (
     "symbol",
@@ -72,38 +74,24 @@ def silver_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
     )
 
 
-def window_state_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
-    """Return, for each window that valid trades touched, the highest offset among them."""
-    return (
-        parsed.where(F.col("reason").isNull())
-        .groupBy(
-            "kafka_partition",
-            _bucket(WINDOW_BUCKET_OFFSETS).alias("bucket"),
-            _window_start().alias("window_start"),
-            "symbol",
-        )
-        .agg(F.max("kafka_offset").alias("dirty_offset"))
-        .select(
-            F.lit(topic_id).alias("topic_id"),
-            "kafka_partition",
-            "bucket",
-            "window_start",
-            "symbol",
-            "dirty_offset",
-            (F.col("dirty_offset") + 1).alias(WRITE_TIME),
-        )
-    )
+def touched_windows(parsed: DataFrame) -> DataFrame:
+    """Return how far each window that was touched got: a row a window, not a row a trade.
 
-
-def progress_rows(parsed: DataFrame) -> DataFrame:
-    """Return one row a Kafka partition: its highest offset and newest valid times."""
+    Returns:
+        kafka_partition, bucket, window_start_us and symbol (null for messages that are no
+        valid trade), highest_offset, newest_event_us, newest_received_us, messages.
+    """
     is_valid = F.col("reason").isNull()
-    return parsed.groupBy("kafka_partition").agg(
-        F.max("kafka_offset").alias("committed_offset"),
-        F.unix_micros(F.max(F.when(is_valid, F.col("event_time")))).alias("newest_event_us"),
-        F.unix_micros(F.max(F.when(is_valid, F.col("received_at")))).alias("newest_received_us"),
+    return parsed.groupBy(
+        "kafka_partition",
+        _bucket(WINDOW_BUCKET_OFFSETS).alias("bucket"),
+        F.when(is_valid, F.unix_micros(_window_start())).alias("window_start_us"),
+        F.when(is_valid, F.col("symbol")).alias("symbol"),
+    ).agg(
+        F.max("kafka_offset").alias("highest_offset"),
+        F.unix_micros(F.max("event_time")).alias("newest_event_us"),
+        F.unix_micros(F.max("received_at")).alias("newest_received_us"),
         F.count(F.lit(1)).alias("messages"),
-        F.count(F.when(~is_valid, 1)).alias("invalid"),
     )
 
 
@@ -134,4 +122,5 @@ def _bucket(offsets: int) -> Column:
 
 
 def _window_start() -> Column:
-    return F.window("event_time", FIVE_MINUTES).getField("start")
+    micros = F.unix_micros("event_time")
+    return F.timestamp_micros(micros - F.pmod(micros, F.lit(_WINDOW_US)))

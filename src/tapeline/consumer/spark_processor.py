@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 from pyspark.sql.streaming import StreamingQuery
 
@@ -20,10 +21,9 @@ from tapeline.consumer.layers import (
     bronze_rows,
     period_of,
     preview_rows,
-    progress_rows,
     quarantine_rows,
     silver_rows,
-    window_state_rows,
+    touched_windows,
 )
 from tapeline.consumer.sinks import CassandraSink, Sink, read_table
 from tapeline.consumer.transformations import (
@@ -35,7 +35,7 @@ from tapeline.consumer.transformations import (
 )
 from tapeline.errors import StreamError
 from tapeline.settings import Settings
-from tapeline.storage.cassandra_client import CassandraClient, PartitionProgress
+from tapeline.storage.cassandra_client import CassandraClient, PartitionProgress, WindowState
 
 log = structlog.get_logger()
 
@@ -144,36 +144,24 @@ class SparkProcessor:
 
     def _write_ingest(self, parsed: DataFrame, layers: frozenset[Layer], batch_id: int) -> None:
         topic_id = self._topic.topic_id
-        progress = progress_rows(parsed).collect()
+        touched = touched_windows(parsed).collect()
         if Layer.BRONZE in layers:
             self._sink.write("trades_bronze", bronze_rows(parsed, topic_id))
         if Layer.SILVER not in layers:
             return
-        # This order makes every step safe to repeat: rows, then what they touched, then how far.
         self._sink.write("trades_silver", silver_rows(parsed, topic_id))
-        invalid = sum(row["invalid"] for row in progress)
-        if invalid:
+        quarantined = sum(row["messages"] for row in touched if row["symbol"] is None)
+        if quarantined:
             self._sink.write("trades_quarantine", quarantine_rows(parsed, topic_id))
-        self._sink.write("window_state", window_state_rows(parsed, topic_id))
         if self._client is not None:
-            self._client.write_progress(
-                topic_id,
-                [
-                    PartitionProgress(
-                        row["kafka_partition"],
-                        row["committed_offset"],
-                        _from_micros(row["newest_event_us"]),
-                        _from_micros(row["newest_received_us"]),
-                        settled_bucket=0,
-                    )
-                    for row in progress
-                ],
-            )
+            # This order makes every step safe to repeat: rows, what they touched, how far.
+            self._client.write_dirty_windows(dirty_windows(topic_id, touched))
+            self._client.write_progress(topic_id, progress_of(touched))
         log.info(
             "batch_ingested",
             batch=batch_id,
-            messages=sum(row["messages"] for row in progress),
-            quarantined=invalid,
+            messages=sum(row["messages"] for row in touched),
+            quarantined=quarantined,
         )
 
     def _messages(self) -> DataFrame:
@@ -183,6 +171,8 @@ class SparkProcessor:
             .option("subscribe", self._topic.name)
             .option("startingOffsets", self._topic.starting_offsets)
             .option("maxOffsetsPerTrigger", self._settings.stream.max_offsets_per_trigger)
+            # A busy symbol fills one Kafka partition; its messages still go to several tasks.
+            .option("minPartitions", self._session.sparkContext.defaultParallelism)
             .load()
         )
 
@@ -233,5 +223,38 @@ def hour_bars(hours: DataFrame, keyspace: str) -> DataFrame:
     return roll_up(keys.join(stored, ["symbol", "period", "window_start"]), ONE_HOUR)
 
 
-def _from_micros(value: int | None) -> datetime | None:
-    return None if value is None else _EPOCH + timedelta(microseconds=value)
+def dirty_windows(topic_id: str, touched: Iterable[Row]) -> list[WindowState]:
+    """Return the state of each window that valid trades touched, not settled yet."""
+    return [
+        WindowState(
+            topic_id,
+            row["kafka_partition"],
+            row["bucket"],
+            _EPOCH + timedelta(microseconds=row["window_start_us"]),
+            row["symbol"],
+            dirty_offset=row["highest_offset"],
+        )
+        for row in touched
+        if row["symbol"] is not None
+    ]
+
+
+def progress_of(touched: Iterable[Row]) -> list[PartitionProgress]:
+    """Return how far each partition got: its highest offset and newest valid times."""
+    by_partition: dict[int, list[Row]] = defaultdict(list)
+    for row in touched:
+        by_partition[row["kafka_partition"]].append(row)
+    return [
+        PartitionProgress(
+            partition,
+            committed_offset=max(row["highest_offset"] for row in rows),
+            newest_event_time=_newest(rows, "newest_event_us"),
+            newest_received_at=_newest(rows, "newest_received_us"),
+        )
+        for partition, rows in by_partition.items()
+    ]
+
+
+def _newest(rows: Iterable[Row], column: str) -> datetime | None:
+    micros = [row[column] for row in rows if row["symbol"] is not None]
+    return _EPOCH + timedelta(microseconds=max(micros)) if micros else None

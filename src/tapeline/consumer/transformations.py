@@ -157,15 +157,23 @@ def calculate_ohlcv(
     Returns:
         The columns of `BAR_COLUMNS`, times as timestamps.
     """
-    window = F.window("event_time", interval)
-    high_low, last = sets_high_low(policy), sets_last(policy)
-    volume = F.when(adds_volume(policy), F.col("volume")).otherwise(F.lit(0.0))
+    volume = F.when(F.col("adds_volume"), F.col("volume")).otherwise(F.lit(0.0))
     notional = F.col("price").cast(_PRICE_DECIMAL) * volume.cast(_VOLUME_DECIMAL)
-    key = order_key()
-    last_price, last_key = F.when(last, F.col("price")), F.when(last, key)
-    high_low_price = F.when(high_low, F.col("price"))
+    last_price = F.when(F.col("sets_last"), F.col("price"))
+    last_key = F.when(F.col("sets_last"), F.col("order_key"))
+    high_low_price = F.when(F.col("sets_high_low"), F.col("price"))
     return (
-        trades.withColumn("window", window)
+        # What the trade may update is found once, before the aggregate asks for it often.
+        trades.select(
+            "symbol",
+            F.window("event_time", interval).alias("window"),
+            "price",
+            "volume",
+            order_key().alias("order_key"),
+            sets_high_low(policy).alias("sets_high_low"),
+            sets_last(policy).alias("sets_last"),
+            adds_volume(policy).alias("adds_volume"),
+        )
         .groupBy("symbol", "window")
         .agg(
             F.min_by(last_price, last_key).alias("open"),
@@ -176,19 +184,7 @@ def calculate_ohlcv(
             _exact_sum(notional.cast(_SUM_DECIMAL), "notional"),
             F.count(F.lit(1)).alias("trade_count"),
         )
-        .select(
-            "symbol",
-            F.col("window.start").alias("window_start"),
-            F.col("window.end").alias("window_end"),
-            "open",
-            "high",
-            "low",
-            "close",
-            "volume",
-            "notional",
-            _vwap().alias("vwap"),
-            "trade_count",
-        )
+        .select(*_bar_columns())
     )
 
 
@@ -213,19 +209,7 @@ def roll_up(bars: DataFrame, interval: str = ONE_HOUR) -> DataFrame:
             _exact_sum(F.col("notional").cast(_SUM_DECIMAL), "notional"),
             F.sum("trade_count").alias("trade_count"),
         )
-        .select(
-            "symbol",
-            F.col("window.start").alias("window_start"),
-            F.col("window.end").alias("window_end"),
-            "open",
-            "high",
-            "low",
-            "close",
-            "volume",
-            "notional",
-            _vwap().alias("vwap"),
-            "trade_count",
-        )
+        .select(*_bar_columns())
     )
 
 
@@ -258,19 +242,24 @@ def sets_last(policy: ConditionPolicy) -> Column:
 def adds_volume(policy: ConditionPolicy) -> Column:
     """Tell whether a trade's size counts."""
     if policy is ConditionPolicy.ALL:
-        return F.lit(True)  # noqa: FBT003 - a literal column
+        return _true()
     return _no_conditions() | ~_has_any(sale.NO_VOLUME)
 
 
 def _is_eligible(policy: ConditionPolicy, disqualifying: frozenset[str]) -> Column:
     if policy is ConditionPolicy.ALL:
-        return F.lit(True)  # noqa: FBT003 - a literal column
+        return _true()
     if policy is ConditionPolicy.SIP_ODDLOT:
         disqualifying = disqualifying - {sale.ODD_LOT}
     is_unknown = F.size(F.array_except("conditions", _strings(sale.KNOWN))) > 0
-    is_extended = _has_any(sale.EXTENDED_HOURS)
-    eligible = ~_has_any(disqualifying) & ~is_unknown & ~(is_extended & _in_regular_hours())
-    return _no_conditions() | eligible
+    # The local time costs more than all the rest: it is worked out for these trades only.
+    out_of_hours = F.when(_has_any(sale.EXTENDED_HOURS), ~_in_regular_hours()).otherwise(_true())
+    eligible = ~_has_any(disqualifying) & ~is_unknown & out_of_hours
+    return F.when(_no_conditions(), _true()).otherwise(eligible)
+
+
+def _true() -> Column:
+    return F.lit(True)  # noqa: FBT003 - a literal column
 
 
 def _no_conditions() -> Column:
@@ -300,6 +289,12 @@ def _exact_sum(amount: Column, name: str) -> Column:
     return F.coalesce(F.sum(amount), overflow.cast(_SUM_DECIMAL)).alias(name)
 
 
-def _vwap() -> Column:
+def _bar_columns() -> list[Column]:
+    """Return `BAR_COLUMNS` from an aggregate by `symbol` and `window`."""
     volume = F.col("volume").cast("double")
-    return F.when(volume > 0, F.col("notional").cast("double") / volume)
+    derived = {
+        "window_start": F.col("window.start"),
+        "window_end": F.col("window.end"),
+        "vwap": F.when(volume > 0, F.col("notional").cast("double") / volume),
+    }
+    return [derived.get(name, F.col(name)).alias(name) for name in BAR_COLUMNS]

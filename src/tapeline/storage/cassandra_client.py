@@ -64,8 +64,8 @@ class WindowState:
     window_start: datetime
     symbol: str
     dirty_offset: int
-    settled_offset: int
-    hour_settled_offset: int
+    settled_offset: int = -1
+    hour_settled_offset: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class PartitionProgress:
     committed_offset: int
     newest_event_time: datetime | None
     newest_received_at: datetime | None
-    settled_bucket: int
+    settled_bucket: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,30 +277,14 @@ class CassandraClient:
             )
         }
 
+    def write_dirty_windows(self, states: Iterable[WindowState]) -> None:
+        """Store the dirty offsets; a lower one never replaces a higher one."""
+        self._raise_offsets("dirty_offset", states)
+
     def mark_settled(self, states: Iterable[WindowState], interval: Interval) -> None:
         """Store that bars hold everything up to the dirty offsets that were read."""
         hour = interval is Interval.ONE_HOUR
-        column = "hour_settled_offset" if hour else "settled_offset"
-        statement = self._prepared(
-            f"UPDATE {self._keyspace}.window_state USING TIMESTAMP ? SET {column} = ? WHERE "
-            "topic_id = ? AND kafka_partition = ? AND bucket = ? "
-            "AND window_start = ? AND symbol = ?"
-        )
-        self._run(
-            statement,
-            [
-                (
-                    s.dirty_offset + 1,
-                    s.dirty_offset,
-                    s.topic_id,
-                    s.kafka_partition,
-                    s.bucket,
-                    s.window_start,
-                    s.symbol,
-                )
-                for s in states
-            ],
-        )
+        self._raise_offsets("hour_settled_offset" if hour else "settled_offset", states)
 
     # Counts
 
@@ -342,6 +326,29 @@ class CassandraClient:
 
     def _table(self, interval: Interval) -> str:
         return f"{self._keyspace}.{_GOLD_TABLES[interval]}"
+
+    def _raise_offsets(self, column: str, states: Iterable[WindowState]) -> None:
+        """Store each state's dirty offset in a column, the offset being its write time too."""
+        statement = self._prepared(
+            f"UPDATE {self._keyspace}.window_state USING TIMESTAMP ? SET {column} = ? WHERE "
+            "topic_id = ? AND kafka_partition = ? AND bucket = ? "
+            "AND window_start = ? AND symbol = ?"
+        )
+        self._run(
+            statement,
+            [
+                (
+                    s.dirty_offset + 1,
+                    s.dirty_offset,
+                    s.topic_id,
+                    s.kafka_partition,
+                    s.bucket,
+                    s.window_start,
+                    s.symbol,
+                )
+                for s in states
+            ],
+        )
 
     def _raise_column(
         self, column: str, key: tuple[str, int], value: object, write_time_us: int
