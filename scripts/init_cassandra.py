@@ -1,6 +1,6 @@
 """Create keyspace, tables and topics: `python scripts/init_cassandra.py` is `tapeline init`."""
 
-from tapeline.cli import run_command
+from tapeline.command import run_command
 from tapeline.init_command import init
 
 run_command(init)

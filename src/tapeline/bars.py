@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -76,8 +77,8 @@ def read_bars(
     settings = (settings or load_settings()).with_target(keyspace=keyspace)
     endpoints = find_endpoints(settings)
     wanted = [symbols] if isinstance(symbols, str) else symbols
-    with CassandraClient(
-        settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
+    with closing(
+        CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
     ) as client:
         client.require_schema()
         bars = [b for s in wanted for b in client.bars(s, Interval(interval), start, end)]

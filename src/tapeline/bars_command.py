@@ -79,7 +79,7 @@ def _write(table: pa.Table, output_format: Format, file: BinaryIO) -> None:
     elif output_format is Format.JSON:
         file.write(orjson.dumps(text.to_pylist(), option=orjson.OPT_INDENT_2) + b"\n")
     else:
-        Console(file=open(file.fileno(), "w", closefd=False)).print(_rich_table(table))  # noqa: SIM115, PTH123
+        Console(file=open(file.fileno(), "w", closefd=False)).print(_rich_table(table))  # noqa: SIM115
 
 
 def _with_iso_times(table: pa.Table) -> pa.Table:

@@ -1,4 +1,5 @@
 """`tapeline demo` (to come)."""
 
+
 def demo() -> None:
     """Run the demo."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -29,11 +30,11 @@ def init(
     endpoints = find_endpoints(settings)
     console = Console()
     console.print(f"Using {endpoints}", highlight=False)
-    with CassandraClient(
-        settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
+    with closing(
+        CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
     ) as client:
         client.create_schema()
     create_topics(topic_admin(endpoints.bootstrap_servers), settings.kafka)
     kafka = settings.kafka
-    topics = ", ".join((kafka.topic, kafka.dead_letter_topic, kafka.status_topic))
-    console.print(f"Keyspace {settings.cassandra.keyspace} and topics {topics} are ready.")
+    topics = f"{kafka.topic}, {kafka.dead_letter_topic} and {kafka.status_topic}"
+    console.print(f"Keyspace {settings.cassandra.keyspace}, topics {topics} are ready.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -48,9 +48,7 @@ class Replayed:
 
 def replay(
     tape: Annotated[Path, typer.Argument(help="Trades, CSV (gzip or not) or Parquet.")],
-    policy: Annotated[
-        ConditionPolicy | None, typer.Option(help="Which trades set prices.")
-    ] = None,
+    policy: Annotated[ConditionPolicy | None, typer.Option(help="Which trades set prices.")] = None,
     speed: Annotated[str, typer.Option(help="'max', or how many times real time.")] = "max",
     into: Annotated[
         str, typer.Option(help="Keyspace. The default one is emptied first, another is kept.")
@@ -66,11 +64,16 @@ def replay(
     parse_speed(speed)
     contents = Tape(tape, DEFAULT_FRAME_MS)
     settings = load_settings()
-    settings = settings.with_target(topic=f"replay_{into}" if into != REPLAY else REPLAY, keyspace=into)
+    settings = settings.with_target(
+        topic=f"replay_{into}" if into != REPLAY else REPLAY, keyspace=into
+    )
     if policy is not None:
         stream = settings.stream.model_copy(update={"policy": policy})
         settings = settings.model_copy(update={"stream": stream})
-    with running_services(settings, console) as endpoints, _client(settings, endpoints) as client:
+    with (
+        running_services(settings, console) as endpoints,
+        closing(_client(settings, endpoints)) as client,
+    ):
         checkpoints = Home(settings.home).checkpoints / f"replay-{into}"
         admin = topic_admin(endpoints.bootstrap_servers)
         with console.status("Making topic and keyspace ready"):

@@ -70,9 +70,7 @@ class FeedView:
         return FeedSnapshot(
             ends,
             # A producer that reports no more is gone, and holds nothing that could still come.
-            is_pending=any(
-                s.pending > 0 and now - at < _STATUS_IS_OLD_AFTER for s, at in statuses
-            ),
+            is_pending=any(s.pending > 0 and now - at < _STATUS_IS_OLD_AFTER for s, at in statuses),
             has_ended=bool(statuses) and all(s.end_of_tape for s, _ in statuses),
         )
 

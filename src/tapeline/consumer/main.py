@@ -15,6 +15,7 @@ import structlog
 import typer
 from py4j.protocol import Py4JError
 
+from tapeline.command import run_command
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.session import build_session
@@ -133,9 +134,7 @@ def stream(
 
 
 def _connect(settings: Settings, endpoints: Endpoints) -> CassandraClient:
-    client = CassandraClient(
-        settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
-    )
+    client = CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
     client.require_schema()
     return client
 
@@ -180,8 +179,6 @@ def _watch(
 
 def main() -> None:
     """Run as a program of its own."""
-    from tapeline.cli import run_command
-
     run_command(stream)
 
 

@@ -6,6 +6,7 @@ import os
 from typing import Final
 
 from pyspark.sql import SparkSession
+from rich.console import Console
 
 from tapeline.errors import StreamError
 from tapeline.local.discovery import Endpoints
@@ -13,7 +14,6 @@ from tapeline.local.home import Home
 from tapeline.local.jars import SPARK_JARS, fetch_jars, jar_folder
 from tapeline.local.java import find_java
 from tapeline.settings import Settings
-from rich.console import Console
 
 CASSANDRA_EXTENSIONS: Final = "com.datastax.spark.connector.CassandraSparkExtensions"
 _ROCKSDB: Final = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
@@ -81,7 +81,7 @@ def _own_spark(settings: Settings) -> dict[str, str]:
 
 def _require_connector(session: SparkSession) -> None:
     # The gateway answers a class that is not there with a package of that name.
-    loader = session.sparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
+    loader = session.sparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]  # noqa: SLF001 - the only way to the JVM
     if loader.getResource(f"{CASSANDRA_EXTENSIONS.replace('.', '/')}.class") is None:
         session.stop()
         packages = ",".join(SPARK_JARS.coordinates)

@@ -218,9 +218,7 @@ class Settler:
             if s.dirty_offset > s.settled_offset and reach.covers(s.window_start + length):
                 due[s.symbol, s.window_start].append(s)
         chosen = sorted(due, key=lambda key: key[1])[: self._max_windows]
-        outcome = self._write_final(
-            Interval.FIVE_MINUTES, chosen, self._bars_from_silver
-        )
+        outcome = self._write_final(Interval.FIVE_MINUTES, chosen, self._bars_from_silver)
         done = [s for key in chosen for s in due[key]]
         self._client.mark_settled(done, Interval.FIVE_MINUTES)
         fresh = set(done)
@@ -284,9 +282,7 @@ class Settler:
         return calculate_ohlcv(windows.join(silver, ["symbol", "bucket"]), self._policy)
 
     def _keys(self, keys: Sequence[WindowKey], time_column: str) -> DataFrame:
-        return self._session.createDataFrame(
-            list(keys), f"symbol string, {time_column} timestamp"
-        )
+        return self._session.createDataFrame(list(keys), f"symbol string, {time_column} timestamp")
 
 
 @dataclass(slots=True)

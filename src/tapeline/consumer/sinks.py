@@ -49,7 +49,7 @@ class ConsoleSink:
 
     def write(self, table: str, rows: DataFrame) -> None:
         """Print the first rows under the table's name."""
-        print(f"-- {table}")
+        print(f"-- {table}")  # noqa: T201 - the console is the sink
         rows.drop(WRITE_TIME, "message", "message_key").show(_CONSOLE_ROWS, truncate=False)
 
 

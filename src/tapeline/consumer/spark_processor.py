@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from tapeline.bar import Interval
 from tapeline.consumer.layers import (
@@ -213,8 +213,7 @@ def hour_bars(hours: DataFrame, keyspace: str) -> DataFrame:
         keyspace: where the five-minute bars are.
     """
     starts = F.expr(
-        f"sequence(hour, hour + INTERVAL {5 * (_WINDOWS_PER_HOUR - 1)} MINUTES, "
-        "INTERVAL 5 MINUTES)"
+        f"sequence(hour, hour + INTERVAL {5 * (_WINDOWS_PER_HOUR - 1)} MINUTES, INTERVAL 5 MINUTES)"
     )
     keys = hours.select("symbol", F.explode(starts).alias("window_start")).withColumn(
         "period", period_of("window_start", Interval.FIVE_MINUTES)

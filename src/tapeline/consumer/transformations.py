@@ -222,11 +222,7 @@ def order_key() -> Column:
     millis_of_day = F.pmod(F.unix_millis("event_time"), F.lit(86_400_000))
     rank = F.least(F.col("sequence").cast("long"), F.lit(_RANK_MAX))
     low_id = F.col("trade_id").bitwiseAND(F.lit(_ID_MASK))
-    return (
-        F.shiftleft(millis_of_day, _RANK_BITS + _ID_BITS)
-        + F.shiftleft(rank, _ID_BITS)
-        + low_id
-    )
+    return F.shiftleft(millis_of_day, _RANK_BITS + _ID_BITS) + F.shiftleft(rank, _ID_BITS) + low_id
 
 
 def sets_high_low(policy: ConditionPolicy) -> Column:

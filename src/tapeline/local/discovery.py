@@ -25,6 +25,7 @@ class Endpoints:
     cassandra_from: str
 
     def __str__(self) -> str:
+        """Say which services, and where each was found."""
         return (
             f"Kafka {self.bootstrap_servers} ({self.kafka_from}), "
             f"Cassandra {self.cassandra_host}:{self.cassandra_port} ({self.cassandra_from})"

@@ -66,9 +66,7 @@ def start_kafka(
 
 def kafka_answers(port: int) -> bool:
     """Ask the broker for its metadata."""
-    admin = AdminClient(
-        {"bootstrap.servers": f"{LOOPBACK}:{port}", "log_level": 0, "error_cb": lambda _: None}
-    )
+    admin = AdminClient({"bootstrap.servers": f"{LOOPBACK}:{port}", "log_level": 0})
     try:
         return bool(admin.list_topics(timeout=_REQUEST_TIMEOUT_S).brokers)
     except KafkaException:
@@ -78,7 +76,9 @@ def kafka_answers(port: int) -> bool:
 def _format_storage(tool: list[str], properties: Path, environment: Mapping[str, str]) -> None:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     command = [*tool, "format", "--cluster-id", cluster_id, "--config", str(properties)]
-    run = subprocess.run(command, capture_output=True, text=True, env=dict(environment), check=False)
+    run = subprocess.run(
+        command, capture_output=True, text=True, env=dict(environment), check=False
+    )
     if run.returncode != 0:
         message = f"Kafka's storage cannot be formatted: {run.stdout[-500:]}{run.stderr[-500:]}"
         raise LocalStackError(message)

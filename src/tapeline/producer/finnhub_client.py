@@ -59,7 +59,7 @@ class Backoff:
         """Return how long to wait before the next attempt, in seconds."""
         ceiling = min(_FIRST_BACKOFF_S * 2**self._attempt, _LAST_BACKOFF_S)
         self._attempt += 1
-        return ceiling * (0.5 + self._jitter() / 2)
+        return float(ceiling * (0.5 + self._jitter() / 2))
 
     def reset(self) -> None:
         """Start again with short waits."""
@@ -105,7 +105,8 @@ class FinnhubClient:
         while True:
             started = self._monotonic()
             try:
-                async with await self._connect() as socket:
+                socket = await self._connect()
+                async with socket:
                     self.connected = True
                     await self._subscribe(socket)
                     async for frame in self._read(socket):

@@ -32,9 +32,7 @@ def hash_trade_id(trade: WireTrade, k: int) -> int:
     empty list both empty.
     """
     conditions = ",".join(trade.conditions or ())
-    text = (
-        f"{trade.symbol}|{trade.event_time_ms}|{trade.price!r}|{trade.volume!r}|{conditions}|{k}"
-    )
+    text = f"{trade.symbol}|{trade.event_time_ms}|{trade.price!r}|{trade.volume!r}|{conditions}|{k}"
     value = xxh64_intdigest(text.encode())
     return value - _TWO_64 if value & _SIGN_BIT else value
 

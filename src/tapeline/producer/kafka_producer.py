@@ -115,7 +115,9 @@ class KafkaProducer:
             return
         self.acknowledged += 1
         # Acknowledgements of one partition come in the order of its offsets.
-        self.last_offsets[message.partition()] = message.offset()
+        partition, offset = message.partition(), message.offset()
+        if partition is not None and offset is not None:
+            self.last_offsets[partition] = offset
 
     def _on_other_delivery(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None:

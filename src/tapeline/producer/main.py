@@ -10,6 +10,7 @@ import structlog
 import typer
 from pydantic import SecretStr
 
+from tapeline.command import run_command
 from tapeline.errors import UsageError
 from tapeline.local.discovery import find_endpoints
 from tapeline.logs import configure_logging
@@ -92,6 +93,4 @@ def _run(
 
 def main() -> None:
     """Run as a program of its own."""
-    from tapeline.cli import run_command
-
     run_command(produce)

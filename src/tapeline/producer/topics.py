@@ -6,7 +6,8 @@ import time
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from tapeline.errors import SchemaError, ServiceUnavailableError
 from tapeline.settings import KafkaSettings
@@ -75,5 +76,3 @@ def topic_id_of(admin: AdminClient, topic: str) -> str:
     except KafkaException as error:
         message = f"There is no topic {topic}: create it with `tapeline init --topic {topic}`."
         raise SchemaError(message) from error
-
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -104,31 +103,39 @@ def parse_frame(frame: bytes | str, received_at_ms: int) -> TradeFrame | Ping | 
 
 
 def _parse_trade(item: Any, received_at_ms: int) -> WireTrade | Reason:
-    if not isinstance(item, dict):
+    if not isinstance(item, dict) or not _has_right_types(item):
         return Reason.WRONG_TYPE
-    symbol, price, volume = item.get("s"), item.get("p"), item.get("v")
-    event_time_ms, conditions = item.get("t"), item.get("c")
-    typed = (
-        isinstance(symbol, str)
-        and _is_number(price)
-        and _is_number(volume)
-        and isinstance(event_time_ms, int)
-        and not isinstance(event_time_ms, bool)
-        and _is_conditions(conditions)
+    symbol: str = item["s"]
+    price, volume = float(item["p"]), float(item["v"])
+    event_time_ms: int = item["t"]
+    conditions = item.get("c")
+    # A comparison with NaN is false, so that it fails every range.
+    checks = (
+        (Reason.EMPTY_SYMBOL, 0 < len(symbol) <= _MAX_SYMBOL_CHARACTERS),
+        (Reason.BAD_PRICE, 0 < price < PRICE_LIMIT),
+        (Reason.BAD_VOLUME, 0 <= volume < VOLUME_LIMIT),
+        (
+            Reason.BAD_TIME,
+            EARLIEST_EVENT_TIME_MS <= event_time_ms <= received_at_ms + LATEST_AHEAD_MS,
+        ),
     )
-    if not typed:
-        return Reason.WRONG_TYPE
-    if not symbol or len(symbol) > _MAX_SYMBOL_CHARACTERS:
-        return Reason.EMPTY_SYMBOL
-    price, volume = float(price), float(volume)
-    if not 0 < price < PRICE_LIMIT or not math.isfinite(price):
-        return Reason.BAD_PRICE
-    if not 0 <= volume < VOLUME_LIMIT or not math.isfinite(volume):
-        return Reason.BAD_VOLUME
-    if not EARLIEST_EVENT_TIME_MS <= event_time_ms <= received_at_ms + LATEST_AHEAD_MS:
-        return Reason.BAD_TIME
+    for reason, is_right in checks:
+        if not is_right:
+            return reason
     return WireTrade(
         symbol, price, volume, event_time_ms, None if conditions is None else tuple(conditions)
+    )
+
+
+def _has_right_types(item: dict[str, Any]) -> bool:
+    event_time_ms = item.get("t")
+    return (
+        isinstance(item.get("s"), str)
+        and _is_number(item.get("p"))
+        and _is_number(item.get("v"))
+        and isinstance(event_time_ms, int)
+        and not isinstance(event_time_ms, bool)
+        and _is_conditions(item.get("c"))
     )
 
 

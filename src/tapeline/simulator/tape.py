@@ -48,7 +48,8 @@ class Tape:
 
     def frames(self, _now_ms: int) -> Iterator[FeedFrame]:
         """Yield the whole tape from its start: who comes back gets all of it again."""
-        slot, trades = None, []
+        slot: int | None = None
+        trades: list[dict[str, Any]] = []
         for batch in self._table.to_batches(max_chunksize=10_000):
             for row in zip(*(c.to_pylist() for c in batch.columns), strict=True):
                 current = row[0] // self._frame_ms

@@ -90,8 +90,7 @@ class StoredBar:
 class CassandraClient:
     """Reads and writes of one keyspace.
 
-    Use as a context manager. Requests raise the driver's errors; connecting raises
-    ServiceUnavailableError.
+    Requests raise the driver's errors; connecting raises ServiceUnavailableError.
     """
 
     def __init__(self, settings: CassandraSettings, host: str, port: int) -> None:
@@ -108,12 +107,6 @@ class CassandraClient:
             )
             raise ServiceUnavailableError(message) from error
         self._prepared = lru_cache(maxsize=64)(self._prepare)
-
-    def __enter__(self) -> CassandraClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close all connections."""
@@ -367,14 +360,13 @@ def _make_cluster(settings: CassandraSettings, host: str, port: int) -> Cluster:
         request_timeout=settings.request_timeout_s,
         speculative_execution_policy=ConstantSpeculativeExecutionPolicy(_SPECULATE_AFTER_S, 2),
     )
-    cluster = Cluster(
+    return Cluster(
         [host],
         port=port,
         protocol_version=5,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         connect_timeout=settings.request_timeout_s,
     )
-    return cluster
 
 
 def _bar(row: Any) -> Bar:

@@ -1,4 +1,4 @@
-"""Create the keyspace and tables from `schemas/cassandra/keyspace.cql`, and set what is settable."""
+"""Create keyspace and tables from `schemas/cassandra/keyspace.cql`, and follow the settings."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def apply_schema(session: Session, settings: CassandraSettings) -> None:
     for statement in table_statements():
         session.execute(statement)
     current = known[keyspace]
-    if current.replication_strategy.export_for_schema().find(
-        f"'{settings.replication_factor:d}'"
-    ) < 0:
+    if (
+        current.replication_strategy.export_for_schema().find(f"'{settings.replication_factor:d}'")
+        < 0
+    ):
         session.execute(f"ALTER KEYSPACE {keyspace} WITH replication = {replication}")
     lifetimes = {
         "trades_bronze": settings.bronze_ttl_s,

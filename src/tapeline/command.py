@@ -1,0 +1,34 @@
+"""Run commands: one exit code and one sentence for every error that is ours."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from tapeline.errors import TapelineError, UsageError
+
+
+def run_command(command: Callable[..., Any]) -> None:
+    """Run one command as a program of its own."""
+    program = typer.Typer(pretty_exceptions_enable=False)
+    program.command()(command)
+    run_program(program)
+
+
+def run_program(program: typer.Typer) -> None:
+    """Run a program; print what went wrong without a traceback and exit with its code."""
+    try:
+        program()
+    except TapelineError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        sys.exit(error.exit_code)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        typer.echo(f"Error: setting {field}: {first['msg']}.", err=True)
+        sys.exit(UsageError.exit_code)
