@@ -20,18 +20,18 @@ from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.local.services import running_services
+from tapeline.logs import configure_logging
 from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.settings import Settings, load_settings
 from tapeline.simulator.main import DEFAULT_FRAME_MS, DEFAULT_PORT, DEFAULT_TOKEN, parse_speed
 from tapeline.simulator.tape import Tape
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.supervisor import Child, child_process
+from tapeline.supervisor import child_process, keep_alive
 
 REPLAY: Final = "replay"
 """Keyspace that a replay uses, emptied first, unless it is told another."""
 
 _POLL_S: Final = 0.5
-_MAX_RESTARTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ def replay(
     parse_speed(speed)
     contents = Tape(tape, DEFAULT_FRAME_MS)
     settings = load_settings()
+    configure_logging(settings.log_level)
     settings = settings.with_target(
         topic=f"replay_{into}" if into != REPLAY else REPLAY, keyspace=into
     )
@@ -133,25 +134,12 @@ def _run(
         )
         with progress:
             silver = progress.add_task("trades in silver", total=contents.trades)
-            restarts = 0
-            while (code := streaming.exit_code) != 0:
-                if code is not None:
-                    restarts += 1
-                    if restarts > _MAX_RESTARTS:
-                        raise streaming.failure()
-                    console.print(f"The Spark job ended with code {code}; starting it again.")
-                    streaming.restart()
-                for child in (simulating, producing):
-                    _require_healthy(child)
+            while streaming.exit_code != 0:
+                keep_alive((streaming, simulating, producing))
                 done = sum(p.committed_offset + 1 for p in client.progress(topic_id).values())
                 progress.update(silver, completed=done)
                 time.sleep(_POLL_S)
             progress.update(silver, completed=contents.trades)
-
-
-def _require_healthy(child: Child) -> None:
-    if child.exit_code not in {None, 0}:
-        raise child.failure()
 
 
 def _count(client: CassandraClient, topic_id: str, tape: int) -> Replayed:

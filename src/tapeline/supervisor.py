@@ -12,12 +12,18 @@ from typing import Final
 
 import structlog
 
-from tapeline.errors import TapelineError
+from tapeline.errors import FeedError, LocalStackError, TapelineError, UsageError
 from tapeline.local.home import Home
 from tapeline.local.service import log_tail
 from tapeline.process import SUPERVISED
 
 log = structlog.get_logger()
+
+MAX_RESTARTS: Final = 10
+"""How often a child that fails is started again before its parent gives up."""
+
+_IN_VAIN: Final = frozenset({UsageError.exit_code, LocalStackError.exit_code, FeedError.exit_code})
+"""Exit codes after which the same command would fail in the same way."""
 
 _STOP_TIMEOUT_S: Final = 60.0
 
@@ -37,6 +43,7 @@ class Child:
         self._environment = {**os.environ, **environment, SUPERVISED: "1"}
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log_file.unlink(missing_ok=True)
+        self.restarts = 0
         self._process = self._start()
 
     @property
@@ -44,13 +51,9 @@ class Child:
         """The exit code, or None while it runs; negative when a signal ended it."""
         return self._process.poll()
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
     def restart(self) -> None:
         """Start it again after it has ended."""
+        self.restarts += 1
         self._process = self._start()
 
     def failure(self) -> TapelineError:
@@ -83,6 +86,24 @@ class Child:
                 env=self._environment,
                 start_new_session=True,
             )
+
+
+def keep_alive(children: Sequence[Child]) -> None:
+    """Start those children again that have failed.
+
+    Every step goes on where it was, so a restart loses nothing.
+
+    Raises:
+        TapelineError: a child keeps failing, or would fail again in the same way.
+    """
+    for child in children:
+        code = child.exit_code
+        if code is None or code == 0:
+            continue
+        if code in _IN_VAIN or child.restarts >= MAX_RESTARTS:
+            raise child.failure()
+        log.warning("child_restarted", command=child.name, exit_code=code)
+        child.restart()
 
 
 @contextmanager

@@ -1,0 +1,62 @@
+"""The real parts, once for all tests: a home of their own, Kafka, Cassandra and Spark."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from rich.console import Console
+
+from tapeline.consumer.session import build_session
+from tapeline.local.discovery import Endpoints, find_endpoints
+from tapeline.local.home import Home
+from tapeline.local.stack import LocalStack
+from tapeline.settings import load_settings
+
+from .pipeline import Pipeline
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A home for the tests alone; only the jars are those of the user's home."""
+    jars = Home(load_settings().home).jars
+    jars.mkdir(parents=True, exist_ok=True)
+    root = tmp_path_factory.mktemp("home")
+    (root / "jars").symlink_to(jars.resolve())
+    before = dict(os.environ)
+    os.environ["TAPELINE_HOME"] = str(root)
+    for name in before:
+        if name.startswith("TAPELINE_") and name not in {"TAPELINE_HOME", "TAPELINE_TAPES"}:
+            del os.environ[name]
+    yield Home(root)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def stack(home: Home) -> Iterator[Endpoints]:
+    """A running Kafka and Cassandra."""
+    local = LocalStack(home, Console())
+    local.up(keep=True)
+    yield find_endpoints(load_settings())
+    local.down()
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """One Spark for all tests; it needs neither Kafka nor Cassandra."""
+    session = build_session(load_settings(), find_endpoints(load_settings()))
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def pipeline(stack: Endpoints, spark: SparkSession, tmp_path: Path) -> Iterator[Pipeline]:
+    """A topic and a keyspace of this test alone, with the product's parts around them."""
+    spark.conf.set("spark.cassandra.connection.port", str(stack.cassandra_port))
+    with Pipeline.create(spark, stack, f"t{uuid.uuid4().hex[:12]}", tmp_path) as parts:
+        yield parts

@@ -1,0 +1,180 @@
+"""The product's own parts joined for tests, in one process, on real services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from cassandra.cluster import Cluster, Session
+from confluent_kafka import Producer
+from pydantic import SecretStr
+from pyspark.sql import SparkSession
+
+from tapeline.bar import Bar, Interval
+from tapeline.conditions import ConditionPolicy
+from tapeline.consumer.feed_view import FeedView
+from tapeline.consumer.settle import RoundResult, Settler
+from tapeline.consumer.sinks import CassandraSink
+from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
+from tapeline.local.discovery import Endpoints
+from tapeline.local.service import LOOPBACK, free_port
+from tapeline.producer.finnhub_client import FinnhubClient
+from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
+from tapeline.settings import Settings, load_settings
+from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
+from tapeline.simulator.tape import Tape
+from tapeline.storage.cassandra_client import CassandraClient
+
+TOKEN = "test-token"
+BOTH = frozenset({Layer.BRONZE, Layer.SILVER})
+
+
+@dataclass
+class Pipeline:
+    """One topic and keyspace, and every part that works on them."""
+
+    spark: SparkSession
+    endpoints: Endpoints
+    settings: Settings
+    client: CassandraClient
+    session: Session
+    topic_id: str
+    folder: Path
+    now: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+
+    @classmethod
+    @contextmanager
+    def create(
+        cls, spark: SparkSession, endpoints: Endpoints, name: str, folder: Path
+    ) -> Iterator[Pipeline]:
+        settings = load_settings().with_target(topic=name, keyspace=name)
+        stream = settings.stream.model_copy(update={"policy": ConditionPolicy.SIP})
+        kafka = settings.kafka.model_copy(update={"partitions": 2, "status_topic": f"{name}_fs"})
+        settings = settings.model_copy(update={"stream": stream, "kafka": kafka})
+        admin = topic_admin(endpoints.bootstrap_servers)
+        create_topics(admin, settings.kafka)
+        with ExitStack() as stack:
+            client = CassandraClient(
+                settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
+            )
+            stack.callback(client.close)
+            client.create_schema()
+            stack.callback(client.drop_schema)
+            cluster = Cluster([endpoints.cassandra_host], port=endpoints.cassandra_port)
+            stack.callback(cluster.shutdown)
+            for topic in (name, f"{name}_fs"):
+                stack.callback(delete_topic, admin, topic)
+            yield cls(
+                spark,
+                endpoints,
+                settings,
+                client,
+                cluster.connect(name),
+                topic_id_of(admin, name),
+                folder,
+            )
+
+    @property
+    def name(self) -> str:
+        return self.settings.cassandra.keyspace
+
+    def send_tape(self, path: Path, producer_id: str = "test") -> None:
+        """Serve a tape by the simulator and let the producer bring it to Kafka."""
+
+        async def run() -> None:
+            tape = Tape(path, frame_ms=100)
+            port = free_port(0)
+            server = SimulatedFinnhub(ServerOptions(LOOPBACK, port, TOKEN, speed=None), tape)
+            finnhub = self.settings.finnhub.model_copy(update={"url": f"ws://{LOOPBACK}:{port}"})
+            client = FinnhubClient(finnhub, SecretStr(TOKEN), tape.symbols)
+            async with server.serve():
+                await ProducerPipeline(
+                    self.settings,
+                    client,
+                    KafkaProducer(self.endpoints.bootstrap_servers, self.name),
+                    source="replay",
+                    topic_id=self.topic_id,
+                    producer_id=producer_id,
+                ).run()
+
+        asyncio.run(run())
+
+    def send_messages(self, messages: Sequence[tuple[str, bytes]], partition: int = 0) -> None:
+        """Put raw bytes into the topic."""
+        producer = Producer({"bootstrap.servers": self.endpoints.bootstrap_servers})
+        for key, value in messages:
+            producer.produce(self.name, value, key, partition=partition)
+        assert producer.flush(30) == 0
+
+    def processor(self, checkpoint: str = "checkpoint") -> SparkProcessor:
+        topic = Topic(self.endpoints.bootstrap_servers, self.name, self.topic_id, "earliest")
+        return SparkProcessor(
+            self.spark,
+            self.settings,
+            topic,
+            CassandraSink(self.name),
+            self.client,
+            self.folder / checkpoint,
+            "0 seconds",
+        )
+
+    def ingest(self, layers: frozenset[Layer] = BOTH, checkpoint: str = "checkpoint") -> None:
+        """Bring everything in the topic to bronze and silver."""
+        processor = self.processor(checkpoint)
+        query = processor.start_ingest(layers)
+        query.processAllAvailable()
+        processor.stop()
+
+    def preview(self, checkpoint: str = "checkpoint") -> None:
+        """Bring everything in the topic to gold's preview."""
+        processor = self.processor(checkpoint)
+        query = processor.start_gold()
+        query.processAllAvailable()
+        processor.stop()
+
+    def settle(self, max_windows: int = 500) -> RoundResult:
+        """Run one round of settling at the instant `now`."""
+        feed = FeedView(
+            self.endpoints.bootstrap_servers,
+            self.name,
+            self.topic_id,
+            self.settings.kafka.status_topic,
+        )
+        settler = Settler(
+            self.spark,
+            self.client,
+            feed,
+            topic_id=self.topic_id,
+            keyspace=self.name,
+            policy=self.settings.stream.policy,
+            delay=timedelta(seconds=self.settings.stream.watermark_s),
+            max_windows=max_windows,
+            now=lambda: self.now,
+        )
+        try:
+            return settler.round()
+        finally:
+            feed.close()
+
+    def bars(self, interval: Interval = Interval.FIVE_MINUTES) -> dict[tuple[str, datetime], Bar]:
+        """Return every bar of the keyspace."""
+        start, end = datetime(2000, 1, 1, tzinfo=timezone.utc), self.now + timedelta(days=2)
+        table = "trades_gold_1h" if interval is Interval.ONE_HOUR else "trades_gold_5m"
+        partitions = self.session.execute(f"SELECT DISTINCT symbol, period FROM {table}")
+        symbols = {row.symbol for row in partitions}
+        return {
+            (bar.symbol, bar.window_start): bar
+            for symbol in symbols
+            for bar in self.client.bars(symbol, interval, start, end)
+        }
+
+    def rows(self, table: str) -> list[Mapping[str, Any]]:
+        """Return every row of a table."""
+        return [row._asdict() for row in self.session.execute(f"SELECT * FROM {table}")]

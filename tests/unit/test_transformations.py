@@ -1,0 +1,319 @@
+"""The transformations on a real Spark, against cases worked by hand."""
+
+from __future__ import annotations
+
+import csv
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the usual name
+
+from tapeline.bar import Interval
+from tapeline.conditions import ConditionPolicy
+from tapeline.consumer.transformations import (
+    FIVE_MINUTES,
+    ONE_HOUR,
+    apply_watermark,
+    calculate_ohlcv,
+    parse_trade_from_avro,
+    roll_up,
+)
+from tapeline.trade import Trade, encode_trade
+from tests.hand import TAPE, hand_bars
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+START_MS = 1_710_513_000_000  # 2024-03-15T14:30Z, a Friday, 10:30 in New York
+RECEIVED_US = 1_710_600_000_000_000
+MESSAGE_SCHEMA = "key binary, value binary, partition int, offset bigint, timestamp timestamp"
+TRADE_SCHEMA = (
+    "symbol string, price double, volume double, event_ms bigint, "
+    "conditions array<string>, sequence int, trade_id bigint"
+)
+PRICES = ("open", "high", "low", "close")
+
+slow = settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def a_trade(**changes: Any) -> Trade:
+    fields = {
+        "symbol": "TEST",
+        "price": 10.5,
+        "volume": 100.0,
+        "event_time_ms": START_MS,
+        "conditions": ("1", "12"),
+        "trade_id": -42,
+        "received_at_us": RECEIVED_US,
+        "sequence": 3,
+        "source": "replay",
+    }
+    return Trade(**{**fields, **changes})
+
+
+def parsed(spark: SparkSession, *values: bytes | None) -> list[dict[str, Any]]:
+    rows = [
+        (b"TEST", value, 1, offset, datetime(2024, 3, 16, tzinfo=timezone.utc))
+        for offset, value in enumerate(values)
+    ]
+    messages = spark.createDataFrame(rows, MESSAGE_SCHEMA)
+    return [
+        row.asDict()
+        for row in parse_trade_from_avro(messages)
+        .withColumn("event_ms", F.unix_millis("event_time"))
+        .withColumn("received_us", F.unix_micros("received_at"))
+        .orderBy("kafka_offset")
+        .collect()
+    ]
+
+
+def trades_of(spark: SparkSession, rows: list[tuple[Any, ...]]) -> DataFrame:
+    """Make a DataFrame of (symbol, price, volume, event_ms, conditions, sequence, trade_id)."""
+    return spark.createDataFrame(rows, TRADE_SCHEMA).withColumn(
+        "event_time", F.timestamp_millis("event_ms")
+    )
+
+
+def bars_of(bars: DataFrame) -> dict[tuple[str, datetime], dict[str, Any]]:
+    collected = bars.withColumn("us", F.unix_micros("window_start")).collect()
+    names = (*PRICES, "volume", "notional", "trade_count")
+    return {
+        (row["symbol"], EPOCH + timedelta(microseconds=row["us"])): {n: row[n] for n in names}
+        for row in collected
+    }
+
+
+def one_bar(
+    spark: SparkSession, *trades: tuple[Any, ...], policy: ConditionPolicy = ConditionPolicy.SIP
+) -> dict[str, Any]:
+    """Return the only bar of trades given as (price, volume, ms, conditions, sequence)."""
+    rows = [("TEST", p, v, START_MS + ms, c, s, i) for i, (p, v, ms, c, s) in enumerate(trades)]
+    bars = bars_of(calculate_ohlcv(trades_of(spark, rows), policy))
+    assert len(bars) == 1
+    return next(iter(bars.values()))
+
+
+def hand_trades() -> list[tuple[Any, ...]]:
+    """Return the tape worked by hand, with ranks as on one connection."""
+    rows: list[tuple[Any, ...]] = []
+    ranks: dict[tuple[str, int], int] = {}
+    with TAPE.open(encoding="utf-8") as lines:
+        for trade_id, row in enumerate(csv.DictReader(lines)):
+            key = (row["symbol"], int(row["event_time_ms"]))
+            rank = ranks[key] = ranks.get(key, -1) + 1
+            conditions = row["conditions"].split("|") if row["conditions"] else None
+            price, volume = float(row["price"]), float(row["volume"])
+            rows.append((row["symbol"], price, volume, key[1], conditions, rank, trade_id))
+    return rows
+
+
+# parse_trade_from_avro
+
+
+def test_a_trade_survives_the_wire(spark: SparkSession) -> None:
+    (row,) = parsed(spark, encode_trade(a_trade()))
+
+    assert row["reason"] is None
+    assert (row["symbol"], row["price"], row["volume"]) == ("TEST", 10.5, 100.0)
+    assert (row["event_ms"], row["received_us"]) == (START_MS, RECEIVED_US)
+    assert (row["conditions"], row["trade_id"], row["sequence"]) == (["1", "12"], -42, 3)
+    assert (row["source"], row["kafka_partition"], row["kafka_offset"]) == ("replay", 1, 0)
+
+
+def test_no_conditions_stay_null_and_an_empty_list_stays_empty(spark: SparkSession) -> None:
+    none, empty = parsed(
+        spark, encode_trade(a_trade(conditions=None)), encode_trade(a_trade(conditions=()))
+    )
+
+    assert none["conditions"] is None
+    assert empty["conditions"] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "undecodable"),
+        (b"", "undecodable"),
+        (b'{"s":"AAPL"}', "undecodable"),
+        (b"\xc3\x01" + bytes(8) + b"body", "unknown_schema"),
+        (encode_trade(a_trade())[:20], "undecodable"),
+        (encode_trade(a_trade(symbol="")), "empty_symbol"),
+        (encode_trade(a_trade(price=-1.0)), "bad_price"),
+        (encode_trade(a_trade(price=0.0)), "bad_price"),
+        (encode_trade(a_trade(price=float("nan"))), "bad_price"),
+        (encode_trade(a_trade(price=float("inf"))), "bad_price"),
+        (encode_trade(a_trade(volume=-1.0)), "bad_volume"),
+        (encode_trade(a_trade(volume=float("nan"))), "bad_volume"),
+        (encode_trade(a_trade(volume=1e15)), "bad_volume"),
+        (encode_trade(a_trade(event_time_ms=START_MS // 1000)), "bad_time"),
+        (encode_trade(a_trade(event_time_ms=4_070_908_800_000)), "bad_time"),
+        (encode_trade(a_trade(event_time_ms=946_684_799_999)), "bad_time"),
+        (encode_trade(a_trade(event_time_ms=RECEIVED_US // 1000 + 60_001)), "bad_time"),
+    ],
+)
+def test_what_cannot_be_a_trade_has_a_reason(
+    spark: SparkSession, value: bytes | None, reason: str
+) -> None:
+    bad, good = parsed(spark, value, encode_trade(a_trade()))
+
+    assert bad["reason"] == reason
+    assert bad["message"] == value
+    assert good["reason"] is None
+
+
+def test_a_time_a_minute_after_receipt_is_still_possible(spark: SparkSession) -> None:
+    (row,) = parsed(spark, encode_trade(a_trade(event_time_ms=RECEIVED_US // 1000 + 60_000)))
+
+    assert row["reason"] is None
+
+
+# calculate_ohlcv
+
+
+def test_the_tape_worked_by_hand_gives_its_bars(spark: SparkSession) -> None:
+    bars = calculate_ohlcv(trades_of(spark, hand_trades()), ConditionPolicy.SIP)
+
+    assert bars_of(bars) == hand_bars(Interval.FIVE_MINUTES)
+
+
+def test_odd_lots_set_prices_under_their_policy(spark: SparkSession) -> None:
+    trades = [(10.0, 100.0, 0, ["1"], 0), (12.0, 5.0, 1, ["1", "12"], 0)]
+
+    sip = one_bar(spark, *trades)
+    oddlot = one_bar(spark, *trades, policy=ConditionPolicy.SIP_ODDLOT)
+
+    assert (sip["high"], sip["close"], sip["volume"]) == (10.0, 10.0, Decimal(105))
+    assert (oddlot["high"], oddlot["close"], oddlot["volume"]) == (12.0, 12.0, Decimal(105))
+
+
+def test_every_trade_sets_prices_and_volume_under_policy_all(spark: SparkSession) -> None:
+    trades = [(10.0, 100.0, 0, ["1"], 0), (99.0, 7.0, 1, ["16", "30"], 0)]
+
+    bar = one_bar(spark, *trades, policy=ConditionPolicy.ALL)
+
+    assert (bar["open"], bar["high"], bar["close"]) == (10.0, 99.0, 99.0)
+    assert bar["volume"] == Decimal(107)
+
+
+@pytest.mark.parametrize(
+    ("hour_utc", "sets_prices"),
+    [
+        (datetime(2024, 3, 15, 13, 25, tzinfo=timezone.utc), True),  # 09:25 in New York
+        (datetime(2024, 3, 15, 13, 30, tzinfo=timezone.utc), False),  # 09:30
+        (datetime(2024, 3, 15, 19, 59, tzinfo=timezone.utc), False),  # 15:59
+        (datetime(2024, 3, 15, 20, 0, tzinfo=timezone.utc), True),  # 16:00
+        (datetime(2024, 1, 15, 14, 29, tzinfo=timezone.utc), True),  # 09:29 in winter
+        (datetime(2024, 1, 15, 14, 30, tzinfo=timezone.utc), False),  # 09:30 in winter
+        (datetime(2024, 3, 16, 15, 0, tzinfo=timezone.utc), True),  # a Saturday
+    ],
+)
+def test_form_t_sets_prices_outside_regular_hours_only(
+    spark: SparkSession, hour_utc: datetime, *, sets_prices: bool
+) -> None:
+    event_ms = (hour_utc - EPOCH) // timedelta(milliseconds=1)
+    trades = trades_of(spark, [("TEST", 10.0, 100.0, event_ms, ["1", "24"], 0, 1)])
+
+    (bar,) = bars_of(calculate_ohlcv(trades, ConditionPolicy.SIP)).values()
+
+    expected = 10.0 if sets_prices else None
+    assert [bar[name] for name in PRICES] == [expected] * 4
+    assert bar["volume"] == Decimal(100)
+
+
+def test_rank_decides_between_prices_of_one_millisecond(spark: SparkSession) -> None:
+    bar = one_bar(
+        spark,
+        (10.2, 1.0, 5, None, 2),
+        (10.1, 1.0, 5, None, 1),
+        (10.3, 1.0, 5, None, 0),
+        (10.0, 1.0, 7, None, 1),
+        (10.4, 1.0, 7, None, 0),
+    )
+
+    assert (bar["open"], bar["close"]) == (10.3, 10.0)
+
+
+def test_a_rank_beyond_sixteen_bits_stays_in_its_millisecond(spark: SparkSession) -> None:
+    bar = one_bar(
+        spark, (10.0, 1.0, 5, None, 0), (11.0, 1.0, 5, None, 99_999), (12.0, 1.0, 6, None, 0)
+    )
+
+    assert (bar["open"], bar["close"]) == (10.0, 12.0)
+
+
+def test_a_sum_that_does_not_fit_is_an_error_and_not_a_null(spark: SparkSession) -> None:
+    trades = trades_of(
+        spark, [("TEST", 9.9e11, 9.9e14, START_MS + i, None, 0, i) for i in range(200)]
+    )
+
+    with pytest.raises(Exception, match="the sum of notional exceeds"):
+        calculate_ohlcv(trades, ConditionPolicy.SIP).collect()
+
+
+prices = st.integers(min_value=1, max_value=10_000).map(lambda cents: cents / 100)
+volumes = st.sampled_from([0.0, 0.1, 0.2, 0.3, 1.0, 100.0, 12345.678])
+hour_of_trades = st.lists(
+    st.tuples(
+        st.just("TEST"),
+        prices,
+        volumes,
+        st.integers(min_value=START_MS - 1_800_000, max_value=START_MS + 1_799_999),
+        st.sampled_from([None, [], ["1"], ["1", "12"], ["30"], ["16"], ["24"]]),
+        st.integers(min_value=0, max_value=50),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+def with_ids(trades: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [(*trade, trade_id) for trade_id, trade in enumerate(trades)]
+
+
+@slow
+@given(trades=hour_of_trades)
+def test_hours_rolled_up_from_parts_equal_hours_of_the_trades(
+    spark: SparkSession, trades: list[tuple[Any, ...]]
+) -> None:
+    frame = trades_of(spark, with_ids(trades))
+
+    parts = calculate_ohlcv(frame, ConditionPolicy.SIP, FIVE_MINUTES)
+    whole = calculate_ohlcv(frame, ConditionPolicy.SIP, ONE_HOUR)
+
+    assert bars_of(roll_up(parts, ONE_HOUR)) == bars_of(whole)
+
+
+@slow
+@given(data=st.data(), trades=hour_of_trades)
+def test_any_order_of_arrival_gives_the_same_bar(
+    spark: SparkSession, data: st.DataObject, trades: list[tuple[Any, ...]]
+) -> None:
+    rows = with_ids(trades)
+    shuffled = data.draw(st.permutations(rows))
+
+    first = calculate_ohlcv(trades_of(spark, rows), ConditionPolicy.SIP)
+    second = calculate_ohlcv(trades_of(spark, shuffled).repartition(3), ConditionPolicy.SIP)
+
+    assert bars_of(first) == bars_of(second)
+
+
+def test_hours_of_the_tape_worked_by_hand(spark: SparkSession) -> None:
+    parts = calculate_ohlcv(trades_of(spark, hand_trades()), ConditionPolicy.SIP)
+
+    assert bars_of(roll_up(parts)) == hand_bars(Interval.ONE_HOUR)
+
+
+# apply_watermark
+
+
+def test_the_watermark_drops_redeliveries_and_keeps_twins(spark: SparkSession) -> None:
+    rows = [("TEST", 10.0, 1.0, START_MS, None, 0, trade_id) for trade_id in (1, 2, 1, 2, 3)]
+
+    kept = apply_watermark(trades_of(spark, rows), 600).collect()
+
+    assert sorted(row["trade_id"] for row in kept) == [1, 2, 3]
