@@ -10,7 +10,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from cassandra.cluster import Cluster, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.policies import RoundRobinPolicy
 from confluent_kafka import Producer
 from pydantic import SecretStr
 from pyspark.sql import SparkSession
@@ -67,7 +68,13 @@ class Pipeline:
             stack.callback(client.close)
             client.create_schema()
             stack.callback(client.drop_schema)
-            cluster = Cluster([endpoints.cassandra_host], port=endpoints.cassandra_port)
+            profile = ExecutionProfile(RoundRobinPolicy())
+            cluster = Cluster(
+                [endpoints.cassandra_host],
+                port=endpoints.cassandra_port,
+                protocol_version=5,
+                execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+            )
             stack.callback(cluster.shutdown)
             for topic in (name, f"{name}_fs"):
                 stack.callback(delete_topic, admin, topic)

@@ -5,75 +5,157 @@ The tapes are no part of the project: TAPELINE_TAPES names their folder.
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
-import re
-import subprocess
-import sys
-from datetime import datetime, timedelta
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tapeline.bars import read_bars
+from tapeline.local.home import Home
+from tests.commands import (
+    finish,
+    rows_of_layers,
+    run,
+    spark_drivers,
+    start,
+    stored_bars,
+    wait_for,
+)
+from tests.pipeline import Pipeline
 
 from .vendor import differences, read_vendor_bars, roll_up_to_hours
 
-TIMEOUT_S = 600
+GOLD_TRADES = 40_182
+GOLD_BARS = 434
 
 
-def tape(name: str, kind: str) -> Path:
+def tape(name: str, kind: str = "trades") -> Path:
     return Path(os.environ["TAPELINE_TAPES"]) / f"{name}.{kind}.csv.gz"
 
 
-def replay(path: Path) -> dict[str, int]:
-    """Run the command; return the rows of each layer that it prints."""
-    run = subprocess.run(
-        [sys.executable, "-m", "tapeline", "replay", str(path), "--policy", "sip"],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return {
-        name.strip(): int(count.replace(",", ""))
-        for name, count in re.findall(r"│ ([\w ,]+?)\s+│\s+([\d,]+) │", run.stdout)
-    }
-
-
-def our_bars(
-    symbols: set[str], interval: str, start: datetime, end: datetime
-) -> dict[tuple[str, datetime], dict[str, Any]]:
-    table = read_bars(sorted(symbols), interval, start, end, keyspace="replay")
-    return {(row["symbol"], row["window_start"]): row for row in table.to_pylist()}
+def require_equal_bars(name: str, exact_bars: int, keyspace: str = "replay") -> None:
+    """Check five-minute and hour bars against the vendor's; all must be final."""
+    vendor = read_vendor_bars(tape(name, "bars_5m"))
+    symbols = {b.symbol for b in vendor}
+    exact = [b for b in vendor if b.is_exact]
+    ours = stored_bars(symbols, "5m", keyspace)
+    assert len(exact) == exact_bars
+    assert differences(exact, ours) == []
+    assert all(bar["is_final"] for bar in ours.values())
+    hours = stored_bars(symbols, "1h", keyspace)
+    exact_hours = [b for b in roll_up_to_hours(vendor) if b.is_exact]
+    assert exact_hours
+    assert differences(exact_hours, hours) == []
+    assert all(bar["is_final"] for bar in hours.values())
 
 
 @pytest.mark.parametrize(
     ("name", "trades", "exact_bars"),
     [
         ("spy_20131007", 250_601, 188),
-        ("gold_20131007", 40_182, 434),
+        ("gold_20131007", GOLD_TRADES, GOLD_BARS),
         ("bac_20131007_11", 573_620, 733),
     ],
 )
+@pytest.mark.usefixtures("stack")
 def test_bars_of_a_tape_equal_the_vendors(name: str, trades: int, exact_bars: int) -> None:
-    rows = replay(tape(name, "trades"))
+    rows = rows_of_layers(run("replay", str(tape(name)), "--policy", "sip"))
 
     assert rows["trades_bronze"] == trades
     assert rows["trades_silver"] == trades
     assert rows["trades_quarantine"] == 0
-    vendor = read_vendor_bars(tape(name, "bars_5m"))
-    symbols = {b.symbol for b in vendor}
-    start = min(b.window_start for b in vendor).replace(hour=0, minute=0)
-    end = max(b.window_start for b in vendor) + timedelta(days=1)
-    ours = our_bars(symbols, "5m", start, end)
-    exact = [b for b in vendor if b.is_exact]
-    assert len(exact) == exact_bars
-    assert differences(exact, ours) == []
-    assert all(bar["is_final"] for bar in ours.values())
-    hours = our_bars(symbols, "1h", start, end)
-    exact_hours = [b for b in roll_up_to_hours(vendor) if b.is_exact]
-    assert exact_hours
-    assert differences(exact_hours, hours) == []
-    assert all(bar["is_final"] for bar in hours.values())
+    require_equal_bars(name, exact_bars)
+
+
+@pytest.mark.usefixtures("stack")
+def test_three_kills_of_the_spark_driver_change_nothing() -> None:
+    # Small batches, so that each kill falls between the first and the last of them.
+    small = {"TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "4000"}
+    process = start("replay", str(tape("gold_20131007")), "--policy", "sip", environment=small)
+    for kill in range(3):
+        wait_for(lambda kills=kill: _batches_in_log() > kills)
+        (driver,) = spark_drivers(process.pid)
+        driver.kill()
+        wait_for(lambda gone=driver: not gone.is_running() or gone.status() == "zombie")
+
+    output = finish(process)
+
+    assert output.count("child_restarted") == 3, output
+    rows = rows_of_layers(output)
+    assert (rows["trades_bronze"], rows["trades_silver"]) == (GOLD_TRADES, GOLD_TRADES)
+    require_equal_bars("gold_20131007", GOLD_BARS)
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_checkpoint_deleted_in_a_replay_changes_nothing(home: Home) -> None:
+    small = {"TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "10000"}
+    process = start("replay", str(tape("gold_20131007")), "--policy", "sip", environment=small)
+    wait_for(lambda: _batches_in_log() > 0)
+    (driver,) = spark_drivers(process.pid)
+    driver.kill()
+    shutil.rmtree(home.checkpoints / "replay-replay")
+
+    rows = rows_of_layers(finish(process))
+
+    assert (rows["trades_bronze"], rows["trades_silver"]) == (GOLD_TRADES, GOLD_TRADES)
+    require_equal_bars("gold_20131007", GOLD_BARS)
+
+
+def _batches_in_log() -> int:
+    log = Home(Path(os.environ["TAPELINE_HOME"])).logs / "stream.log"
+    return log.read_text().count("event=batch_ingested") if log.exists() else 0
+
+
+def test_a_changed_trade_of_the_tape_is_found_and_its_bar_named(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed.csv"
+    with gzip.open(tape("gold_20131007"), "rt", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    # 1381104000276 is 2013-10-07T00:00Z, the day's first trade.
+    assert rows[0]["event_time_ms"] == "1381104000276"
+    rows[0]["price"] = "1300.0"
+    with changed.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+    found = _gold_differences(pipeline, changed)
+
+    assert {line.split(":")[0] for line in found} == {"GC201312 2013-10-07T00"}
+    assert any("open is 1300.0, the vendor's is 1313.7" in line for line in found)
+
+
+def test_a_row_changed_in_silver_before_settling_is_found_and_its_bar_named(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.send_tape(tape("gold_20131007"))
+    pipeline.ingest()
+    row = pipeline.session.execute(
+        "SELECT bucket, event_time, trade_id FROM trades_silver "
+        "WHERE symbol = 'GC201312' AND bucket = '2013-10-07 13:30:00+0000' LIMIT 1"
+    ).one()
+    pipeline.session.execute(
+        "UPDATE trades_silver SET volume = 100000 "
+        "WHERE symbol = 'GC201312' AND bucket = %s AND event_time = %s AND trade_id = %s",
+        (row.bucket, row.event_time, row.trade_id),
+    )
+
+    found = _gold_differences(pipeline, None)
+
+    assert len(found) == 1
+    assert found[0].startswith("GC201312 2013-10-07T13:30: volume is ")
+
+
+def _gold_differences(pipeline: Pipeline, path: Path | None) -> list[str]:
+    """Bring a tape to final bars, if one is given, and compare them with the vendor's."""
+    if path is not None:
+        pipeline.send_tape(path)
+        pipeline.ingest()
+    while not pipeline.settle().is_finished:
+        pass
+    vendor = read_vendor_bars(tape("gold_20131007", "bars_5m"))
+    ours = stored_bars({b.symbol for b in vendor}, "5m", pipeline.name)
+    return differences([b for b in vendor if b.is_exact], ours)

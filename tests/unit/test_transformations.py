@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -311,7 +314,72 @@ def test_hours_of_the_tape_worked_by_hand(spark: SparkSession) -> None:
 # apply_watermark
 
 
-def test_the_watermark_drops_redeliveries_and_keeps_twins(spark: SparkSession) -> None:
+def previews(
+    spark: SparkSession, folder: Path, *batches: list[tuple[Any, ...]]
+) -> dict[tuple[str, datetime], int]:
+    """Stream batches of (event_ms, trade_id) and return each bar's last trade count."""
+    names = [name.split()[0] for name in TRADE_SCHEMA.split(", ")]
+    source = folder / "source"
+    source.mkdir()
+    for number, batch in enumerate(batches):
+        lines = [
+            json.dumps(dict(zip(names, ("TEST", 10.0, 1.0, ms, None, 0, trade_id), strict=True)))
+            for ms, trade_id in batch
+        ]
+        file = source / f"{number}.json"
+        file.write_text("\n".join(lines))
+        os.utime(file, (number, number))  # the order in which the files are read
+    counts: dict[tuple[str, datetime], int] = {}
+
+    def remember(changed: DataFrame, _batch_id: int) -> None:
+        counts.update({key: bar["trade_count"] for key, bar in bars_of(changed).items()})
+
+    stream = (
+        spark.readStream.schema(TRADE_SCHEMA)
+        .option("maxFilesPerTrigger", 1)
+        .json(str(source))
+        .withColumn("event_time", F.timestamp_millis("event_ms"))
+    )
+    bars = calculate_ohlcv(apply_watermark(stream, 600), ConditionPolicy.SIP)
+    query = (
+        bars.writeStream.outputMode("update")
+        .option("checkpointLocation", str(folder / "checkpoint"))
+        .trigger(availableNow=True)
+        .foreachBatch(remember)
+        .start()
+    )
+    assert query.awaitTermination(120)
+    return counts
+
+
+def test_redeliveries_are_dropped_and_twins_kept(spark: SparkSession, tmp_path: Path) -> None:
+    first = [(START_MS, 1), (START_MS, 2)]
+    again = [(START_MS, 1), (START_MS, 2), (START_MS, 3)]
+
+    counts = previews(spark, tmp_path, first, again)
+
+    assert list(counts.values()) == [3]
+
+
+def test_a_trade_nine_minutes_late_updates_its_bar_and_one_sixteen_late_does_not(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    minute = 60_000
+    window = ("TEST", EPOCH + timedelta(milliseconds=START_MS))
+    #  14:30          14:35          14:40          14:45   14:46
+    #  |--- a bar ----|                              |-------x   the watermark is at 14:36
+    on_time, newest = (START_MS, 1), (START_MS + 13 * minute, 2)
+    nine_late, later = (START_MS + 4 * minute, 3), (START_MS + 16 * minute, 4)
+    too_late = (START_MS + 1 * minute, 5)
+
+    counts = previews(
+        spark, tmp_path, [on_time], [newest], [nine_late], [later], [(START_MS, 1)], [too_late]
+    )
+
+    assert counts[window] == 2
+
+
+def test_a_batch_drops_every_redelivery(spark: SparkSession) -> None:
     rows = [("TEST", 10.0, 1.0, START_MS, None, 0, trade_id) for trade_id in (1, 2, 1, 2, 3)]
 
     kept = apply_watermark(trades_of(spark, rows), 600).collect()

@@ -132,10 +132,14 @@ def invalid_reason() -> Column:
 def apply_watermark(trades: DataFrame, delay_s: int) -> DataFrame:
     """Let trades be late by `delay_s` seconds and drop redeliveries within that time.
 
+    In a batch nothing is late, and every redelivery is dropped.
+
     Args:
         trades: valid trades with `event_time` and `trade_id`.
         delay_s: the watermark's delay.
     """
+    if not trades.isStreaming:
+        return trades.dropDuplicates(["trade_id"])
     return trades.withWatermark("event_time", f"{delay_s} seconds").dropDuplicatesWithinWatermark(
         ["trade_id"]
     )

@@ -1,0 +1,91 @@
+"""Run `tapeline` as a user does: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import psutil
+
+from tapeline.bars import read_bars
+
+TIMEOUT_S = 600
+DRIVER = "org.apache.spark.deploy.SparkSubmit"
+
+
+def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start a command; its output is a pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tapeline", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", **(environment or {})},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for a command and return its output; it must succeed."""
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, output
+    return output
+
+
+def run(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run a command to its successful end and return its output."""
+    return finish(start(*arguments, environment=environment))
+
+
+def fail(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run a command that must fail; return its exit code and output, without a traceback."""
+    process = start(*arguments, environment=environment)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode != 0, output
+    assert "Traceback" not in output
+    return process.returncode, output
+
+
+def rows_of_layers(output: str) -> dict[str, int]:
+    """Read the table that ends a replay."""
+    return {
+        name.strip(): int(count.replace(",", ""))
+        for name, count in re.findall(r"│ ([\w ,]+?)\s+│\s+([\d,]+) │", output)
+    }
+
+
+def stored_bars(
+    symbols: set[str], interval: str, keyspace: str
+) -> dict[tuple[str, datetime], dict[str, Any]]:
+    """Return every bar of some symbols by symbol and start."""
+    start_of_all = datetime(2013, 1, 1, tzinfo=timezone.utc)
+    end_of_all = datetime(2014, 1, 1, tzinfo=timezone.utc)
+    table = read_bars(sorted(symbols), interval, start_of_all, end_of_all, keyspace=keyspace)
+    return {(row["symbol"], row["window_start"]): row for row in table.to_pylist()}
+
+
+def spark_drivers(parent: int) -> list[psutil.Process]:
+    """Return the Java processes of Spark below a process."""
+    found = []
+    for child in psutil.Process(parent).children(recursive=True):
+        try:
+            if DRIVER in child.cmdline():
+                found.append(child)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
+    """Wait until a condition returns something true, and return it."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+    return value

@@ -1,0 +1,239 @@
+"""The commands as a user runs them, from the simulator's frames to bars on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from tapeline import read_bars
+from tapeline.bar import Interval
+from tapeline.local.discovery import Endpoints
+from tapeline.local.home import Home
+from tapeline.local.stack import read_state
+from tests.commands import DRIVER, fail, finish, rows_of_layers, run, start, wait_for
+from tests.hand import TAPE, TRADES, hand_bars
+
+RANGE = ("--from", "2024-03-15", "--to", "2024-03-16")
+COLUMNS = (
+    "symbol,window_start,window_end,open,high,low,close,volume,vwap,trade_count,is_final,revision"
+)
+
+
+@pytest.fixture(scope="module")
+def replayed(stack: Endpoints) -> dict[str, int]:
+    """The tape worked by hand, replayed into the keyspace `replay`."""
+    assert stack
+    return rows_of_layers(run("replay", str(TAPE), "--policy", "sip"))
+
+
+def below(process: int) -> list[psutil.Process]:
+    return psutil.Process(process).children(recursive=True)
+
+
+def test_a_replay_ends_by_itself_with_every_trade_in_its_bar(replayed: dict[str, int]) -> None:
+    assert replayed == {
+        "tape": TRADES,
+        "Kafka": TRADES,
+        "trades_bronze": TRADES,
+        "trades_silver": TRADES,
+        "trades_quarantine": 0,
+        "trades_gold_5m, final": len(hand_bars(Interval.FIVE_MINUTES)),
+    }
+
+
+@pytest.mark.usefixtures("replayed")
+def test_bars_as_csv_have_the_documented_columns_and_iso_times() -> None:
+    output = run("bars", "TEST", "COIN:TESTUSD", *RANGE, "--keyspace", "replay", "--format", "csv")
+
+    assert output.splitlines()[0] == COLUMNS
+    rows = list(csv.DictReader(io.StringIO(output)))
+    assert rows[0]["window_start"] == "2024-03-15T14:30:00Z"
+    assert rows[0]["window_end"] == "2024-03-15T14:35:00Z"
+    expected = hand_bars(Interval.FIVE_MINUTES)
+    for row in rows:
+        start_time = datetime.fromisoformat(row["window_start"].replace("Z", "+00:00"))
+        bar = expected[row["symbol"], start_time]
+        for name in ("open", "high", "low", "close"):
+            assert (float(row[name]) if row[name] else None) == bar[name]
+        assert float(row["volume"]) == float(str(bar["volume"]))
+        assert (row["is_final"], row["revision"]) == ("true", "1")
+    assert len(rows) == len(expected)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_bars_as_json_parquet_and_table_agree(tmp_path: Path) -> None:
+    options = ("bars", "TEST", "--interval", "1h", *RANGE, "--keyspace", "replay")
+    file = tmp_path / "bars.parquet"
+
+    from_json = json.loads(run(*options, "--format", "json"))
+    run(*options, "--format", "parquet", "-o", str(file))
+    from_parquet = pq.read_table(file).to_pylist()
+    table = run(*options)
+
+    assert [row["volume"] for row in from_json] == [665.0, 100.0]
+    assert [row["volume"] for row in from_parquet] == [665.0, 100.0]
+    assert [row["close"] for row in from_json] == [10.2, 10.3]
+    assert "2024-03-15T14:00:00Z" in table
+    assert "665.0" in table
+
+
+@pytest.mark.usefixtures("replayed")
+def test_read_bars_keeps_decimals_when_exact_and_columns_when_empty() -> None:
+    start_time = datetime(2024, 3, 15, tzinfo=timezone.utc)
+    end_time = datetime(2024, 3, 16, tzinfo=timezone.utc)
+
+    exact = read_bars("COIN:TESTUSD", "5m", start_time, end_time, keyspace="replay", exact=True)
+    empty = read_bars("NOBODY", "5m", start_time, end_time, keyspace="replay")
+
+    assert str(exact["volume"][0]) == "0.3000000000"
+    assert empty.num_rows == 0
+    assert ",".join(empty.schema.names) == COLUMNS
+
+
+@pytest.mark.usefixtures("stack")
+def test_init_may_run_twice_and_follows_the_settings() -> None:
+    first = run("init", "--keyspace", "initialised", "--topic", "initialised")
+    again = run(
+        "init",
+        *("--keyspace", "initialised", "--topic", "initialised"),
+        environment={"TAPELINE_CASSANDRA__BRONZE_TTL_S": "60"},
+    )
+
+    assert "local stack" in first
+    assert "are ready" in again
+
+
+def test_produce_without_a_key_says_the_exact_command() -> None:
+    code, output = fail("produce", "--symbols", "AAPL,MSFT")
+
+    assert code == 2
+    assert "tapeline produce --source simulator --symbols AAPL,MSFT" in output
+
+
+def test_a_missing_tape_and_a_wrong_speed_are_one_sentence() -> None:
+    assert fail("replay", "no/such.csv") == (2, "Error: There is no tape no/such.csv.\n")
+    code, output = fail("replay", str(TAPE), "--speed", "fast")
+    assert (code, output) == (2, "Error: --speed is 'max' or a number above 0, not 'fast'.\n")
+
+
+def test_a_service_that_does_not_answer_is_one_sentence() -> None:
+    nowhere = {
+        "TAPELINE_CASSANDRA__HOST": "127.0.0.1",
+        "TAPELINE_CASSANDRA__PORT": "9",
+        "TAPELINE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9",
+    }
+
+    code, output = fail("bars", "AAPL", environment=nowhere)
+
+    assert code == 3
+    assert "Cassandra does not answer at 127.0.0.1:9: start it (`tapeline up`" in output
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_keyspace_without_tables_says_how_to_make_them() -> None:
+    code, output = fail("bars", "AAPL", "--keyspace", "nothing_here")
+
+    assert code == 2
+    assert "tapeline init --keyspace nothing_here" in output
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_checkpoint_is_not_deleted_without_a_yes(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+
+    code, output = fail(
+        "stream", "--checkpoint-dir", str(tmp_path / "checkpoint"), "--reset-checkpoint"
+    )
+
+    assert code == 2
+    assert "add --yes" in output
+    assert (tmp_path / "checkpoint").exists()
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
+    process = start("demo", "--for", "8")
+    seen = wait_for(lambda: {p.pid: p for p in below(process.pid) if DRIVER in p.cmdline()})
+
+    output = finish(process)
+
+    assert "provisional" in output
+    assert output.count("BINANCE:BTCUSDT") > 1
+    assert "The demo has ended" in output
+    assert not any(p.is_running() for p in seen.values())
+    status = run("status")
+    assert "kafka" in status
+
+
+@pytest.mark.usefixtures("replayed")
+@pytest.mark.parametrize("job", ["bronze", "silver", "gold", "settle"])
+def test_each_job_runs_alone_and_stops_at_sigterm(job: str, tmp_path: Path) -> None:
+    process = start(
+        *("stream", "--job", job, "--topic", "replay", "--keyspace", "replay"),
+        *("--checkpoint-dir", str(tmp_path / "checkpoint"), "--log-level", "DEBUG"),
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "event=streaming" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+
+    rest = finish(process)
+
+    assert "event=stopped" in rest
+
+
+@pytest.mark.usefixtures("replayed")
+def test_the_console_sink_prints_rows(tmp_path: Path) -> None:
+    process = start(
+        *("stream", "--job", "silver", "--sink", "console", "--topic", "replay"),
+        *("--checkpoint-dir", str(tmp_path / "checkpoint")),
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "event=batch_ingested" in line:
+            break
+    process.send_signal(signal.SIGINT)
+
+    finish(process)
+
+    text = "".join(lines)
+    assert "-- trades_silver" in text
+    assert "COIN:TESTUSD" in text
+
+
+def test_a_killed_demo_leaves_services_that_are_found_again(home: Home, tmp_path: Path) -> None:
+    own = tmp_path / "home"
+    own.mkdir()
+    (own / "jars").symlink_to(home.jars.resolve())
+    environment = {"TAPELINE_HOME": str(own)}
+    process = start("demo", environment=environment)
+    children = wait_for(lambda: [p for p in below(process.pid) if "stream" in p.cmdline()])
+    before = {s.name: s.pid for s in read_state(Home(own)).services}
+
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    try:
+        # Our own commands notice that their parent has gone; the services stay and are used.
+        psutil.wait_procs(children, timeout=60)
+        assert not any(p.is_running() for p in children)
+        after = {s.name: s.pid for s in read_state(Home(own)).services}
+        assert after == before
+        assert set(after) == {"kafka", "cassandra"}
+        assert "local stack" in run("init", environment=environment)
+    finally:
+        stopped = run("down", environment=environment)
+    assert stopped == "Stopped: kafka, cassandra.\n"
+    assert not any(psutil.pid_exists(pid) for pid in before.values())

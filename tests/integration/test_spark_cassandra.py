@@ -1,0 +1,214 @@
+"""Kafka to Cassandra through Spark, on the real three, with the tape worked by hand."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+
+from tapeline.bar import Interval
+from tapeline.trade import Trade, encode_trade
+from tests.hand import TAPE, TRADES, hand_bars, values_of
+from tests.pipeline import Pipeline
+
+WINDOW = datetime(2024, 3, 15, 14, 30, tzinfo=timezone.utc)
+WINDOW_MS = 1_710_513_000_000
+RECEIVED_US = 1_710_600_000_000_000
+
+
+def trade(trade_id: int, price: float = 10.0, ms: int = 0, sequence: int = 0) -> Trade:
+    return Trade(
+        "TEST", price, 1.0, WINDOW_MS + ms, None, trade_id, RECEIVED_US, sequence, "replay"
+    )
+
+
+def message(*args: float, **kwargs: float) -> tuple[str, bytes]:
+    return "TEST", encode_trade(trade(*args, **kwargs))  # type: ignore[arg-type]
+
+
+def test_every_layer_holds_the_tape_worked_by_hand(pipeline: Pipeline) -> None:
+    pipeline.send_tape(TAPE)
+
+    pipeline.ingest()
+    pipeline.preview()
+    previews = pipeline.bars()
+    result = pipeline.settle()
+
+    assert len(pipeline.rows("trades_bronze")) == TRADES
+    assert len(pipeline.rows("trades_silver")) == TRADES
+    assert pipeline.rows("trades_quarantine") == []
+    assert {key: values_of(bar) for key, bar in previews.items()} == hand_bars(
+        Interval.FIVE_MINUTES
+    )
+    assert not any(bar.is_final for bar in previews.values())
+    for interval in Interval:
+        final = pipeline.bars(interval)
+        assert {key: values_of(bar) for key, bar in final.items()} == hand_bars(interval)
+        assert {(bar.is_final, bar.revision) for bar in final.values()} == {(True, 1)}
+    assert (result.differs, result.stream_incomplete) == (0, 0)
+    assert result.is_finished
+
+
+def test_bronze_keeps_the_bytes_and_quarantine_the_reason(pipeline: Pipeline) -> None:
+    good = encode_trade(trade(1))
+    bad = encode_trade(trade(2, price=-5.0))
+    pipeline.send_messages([("TEST", good), ("TEST", b"no avro"), ("TEST", bad)])
+
+    pipeline.ingest()
+
+    bronze = {row["kafka_offset"]: row for row in pipeline.rows("trades_bronze")}
+    assert [bronze[o]["message"] for o in range(3)] == [good, b"no avro", bad]
+    assert [bronze[o]["price"] for o in range(3)] == [10.0, None, -5.0]
+    quarantine = {row["kafka_offset"]: row for row in pipeline.rows("trades_quarantine")}
+    assert {o: (r["reason"], r["message"]) for o, r in quarantine.items()} == {
+        1: ("undecodable", b"no avro"),
+        2: ("bad_price", bad),
+    }
+    assert [row["trade_id"] for row in pipeline.rows("trades_silver")] == [1]
+
+
+def test_the_lowest_rank_of_a_trade_wins_in_any_order_of_arrival(pipeline: Pipeline) -> None:
+    pipeline.send_messages([message(7, sequence=5)])
+    pipeline.ingest()
+    pipeline.send_messages([message(7, sequence=2)])
+    pipeline.ingest()
+    pipeline.send_messages([message(7, sequence=9)])
+    pipeline.ingest()
+
+    (row,) = pipeline.rows("trades_silver")
+    assert row["sequence"] == 2
+    assert len(pipeline.rows("trades_bronze")) == 3
+
+
+def test_a_lost_checkpoint_changes_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+    pipeline.preview()
+    pipeline.settle()
+    tables = ("trades_bronze", "trades_silver", "trades_gold_5m", "trades_gold_1h")
+    before = {table: pipeline.rows(table) for table in tables}
+
+    shutil.rmtree(tmp_path / "checkpoint")
+    pipeline.ingest()
+    pipeline.preview()
+    result = pipeline.settle()
+
+    assert {table: pipeline.rows(table) for table in tables} == before
+    assert result.settled == 0
+
+
+def test_a_trade_after_the_bar_was_final_revises_it(pipeline: Pipeline) -> None:
+    pipeline.send_messages([message(1, price=10.0)])
+    pipeline.ingest()
+    pipeline.now = datetime.now(timezone.utc) + timedelta(minutes=11)
+    pipeline.settle()
+
+    pipeline.send_messages([message(2, price=12.0, ms=5)])
+    pipeline.ingest()
+    result = pipeline.settle()
+
+    bar = pipeline.bars()["TEST", WINDOW]
+    assert (bar.high, bar.close, bar.trade_count) == (12.0, 12.0, 2)
+    assert (bar.is_final, bar.revision) == (True, 2)
+    hour = pipeline.bars(Interval.ONE_HOUR)["TEST", WINDOW.replace(minute=0)]
+    assert (hour.high, hour.trade_count, hour.revision) == (12.0, 2, 2)
+    assert result.revised == 2  # the five minutes and their hour
+
+
+def test_a_preview_never_replaces_a_final_bar(pipeline: Pipeline) -> None:
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+    pipeline.settle()
+    final = pipeline.rows("trades_gold_5m")
+
+    pipeline.preview()
+
+    assert pipeline.rows("trades_gold_5m") == final
+
+
+def test_a_preview_that_is_wrong_is_corrected_and_counted(pipeline: Pipeline) -> None:
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+    pipeline.preview()
+    # Newer than the preview's write time, older than any settled one's.
+    pipeline.session.execute(
+        "UPDATE trades_gold_5m USING TIMESTAMP %s SET high = 999.0 "
+        "WHERE symbol = 'TEST' AND period = '2024-03-01' AND window_start = %s",
+        (WINDOW_MS * 1000 + 1000, WINDOW),
+    )
+    assert pipeline.bars()["TEST", WINDOW].high == 999.0
+
+    result = pipeline.settle()
+
+    assert (result.differs, result.stream_incomplete) == (1, 0)
+    assert pipeline.bars()["TEST", WINDOW].high == 10.05
+
+
+def test_a_bar_that_loses_its_prices_is_written_whole(pipeline: Pipeline) -> None:
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+    pipeline.preview()
+    start = WINDOW + timedelta(minutes=5)
+    pipeline.session.execute(
+        "UPDATE trades_gold_5m USING TIMESTAMP %s SET open = 1.0, high = 1.0 "
+        "WHERE symbol = 'TEST' AND period = '2024-03-01' AND window_start = %s",
+        ((WINDOW_MS + 300_000) * 1000 + 1000, start),
+    )
+    assert pipeline.bars()["TEST", start].open == 1.0
+
+    pipeline.settle()
+
+    bar = pipeline.bars()["TEST", start]
+    assert (bar.open, bar.high, bar.volume) == (None, None, Decimal(5))
+
+
+def test_an_open_window_stays_provisional_until_the_frontier_passes_it(pipeline: Pipeline) -> None:
+    pipeline.now = datetime.now(timezone.utc)
+    received_us = int(pipeline.now.timestamp() * 1e6)
+
+    def at(trade_id: int, minutes: float) -> tuple[str, bytes]:
+        ms = WINDOW_MS + int(minutes * 60_000)
+        return "TEST", encode_trade(
+            Trade("TEST", 10.0, 1.0, ms, None, trade_id, received_us, 0, "replay")
+        )
+
+    pipeline.send_messages([at(1, 0), at(2, 14.999)])
+    pipeline.ingest()
+    early = pipeline.settle()
+    pipeline.send_messages([at(3, 15)])
+    pipeline.ingest()
+    due = pipeline.settle()
+
+    assert early.settled == 0
+    assert due.settled == 1
+    assert not due.is_finished
+    assert pipeline.bars()["TEST", WINDOW].is_final
+
+
+def test_a_round_settles_no_more_than_its_bound_and_the_rest_follows(pipeline: Pipeline) -> None:
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+
+    rounds = [pipeline.settle(max_windows=2) for _ in range(5)]
+
+    assert all(r.settled <= 4 for r in rounds)  # two windows and two hours
+    assert sum(r.settled for r in rounds) == 8
+    assert rounds[-1].is_finished
+    final = pipeline.bars()
+    assert {key: values_of(bar) for key, bar in final.items()} == hand_bars(Interval.FIVE_MINUTES)
+
+
+def test_two_deliveries_of_the_tape_are_one_set_of_trades(pipeline: Pipeline) -> None:
+    pipeline.send_tape(TAPE, producer_id="first")
+    pipeline.send_tape(TAPE, producer_id="second")
+
+    pipeline.ingest()
+    pipeline.preview()
+    result = pipeline.settle()
+
+    assert len(pipeline.rows("trades_bronze")) == 2 * TRADES
+    assert len(pipeline.rows("trades_silver")) == TRADES
+    final = pipeline.bars()
+    assert {key: values_of(bar) for key, bar in final.items()} == hand_bars(Interval.FIVE_MINUTES)
+    assert result.differs == 0

@@ -1,0 +1,212 @@
+"""`tapeline bars`: what is asked for and how it is written; the bars come from this test."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+
+import pyarrow.parquet as pq
+import pytest
+
+from tapeline import bars_command
+from tapeline.bar import Bar, Interval
+from tapeline.bars import bars_table
+from tapeline.bars_command import Format, bars
+
+START = datetime(2026, 11, 20, 14, 35, tzinfo=timezone.utc)
+FULL = Bar(
+    symbol="BINANCE:BTCUSDT",
+    window_start=START,
+    window_end=START + timedelta(minutes=5),
+    open=84_900.01,
+    high=84_950.5,
+    low=84_890.25,
+    close=84_901.75,
+    volume=Decimal("12.34567"),
+    notional=Decimal("1048200.5"),
+    vwap=84_904.3,
+    trade_count=1234,
+    is_final=True,
+    revision=1,
+)
+EMPTY = replace(
+    FULL,
+    symbol="AAPL",
+    open=None,
+    high=None,
+    low=None,
+    close=None,
+    volume=Decimal(7),
+    vwap=None,
+    trade_count=2,
+    is_final=False,
+    revision=0,
+)
+TABLE = bars_table([FULL, EMPTY], exact=False)
+NAMES = TABLE.schema.names
+
+
+class Asked:
+    """Stands in for read_bars: keeps what it is asked and returns the bars above."""
+
+    def __call__(self, symbols, interval, start, end, *, keyspace):
+        self.symbols, self.interval, self.keyspace = symbols, interval, keyspace
+        self.start, self.end = start, end
+        return TABLE
+
+
+@pytest.fixture
+def asked(monkeypatch) -> Asked:
+    asked = Asked()
+    monkeypatch.setattr(bars_command, "read_bars", asked)
+    return asked
+
+
+def test_symbols_interval_and_keyspace_are_passed_on(asked):
+    bars(["AAPL", "MSFT"], interval=Interval.ONE_HOUR, keyspace="replay")
+    assert (asked.symbols, asked.interval, asked.keyspace) == (["AAPL", "MSFT"], "1h", "replay")
+
+
+def test_times_are_taken_as_utc(asked):
+    bars(["AAPL"], start=datetime(2026, 11, 20), end=datetime(2026, 11, 20, 16, 30))  # noqa: DTZ001
+    assert asked.start == datetime(2026, 11, 20, tzinfo=timezone.utc)
+    assert asked.end == datetime(2026, 11, 20, 16, 30, tzinfo=timezone.utc)
+
+
+def test_without_times_it_is_today_from_its_very_first_bar(asked):
+    before = datetime.now(timezone.utc)
+    bars(["AAPL"])
+    after = datetime.now(timezone.utc)
+    assert before <= asked.end <= after
+    midnight = asked.end.date()
+    assert asked.start == datetime(midnight.year, midnight.month, midnight.day, tzinfo=timezone.utc)
+
+
+@pytest.mark.usefixtures("asked")
+def test_csv_holds_every_column_with_iso_times_and_nothing_for_null(tmp_path):
+    path = tmp_path / "bars.csv"
+    bars(["AAPL"], output_format=Format.CSV, output=path)
+
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == NAMES
+    assert rows[0]["symbol"] == "BINANCE:BTCUSDT"
+    assert rows[0]["window_start"] == "2026-11-20T14:35:00Z"
+    assert rows[0]["window_end"] == "2026-11-20T14:40:00Z"
+    assert float(rows[0]["open"]) == 84_900.01
+    assert float(rows[0]["volume"]) == 12.34567
+    assert rows[0]["trade_count"] == "1234"
+    assert rows[0]["is_final"] == "true"
+    assert [rows[1][name] for name in ("open", "high", "low", "close", "vwap")] == [""] * 5
+
+
+@pytest.mark.usefixtures("asked")
+def test_json_is_a_list_of_bars(tmp_path):
+    path = tmp_path / "bars.json"
+    bars(["AAPL"], output_format=Format.JSON, output=path)
+
+    assert json.loads(path.read_text(encoding="utf-8")) == [
+        {
+            "symbol": "BINANCE:BTCUSDT",
+            "window_start": "2026-11-20T14:35:00Z",
+            "window_end": "2026-11-20T14:40:00Z",
+            "open": 84_900.01,
+            "high": 84_950.5,
+            "low": 84_890.25,
+            "close": 84_901.75,
+            "volume": 12.34567,
+            "vwap": 84_904.3,
+            "trade_count": 1234,
+            "is_final": True,
+            "revision": 1,
+        },
+        {
+            "symbol": "AAPL",
+            "window_start": "2026-11-20T14:35:00Z",
+            "window_end": "2026-11-20T14:40:00Z",
+            "open": None,
+            "high": None,
+            "low": None,
+            "close": None,
+            "volume": 7.0,
+            "vwap": None,
+            "trade_count": 2,
+            "is_final": False,
+            "revision": 0,
+        },
+    ]
+
+
+@pytest.mark.usefixtures("asked")
+def test_parquet_is_the_table_itself(tmp_path):
+    path = tmp_path / "bars.parquet"
+    bars(["AAPL"], output_format=Format.PARQUET, output=path)
+    assert pq.read_table(path).equals(TABLE)
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("output_format", [Format.CSV, Format.JSON])
+def test_without_a_file_it_is_written_to_standard_output(capfdbinary, tmp_path, output_format):
+    path = tmp_path / "bars"
+    bars(["AAPL"], output_format=output_format, output=path)
+    bars(["AAPL"], output_format=output_format)
+    assert capfdbinary.readouterr().out == path.read_bytes()
+
+
+@pytest.mark.usefixtures("asked")
+def test_parquet_goes_into_a_pipe(capfdbinary):
+    bars(["AAPL"], output_format=Format.PARQUET)
+    assert pq.read_table(io.BytesIO(capfdbinary.readouterr().out)).equals(TABLE)
+
+
+def cells_of(text: str) -> list[list[str]]:
+    lines = [line.strip().strip("│┃|") for line in text.splitlines()]
+    split = [[c.strip() for c in line.replace("┃", "│").split("│")] for line in lines]
+    return [cells for cells in split if len(cells) == len(NAMES)]
+
+
+CELLS = [
+    NAMES,
+    [
+        "BINANCE:BTCUSDT",
+        "2026-11-20T14:35:00Z",
+        "2026-11-20T14:40:00Z",
+        "84900.01",
+        "84950.5",
+        "84890.25",
+        "84901.75",
+        "12.34567",
+        "84904.3",
+        "1234",
+        "True",
+        "1",
+    ],
+    [
+        "AAPL",
+        "2026-11-20T14:35:00Z",
+        "2026-11-20T14:40:00Z",
+        *[""] * 4,
+        "7.0",
+        "",
+        "2",
+        "False",
+        "0",
+    ],
+]
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_table_in_a_file_is_not_cut_to_a_screen(tmp_path):
+    path = tmp_path / "bars.txt"
+    bars(["AAPL"], output=path)
+    assert cells_of(path.read_text(encoding="utf-8")) == CELLS
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_table_in_a_pipe_is_not_cut_to_a_screen(capsys):
+    bars(["AAPL"])
+    assert cells_of(capsys.readouterr().out) == CELLS

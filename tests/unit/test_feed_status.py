@@ -1,0 +1,67 @@
+"""The producer's report in its JSON form."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tapeline.producer.feed_status import FeedStatus
+
+STATUS = FeedStatus(
+    producer_id="host-1",
+    topic="trades_raw",
+    topic_id="AbC-1",
+    connected=True,
+    pending=3,
+    last_offsets={0: 41, 3: 7},
+    newest_receipt_us=1_763_649_000_200_001,
+    end_of_tape=False,
+    frames=10,
+    trades=50,
+    dead_letters=1,
+)
+
+
+def test_a_status_is_plain_json():
+    assert json.loads(STATUS.to_bytes()) == {
+        "producer_id": "host-1",
+        "topic": "trades_raw",
+        "topic_id": "AbC-1",
+        "connected": True,
+        "pending": 3,
+        "last_offsets": {"0": 41, "3": 7},
+        "newest_receipt_us": 1_763_649_000_200_001,
+        "end_of_tape": False,
+        "frames": 10,
+        "trades": 50,
+        "dead_letters": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "status",
+    [STATUS, replace(STATUS, last_offsets={}, newest_receipt_us=None, end_of_tape=True)],
+)
+def test_a_status_is_read_back_as_it_was(status):
+    assert FeedStatus.from_bytes(status.to_bytes()) == status
+
+
+def test_the_key_tells_topics_and_producers_apart():
+    keys = {
+        STATUS.key,
+        replace(STATUS, topic="demo").key,
+        replace(STATUS, producer_id="host-2").key,
+        replace(STATUS, pending=0, trades=51).key,
+    }
+    assert keys == {"trades_raw|host-1", "demo|host-1", "trades_raw|host-2"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"no json", b"[]", b"1", b"{}", b'{"last_offsets": {}}', b'{"last_offsets": {"a": 1}}'],
+)
+def test_other_bytes_are_refused(value):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        FeedStatus.from_bytes(value)

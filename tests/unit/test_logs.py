@@ -1,0 +1,79 @@
+"""Structured logs on standard error."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import structlog
+from pydantic import ValidationError
+
+from tapeline.errors import UsageError
+from tapeline.logs import configure_logging
+from tapeline.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging():
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+def test_an_event_is_one_line_of_key_values_on_standard_error(capsys):
+    configure_logging("INFO")
+
+    structlog.get_logger().info("settled", bars=3, symbol="IC MARKETS:1", is_final=True)
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    stamp, rest = line.split(" ", 1)
+    assert stamp.startswith("timestamp=2")
+    assert stamp.endswith("Z")
+    assert rest == 'level=info event=settled bars=3 symbol="IC MARKETS:1" is_final=true'
+
+
+@pytest.mark.parametrize(
+    ("level", "seen"),
+    [
+        ("DEBUG", ["d", "i", "w", "e"]),
+        ("info", ["i", "w", "e"]),
+        ("WARNING", ["w", "e"]),
+        ("ERROR", ["e"]),
+    ],
+)
+def test_only_events_of_the_level_and_above_are_written(capsys, level, seen):
+    configure_logging(level)
+    log = structlog.get_logger()
+
+    log.debug("d")
+    log.info("i")
+    log.warning("w")
+    log.error("e")
+
+    events = [line.split("event=")[1] for line in capsys.readouterr().err.splitlines()]
+    assert events == seen
+
+
+def test_an_exception_is_written_with_its_traceback(capsys):
+    configure_logging("INFO")
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        structlog.get_logger().exception("failed")
+    assert "ZeroDivisionError: division by zero" in capsys.readouterr().err
+
+
+def test_a_level_that_is_none_is_a_mistake_of_the_user(monkeypatch):
+    monkeypatch.setenv("TAPELINE_LOG_LEVEL", "LOUD")
+    with pytest.raises((UsageError, ValidationError)):
+        configure_logging(load_settings().log_level)
+
+
+def test_debug_of_our_own_keeps_the_websocket_librarys_log_of_the_token_off():
+    logging.root.handlers[:] = []
+    configure_logging("DEBUG")
+    assert not logging.getLogger("websockets.client").isEnabledFor(logging.DEBUG)

@@ -1,0 +1,247 @@
+"""When windows may be settled and what is then written: the rules alone, without Spark.
+
+The pictures show event time to the right; `p0` and `p1` are Kafka partitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+
+from tapeline.bar import Bar
+from tapeline.consumer.feed_view import FeedSnapshot
+from tapeline.consumer.settle import Horizon, frontier, horizon, is_caught_up, reconcile
+from tapeline.storage.cassandra_client import PartitionProgress, StoredBar
+
+NOON = datetime(2026, 11, 20, 12, 0, tzinfo=timezone.utc)
+DELAY = timedelta(minutes=10)
+
+
+def at(minutes: float, seconds: float = 0) -> datetime:
+    return NOON + timedelta(minutes=minutes, seconds=seconds)
+
+
+def feed(*ends: int, is_pending: bool = False, has_ended: bool = False) -> FeedSnapshot:
+    return FeedSnapshot(dict(enumerate(ends)), is_pending=is_pending, has_ended=has_ended)
+
+
+def progress(*partitions: tuple[int, datetime | None, datetime | None]):
+    """Each partition's committed offset, newest event time and newest receipt."""
+    return {
+        p: PartitionProgress(p, offset, event_time, received)
+        for p, (offset, event_time, received) in enumerate(partitions)
+    }
+
+
+# Caught up: every message of the topic is in silver.
+
+
+@pytest.mark.parametrize(
+    ("ends", "committed", "expected"),
+    [
+        ((10,), (9,), True),
+        ((10,), (8,), False),
+        ((10,), (10,), True),
+        ((10, 5), (9, 4), True),
+        ((10, 5), (9, 3), False),
+        ((10, 5), (9,), False),
+        ((10, 0), (9,), True),
+        ((1,), (0,), True),
+        ((1,), (), False),
+        ((0, 0), (), True),
+    ],
+)
+def test_the_topic_is_caught_up_when_every_last_offset_is_committed(ends, committed, expected):
+    state = progress(*((offset, NOON, NOON) for offset in committed))
+    assert is_caught_up(state, feed(*ends)) is expected
+
+
+# Frontier: the event time up to which all is committed.
+
+
+def test_the_frontier_is_the_slowest_partition_with_unread_offsets():
+    #  p0 ------------------| 12:09   unread
+    #  p1 --------| 12:04             unread
+    state = progress((5, at(9), at(0)), (5, at(4), at(0)))
+    assert frontier(state, feed(10, 10), at(60)) == at(4)
+
+
+def test_a_partition_that_is_read_up_and_got_a_trade_lately_holds_the_frontier():
+    #  p0 ------------------| 12:09   unread
+    #  p1 --------| 12:04             read up, received 59 s ago
+    state = progress((5, at(9), at(60)), (9, at(4), at(60, -59)))
+    assert frontier(state, feed(10, 10), at(60)) == at(4)
+
+
+def test_a_partition_that_is_read_up_and_quiet_for_a_minute_does_not():
+    #  p0 ------------------| 12:09   unread
+    #  p1 --------| 12:04             read up, received 60 s ago
+    state = progress((5, at(9), at(60)), (9, at(4), at(59)))
+    assert frontier(state, feed(10, 10), at(60)) == at(9)
+
+
+def test_an_empty_partition_does_not_hold_the_frontier():
+    state = progress((9, at(9), at(60)))
+    assert frontier(state, feed(10, 0), at(60)) == at(9)
+
+
+def test_there_is_no_frontier_while_a_partition_with_messages_has_committed_none():
+    state = progress((9, at(9), at(60)))
+    assert frontier(state, feed(10, 3), at(60)) is None
+
+
+def test_there_is_no_frontier_while_a_partition_with_unread_offsets_has_no_trade_yet():
+    # Its committed messages were all quarantined.
+    state = progress((9, at(9), at(60)), (2, None, None))
+    assert frontier(state, feed(10, 5), at(60)) is None
+
+
+def test_there_is_no_frontier_in_a_quiet_market():
+    state = progress((9, at(9), at(10)), (9, at(4), at(10)))
+    assert frontier(state, feed(10, 10), at(60)) is None
+
+
+def test_there_is_no_frontier_in_an_empty_topic():
+    assert frontier({}, feed(0, 0), at(60)) is None
+
+
+# Horizon: which windows can be settled.
+
+
+def test_in_a_busy_market_windows_behind_the_frontier_by_the_delay_are_due():
+    #  12:00      12:05     12:10      12:15
+    #  |  window  |         delay      | frontier 12:15
+    state = progress((5, at(15), at(15)))
+    reach = horizon(state, feed(10, is_pending=True), at(15), DELAY)
+    assert reach == Horizon(everything=False, until=at(5))
+    assert reach.covers(at(5))
+    assert not reach.covers(at(10))
+
+
+def test_nothing_is_due_before_anything_is_committed():
+    reach = horizon({}, feed(10), at(60), DELAY)
+    assert reach == Horizon(everything=False, until=None)
+    assert not reach.covers(NOON - timedelta(days=365))
+
+
+@pytest.mark.parametrize(("now", "until"), [(at(20), at(10)), (at(19, 59.9), None)])
+def test_in_a_quiet_market_the_clock_counts_once_nothing_came_for_the_delay(now, until):
+    # Received last at 12:10, an event of 12:03.
+    state = progress((9, at(3), at(10)))
+    assert horizon(state, feed(10), now, DELAY) == Horizon(everything=False, until=until)
+
+
+def test_in_a_quiet_market_the_newest_receipt_of_any_partition_counts():
+    state = progress((9, at(3), at(10)), (9, at(3), at(15)))
+    assert horizon(state, feed(10, 10), at(24), DELAY).until is None
+    assert horizon(state, feed(10, 10), at(25), DELAY).until == at(15)
+
+
+@pytest.mark.parametrize(
+    "snapshot", [feed(11), feed(10, is_pending=True), feed(10, 1)], ids=["unread", "held", "new"]
+)
+def test_the_clock_does_not_count_while_a_trade_may_be_on_its_way(snapshot):
+    state = progress((9, None, at(10)))
+    assert horizon(state, snapshot, at(60), DELAY).until is None
+
+
+def test_the_later_of_frontier_and_clock_counts():
+    # Read up; the last receipt was 30 s ago, a delay of 20 s lies behind it.
+    state = progress((9, at(3), at(10)))
+    short = timedelta(seconds=20)
+    assert horizon(state, feed(10), at(10, 30), short).until == at(10, 10)
+    ahead = progress((9, at(10, 50), at(10)))
+    assert horizon(ahead, feed(10), at(10, 30), short).until == at(10, 30)
+
+
+def test_a_tape_at_its_end_settles_everything_once_all_is_in_silver():
+    state = progress((9, at(3), at(10)))
+    reach = horizon(state, feed(10, has_ended=True), at(10), DELAY)
+    assert reach == Horizon(everything=True, until=None)
+    assert reach.covers(at(100_000))
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [feed(11, has_ended=True), feed(10, is_pending=True, has_ended=True)],
+    ids=["unread", "held"],
+)
+def test_a_tape_at_its_end_waits_for_its_last_trades(snapshot):
+    state = progress((9, at(3), at(10)))
+    assert not horizon(state, snapshot, at(10), DELAY).everything
+
+
+# Reconcile: what is written over what stands there.
+
+START = datetime(2026, 11, 20, 14, 30, tzinfo=timezone.utc)
+END_US = 1_795_185_300_000_000  # 2026-11-20T14:35:00Z
+NOW = datetime(2026, 11, 20, 14, 46, 0, 5, tzinfo=timezone.utc)
+NOW_US = 1_795_185_960_000_005
+COMPUTED = Bar(
+    symbol="AAPL",
+    window_start=START,
+    window_end=START + timedelta(minutes=5),
+    open=1.0,
+    high=3.0,
+    low=0.5,
+    close=2.0,
+    volume=Decimal("10.5"),
+    notional=Decimal("21.0"),
+    vwap=2.0,
+    trade_count=4,
+)
+OTHER = replace(COMPUTED, close=2.5)
+
+
+def stored(bar: Bar, write_time_us: int = 7, **changes: object) -> StoredBar:
+    return StoredBar(replace(bar, **changes), write_time_us)
+
+
+def test_the_first_final_bar_is_revision_1_written_at_now():
+    assert reconcile(None, COMPUTED, NOW) == (
+        replace(COMPUTED, is_final=True, revision=1),
+        NOW_US,
+    )
+
+
+@pytest.mark.parametrize("preview", [COMPUTED, OTHER])
+def test_a_preview_becomes_final_whether_it_was_right_or_not(preview):
+    assert reconcile(stored(preview), COMPUTED, NOW) == (
+        replace(COMPUTED, is_final=True, revision=1),
+        NOW_US,
+    )
+
+
+def test_a_final_bar_that_is_right_is_left_alone():
+    before = stored(COMPUTED, is_final=True, revision=3, volume=Decimal("10.500"))
+    assert reconcile(before, COMPUTED, NOW) is None
+
+
+def test_a_final_bar_that_is_wrong_is_revised():
+    before = stored(OTHER, is_final=True, revision=3)
+    assert reconcile(before, COMPUTED, NOW) == (
+        replace(COMPUTED, is_final=True, revision=4),
+        NOW_US,
+    )
+
+
+def test_settling_what_was_just_settled_changes_nothing():
+    written = reconcile(None, COMPUTED, NOW)
+    assert written is not None
+    assert reconcile(StoredBar(*written), COMPUTED, NOW + timedelta(minutes=1)) is None
+
+
+def test_a_clock_that_is_behind_still_writes_over_the_row_before():
+    before = stored(OTHER, NOW_US + 1_000_000, is_final=True, revision=1)
+    written = reconcile(before, COMPUTED, NOW)
+    assert written is not None
+    assert written[1] == NOW_US + 1_000_001
+
+
+def test_a_clock_behind_the_bar_itself_writes_at_the_bars_end():
+    written = reconcile(None, COMPUTED, START - timedelta(days=1))
+    assert written is not None
+    assert written[1] == END_US
