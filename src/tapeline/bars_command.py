@@ -75,9 +75,7 @@ def _write(table: pa.Table, output_format: Format, file: BinaryIO) -> None:
         return
     text = _with_iso_times(table)
     if output_format is Format.CSV:
-        # Arrow would put the header in quotes.
-        file.write((",".join(text.schema.names) + "\n").encode())
-        options = pacsv.WriteOptions(include_header=False, quoting_style="needed")
+        options = pacsv.WriteOptions(quoting_header="none", quoting_style="needed")
         pacsv.write_csv(text, file, options)
     elif output_format is Format.JSON:
         file.write(orjson.dumps(text.to_pylist(), option=orjson.OPT_INDENT_2) + b"\n")

@@ -161,7 +161,7 @@ def test_a_checkpoint_is_not_deleted_without_a_yes(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("stack")
 def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
-    process = start("demo", "--for", "8")
+    process = start("demo", "--for", "25")
     seen = wait_for(lambda: {p.pid: p for p in below(process.pid) if DRIVER in p.cmdline()})
 
     output = finish(process)

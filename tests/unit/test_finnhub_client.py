@@ -283,11 +283,10 @@ def test_connected_says_whether_a_connection_stands():
         server = FeedServer(send_and_end("a"))
         async with server.running():
             client = client_of(server)
-            seen = [client.connected]
+            before = client.connected
             async with aclosing(client.frames()) as frames:
-                async for _ in frames:
-                    seen.append(client.connected)
-            return [*seen, client.connected]
+                during = [client.connected async for _ in frames]
+            return [before, *during, client.connected]
 
     assert run(work()) == [False, True, False]
 

