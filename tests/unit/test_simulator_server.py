@@ -15,6 +15,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tapeline.simulator import server as simulator_server
+from tapeline.simulator.feed import Feed
+from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tapeline.simulator.tape import Tape
 
@@ -55,8 +57,8 @@ def options(**changes: Any) -> ServerOptions:
 
 
 @asynccontextmanager
-async def served(tape: Tape, **changes: Any) -> AsyncIterator[str]:
-    async with SimulatedFinnhub(options(**changes), tape).serve() as server:
+async def served(feed: Feed, **changes: Any) -> AsyncIterator[str]:
+    async with SimulatedFinnhub(options(**changes), feed).serve() as server:
         port = next(iter(server.sockets)).getsockname()[1]
         yield f"ws://127.0.0.1:{port}"
 
@@ -302,3 +304,18 @@ def test_without_a_speed_an_hour_takes_no_time(tmp_path):
     tape = tape_of(tmp_path, f"{T0},A,1.0,1,", f"{T0 + 3_600_000},A,1.0,1,")
 
     assert symbols_of(played(tape, ("subscribe", "A"))) == [["A"], ["A"]]
+
+
+def test_a_random_market_sends_trades_of_the_present_however_late_the_client_comes():
+    market = RandomMarket(1, int(time.time() * 1000), 100)
+
+    async def work() -> float:
+        async with served(market, speed=1.0) as url:
+            await asyncio.sleep(1.0)
+            async with client(url) as socket:
+                await say(socket, "subscribe", *market.symbols)
+                frame = json.loads(await socket.recv())
+                return time.time() * 1000 - max(t["t"] for t in frame["data"])
+
+    # A frame holds the 100 ms before it; the rest is for a busy machine.
+    assert -100 < run(work()) < 700

@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 import tapeline
+from tapeline import supervisor
 from tapeline.errors import TapelineError
 from tapeline.local.service import accepts_connections, free_port
-from tapeline.supervisor import child_process
+from tapeline.supervisor import child_process, keep_alive
 
 WAIT_S = 30
 
@@ -70,11 +71,63 @@ def port():
     return free_port(0)
 
 
+def process_of(port):
+    """The simulator's process, known by its port among all children of this one."""
+    (process,) = (
+        p
+        for p in psutil.Process().children()
+        if p.status() != psutil.STATUS_ZOMBIE and str(port) in p.cmdline()
+    )
+    return process
+
+
+def test_a_child_that_was_killed_is_started_again(tmp_path, port):
+    with child_process(["simulate", "--port", str(port)], tmp_path) as child:
+        wait_until(lambda: accepts_connections(port))
+        keep_alive([child])
+        assert child.restarts == 0
+        process_of(port).kill()
+        wait_until(lambda: child.exit_code is not None)
+
+        keep_alive([child])
+
+        assert child.restarts == 1
+        wait_until(lambda: accepts_connections(port))
+        assert child.exit_code is None
+
+
+def test_a_child_that_keeps_failing_is_told_in_the_end(tmp_path, port, monkeypatch):
+    monkeypatch.setattr(supervisor, "MAX_RESTARTS", 1)
+    with child_process(["simulate", "--port", str(port)], tmp_path) as child:
+        for _ in range(2):
+            process_of(port).kill()
+            wait_until(lambda: child.exit_code is not None)
+            if not child.restarts:
+                keep_alive([child])
+        with pytest.raises(TapelineError, match="`tapeline simulate` has ended with code -9"):
+            keep_alive([child])
+
+
+def test_a_child_that_would_fail_again_in_the_same_way_is_told_at_once(tmp_path):
+    with child_process(["simulate", "--speed", "never"], tmp_path) as child:
+        wait_until(lambda: child.exit_code is not None)
+        with pytest.raises(TapelineError, match="has ended with code 2"):
+            keep_alive([child])
+        assert child.restarts == 0
+
+
+def test_a_child_that_ended_well_is_left_alone(tmp_path):
+    with child_process(["version"], tmp_path) as child:
+        wait_until(lambda: child.exit_code is not None)
+        keep_alive([child])
+        assert (child.restarts, child.exit_code) == (0, 0)
+
+
 def test_a_child_is_stopped_at_the_end_and_ends_in_order(tmp_path, port):
     with child_process(["simulate", "--port", str(port)], tmp_path) as child:
         wait_until(lambda: accepts_connections(port))
         assert child.exit_code is None
-        (process,) = psutil.Process().children()
+        process = process_of(port)
         assert os.getsid(process.pid) == process.pid
     assert child.exit_code == 0
     assert not accepts_connections(port)

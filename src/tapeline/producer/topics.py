@@ -12,6 +12,7 @@ from confluent_kafka.cimpl import NewTopic
 from tapeline.errors import SchemaError, ServiceUnavailableError
 from tapeline.settings import KafkaSettings
 
+_CONNECT_TIMEOUT_S: Final = 10.0
 _TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.1
 _HOUR_MS: Final = 3_600_000
@@ -25,7 +26,7 @@ def topic_admin(bootstrap_servers: str) -> AdminClient:
     """
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     try:
-        admin.list_topics(timeout=_TIMEOUT_S)
+        admin.list_topics(timeout=_CONNECT_TIMEOUT_S)
     except KafkaException as error:
         message = (
             f"Kafka does not answer at {bootstrap_servers}: start it (`tapeline up` starts a "

@@ -1,0 +1,140 @@
+"""The Cassandra client on a real Cassandra."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+
+from tapeline.bar import Bar, Interval
+from tapeline.errors import SchemaError, ServiceUnavailableError, UsageError
+from tapeline.local.discovery import Endpoints
+from tapeline.settings import CassandraSettings
+from tapeline.storage.cassandra_client import CassandraClient, PartitionProgress, WindowState
+from tests.pipeline import Pipeline
+
+NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)
+DAY = timedelta(days=1)
+
+
+def bar(start: datetime, trade_count: int = 1, high: float | None = 2.0) -> Bar:
+    end = start + timedelta(minutes=5)
+    volume = Decimal("0.3")
+    return Bar("X", start, end, 1.0, high, 1.0, 1.5, volume, Decimal("0.4"), 4 / 3, trade_count)
+
+
+def test_a_bar_is_read_back_as_it_was_written(pipeline: Pipeline) -> None:
+    written = bar(NOON)
+
+    pipeline.client.write_bars(Interval.FIVE_MINUTES, [(written, 10)], NOON)
+
+    (read,) = pipeline.client.bars("X", Interval.FIVE_MINUTES, NOON, NOON + DAY)
+    assert read == written
+    stored = pipeline.client.stored_bars(Interval.FIVE_MINUTES, [("X", NOON), ("Y", NOON)])
+    assert stored["X", NOON].write_time_us == 10
+    assert ("Y", NOON) not in stored
+
+
+def test_an_older_write_time_never_replaces_a_bar_and_a_null_clears(pipeline: Pipeline) -> None:
+    client, interval = pipeline.client, Interval.FIVE_MINUTES
+    client.write_bars(interval, [(bar(NOON, trade_count=2), 20)], NOON)
+    client.write_bars(interval, [(bar(NOON, trade_count=1), 10)], NOON)
+    (kept,) = client.bars("X", interval, NOON, NOON + DAY)
+    client.write_bars(interval, [(bar(NOON, trade_count=3, high=None), 30)], NOON)
+    (cleared,) = client.bars("X", interval, NOON, NOON + DAY)
+
+    assert kept.trade_count == 2
+    assert (cleared.trade_count, cleared.high) == (3, None)
+
+
+@pytest.mark.parametrize("interval", list(Interval))
+def test_bars_are_read_in_order_across_months_and_years(
+    pipeline: Pipeline, interval: Interval
+) -> None:
+    starts = [
+        datetime(2023, 11, 30, 23, tzinfo=timezone.utc),
+        datetime(2023, 12, 31, 23, tzinfo=timezone.utc),
+        datetime(2024, 1, 1, 0, tzinfo=timezone.utc),
+        datetime(2024, 2, 29, 12, tzinfo=timezone.utc),
+        datetime(2024, 3, 1, 0, tzinfo=timezone.utc),
+    ]
+    pipeline.client.write_bars(interval, [(bar(s), 10) for s in reversed(starts)], NOON)
+
+    read = pipeline.client.bars("X", interval, starts[0], starts[-1])
+
+    assert [b.window_start for b in read] == starts[:-1]  # the end is not included
+
+
+def test_progress_only_ever_rises(pipeline: Pipeline) -> None:
+    client, topic = pipeline.client, "topic"
+    client.write_progress(topic, [PartitionProgress(0, 100, NOON + DAY, NOON)])
+    client.write_progress(topic, [PartitionProgress(0, 90, NOON, NOON + DAY)])
+    client.write_progress(topic, [PartitionProgress(1, 5, None, None)])
+    client.write_settled_bucket(topic, 0, 3)
+    client.write_settled_bucket(topic, 0, 2)
+
+    assert client.progress(topic) == {
+        0: PartitionProgress(0, 100, NOON + DAY, NOON + DAY, settled_bucket=3),
+        1: PartitionProgress(1, 5, None, None, settled_bucket=0),
+    }
+
+
+def test_a_window_is_dirty_until_its_offset_is_settled(pipeline: Pipeline) -> None:
+    client = pipeline.client
+    state = WindowState("topic", 0, 0, NOON, "X", dirty_offset=7)
+    client.write_dirty_windows([state])
+    client.mark_settled([state], Interval.FIVE_MINUTES)
+    client.mark_settled([state], Interval.ONE_HOUR)
+    newer = WindowState("topic", 0, 0, NOON, "X", dirty_offset=9)
+    client.write_dirty_windows([newer, state])
+
+    (read,) = client.window_states("topic", 0, [0])
+
+    assert (read.dirty_offset, read.settled_offset, read.hour_settled_offset) == (9, 7, 7)
+
+
+def test_the_schema_may_be_applied_again_and_follows_the_settings(
+    pipeline: Pipeline, stack: Endpoints
+) -> None:
+    settings = pipeline.settings.cassandra.model_copy(update={"bronze_ttl_s": 77})
+    client = CassandraClient(settings, stack.cassandra_host, stack.cassandra_port)
+    client.write_bars(Interval.FIVE_MINUTES, [(bar(NOON), 10)], NOON)
+
+    client.create_schema()
+    client.create_schema()
+
+    options = pipeline.session.execute(
+        "SELECT default_time_to_live AS ttl FROM system_schema.tables "
+        "WHERE keyspace_name = %s AND table_name = 'trades_bronze'",
+        (pipeline.name,),
+    ).one()
+    assert options.ttl == 77
+    assert list(client.bars("X", Interval.FIVE_MINUTES, NOON, NOON + DAY)) == [bar(NOON)]
+    client.close()
+
+
+def test_a_lifetime_of_bars_is_set_on_each_write(pipeline: Pipeline, stack: Endpoints) -> None:
+    settings = pipeline.settings.cassandra.model_copy(update={"gold_ttl_s": 1000})
+    client = CassandraClient(settings, stack.cassandra_host, stack.cassandra_port)
+
+    client.write_bars(Interval.FIVE_MINUTES, [(bar(NOON), 10)], NOON)
+
+    row = pipeline.session.execute("SELECT TTL(trade_count) AS ttl FROM trades_gold_5m").one()
+    assert 990 <= row.ttl <= 1000
+    client.close()
+
+
+def test_a_missing_keyspace_and_a_missing_node_say_what_to_do(stack: Endpoints) -> None:
+    settings = CassandraSettings(keyspace="not_there", request_timeout_s=2)
+    client = CassandraClient(settings, stack.cassandra_host, stack.cassandra_port)
+
+    with pytest.raises(SchemaError, match="tapeline init --keyspace not_there"):
+        client.require_schema()
+    client.close()
+    with pytest.raises(ServiceUnavailableError, match="tapeline up"):
+        CassandraClient(settings, stack.cassandra_host, 9)
+    with pytest.raises(UsageError, match="is no keyspace name"):
+        CassandraClient(
+            CassandraSettings(keyspace="a; DROP"), stack.cassandra_host, stack.cassandra_port
+        )
