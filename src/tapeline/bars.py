@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Final
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from tapeline.storage.cassandra_client import CassandraClient
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 _EXACT: Final = pa.decimal128(38, 10)
 _QUANTUM: Final = Decimal("1e-10")
+_DIGITS: Final = Context(prec=38)
 
 
 def bars_schema(*, exact: bool) -> pa.Schema:
@@ -74,6 +75,7 @@ def read_bars(
     if start.tzinfo is None or end.tzinfo is None:
         message = "start and end need a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
         raise ValueError(message)
+    length = Interval(interval)
     settings = (settings or load_settings()).with_target(keyspace=keyspace)
     endpoints = find_endpoints(settings)
     wanted = [symbols] if isinstance(symbols, str) else symbols
@@ -81,7 +83,7 @@ def read_bars(
         CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
     ) as client:
         client.require_schema()
-        bars = [b for s in wanted for b in client.bars(s, Interval(interval), start, end)]
+        bars = [b for s in wanted for b in client.bars(s, length, start, end)]
     return bars_table(bars, exact=exact)
 
 
@@ -89,6 +91,6 @@ def bars_table(bars: Sequence[Bar], *, exact: bool) -> pa.Table:
     """Return bars as an Arrow table with the columns of `bars_schema`."""
     schema = bars_schema(exact=exact)
     columns = {name: [getattr(b, name) for b in bars] for name in schema.names}
-    convert = (lambda v: v.quantize(_QUANTUM)) if exact else float
+    convert = (lambda v: v.quantize(_QUANTUM, context=_DIGITS)) if exact else float
     columns["volume"] = [convert(v) for v in columns["volume"]]
     return pa.table(columns, schema=schema)

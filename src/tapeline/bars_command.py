@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from datetime import datetime, timezone
 from enum import Enum
@@ -20,6 +21,7 @@ from tapeline.bar import Interval
 from tapeline.bars import read_bars
 from tapeline.errors import UsageError
 
+_FILE_WIDTH: Final = 400
 _TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
@@ -54,14 +56,18 @@ def bars(
     Example: tapeline bars AAPL MSFT --interval 1h --from 2026-11-20 --format csv -o bars.csv
     """
     now = datetime.now(timezone.utc)
-    first = start.replace(tzinfo=timezone.utc) if start else now.replace(hour=0, minute=0, second=0)
+    first = (
+        start.replace(tzinfo=timezone.utc)
+        if start
+        else now.replace(hour=0, minute=0, second=0, microsecond=0)
+    )
     last = end.replace(tzinfo=timezone.utc) if end else now
     table = read_bars(symbols, interval.value, first, last, keyspace=keyspace)
     if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
         message = "Parquet is binary: add -o FILE."
         raise UsageError(message)
     if output_format is Format.TABLE and output is None:
-        Console().print(_rich_table(table))
+        _print_table(table, Console())
     elif output is None:
         _write(table, output_format, sys.stdout.buffer)
     else:
@@ -80,7 +86,16 @@ def _write(table: pa.Table, output_format: Format, file: BinaryIO) -> None:
     elif output_format is Format.JSON:
         file.write(orjson.dumps(text.to_pylist(), option=orjson.OPT_INDENT_2) + b"\n")
     else:
-        Console(file=open(file.fileno(), "w", closefd=False)).print(_rich_table(table))  # noqa: SIM115
+        lines = io.TextIOWrapper(file, encoding="utf-8")
+        _print_table(table, Console(file=lines))
+        lines.detach()
+
+
+def _print_table(table: pa.Table, console: Console) -> None:
+    """Print the table; in a file or a pipe no column is cut."""
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    console.print(_rich_table(table))
 
 
 def _with_iso_times(table: pa.Table) -> pa.Table:

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.text import Text
 
 from tapeline.errors import TapelineError, UsageError
 
@@ -25,7 +26,9 @@ def run_program(program: typer.Typer) -> None:
     try:
         program()
     except TapelineError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        # Text, not markup: the end of a log may hold any brackets.
+        text = Text.assemble(("Error:", "bold red"), f" {error}")
+        Console(stderr=True).print(text, soft_wrap=True)
         sys.exit(error.exit_code)
     except ValidationError as error:
         first = error.errors()[0]

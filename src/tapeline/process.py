@@ -37,8 +37,17 @@ def run_until_signalled(work: Coroutine[Any, Any, None]) -> None:
     async def supervise() -> None:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
+        is_cancelled = False
+
+        def cancel_once() -> None:
+            # A second signal must not cut the clean-up short.
+            nonlocal is_cancelled
+            if not is_cancelled:
+                is_cancelled = True
+                task.cancel()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, cancel_once)
         try:
             await task
         except asyncio.CancelledError:

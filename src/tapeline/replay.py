@@ -23,7 +23,13 @@ from tapeline.local.services import running_services
 from tapeline.logs import configure_logging
 from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.settings import Settings, load_settings
-from tapeline.simulator.main import DEFAULT_FRAME_MS, DEFAULT_PORT, DEFAULT_TOKEN, parse_speed
+from tapeline.simulator.main import (
+    DEFAULT_FRAME_MS,
+    DEFAULT_PORT,
+    DEFAULT_TOKEN,
+    TOKEN_VARIABLE,
+    parse_speed,
+)
 from tapeline.simulator.tape import Tape
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.supervisor import child_process, keep_alive
@@ -120,10 +126,11 @@ def _run(
     stream = ["stream", "--topic", kafka.topic, "--keyspace", cassandra.keyspace]
     stream += ["--checkpoint-dir", str(checkpoints), "--policy", settings.stream.policy.value]
     stream += ["--until-settled"]
+    token = {TOKEN_VARIABLE: DEFAULT_TOKEN}
     feed = {"TAPELINE_FINNHUB__URL": f"ws://{LOOPBACK}:{port}", "FINNHUB_API_KEY": DEFAULT_TOKEN}
     with ExitStack() as stack:
         streaming = stack.enter_context(child_process(stream, settings.home))
-        simulating = stack.enter_context(child_process(simulate, settings.home))
+        simulating = stack.enter_context(child_process(simulate, settings.home, token))
         producing = stack.enter_context(child_process(produce, settings.home, feed))
         progress = Progress(
             TextColumn("{task.description}"),

@@ -6,13 +6,24 @@ A nested field is named with two underscores: `TAPELINE_KAFKA__BOOTSTRAP_SERVERS
 from __future__ import annotations
 
 import os
+from enum import Enum
 from pathlib import Path
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tapeline.conditions import ConditionPolicy
+
+
+class LogLevel(str, Enum):
+    """The least severe event that is logged."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -114,7 +125,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("tapeline")))
     """Folder of the local stack's jars, data, logs and checkpoints."""
-    log_level: str = "INFO"
+    log_level: LogLevel = LogLevel.INFO
     """DEBUG, INFO, WARNING or ERROR."""
     finnhub_api_key: SecretStr | None = Field(default=None, validation_alias="FINNHUB_API_KEY")
     """The feed's token (environment variable FINNHUB_API_KEY)."""
@@ -122,6 +133,11 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     cassandra: CassandraSettings = CassandraSettings()
     stream: StreamSettings = StreamSettings()
+
+    @field_validator("finnhub_api_key")
+    @classmethod
+    def _empty_is_unset(cls, key: SecretStr | None) -> SecretStr | None:
+        return key if key and key.get_secret_value() else None
 
     def with_target(self, *, topic: str | None = None, keyspace: str | None = None) -> Settings:
         """Return the same settings with another topic or keyspace."""

@@ -54,6 +54,7 @@ class Child:
     def restart(self) -> None:
         """Start it again after it has ended."""
         self.restarts += 1
+        self._close_stdin()
         self._process = self._start()
 
     def failure(self) -> TapelineError:
@@ -73,6 +74,9 @@ class Child:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._close_stdin()
+
+    def _close_stdin(self) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()
 

@@ -28,7 +28,7 @@ from tapeline.local.home import Home
 from tapeline.logs import configure_logging
 from tapeline.process import end_with_parent
 from tapeline.producer.topics import topic_admin, topic_id_of
-from tapeline.settings import Settings, load_settings
+from tapeline.settings import LogLevel, Settings, load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 
 log = structlog.get_logger()
@@ -53,7 +53,9 @@ class SinkKind(str, Enum):
 
 def stream(
     job: Annotated[Job, typer.Option(help="Which layers to run.")] = Job.ALL,
-    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option(case_sensitive=False, help="The least that is logged.")
+    ] = None,
     topic: Annotated[str | None, typer.Option(help="Kafka topic; trades_raw by default.")] = None,
     keyspace: Annotated[
         str | None, typer.Option(help="Cassandra keyspace; market_data by default.")

@@ -38,6 +38,11 @@ class Home:
         return self.root / "stack.json"
 
     @property
+    def users_file(self) -> Path:
+        """Locked, shared, by every command that uses a stack that is not kept."""
+        return self.root / "stack.users"
+
+    @property
     def lock_file(self) -> Path:
         """Held while the stack is started or stopped."""
         return self.root / "stack.lock"

@@ -18,6 +18,10 @@ LOOPBACK: Final = "127.0.0.1"
 _POLL_S: Final = 0.2
 _LOG_TAIL_LINES: Final = 20
 _STOP_TIMEOUT_S: Final = 30.0
+_SAME_START_S: Final = 2.0
+
+_started: list[subprocess.Popen[bytes]] = []
+"""Our own children, kept so that ending them also reaps them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,10 @@ class RunningService:
         """Return the live process, or None when it has ended."""
         try:
             process = psutil.Process(self.pid)
-            if process.create_time() != self.created or process.status() == psutil.STATUS_ZOMBIE:
+            started_s = process.create_time()
+            # A clock that is set moves what the system says of earlier starts.
+            is_same = abs(started_s - self.created) < _SAME_START_S
+            if not is_same or process.status() == psutil.STATUS_ZOMBIE:
                 return None
         except psutil.NoSuchProcess:
             return None
@@ -75,6 +82,7 @@ def start_service(
             env=dict(environment),
             start_new_session=True,
         )
+    _started.append(process)
     return RunningService(name, process.pid, psutil.Process(process.pid).create_time(), port)
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from rich.console import Console
 
@@ -63,6 +63,14 @@ def read_state(home: Home) -> StackState:
     return StackState(tuple(s for s in services if s.process() is not None), kept=data["kept"])
 
 
+def _is_last(users: IO[str]) -> bool:
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 class LocalStack:
     """The local services below one home."""
 
@@ -101,12 +109,16 @@ class LocalStack:
 
     @contextmanager
     def running(self) -> Iterator[StackState]:
-        """Have the stack for a while; stop it afterwards unless it is kept."""
-        try:
-            yield self.up(keep=False)
-        finally:
-            if not read_state(self._home).kept:
-                self.down()
+        """Have the stack for a while; stop it afterwards unless it is kept or others use it."""
+        self._home.root.mkdir(parents=True, exist_ok=True)
+        with self._home.users_file.open("w") as users:
+            # Shared by every command that uses the stack, and let go however the command ends.
+            fcntl.flock(users, fcntl.LOCK_SH)
+            try:
+                yield self.up(keep=False)
+            finally:
+                if not read_state(self._home).kept and _is_last(users):
+                    self.down()
 
     def log_of(self, name: str) -> Path:
         """Return the log file of a service."""

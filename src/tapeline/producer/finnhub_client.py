@@ -6,6 +6,7 @@ The token is part of the address, so neither address nor request path is ever lo
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,6 +27,10 @@ log = structlog.get_logger()
 
 END_OF_TAPE: Final = "end of tape"
 """The simulator's reason for closing when its tape has been sent."""
+
+# At DEBUG the library writes the request path, and with it the token, whatever the root's level.
+_WIRE_LOG: Final = logging.getLogger("tapeline.websocket")
+_WIRE_LOG.setLevel(logging.WARNING)
 
 _UNAUTHORIZED: Final = frozenset({401, 403})
 _FIRST_BACKOFF_S: Final = 0.5
@@ -57,9 +62,10 @@ class Backoff:
 
     def next_s(self) -> float:
         """Return how long to wait before the next attempt, in seconds."""
-        ceiling = min(_FIRST_BACKOFF_S * 2**self._attempt, _LAST_BACKOFF_S)
-        self._attempt += 1
-        return float(ceiling * (0.5 + self._jitter() / 2))
+        ceiling_s = min(_FIRST_BACKOFF_S * 2.0**self._attempt, _LAST_BACKOFF_S)
+        if ceiling_s < _LAST_BACKOFF_S:
+            self._attempt += 1
+        return ceiling_s * (0.5 + self._jitter() / 2)
 
     def reset(self) -> None:
         """Start again with short waits."""
@@ -134,16 +140,17 @@ class FinnhubClient:
                 open_timeout=_OPEN_TIMEOUT_S,
                 ping_interval=None,
                 proxy=None,
+                logger=_WIRE_LOG,
             )
         except InvalidStatus as error:
             if error.response.status_code in _UNAUTHORIZED:
                 message = (
-                    "The feed refuses the token (HTTP 401): check FINNHUB_API_KEY against the "
-                    "key on your Finnhub dashboard."
+                    f"The feed refuses the token (HTTP {error.response.status_code}): check "
+                    "FINNHUB_API_KEY against the key on your Finnhub dashboard."
                 )
                 raise FeedError(message) from None
             raise
-        except InvalidURI:
+        except (InvalidURI, ValueError):
             message = f"{self._settings.url} is no WebSocket address: set TAPELINE_FINNHUB__URL."
             raise FeedError(message) from None
 

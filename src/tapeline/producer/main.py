@@ -20,7 +20,7 @@ from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.simulator_process import DEMO, simulated_feed
 from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
-from tapeline.settings import Settings, load_settings
+from tapeline.settings import LogLevel, Settings, load_settings
 
 log = structlog.get_logger()
 
@@ -44,7 +44,9 @@ def produce(
     producer_id: Annotated[
         str | None, typer.Option(help="Name in feed_status; the host name by default.")
     ] = None,
-    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option(case_sensitive=False, help="The least that is logged.")
+    ] = None,
 ) -> None:
     """Read the feed and write every trade to Kafka until stopped.
 

@@ -103,11 +103,12 @@ class ProducerPipeline:
         for reject in message.rejects:
             await self._send_dead_letter(frame, reject)
         trades = self._identity.assign(message.trades, frame.received_at_us, frame.monotonic_s)
-        for trade in trades:
-            await self._producer.send(trade.symbol, encode_trade(trade))
         if trades:
+            # Counted before they are sent: what waits for room in the queue is pending too.
             self.counts.trades += len(trades)
             self._newest_receipt_us = frame.received_at_us
+        for trade in trades:
+            await self._producer.send(trade.symbol, encode_trade(trade))
 
     async def _send_dead_letter(self, frame: Frame, reject: Reject) -> None:
         self.counts.rejects[reject.reason.value] += 1

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.settings import Settings
-from tapeline.simulator.main import DEFAULT_PORT, DEFAULT_TOKEN
+from tapeline.simulator.main import DEFAULT_PORT, DEFAULT_TOKEN, TOKEN_VARIABLE
 from tapeline.supervisor import child_process
 
 DEMO: Final = "demo"
@@ -26,6 +26,7 @@ def simulated_feed(
     Yields settings that lead to it, and its token. The client's reconnect loop waits for it.
     """
     port = free_port(DEFAULT_PORT)
-    with child_process(["simulate", "--port", str(port), *arguments], settings.home):
+    environment = {TOKEN_VARIABLE: DEFAULT_TOKEN}
+    with child_process(["simulate", "--port", str(port), *arguments], settings.home, environment):
         finnhub = settings.finnhub.model_copy(update={"url": f"ws://{LOOPBACK}:{port}"})
         yield settings.model_copy(update={"finnhub": finnhub}), SecretStr(DEFAULT_TOKEN)

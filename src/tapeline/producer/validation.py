@@ -106,7 +106,7 @@ def _parse_trade(item: Any, received_at_ms: int) -> WireTrade | Reason:
     if not isinstance(item, dict) or not _has_right_types(item):
         return Reason.WRONG_TYPE
     symbol: str = item["s"]
-    price, volume = float(item["p"]), float(item["v"])
+    price, volume = float(item["p"]), float(item["v"]) + 0.0  # -0.0 becomes 0.0
     event_time_ms: int = item["t"]
     conditions = item.get("c")
     # A comparison with NaN is false, so that it fails every range.
@@ -144,4 +144,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_conditions(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(isinstance(c, str) for c in value))
+    # A comma would make two lists of conditions look alike in a trade's identity.
+    return value is None or (
+        isinstance(value, list) and all(isinstance(c, str) and "," not in c for c in value)
+    )

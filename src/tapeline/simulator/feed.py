@@ -20,6 +20,8 @@ class Feed(Protocol):
 
     symbols: tuple[str, ...]
     start_ms: int
+    is_live: bool
+    """Whether the feed runs on the wall clock, heard or not."""
 
     def frames(self, now_ms: int) -> Iterator[FeedFrame]:
         """Yield frames for a connection that is made at `now_ms` on the feed's clock."""

@@ -49,13 +49,17 @@ def simulate(
     settings = load_settings()
     configure_logging(settings.log_level)
     end_with_parent()
+    factor = parse_speed(speed)
+    if tape is None and factor != 1.0:
+        message = "--speed goes with --tape: a random market runs in real time."
+        raise UsageError(message)
     feed: Feed = (
         Tape(tape, frame_ms)
         if tape is not None
         else RandomMarket(seed, int(time.time() * 1000), frame_ms)
     )
     token = os.environ.get(TOKEN_VARIABLE, DEFAULT_TOKEN)
-    options = ServerOptions(LOOPBACK, port, token, parse_speed(speed), symbol_cap)
+    options = ServerOptions(LOOPBACK, port, token, factor, symbol_cap)
     run_until_signalled(_serve(SimulatedFinnhub(options, feed), port))
 
 
@@ -78,6 +82,11 @@ def parse_speed(text: str) -> float | None:
 
 
 async def _serve(simulator: SimulatedFinnhub, port: int) -> None:
-    async with simulator.serve() as server:
+    try:
+        server = await simulator.serve()
+    except OSError as error:
+        message = f"Port {port} is taken: choose another with --port."
+        raise UsageError(message) from error
+    async with server:
         log.info("simulator_listening", port=port)
         await server.serve_forever()

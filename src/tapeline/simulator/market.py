@@ -65,6 +65,8 @@ class RandomMarket:
     trades carry the time at which they are sent.
     """
 
+    is_live = True
+
     def __init__(self, seed: int, start_ms: int, frame_ms: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - a market, not a secret
         self._frame_ms = frame_ms

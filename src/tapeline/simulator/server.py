@@ -55,7 +55,8 @@ class SimulatedFinnhub:
         self._options = options
         self._feed = feed
         self._client: ServerConnection | None = None
-        self._started_s: float | None = None
+        # A live market runs from the start; a tape waits for its first listener.
+        self._started_s = time.monotonic() if feed.is_live else None
         self.frames = 0
         self.trades = 0
 
@@ -151,6 +152,8 @@ class _Session:
                 message = orjson.loads(text)
                 kind, symbol = message["type"], message["symbol"]
             except (orjson.JSONDecodeError, KeyError, TypeError):
+                kind = symbol = None
+            if not isinstance(symbol, str):
                 await self._complain("Invalid message")
                 continue
             if kind == "subscribe":

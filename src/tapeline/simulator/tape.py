@@ -36,6 +36,8 @@ class Tape:
         TapeError: the file is missing, is no tape or holds no trade.
     """
 
+    is_live = False
+
     def __init__(self, path: Path, frame_ms: int) -> None:
         self._frame_ms = frame_ms
         self._table = _read_table(path)
@@ -76,15 +78,19 @@ def _read_table(path: Path) -> pa.Table:
     try:
         if path.suffix == ".parquet":
             table = pq.read_table(path, columns=list(_SCHEMA))
-            return table.select(list(_SCHEMA)).cast(pa.schema(list(_SCHEMA.items())))
-        options = pacsv.ConvertOptions(
-            column_types=_SCHEMA, include_columns=list(_SCHEMA), strings_can_be_null=True
-        )
-        table = pacsv.read_csv(path, convert_options=options)
+            table = table.select(list(_SCHEMA)).cast(pa.schema(list(_SCHEMA.items())))
+        else:
+            options = pacsv.ConvertOptions(
+                column_types=_SCHEMA,
+                include_columns=list(_SCHEMA),
+                null_values=[""],  # NA is a symbol
+                strings_can_be_null=True,
+            )
+            table = pacsv.read_csv(path, convert_options=options)
     except FileNotFoundError as error:
         message = f"There is no tape {path}."
         raise TapeError(message) from error
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         message = (
             f"{path} is no tape: {error}. A tape is CSV or Parquet with the columns "
             f"{','.join(_SCHEMA)}."
