@@ -138,7 +138,7 @@ class _Fetch:
 
     def downloaded(self) -> int:
         """Count the jars that have arrived so far."""
-        return sum(1 for _ in self._work.glob("cache/**/jars/*.jar"))
+        return sum(1 for _ in self._work.glob("cache/**/*.jar"))
 
     def finish(self) -> None:
         """Move the jars to their place, or raise LocalStackError."""
