@@ -32,7 +32,7 @@ define install
 (for example Debian's python3.11-venv) or name it with PYTHON=/path/to/python." >&2; exit 1; }
 @test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 @echo "Installing Python packages from $(1) into $(VENV) (once)"
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(1)
 @$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 @touch $@
 endef
