@@ -30,7 +30,7 @@ $(BIN)/.dev: requirements-dev.lock pyproject.toml
 define install
 @test -n "$(PYTHON)" || { echo "Tapeline needs Python 3.10, 3.11 or 3.12 with venv: install one \
 (for example Debian's python3.11-venv) or name it with PYTHON=/path/to/python." >&2; exit 1; }
-@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+@test -x $(BIN)/python || { $(PYTHON) scripts/before_install.py && $(PYTHON) -m venv $(VENV); }
 @echo "Installing Python packages from $(1) into $(VENV) (once)"
 @$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(1)
 @$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .

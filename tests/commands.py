@@ -19,12 +19,14 @@ TIMEOUT_S = 600
 DRIVER = "org.apache.spark.deploy.SparkSubmit"
 
 
-def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start a command; its output is a pipe."""
+def start(
+    *arguments: str, environment: Mapping[str, str] | None = None, merge: bool = True
+) -> subprocess.Popen[str]:
+    """Start a command; its output is a pipe, with its errors unless told otherwise."""
     return subprocess.Popen(
         [sys.executable, "-m", "tapeline", *arguments],
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.STDOUT if merge else subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "COLUMNS": "200", **(environment or {})},
@@ -38,9 +40,9 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def run(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
+def run(*arguments: str, environment: Mapping[str, str] | None = None, merge: bool = True) -> str:
     """Run a command to its successful end and return its output."""
-    return finish(start(*arguments, environment=environment))
+    return finish(start(*arguments, environment=environment, merge=merge))
 
 
 def fail(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:

@@ -20,6 +20,8 @@ from rich.table import Table
 from tapeline.bar import Interval
 from tapeline.bars import read_bars
 from tapeline.errors import UsageError
+from tapeline.local.discovery import find_endpoints
+from tapeline.settings import load_settings
 
 _FILE_WIDTH: Final = 400
 _TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
@@ -62,7 +64,9 @@ def bars(
         else now.replace(hour=0, minute=0, second=0, microsecond=0)
     )
     last = end.replace(tzinfo=timezone.utc) if end else now
-    table = read_bars(symbols, interval.value, first, last, keyspace=keyspace)
+    settings = load_settings()
+    typer.echo(f"Using {find_endpoints(settings)}", err=True)
+    table = read_bars(symbols, interval.value, first, last, keyspace=keyspace, settings=settings)
     if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
         message = "Parquet is binary: add -o FILE."
         raise UsageError(message)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Collection
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tapeline.bar import Interval
 from tapeline.conditions import ConditionPolicy
 from tapeline.errors import StreamError
 from tapeline.local.discovery import Endpoints
@@ -21,6 +24,7 @@ from tapeline.local.home import Home
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.local.services import running_services
 from tapeline.logs import configure_logging
+from tapeline.process import sigterm_interrupts
 from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.settings import Settings, load_settings
 from tapeline.simulator.main import (
@@ -49,7 +53,8 @@ class Replayed:
     bronze: int
     silver: int
     quarantine: int
-    windows: int
+    final_5m: int
+    final_1h: int
 
 
 def replay(
@@ -69,15 +74,12 @@ def replay(
     console = Console()
     parse_speed(speed)
     contents = Tape(tape, DEFAULT_FRAME_MS)
-    settings = load_settings()
-    configure_logging(settings.log_level)
-    settings = settings.with_target(
-        topic=f"replay_{into}" if into != REPLAY else REPLAY, keyspace=into
+    settings = load_settings().with_target(
+        topic=REPLAY if into == REPLAY else f"{REPLAY}_{into}", keyspace=into, policy=policy
     )
-    if policy is not None:
-        stream = settings.stream.model_copy(update={"policy": policy})
-        settings = settings.model_copy(update={"stream": stream})
+    configure_logging(settings.log_level)
     with (
+        sigterm_interrupts(),
         running_services(settings, console) as endpoints,
         closing(_client(settings, endpoints)) as client,
     ):
@@ -159,8 +161,17 @@ def _count(client: CassandraClient, topic_id: str, tape: int) -> Replayed:
         bronze=client.count_messages("trades_bronze", topic_id, committed),
         silver=client.count_silver(windows),
         quarantine=client.count_messages("trades_quarantine", topic_id, committed),
-        windows=len(windows),
+        final_5m=_count_final(client, Interval.FIVE_MINUTES, windows),
+        final_1h=_count_final(
+            client, Interval.ONE_HOUR, {(s, start.replace(minute=0)) for s, start in windows}
+        ),
     )
+
+
+def _count_final(
+    client: CassandraClient, interval: Interval, keys: Collection[tuple[str, datetime]]
+) -> int:
+    return sum(s.bar.is_final for s in client.stored_bars(interval, list(keys)).values())
 
 
 def _print_summary(
@@ -175,7 +186,8 @@ def _print_summary(
         ("trades_bronze", replayed.bronze),
         ("trades_silver", replayed.silver),
         ("trades_quarantine", replayed.quarantine),
-        ("trades_gold_5m, final", replayed.windows),
+        ("trades_gold_5m, final", replayed.final_5m),
+        ("trades_gold_1h, final", replayed.final_1h),
     ):
         table.add_row(name, f"{count:,}")
     console.print(table)

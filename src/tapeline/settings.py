@@ -139,11 +139,18 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, key: SecretStr | None) -> SecretStr | None:
         return key if key and key.get_secret_value() else None
 
-    def with_target(self, *, topic: str | None = None, keyspace: str | None = None) -> Settings:
-        """Return the same settings with another topic or keyspace."""
+    def with_target(
+        self,
+        *,
+        topic: str | None = None,
+        keyspace: str | None = None,
+        policy: ConditionPolicy | None = None,
+    ) -> Settings:
+        """Return the same settings with another topic, keyspace or policy."""
         kafka = self.kafka.model_copy(update={"topic": topic} if topic else {})
         cassandra = self.cassandra.model_copy(update={"keyspace": keyspace} if keyspace else {})
-        return self.model_copy(update={"kafka": kafka, "cassandra": cassandra})
+        stream = self.stream.model_copy(update={"policy": policy} if policy else {})
+        return self.model_copy(update={"kafka": kafka, "cassandra": cassandra, "stream": stream})
 
 
 def load_settings() -> Settings:

@@ -47,12 +47,23 @@ def test_a_replay_ends_by_itself_with_every_trade_in_its_bar(replayed: dict[str,
         "trades_silver": TRADES,
         "trades_quarantine": 0,
         "trades_gold_5m, final": len(hand_bars(Interval.FIVE_MINUTES)),
+        "trades_gold_1h, final": len(hand_bars(Interval.ONE_HOUR)),
     }
 
 
 @pytest.mark.usefixtures("replayed")
 def test_bars_as_csv_have_the_documented_columns_and_iso_times() -> None:
-    output = run("bars", "TEST", "COIN:TESTUSD", *RANGE, "--keyspace", "replay", "--format", "csv")
+    output = run(
+        "bars",
+        "TEST",
+        "COIN:TESTUSD",
+        *RANGE,
+        "--keyspace",
+        "replay",
+        "--format",
+        "csv",
+        merge=False,
+    )
 
     assert output.splitlines()[0] == COLUMNS
     rows = list(csv.DictReader(io.StringIO(output)))
@@ -74,7 +85,7 @@ def test_bars_as_json_parquet_and_table_agree(tmp_path: Path) -> None:
     options = ("bars", "TEST", "--interval", "1h", *RANGE, "--keyspace", "replay")
     file = tmp_path / "bars.parquet"
 
-    from_json = json.loads(run(*options, "--format", "json"))
+    from_json = json.loads(run(*options, "--format", "json", merge=False))
     run(*options, "--format", "parquet", "-o", str(file))
     from_parquet = pq.read_table(file).to_pylist()
     table = run(*options)

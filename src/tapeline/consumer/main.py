@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import Annotated
 import structlog
 import typer
 from py4j.protocol import Py4JError
+from pyspark.sql import SparkSession
 
 from tapeline.command import run_command
 from tapeline.conditions import ConditionPolicy
@@ -44,6 +46,20 @@ class Job(str, Enum):
     ALL = "all"
 
 
+class StartingOffsets(str, Enum):
+    """Where a query begins that has no checkpoint."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+def _check_trigger(trigger: str) -> str:
+    if not re.fullmatch(r"\d+ (milliseconds?|seconds?|minutes?)", trigger):
+        message = f"{trigger!r} is no time: write e.g. '500 milliseconds' or '5 seconds'."
+        raise typer.BadParameter(message)
+    return trigger
+
+
 class SinkKind(str, Enum):
     """Where rows go."""
 
@@ -69,10 +85,11 @@ def stream(
     ] = False,
     yes: Annotated[bool, typer.Option(help="Do not ask before deleting.")] = False,
     starting_offsets: Annotated[
-        str, typer.Option(help="earliest or latest; used when there is no checkpoint.")
-    ] = "earliest",
+        StartingOffsets, typer.Option(help="Where to begin when there is no checkpoint.")
+    ] = StartingOffsets.EARLIEST,
     trigger: Annotated[
-        str, typer.Option(help="Time between micro-batches, e.g. '5 seconds'.")
+        str,
+        typer.Option(callback=_check_trigger, help="Time between micro-batches, e.g. '5 seconds'."),
     ] = "0 seconds",
     sink: Annotated[SinkKind, typer.Option(help="Where rows go.")] = SinkKind.CASSANDRA,
     until_settled: Annotated[
@@ -83,10 +100,7 @@ def stream(
 
     Example: tapeline stream --job all
     """
-    settings = load_settings().with_target(topic=topic, keyspace=keyspace)
-    if policy is not None:
-        stream_settings = settings.stream.model_copy(update={"policy": policy})
-        settings = settings.model_copy(update={"stream": stream_settings})
+    settings = load_settings().with_target(topic=topic, keyspace=keyspace, policy=policy)
     configure_logging(log_level or settings.log_level)
     end_with_parent()
     checkpoints = checkpoint_dir or Home(settings.home).checkpoints / settings.cassandra.keyspace
@@ -99,30 +113,15 @@ def stream(
         endpoints.bootstrap_servers,
         settings.kafka.topic,
         topic_id_of(admin, settings.kafka.topic),
-        starting_offsets,
+        starting_offsets.value,
     )
-    stop = threading.Event()
     client = _connect(settings, endpoints) if sink is SinkKind.CASSANDRA else None
     session = build_session(settings, endpoints)
-    # After Spark, which takes SIGINT for itself.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stop_on_signals()
     target: Sink = CassandraSink(settings.cassandra.keyspace) if client else ConsoleSink()
     processor = SparkProcessor(session, settings, source, target, client, checkpoints, trigger)
-    settler = None
-    if client is not None and job in {Job.ALL, Job.SETTLE}:
-        settler = Settler(
-            session,
-            client,
-            FeedView(
-                source.bootstrap_servers, source.name, source.topic_id, settings.kafka.status_topic
-            ),
-            topic_id=source.topic_id,
-            keyspace=settings.cassandra.keyspace,
-            policy=settings.stream.policy,
-            delay=timedelta(seconds=settings.stream.watermark_s),
-            max_windows=settings.stream.settle_max_windows,
-        )
+    is_settling = client is not None and job in {Job.ALL, Job.SETTLE}
+    settler = _settler(session, client, settings, source) if client and is_settling else None
     try:
         _start_queries(processor, job)
         log.info("streaming", job=job.value, topic=source.name)
@@ -133,6 +132,32 @@ def stream(
         message = "Spark's Java process has gone. Start the stream again: it goes on where it was."
         raise StreamError(message) from error
     log.info("stopped")
+
+
+def _stop_on_signals() -> threading.Event:
+    """Turn SIGINT and SIGTERM into an event; to be called after Spark, which takes SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _settler(
+    session: SparkSession, client: CassandraClient, settings: Settings, source: Topic
+) -> Settler:
+    feed = FeedView(
+        source.bootstrap_servers, source.name, source.topic_id, settings.kafka.status_topic
+    )
+    return Settler(
+        session,
+        client,
+        feed,
+        topic_id=source.topic_id,
+        keyspace=settings.cassandra.keyspace,
+        policy=settings.stream.policy,
+        delay=timedelta(seconds=settings.stream.watermark_s),
+        max_windows=settings.stream.settle_max_windows,
+    )
 
 
 def _connect(settings: Settings, endpoints: Endpoints) -> CassandraClient:

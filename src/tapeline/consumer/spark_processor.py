@@ -25,7 +25,7 @@ from tapeline.consumer.layers import (
     silver_rows,
     touched_windows,
 )
-from tapeline.consumer.sinks import CassandraSink, Sink, read_table
+from tapeline.consumer.sinks import Sink, read_table
 from tapeline.consumer.transformations import (
     ONE_HOUR,
     apply_watermark,
@@ -123,7 +123,7 @@ class SparkProcessor:
             changed = changed.persist()
             try:
                 self._sink.write("trades_gold_5m", preview_rows(changed, Interval.FIVE_MINUTES))
-                if isinstance(self._sink, CassandraSink):
+                if self._client is not None:
                     hours = changed.select(
                         "symbol", F.date_trunc("hour", "window_start").alias("hour")
                     ).distinct()
