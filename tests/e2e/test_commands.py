@@ -180,7 +180,8 @@ def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
     assert "provisional" in output
     assert output.count("BINANCE:BTCUSDT") > 1
     assert "The demo has ended" in output
-    assert not any(p.is_running() for p in seen.values())
+    _, alive = psutil.wait_procs(list(seen.values()), timeout=20)
+    assert alive == []
     status = run("status")
     assert "kafka" in status
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import socket
 import subprocess
 import time
@@ -22,6 +23,7 @@ _SAME_START_S: Final = 2.0
 
 _started: list[subprocess.Popen[bytes]] = []
 """Our own children, kept so that ending them also reaps them."""
+atexit.register(lambda: [process.poll() for process in _started])
 
 
 @dataclass(frozen=True, slots=True)
