@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
+from cassandra import DriverException
+from confluent_kafka import KafkaException
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.text import Text
 
@@ -30,6 +33,9 @@ def run_program(program: typer.Typer) -> None:
         text = Text.assemble(("Error:", "bold red"), f" {error}")
         Console(stderr=True).print(text, soft_wrap=True)
         sys.exit(error.exit_code)
+    except (KafkaException, DriverException, OSError, SettingsError) as error:
+        typer.echo(f"Error: {type(error).__name__}: {error}", err=True)
+        sys.exit(TapelineError.exit_code)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

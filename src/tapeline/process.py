@@ -14,6 +14,9 @@ from typing import Any, Final
 SUPERVISED: Final = "TAPELINE_SUPERVISED"
 """Set by a parent that holds the other end of our standard input."""
 
+STOPPED_EXIT_CODE: Final = 143
+"""What a shell calls an end by SIGTERM."""
+
 
 def end_with_parent() -> None:
     """Ask ourselves to stop when the parent's end of standard input closes.
@@ -42,6 +45,12 @@ def sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def exit_stopped() -> None:
+    """End after a signal; a supervised process tells its parent that it has not finished."""
+    if os.environ.get(SUPERVISED) == "1":
+        sys.exit(STOPPED_EXIT_CODE)
+
+
 def run_until_signalled(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine to its end, or cancel it at SIGINT or SIGTERM and wait for its clean-up."""
 
@@ -62,6 +71,6 @@ def run_until_signalled(work: Coroutine[Any, Any, None]) -> None:
         try:
             await task
         except asyncio.CancelledError:
-            return
+            exit_stopped()
 
     asyncio.run(supervise())

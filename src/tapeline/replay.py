@@ -21,6 +21,7 @@ from tapeline.conditions import ConditionPolicy
 from tapeline.errors import StreamError
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
+from tapeline.local.lock import only_one
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.local.services import running_services
 from tapeline.logs import configure_logging
@@ -55,6 +56,16 @@ class Replayed:
     quarantine: int
     final_5m: int
     final_1h: int
+    windows: int
+    hours: int
+
+    def is_complete(self) -> bool:
+        """Tell whether every trade is in every layer and every bar is final."""
+        return (
+            self.tape <= self.kafka == self.bronze
+            and self.final_5m == self.windows
+            and self.final_1h == self.hours
+        )
 
 
 def replay(
@@ -78,12 +89,14 @@ def replay(
         topic=REPLAY if into == REPLAY else f"{REPLAY}_{into}", keyspace=into, policy=policy
     )
     configure_logging(settings.log_level)
+    home = Home(settings.home)
     with (
         sigterm_interrupts(),
+        only_one(home, into),
         running_services(settings, console) as endpoints,
         closing(_client(settings, endpoints)) as client,
     ):
-        checkpoints = Home(settings.home).checkpoints / f"replay-{into}"
+        checkpoints = home.checkpoints / f"replay-{into}"
         admin = topic_admin(endpoints.bootstrap_servers)
         with console.status("Making topic and keyspace ready"):
             shutil.rmtree(checkpoints, ignore_errors=True)
@@ -99,8 +112,12 @@ def replay(
         elapsed_s = time.monotonic() - started
         replayed = _count(client, topic_id, contents.trades)
     _print_summary(replayed, settings, elapsed_s, console)
-    if not replayed.tape <= replayed.kafka == replayed.bronze:
-        message = "Trades are missing: the table above says where. See the logs of the replay."
+    if not replayed.is_complete():
+        message = (
+            f"Not every trade is in a final bar; {replayed.windows} five-minute bars and "
+            f"{replayed.hours} hours had to be. What is no valid trade is in topic "
+            f"{settings.kafka.dead_letter_topic}; the rest is in the logs in {home.logs}."
+        )
         raise StreamError(message)
 
 
@@ -155,6 +172,7 @@ def _count(client: CassandraClient, topic_id: str, tape: int) -> Replayed:
     progress = client.progress(topic_id)
     committed = {p.kafka_partition: p.committed_offset for p in progress.values()}
     windows = client.touched_windows(topic_id, committed)
+    hours = {(symbol, start.replace(minute=0)) for symbol, start in windows}
     return Replayed(
         tape=tape,
         kafka=sum(o + 1 for o in committed.values()),
@@ -162,9 +180,9 @@ def _count(client: CassandraClient, topic_id: str, tape: int) -> Replayed:
         silver=client.count_silver(windows),
         quarantine=client.count_messages("trades_quarantine", topic_id, committed),
         final_5m=_count_final(client, Interval.FIVE_MINUTES, windows),
-        final_1h=_count_final(
-            client, Interval.ONE_HOUR, {(s, start.replace(minute=0)) for s, start in windows}
-        ),
+        final_1h=_count_final(client, Interval.ONE_HOUR, hours),
+        windows=len(windows),
+        hours=len(hours),
     )
 
 
@@ -191,4 +209,5 @@ def _print_summary(
     ):
         table.add_row(name, f"{count:,}")
     console.print(table)
-    console.print(f"Every bar is final after {elapsed_s:.1f} s.")
+    if replayed.is_complete():
+        console.print(f"Every bar is final after {elapsed_s:.1f} s.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -24,6 +25,9 @@ class LogLevel(str, Enum):
     WARNING = "WARNING"
     ERROR = "ERROR"
 
+
+API_KEY_VARIABLE: Final = "FINNHUB_API_KEY"
+"""The one variable that holds a secret."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -127,7 +131,7 @@ class Settings(BaseSettings):
     """Folder of the local stack's jars, data, logs and checkpoints."""
     log_level: LogLevel = LogLevel.INFO
     """DEBUG, INFO, WARNING or ERROR."""
-    finnhub_api_key: SecretStr | None = Field(default=None, validation_alias="FINNHUB_API_KEY")
+    finnhub_api_key: SecretStr | None = Field(default=None, validation_alias=API_KEY_VARIABLE)
     """The feed's token (environment variable FINNHUB_API_KEY)."""
     finnhub: FinnhubSettings = FinnhubSettings()
     kafka: KafkaSettings = KafkaSettings()

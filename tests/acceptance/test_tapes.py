@@ -75,8 +75,8 @@ def test_three_kills_of_the_spark_driver_change_nothing() -> None:
     small = {"TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "4000"}
     process = start("replay", str(tape("gold_20131007")), "--policy", "sip", environment=small)
     for kill in range(3):
+        (driver,) = wait_for(lambda: spark_drivers(process.pid))
         wait_for(lambda kills=kill: _batches_in_log() > kills)
-        (driver,) = spark_drivers(process.pid)
         driver.kill()
         wait_for(lambda gone=driver: not gone.is_running() or gone.status() == "zombie")
 
@@ -92,8 +92,8 @@ def test_three_kills_of_the_spark_driver_change_nothing() -> None:
 def test_a_checkpoint_deleted_in_a_replay_changes_nothing(home: Home) -> None:
     small = {"TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "10000"}
     process = start("replay", str(tape("gold_20131007")), "--policy", "sip", environment=small)
+    (driver,) = wait_for(lambda: spark_drivers(process.pid))
     wait_for(lambda: _batches_in_log() > 0)
-    (driver,) = spark_drivers(process.pid)
     driver.kill()
     shutil.rmtree(home.checkpoints / "replay-replay")
 

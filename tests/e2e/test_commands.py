@@ -19,6 +19,7 @@ from tapeline.bar import Interval
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.stack import read_state
+from tapeline.producer.topics import topic_admin, topic_id_of
 from tests.commands import DRIVER, fail, finish, rows_of_layers, run, start, wait_for
 from tests.hand import TAPE, TRADES, hand_bars
 
@@ -157,17 +158,37 @@ def test_a_keyspace_without_tables_says_how_to_make_them() -> None:
     assert "tapeline init --keyspace nothing_here" in output
 
 
-@pytest.mark.usefixtures("stack")
-def test_a_checkpoint_is_not_deleted_without_a_yes(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint").mkdir()
+@pytest.mark.usefixtures("replayed")
+def test_a_checkpoint_is_not_deleted_without_a_yes(stack: Endpoints, tmp_path: Path) -> None:
+    topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), "replay")
+    folder = tmp_path / topic_id / "cassandra" / "ingest"
+    folder.mkdir(parents=True)
 
     code, output = fail(
-        "stream", "--checkpoint-dir", str(tmp_path / "checkpoint"), "--reset-checkpoint"
+        *("stream", "--topic", "replay", "--keyspace", "replay", "--reset-checkpoint"),
+        *("--checkpoint-dir", str(tmp_path)),
     )
 
     assert code == 2
     assert "add --yes" in output
-    assert (tmp_path / "checkpoint").exists()
+    assert folder.exists()
+
+
+@pytest.mark.usefixtures("replayed")
+def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
+    stack: Endpoints, tmp_path: Path
+) -> None:
+    run("init", "--keyspace", "empty_one", "--topic", "replay")
+    topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), "replay")
+    (tmp_path / topic_id / "cassandra" / "ingest" / "commits").mkdir(parents=True)
+
+    code, output = fail(
+        *("stream", "--topic", "replay", "--keyspace", "empty_one"),
+        *("--checkpoint-dir", str(tmp_path)),
+    )
+
+    assert code == 2
+    assert "read it anew with --reset-checkpoint" in output
 
 
 @pytest.mark.usefixtures("stack")

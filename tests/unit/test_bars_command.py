@@ -53,7 +53,8 @@ NAMES = TABLE.schema.names
 class Asked:
     """Stands in for read_bars: keeps what it is asked and returns the bars above."""
 
-    def __call__(self, symbols, interval, start, end, *, keyspace):
+    def __call__(self, symbols, interval, start, end, *, keyspace, settings):
+        assert settings.cassandra.keyspace == "market_data"  # a default that keyspace replaces
         self.symbols, self.interval, self.keyspace = symbols, interval, keyspace
         self.start, self.end = start, end
         return TABLE

@@ -129,7 +129,7 @@ def test_a_child_is_stopped_at_the_end_and_ends_in_order(tmp_path, port):
         assert child.exit_code is None
         process = process_of(port)
         assert os.getsid(process.pid) == process.pid
-    assert child.exit_code == 0
+    assert child.exit_code == 143  # stopped, and not at the end of its work
     assert not accepts_connections(port)
     assert "simulator_listening" in child.log_file.read_text()
 

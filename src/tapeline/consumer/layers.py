@@ -43,7 +43,7 @@ def bronze_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
         "message_key",
         "message",
         *_TRADE_COLUMNS,
-        (F.col("kafka_offset") + 1).alias(WRITE_TIME),
+        F.unix_micros("kafka_timestamp").alias(WRITE_TIME),
     )
 
 
@@ -58,7 +58,7 @@ def quarantine_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
         "reason",
         "message_key",
         "message",
-        (F.col("kafka_offset") + 1).alias(WRITE_TIME),
+        F.unix_micros("kafka_timestamp").alias(WRITE_TIME),
     )
 
 
@@ -90,7 +90,7 @@ def touched_windows(parsed: DataFrame) -> DataFrame:
     ).agg(
         F.max("kafka_offset").alias("highest_offset"),
         F.unix_micros(F.max("event_time")).alias("newest_event_us"),
-        F.unix_micros(F.max("received_at")).alias("newest_received_us"),
+        F.unix_micros(F.max("kafka_timestamp")).alias("newest_received_us"),
         F.count(F.lit(1)).alias("messages"),
     )
 

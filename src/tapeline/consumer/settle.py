@@ -67,10 +67,16 @@ class RoundResult:
 
 def is_caught_up(progress: Mapping[int, PartitionProgress], feed: FeedSnapshot) -> bool:
     """Tell whether every message of the topic is committed to silver."""
-    return all(
-        end == 0 or (p in progress and progress[p].committed_offset >= end - 1)
-        for p, end in feed.end_offsets.items()
-    )
+    return not any(_has_unread(partition, progress, feed) for partition in feed.end_offsets)
+
+
+def _has_unread(
+    partition: int, progress: Mapping[int, PartitionProgress], feed: FeedSnapshot
+) -> bool:
+    """Tell whether Kafka still holds messages that are not committed to silver."""
+    committed = progress[partition].committed_offset if partition in progress else -1
+    first = feed.first_offsets.get(partition, 0)
+    return feed.end_offsets[partition] > max(first, committed + 1)
 
 
 def frontier(
@@ -82,9 +88,9 @@ def frontier(
     them has committed nothing yet, or none matters.
     """
     newest = []
-    for partition, end in feed.end_offsets.items():
+    for partition in feed.end_offsets:
         p = progress.get(partition)
-        has_unread = end > 0 and (p is None or p.committed_offset < end - 1)
+        has_unread = _has_unread(partition, progress, feed)
         received = None if p is None else p.newest_received_at
         is_recent = received is not None and now - received < _RECENT_RECEIPT
         if has_unread or is_recent:
@@ -124,8 +130,18 @@ def reconcile(stored: StoredBar | None, computed: Bar, now: datetime) -> tuple[B
     The write time is above that of the row it replaces, whatever clock wrote it, and above
     every preview's.
     """
-    if stored is not None and stored.bar.is_final and stored.bar.same_values(computed):
-        return None
+    if stored is not None and stored.bar.is_final:
+        if stored.bar.same_values(computed):
+            return None
+        if computed.trade_count < stored.bar.trade_count:
+            # Silver only grows, until it expires: what is left is a fragment of the bar.
+            log.error(
+                "bar_kept",
+                reason="silver holds fewer trades than the final bar",
+                symbol=computed.symbol,
+                window_start=computed.window_start.isoformat(),
+            )
+            return None
     revision = 1 if stored is None else stored.bar.revision + 1
     write_time_us = max(
         _micros(now), _micros(computed.window_end), stored.write_time_us + 1 if stored else 0
@@ -145,6 +161,7 @@ class Settler:
         policy: which trades set prices.
         delay: how late a trade may be before it means a revision.
         max_windows: bound on the windows of one round.
+        rereads: the topic is read anew, so windows long settled may become due again.
         now: the wall clock, UTC.
     """
 
@@ -159,6 +176,7 @@ class Settler:
         policy: ConditionPolicy,
         delay: timedelta,
         max_windows: int,
+        rereads: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
         self._session = session
@@ -169,6 +187,7 @@ class Settler:
         self._policy = policy
         self._delay = delay
         self._max_windows = max_windows
+        self._rereads = rereads
         self._now = now
 
     def round(self) -> RoundResult:
@@ -202,8 +221,9 @@ class Settler:
         for p in progress.values():
             head = p.committed_offset // WINDOW_BUCKET_OFFSETS
             first_open = head
+            start = 0 if self._rereads else p.settled_bucket
             for state in self._client.window_states(
-                self._topic_id, p.kafka_partition, range(p.settled_bucket, head + 1)
+                self._topic_id, p.kafka_partition, range(start, head + 1)
             ):
                 if state.dirty_offset > min(state.settled_offset, state.hour_settled_offset):
                     first_open = min(first_open, state.bucket)
@@ -259,13 +279,13 @@ class Settler:
         outcome = _Outcome()
         if not keys:
             return outcome
+        # Read before the trades are: of two settlers, the one that read less writes earlier.
+        stored, now = self._client.stored_bars(interval, keys), self._now()
         bars = compute(keys)
         for column in ("window_start", "window_end"):
             # As numbers: PySpark hands timestamps over in the machine's own time zone.
             bars = bars.withColumn(column, F.unix_micros(column))
         computed = [_bar(row) for row in bars.collect()]
-        stored = self._client.stored_bars(interval, keys)
-        now = self._now()
         writes = []
         for bar in computed:
             before = stored.get((bar.symbol, bar.window_start))

@@ -18,6 +18,7 @@ from tapeline.conditions import ConditionPolicy
 from tapeline.producer.validation import (
     EARLIEST_EVENT_TIME_MS,
     LATEST_AHEAD_MS,
+    MAX_SYMBOL_CHARACTERS,
     PRICE_LIMIT,
     VOLUME_LIMIT,
     Reason,
@@ -116,13 +117,15 @@ def invalid_reason() -> Column:
     """
     price, volume, event_time = F.col("price"), F.col("volume"), F.col("event_time")
     earliest = F.timestamp_millis(F.lit(EARLIEST_EVENT_TIME_MS))
-    latest = F.col("received_at") + F.expr(f"INTERVAL {LATEST_AHEAD_MS // 1000} SECONDS")
+    # The broker's clock bounds the producer's, which travels in the message.
+    receipt = F.least("received_at", "kafka_timestamp")
+    latest = receipt + F.expr(f"INTERVAL {LATEST_AHEAD_MS // 1000} SECONDS")
     is_bad_time = (event_time < earliest) | (event_time > latest)
     # Spark orders NaN above every number, so the upper limits catch it too.
     is_bad_price = (price <= 0) | (price >= PRICE_LIMIT)
     is_bad_volume = (volume < 0) | (volume >= VOLUME_LIMIT)
     return (
-        F.when(F.col("symbol") == "", F.lit(Reason.EMPTY_SYMBOL.value))
+        F.when(~F.length("symbol").between(1, MAX_SYMBOL_CHARACTERS), Reason.EMPTY_SYMBOL.value)
         .when(is_bad_time, F.lit(Reason.BAD_TIME.value))
         .when(is_bad_price, F.lit(Reason.BAD_PRICE.value))
         .when(is_bad_volume, F.lit(Reason.BAD_VOLUME.value))
@@ -176,7 +179,7 @@ def calculate_ohlcv(
             order_key().alias("order_key"),
             sets_high_low(policy).alias("sets_high_low"),
             sets_last(policy).alias("sets_last"),
-            adds_volume(policy).alias("adds_volume"),
+            adds_volume().alias("adds_volume"),
         )
         .groupBy("symbol", "window")
         .agg(
@@ -239,10 +242,8 @@ def sets_last(policy: ConditionPolicy) -> Column:
     return _is_eligible(policy, sale.NO_PRICE | sale.NO_FIELD | sale.NO_LAST)
 
 
-def adds_volume(policy: ConditionPolicy) -> Column:
-    """Tell whether a trade's size counts."""
-    if policy is ConditionPolicy.ALL:
-        return _true()
+def adds_volume() -> Column:
+    """Tell whether a trade's size counts; the same under every policy."""
     return _no_conditions() | ~_has_any(sale.NO_VOLUME)
 
 

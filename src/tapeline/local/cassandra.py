@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from cassandra import OperationTimedOut
 from cassandra.cluster import Cluster, NoHostAvailable
 
 from tapeline.local.service import (
@@ -115,7 +116,7 @@ def cassandra_answers(port: int) -> bool:
     try:
         session = cluster.connect()
         return session.execute("SELECT release_version FROM system.local").one() is not None
-    except (NoHostAvailable, OSError):
+    except (NoHostAvailable, OperationTimedOut, OSError):
         return False
     finally:
         cluster.shutdown()

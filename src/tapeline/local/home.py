@@ -33,6 +33,11 @@ class Home:
         return self.root / "checkpoints"
 
     @property
+    def locks(self) -> Path:
+        """One lock file a target."""
+        return self.root / "locks"
+
+    @property
     def state_file(self) -> Path:
         """What runs: process ids and ports."""
         return self.root / "stack.json"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tapeline.errors import PreflightError
+from tapeline.settings import API_KEY_VARIABLE
 
 REQUIRED_MAJOR: Final = 17
 """Spark 3.5 and Cassandra 5 share this version."""
@@ -45,7 +46,7 @@ def bundled_java() -> Path | None:
 
 def java_environment(java_home: Path) -> dict[str, str]:
     """Return this process's environment with that Java in front, and without our secrets."""
-    environment = {k: v for k, v in os.environ.items() if k != "FINNHUB_API_KEY"}
+    environment = {k: v for k, v in os.environ.items() if k != API_KEY_VARIABLE}
     environment["JAVA_HOME"] = str(java_home)
     environment["PATH"] = os.pathsep.join([str(java_home / "bin"), environment.get("PATH", "")])
     return environment

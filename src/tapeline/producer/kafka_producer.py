@@ -29,6 +29,7 @@ class KafkaProducer:
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self._topic = topic
         self._error: KafkaError | None = None
+        self._refused: str | None = None
         self.acknowledged = 0
         """Messages of the topic that all replicas have."""
         self.last_offsets: dict[int, int] = {}
@@ -46,11 +47,6 @@ class KafkaProducer:
                 "message.max.bytes": 16 * 1024 * 1024,
             }
         )
-
-    @property
-    def pending(self) -> int:
-        """Messages handed over and not yet acknowledged."""
-        return len(self._producer)
 
     async def send(self, key: str, value: bytes) -> None:
         """Hand over one message of the topic, waiting while the queue is full.
@@ -89,7 +85,7 @@ class KafkaProducer:
         self._producer.poll(0)
         if self._error is not None:
             message = (
-                f"Kafka refuses a message for topic {self._topic}: {self._error.str()}. Nothing "
+                f"Kafka refuses a message for topic {self._refused}: {self._error.str()}. Nothing "
                 "was dropped unseen: mend the cause and start the producer again."
             )
             raise DeliveryError(message)
@@ -111,7 +107,7 @@ class KafkaProducer:
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self._error = error
+            self._error, self._refused = error, message.topic()
             return
         self.acknowledged += 1
         # Acknowledgements of one partition come in the order of its offsets.
@@ -119,6 +115,6 @@ class KafkaProducer:
         if partition is not None and offset is not None:
             self.last_offsets[partition] = offset
 
-    def _on_other_delivery(self, error: KafkaError | None, _message: Message) -> None:
+    def _on_other_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self._error = error
+            self._error, self._refused = error, message.topic()

@@ -9,6 +9,7 @@ from typing import Annotated
 import structlog
 import typer
 from pydantic import SecretStr
+from xxhash import xxh32_hexdigest
 
 from tapeline.command import run_command
 from tapeline.errors import UsageError
@@ -20,7 +21,7 @@ from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.simulator_process import DEMO, simulated_feed
 from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
-from tapeline.settings import LogLevel, Settings, load_settings
+from tapeline.settings import FinnhubSettings, LogLevel, Settings, load_settings
 
 log = structlog.get_logger()
 
@@ -42,7 +43,7 @@ def produce(
         str | None, typer.Option(help="Kafka topic; trades_raw, or demo for the simulator.")
     ] = None,
     producer_id: Annotated[
-        str | None, typer.Option(help="Name in feed_status; the host name by default.")
+        str | None, typer.Option(help="Name in feed_status; host and symbols by default.")
     ] = None,
     log_level: Annotated[
         LogLevel | None, typer.Option(case_sensitive=False, help="The least that is logged.")
@@ -58,7 +59,7 @@ def produce(
     default_topic = settings.kafka.topic if source is Source.FINNHUB else DEMO
     settings = settings.with_target(topic=topic or default_topic)
     wanted = [s.strip() for s in symbols.split(",") if s.strip()]
-    if source is Source.SIMULATOR:
+    if source is Source.SIMULATOR and settings.finnhub.url == FinnhubSettings().url:
         with simulated_feed(settings) as (simulated, token):
             _run(simulated, token, wanted, source, producer_id)
         return
@@ -88,9 +89,15 @@ def _run(
         KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic),
         source=source.value,
         topic_id=topic_id_of(admin, settings.kafka.topic),
-        producer_id=producer_id or socket.gethostname(),
+        producer_id=producer_id
+        or f"{socket.gethostname()}-{xxh32_hexdigest(','.join(symbols).encode())}",
     )
     run_until_signalled(pipeline.run())
+
+
+def _name_of(symbols: list[str]) -> str:
+    """Return a name that stays after a restart and differs for other symbols beside us."""
+    return f"{socket.gethostname()}-{xxh32_hexdigest(','.join(symbols).encode())}"
 
 
 def main() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import orjson
 import structlog
 
 from tapeline.producer.feed_status import FeedStatus
@@ -34,7 +35,12 @@ class PipelineCounts:
 
 
 class ProducerPipeline:
-    """Moves trades from one client to one topic until the tape ends or it is cancelled."""
+    """Moves trades from one client to one topic until the tape ends or it is cancelled.
+
+    A frame with anything that is no trade goes to the dead-letter topic once: its bytes, the
+    first reason in header `reason`, and in `rejects` a JSON list of [index in the frame or
+    null for the whole frame, reason].
+    """
 
     def __init__(
         self,
@@ -75,8 +81,7 @@ class ProducerPipeline:
             self._end_of_tape = True
         finally:
             status.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await status
+            await asyncio.wait([status])
             self._producer.flush()
             await self._send_status()
             self._producer.flush()
@@ -100,8 +105,8 @@ class ProducerPipeline:
         if frame.data == self._previous_frame:
             self.counts.suspect_duplicates += len(message.trades)
         self._previous_frame = frame.data
-        for reject in message.rejects:
-            await self._send_dead_letter(frame, reject)
+        if message.rejects:
+            await self._send_dead_letter(frame, message.rejects)
         trades = self._identity.assign(message.trades, frame.received_at_us, frame.monotonic_s)
         if trades:
             # Counted before they are sent: what waits for room in the queue is pending too.
@@ -110,14 +115,16 @@ class ProducerPipeline:
         for trade in trades:
             await self._producer.send(trade.symbol, encode_trade(trade))
 
-    async def _send_dead_letter(self, frame: Frame, reject: Reject) -> None:
-        self.counts.rejects[reject.reason.value] += 1
+    async def _send_dead_letter(self, frame: Frame, rejects: Sequence[Reject]) -> None:
+        """Send the frame's bytes once, with what is wrong with which of its trades."""
+        self.counts.rejects.update(reject.reason.value for reject in rejects)
         data = frame.data if isinstance(frame.data, bytes) else frame.data.encode()
+        reasons = [(reject.index, reject.reason.value) for reject in rejects]
         headers = [
-            ("reason", reject.reason.value),
+            ("reason", rejects[0].reason.value),
+            ("rejects", orjson.dumps(reasons)),
             ("topic", self._settings.kafka.topic),
             ("received_at_us", str(frame.received_at_us)),
-            ("trade_index", "" if reject.index is None else str(reject.index)),
         ]
         await self._producer.send_to(
             self._settings.kafka.dead_letter_topic, self._producer_id, data, headers

@@ -16,6 +16,7 @@ _CONNECT_TIMEOUT_S: Final = 10.0
 _TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.1
 _HOUR_MS: Final = 3_600_000
+_MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
 
 def topic_admin(bootstrap_servers: str) -> AdminClient:
@@ -39,10 +40,15 @@ def topic_admin(bootstrap_servers: str) -> AdminClient:
 def create_topics(admin: AdminClient, settings: KafkaSettings) -> None:
     """Create the topics that are missing."""
     copies = settings.replication_factor
-    retention = {"retention.ms": str(settings.retention_hours * _HOUR_MS)}
+    # Receipt by the broker's clock, which no producer's wrong clock can move.
+    options = {
+        "retention.ms": str(settings.retention_hours * _HOUR_MS),
+        "message.timestamp.type": "LogAppendTime",
+        "max.message.bytes": str(_MAX_MESSAGE_BYTES),
+    }
     topics = [
-        NewTopic(settings.topic, settings.partitions, copies, config=retention),
-        NewTopic(settings.dead_letter_topic, 1, copies, config=retention),
+        NewTopic(settings.topic, settings.partitions, copies, config=options),
+        NewTopic(settings.dead_letter_topic, 1, copies, config=options),
         NewTopic(settings.status_topic, 1, copies, config={"cleanup.policy": "compact"}),
     ]
     for future in admin.create_topics(topics, operation_timeout=_TIMEOUT_S).values():
@@ -54,14 +60,21 @@ def create_topics(admin: AdminClient, settings: KafkaSettings) -> None:
 
 
 def delete_topic(admin: AdminClient, topic: str) -> None:
-    """Delete a topic and wait until the broker no longer knows it."""
+    """Delete a topic and wait until the broker no longer knows it.
+
+    Raises:
+        ServiceUnavailableError: it still does after a while.
+    """
     try:
         admin.delete_topics([topic], operation_timeout=_TIMEOUT_S)[topic].result()
     except KafkaException as error:
         if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise
     deadline = time.monotonic() + _TIMEOUT_S
-    while topic in admin.list_topics(timeout=_TIMEOUT_S).topics and time.monotonic() < deadline:
+    while topic in admin.list_topics(timeout=_TIMEOUT_S).topics:
+        if time.monotonic() > deadline:
+            message = f"Kafka does not finish deleting topic {topic}: try again in a minute."
+            raise ServiceUnavailableError(message)
         time.sleep(_POLL_S)
 
 
@@ -73,7 +86,9 @@ def topic_id_of(admin: AdminClient, topic: str) -> str:
     """
     described = admin.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT_S)
     try:
-        return str(described[topic].result().topic_id)
+        topic_id = str(described[topic].result().topic_id)
     except KafkaException as error:
         message = f"There is no topic {topic}: create it with `tapeline init --topic {topic}`."
         raise SchemaError(message) from error
+    # As Kafka's own tools print it; this form may stand in a file's name.
+    return topic_id.translate(str.maketrans("+/", "-_"))

@@ -14,7 +14,7 @@ LATEST_AHEAD_MS: Final = 60_000
 """How far a trade's time may lie after its receipt, in ms."""
 PRICE_LIMIT: Final = 1e12
 VOLUME_LIMIT: Final = 1e15
-_MAX_SYMBOL_CHARACTERS: Final = 128
+MAX_SYMBOL_CHARACTERS: Final = 128
 
 
 class Reason(str, Enum):
@@ -111,7 +111,7 @@ def _parse_trade(item: Any, received_at_ms: int) -> WireTrade | Reason:
     conditions = item.get("c")
     # A comparison with NaN is false, so that it fails every range.
     checks = (
-        (Reason.EMPTY_SYMBOL, 0 < len(symbol) <= _MAX_SYMBOL_CHARACTERS),
+        (Reason.EMPTY_SYMBOL, 0 < len(symbol) <= MAX_SYMBOL_CHARACTERS),
         (Reason.BAD_PRICE, 0 < price < PRICE_LIMIT),
         (Reason.BAD_VOLUME, 0 <= volume < VOLUME_LIMIT),
         (
@@ -144,7 +144,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_conditions(value: Any) -> bool:
-    # A comma would make two lists of conditions look alike in a trade's identity.
+    # A comma or an empty id would make two lists look alike in a trade's identity.
     return value is None or (
-        isinstance(value, list) and all(isinstance(c, str) and "," not in c for c in value)
+        isinstance(value, list) and all(isinstance(c, str) and c and "," not in c for c in value)
     )

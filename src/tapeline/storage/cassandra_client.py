@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Final
 
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, UnresolvableContactPoints
 from cassandra.cluster import (
     EXEC_PROFILE_DEFAULT,
     Cluster,
@@ -41,7 +41,6 @@ WINDOW_BUCKET_OFFSETS: Final = 20_000
 """Kafka offsets whose windows share one partition of window_state."""
 
 _CONCURRENCY: Final = 64
-_FETCH_SIZE: Final = 5_000
 _SPECULATE_AFTER_S: Final = 2.0
 
 _GOLD_TABLES: Final = {
@@ -96,11 +95,10 @@ class CassandraClient:
     def __init__(self, settings: CassandraSettings, host: str, port: int) -> None:
         self._settings = settings
         self._keyspace = check_keyspace_name(settings.keyspace)
-        self._cluster = _make_cluster(settings, host, port)
         try:
+            self._cluster = _make_cluster(settings, host, port)
             self._session: Session = self._cluster.connect()
-        except NoHostAvailable as error:
-            self._cluster.shutdown()
+        except (NoHostAvailable, UnresolvableContactPoints) as error:
             message = (
                 f"Cassandra does not answer at {host}:{port}: start it (`tapeline up` starts a "
                 "local one) or set TAPELINE_CASSANDRA__HOST and TAPELINE_CASSANDRA__PORT."
@@ -119,7 +117,15 @@ class CassandraClient:
         apply_schema(self._session, self._settings)
 
     def drop_schema(self) -> None:
-        """Drop the keyspace with everything in it."""
+        """Drop the keyspace with everything in it.
+
+        Raises:
+            SchemaError: it holds tables that are not Tapeline's.
+        """
+        known = self._cluster.metadata.keyspaces.get(self._keyspace)
+        if known is not None and known.tables and "ingest_progress" not in known.tables:
+            message = f"Keyspace {self._keyspace} is not Tapeline's: it is not emptied."
+            raise SchemaError(message)
         drop_keyspace(self._session, self._keyspace)
 
     def require_schema(self) -> None:
@@ -142,6 +148,7 @@ class CassandraClient:
         self, symbol: str, interval: Interval, start: datetime, end: datetime
     ) -> Iterator[Bar]:
         """Yield the bars of a symbol with start <= window_start < end, in order of time."""
+        start, end = start.astimezone(timezone.utc), end.astimezone(timezone.utc)
         query = self._prepared(
             f"SELECT {_BAR_COLUMNS} FROM {self._table(interval)} WHERE symbol = ? AND period = ? "
             "AND window_start >= ? AND window_start < ?"

@@ -1,0 +1,45 @@
+"""Let only one command at a time work on a target."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Final
+
+from tapeline.errors import UsageError
+from tapeline.local.home import Home
+
+_POLL_S: Final = 0.2
+
+
+@contextmanager
+def only_one(home: Home, target: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the target for a while; it is let go however this process ends.
+
+    Args:
+        home: where the lock file is.
+        target: a keyspace or a checkpoint's name.
+        wait_s: how long another may take to let go.
+
+    Raises:
+        UsageError: another command holds it.
+    """
+    home.locks.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait_s
+    with (home.locks / target).open("w") as file:
+        while not _try_lock(file):
+            if time.monotonic() >= deadline:
+                message = f"Another command is working on {target}: stop it first, or wait."
+                raise UsageError(message)
+            time.sleep(_POLL_S)
+        yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
