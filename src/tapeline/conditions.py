@@ -34,7 +34,7 @@ REGULAR: Final = frozenset(
 ODD_LOT: Final = "12"
 
 KNOWN: Final = REGULAR | NO_LAST | NO_PRICE | EXTENDED_HOURS | NO_FIELD
-"""Every id with a rule; any other is ineligible for prices, and counted."""
+"""Every id with a rule; any other is ineligible for prices."""
 
 
 class ConditionPolicy(str, Enum):
