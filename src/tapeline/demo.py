@@ -5,14 +5,15 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from types import FrameType
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
+from rich import box
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -32,6 +33,7 @@ from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.supervisor import Child, child_process, keep_alive
 
 _REFRESH_S: Final = 0.5
+_WIDE: Final = 118
 _SHOWN: Final = timedelta(minutes=10)
 _SYMBOLS: Final = tuple(i.symbol for i in INSTRUMENTS)
 
@@ -133,7 +135,7 @@ def _show_table(
             latest = _latest_bars(client)
             if latest:
                 until.saw_bars()
-                live.update(_table(latest), refresh=True)
+                live.update(_table(latest, console.width), refresh=True)
             else:
                 waited_s = time.monotonic() - started
                 live.update(f"Waiting for Spark's first bars, {waited_s:.0f} s …", refresh=True)
@@ -168,28 +170,38 @@ def _latest_bars(client: CassandraClient) -> list[Bar]:
     return list(latest.values())
 
 
-def _table(bars: Sequence[Bar]) -> Table:
+def _table(bars: Sequence[Bar], width: int) -> Table:
+    """Draw the bars; a narrow terminal gets fewer columns instead of cut ones."""
     now = datetime.now(timezone.utc)
     table = Table(
         title=f"Five-minute bars of a simulated market, {now:%H:%M:%S} UTC",
         caption="provisional until ten minutes after the bar's end, then final",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        pad_edge=False,
+        show_edge=False,
     )
-    table.add_column("symbol", no_wrap=True)
-    table.add_column("bar", no_wrap=True)
-    for name in ("open", "high", "low", "close", "change", "volume", "VWAP", "trades"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state")
+    cells: dict[str, Callable[[Bar], RenderableType]] = {
+        "symbol": lambda bar: bar.symbol,
+        "bar": lambda bar: f"{bar.window_start:%H:%M}",
+        "open": lambda bar: _price(bar.open),
+        "high": lambda bar: _price(bar.high),
+        "low": lambda bar: _price(bar.low),
+        "close": lambda bar: _price(bar.close),
+        "change": _change,
+        "volume": lambda bar: f"{float(bar.volume):,.6g}",
+        "VWAP": lambda bar: _price(bar.vwap),
+        "trades": lambda bar: f"{bar.trade_count:,}",
+        "state": _state,
+    }
+    if width < _WIDE:
+        for name in ("open", "high", "low", "VWAP"):
+            del cells[name]
+    for name in cells:
+        is_text = name in {"symbol", "bar", "state"}
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
     for bar in bars:
-        table.add_row(
-            bar.symbol,
-            f"{bar.window_start:%H:%M}",
-            *(_price(p) for p in (bar.open, bar.high, bar.low, bar.close)),
-            _change(bar),
-            f"{float(bar.volume):,.6g}",
-            _price(bar.vwap),
-            f"{bar.trade_count:,}",
-            _state(bar),
-        )
+        table.add_row(*(cell(bar) for cell in cells.values()))
     return table
 
 
@@ -206,7 +218,9 @@ def _price(value: float | None) -> str:
 
 
 def _state(bar: Bar) -> str:
-    return f"final (revision {bar.revision})" if bar.is_final else "provisional"
+    if not bar.is_final:
+        return "provisional"
+    return "final" if bar.revision == 1 else f"revision {bar.revision}"
 
 
 def _line(bar: Bar) -> str:
