@@ -23,7 +23,7 @@ from tapeline.errors import UsageError
 from tapeline.local.discovery import find_endpoints
 from tapeline.settings import load_settings
 
-_FILE_WIDTH: Final = 400
+_TABLE_WIDTH: Final = 400
 _TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
@@ -96,9 +96,8 @@ def _write(table: pa.Table, output_format: Format, file: BinaryIO) -> None:
 
 
 def _print_table(table: pa.Table, console: Console) -> None:
-    """Print the table; in a file or a pipe no column is cut."""
-    if not console.is_terminal:
-        console.width = _FILE_WIDTH
+    """Print the table whole: a narrow terminal wraps its lines, and no column is cut."""
+    console.width = _TABLE_WIDTH
     console.print(_rich_table(table))
 
 
