@@ -16,6 +16,7 @@ import psutil
 from tapeline.bars import read_bars
 
 TIMEOUT_S = 600
+LAUNCHER = "org.apache.spark.launcher.Main"
 DRIVER = "org.apache.spark.deploy.SparkSubmit"
 
 
@@ -73,11 +74,12 @@ def stored_bars(
 
 
 def spark_drivers(parent: int) -> list[psutil.Process]:
-    """Return the Java processes of Spark below a process."""
+    """Return the Java processes of Spark below a process, not the launcher that starts them."""
     found = []
     for child in psutil.Process(parent).children(recursive=True):
         try:
-            if DRIVER in child.cmdline():
+            command = child.cmdline()
+            if child.name() == "java" and DRIVER in command and LAUNCHER not in command:
                 found.append(child)
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue

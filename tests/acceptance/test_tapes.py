@@ -9,8 +9,12 @@ import csv
 import gzip
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tapeline.local.home import Home
@@ -69,18 +73,34 @@ def test_bars_of_a_tape_equal_the_vendors(name: str, trades: int, exact_bars: in
     require_equal_bars(name, exact_bars)
 
 
+@contextmanager
+def replaying_gold(batch_size: int) -> Iterator[subprocess.Popen[str]]:
+    """Replay the gold tape in batches so small that a kill falls between first and last."""
+    small = {"TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": str(batch_size)}
+    process = start("replay", str(tape("gold_20131007")), "--policy", "sip", environment=small)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
+def kill_driver_after_more_batches(process: subprocess.Popen[str]) -> None:
+    """Wait until a running driver has committed a batch of its own, and kill it."""
+    (driver,) = wait_for(lambda: spark_drivers(process.pid))
+    before = _batches_in_log()
+    wait_for(lambda: _batches_in_log() > before)
+    driver.kill()
+    psutil.wait_procs([driver], timeout=30)
+
+
 @pytest.mark.usefixtures("stack")
 def test_three_kills_of_the_spark_driver_change_nothing() -> None:
-    # Small batches, so that each kill falls between the first and the last of them.
-    small = {"TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "4000"}
-    process = start("replay", str(tape("gold_20131007")), "--policy", "sip", environment=small)
-    for kill in range(3):
-        (driver,) = wait_for(lambda: spark_drivers(process.pid))
-        wait_for(lambda kills=kill: _batches_in_log() > kills)
-        driver.kill()
-        wait_for(lambda gone=driver: not gone.is_running() or gone.status() == "zombie")
-
-    output = finish(process)
+    with replaying_gold(batch_size=4000) as process:
+        for _ in range(3):
+            kill_driver_after_more_batches(process)
+        output = finish(process)
 
     assert output.count("child_restarted") == 3, output
     rows = rows_of_layers(output)
@@ -90,14 +110,10 @@ def test_three_kills_of_the_spark_driver_change_nothing() -> None:
 
 @pytest.mark.usefixtures("stack")
 def test_a_checkpoint_deleted_in_a_replay_changes_nothing(home: Home) -> None:
-    small = {"TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "10000"}
-    process = start("replay", str(tape("gold_20131007")), "--policy", "sip", environment=small)
-    (driver,) = wait_for(lambda: spark_drivers(process.pid))
-    wait_for(lambda: _batches_in_log() > 0)
-    driver.kill()
-    shutil.rmtree(home.checkpoints / "replay-replay")
-
-    rows = rows_of_layers(finish(process))
+    with replaying_gold(batch_size=10_000) as process:
+        kill_driver_after_more_batches(process)
+        shutil.rmtree(home.checkpoints / "replay-replay")
+        rows = rows_of_layers(finish(process))
 
     assert (rows["trades_bronze"], rows["trades_silver"]) == (GOLD_TRADES, GOLD_TRADES)
     require_equal_bars("gold_20131007", GOLD_BARS)
