@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final, Protocol
 
 from pyspark.sql import DataFrame
@@ -51,6 +52,8 @@ class ConsoleSink:
         """Print the first rows under the table's name."""
         print(f"-- {table}")  # noqa: T201 - the console is the sink
         rows.drop(WRITE_TIME, "message", "message_key").show(_CONSOLE_ROWS, truncate=False)
+        # Into a pipe Python would keep the rows back, perhaps for hours.
+        sys.stdout.flush()
 
 
 def read_table(rows: DataFrame, keyspace: str, table: str) -> DataFrame:
