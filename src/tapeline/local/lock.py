@@ -29,7 +29,7 @@ def only_one(home: Home, target: str, wait_s: float = 0.0) -> Iterator[None]:
     home.locks.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait_s
     with (home.locks / target).open("w") as file:
-        while not _try_lock(file):
+        while not try_lock(file):
             if time.monotonic() >= deadline:
                 message = f"Another command is working on {target}: stop it first, or wait."
                 raise UsageError(message)
@@ -37,7 +37,8 @@ def only_one(home: Home, target: str, wait_s: float = 0.0) -> Iterator[None]:
         yield
 
 
-def _try_lock(file: IO[str]) -> bool:
+def try_lock(file: IO[str]) -> bool:
+    """Take a file for ourselves alone, without waiting; tell whether nobody else holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

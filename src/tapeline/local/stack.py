@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from rich.console import Console
 
@@ -28,6 +28,7 @@ from tapeline.local.jars import (
     jar_folder,
 )
 from tapeline.local.java import find_java, java_environment
+from tapeline.local.lock import try_lock
 from tapeline.local.preflight import check_machine
 from tapeline.local.service import RunningService, wait_until_ready
 
@@ -61,14 +62,6 @@ def read_state(home: Home) -> StackState:
         return StackState((), kept=False)
     services = tuple(RunningService.from_json(s) for s in data["services"])
     return StackState(tuple(s for s in services if s.process() is not None), kept=data["kept"])
-
-
-def _is_last(users: IO[str]) -> bool:
-    try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 class LocalStack:
@@ -117,7 +110,7 @@ class LocalStack:
             try:
                 yield self.up(keep=False)
             finally:
-                if not read_state(self._home).kept and _is_last(users):
+                if not read_state(self._home).kept and try_lock(users):
                     self.down()
 
     def log_of(self, name: str) -> Path:
