@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 
 from tapeline.bar import Bar, Interval
 from tapeline.conditions import ConditionPolicy
+from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.settle import RoundResult, Settler
 from tapeline.consumer.sinks import CassandraSink
@@ -128,7 +129,7 @@ class Pipeline:
             topic,
             CassandraSink(self.name),
             self.client,
-            self.folder / checkpoint,
+            Checkpoints(self.folder / checkpoint),
             "0 seconds",
         )
 

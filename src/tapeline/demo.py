@@ -21,13 +21,11 @@ from rich.text import Text
 from tapeline.bar import Bar, Interval
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
-from tapeline.local.service import LOOPBACK, free_port
 from tapeline.local.services import running_services
 from tapeline.logs import configure_logging
-from tapeline.producer.simulator_process import DEMO
 from tapeline.producer.topics import create_topics, topic_admin
 from tapeline.settings import load_settings
-from tapeline.simulator.main import DEFAULT_PORT, DEFAULT_TOKEN, TOKEN_VARIABLE
+from tapeline.simulator.child import DEMO, simulated_feed
 from tapeline.simulator.market import INSTRUMENTS
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.supervisor import Child, child_process, keep_alive
@@ -66,18 +64,13 @@ def demo(
         )
         client.create_schema()
         create_topics(topic_admin(endpoints.bootstrap_servers), settings.kafka)
-        port = free_port(DEFAULT_PORT)
-        url = f"ws://{LOOPBACK}:{port}"
-        feed = {"TAPELINE_FINNHUB__URL": url, "FINNHUB_API_KEY": DEFAULT_TOKEN}
+        feed = stack.enter_context(simulated_feed(settings.home))
         produce = ["produce", "--source", "simulator", "--symbols", ",".join(_SYMBOLS)]
-        commands: list[tuple[list[str], dict[str, str]]] = [
-            (["stream", "--topic", DEMO, "--keyspace", DEMO], {}),
-            (["simulate", "--port", str(port)], {TOKEN_VARIABLE: DEFAULT_TOKEN}),
-            (produce, feed),
-        ]
+        stream = ["stream", "--topic", DEMO, "--keyspace", DEMO]
         children = [
-            stack.enter_context(child_process(arguments, settings.home, environment))
-            for arguments, environment in commands
+            feed.child,
+            stack.enter_context(child_process(produce, settings.home, feed.environment)),
+            stack.enter_context(child_process(stream, settings.home)),
         ]
         console.print(f"Logs are in {Home(settings.home).logs}. Ctrl-C ends the demo.")
         show = _show_table if console.is_terminal else _show_lines

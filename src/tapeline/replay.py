@@ -22,19 +22,13 @@ from tapeline.errors import StreamError
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
-from tapeline.local.service import LOOPBACK, free_port
 from tapeline.local.services import running_services
 from tapeline.logs import configure_logging
 from tapeline.process import sigterm_interrupts
 from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.settings import Settings, load_settings
-from tapeline.simulator.main import (
-    DEFAULT_FRAME_MS,
-    DEFAULT_PORT,
-    DEFAULT_TOKEN,
-    TOKEN_VARIABLE,
-    parse_speed,
-)
+from tapeline.simulator.child import simulated_feed
+from tapeline.simulator.main import DEFAULT_FRAME_MS, parse_speed
 from tapeline.simulator.tape import Tape
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.supervisor import child_process, keep_alive
@@ -136,21 +130,18 @@ def _run(
     console: Console,
 ) -> None:
     """Run the three children until the stream says that all is settled."""
-    port = free_port(DEFAULT_PORT)
     kafka, cassandra = settings.kafka, settings.cassandra
-    simulate = ["simulate", "--tape", str(tape), "--speed", speed, "--port", str(port)]
+    simulate = ["--tape", str(tape), "--speed", speed]
     simulate += ["--symbol-cap", str(len(contents.symbols))]
     produce = ["produce", "--source", REPLAY, "--topic", kafka.topic]
     produce += ["--symbols", ",".join(contents.symbols)]
     stream = ["stream", "--topic", kafka.topic, "--keyspace", cassandra.keyspace]
     stream += ["--checkpoint-dir", str(checkpoints), "--policy", settings.stream.policy.value]
     stream += ["--until-settled"]
-    token = {TOKEN_VARIABLE: DEFAULT_TOKEN}
-    feed = {"TAPELINE_FINNHUB__URL": f"ws://{LOOPBACK}:{port}", "FINNHUB_API_KEY": DEFAULT_TOKEN}
     with ExitStack() as stack:
         streaming = stack.enter_context(child_process(stream, settings.home))
-        simulating = stack.enter_context(child_process(simulate, settings.home, token))
-        producing = stack.enter_context(child_process(produce, settings.home, feed))
+        feed = stack.enter_context(simulated_feed(settings.home, simulate))
+        producing = stack.enter_context(child_process(produce, settings.home, feed.environment))
         progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -161,7 +152,7 @@ def _run(
         with progress:
             silver = progress.add_task("trades in silver", total=contents.trades)
             while streaming.exit_code != 0:
-                keep_alive((streaming, simulating, producing))
+                keep_alive((streaming, feed.child, producing))
                 done = sum(p.committed_offset + 1 for p in client.progress(topic_id).values())
                 progress.update(silver, completed=done)
                 time.sleep(_POLL_S)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -17,6 +16,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the usual name
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tapeline.bar import Interval
+from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.layers import (
     bronze_rows,
     period_of,
@@ -70,7 +70,7 @@ class SparkProcessor:
         topic: what to read.
         sink: where rows go.
         client: for progress, which is a row a Kafka partition; None with a console sink.
-        checkpoints: folder of the checkpoints, one a query.
+        checkpoints: where each query keeps its own.
         trigger: processing time between batches, e.g. `0 seconds`.
     """
 
@@ -81,7 +81,7 @@ class SparkProcessor:
         topic: Topic,
         sink: Sink,
         client: CassandraClient | None,
-        checkpoints: Path,
+        checkpoints: Checkpoints,
         trigger: str,
     ) -> None:
         self._session = session
@@ -196,7 +196,7 @@ class SparkProcessor:
         query = (
             rows.writeStream.queryName(name)
             .outputMode(output_mode)
-            .option("checkpointLocation", str(self._checkpoints / name))
+            .option("checkpointLocation", str(self._checkpoints.folder(name)))
             .trigger(processingTime=self._trigger)
             .foreachBatch(guarded)
             .start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -54,27 +54,11 @@ class KafkaProducer:
         Raises:
             DeliveryError: Kafka refused an earlier message.
         """
-        while True:
-            try:
-                self._producer.produce(self._topic, value, key, on_delivery=self._on_delivery)
-            except BufferError:
-                self.serve()
-                await asyncio.sleep(_BACK_PRESSURE_WAIT_S)
-            else:
-                return
+        await self._produce(self._topic, key, value, (), self._on_delivery)
 
     async def send_to(self, topic: str, key: str, value: bytes, headers: Headers = ()) -> None:
         """Hand over one message of another topic (dead letters, status)."""
-        while True:
-            try:
-                self._producer.produce(
-                    topic, value, key, headers=list(headers), on_delivery=self._on_other_delivery
-                )
-            except BufferError:
-                self.serve()
-                await asyncio.sleep(_BACK_PRESSURE_WAIT_S)
-            else:
-                return
+        await self._produce(topic, key, value, headers, self._on_other_delivery)
 
     def serve(self) -> None:
         """Handle the acknowledgements that have arrived.
@@ -104,6 +88,25 @@ class KafkaProducer:
                 "check that Kafka runs. They are not in the topic."
             )
             raise DeliveryError(message)
+
+    async def _produce(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        headers: Headers,
+        on_delivery: Callable[[KafkaError | None, Message], None],
+    ) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key, headers=list(headers), on_delivery=on_delivery
+                )
+            except BufferError:
+                self.serve()
+                await asyncio.sleep(_BACK_PRESSURE_WAIT_S)
+            else:
+                return
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:

@@ -19,9 +19,9 @@ from tapeline.process import end_with_parent, run_until_signalled
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.simulator_process import DEMO, simulated_feed
 from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
 from tapeline.settings import FinnhubSettings, LogLevel, Settings, load_settings
+from tapeline.simulator.child import DEMO, simulated_feed
 
 log = structlog.get_logger()
 
@@ -60,8 +60,10 @@ def produce(
     settings = settings.with_target(topic=topic or default_topic)
     wanted = [s.strip() for s in symbols.split(",") if s.strip()]
     if source is Source.SIMULATOR and settings.finnhub.url == FinnhubSettings().url:
-        with simulated_feed(settings) as (simulated, token):
-            _run(simulated, token, wanted, source, producer_id)
+        with simulated_feed(settings.home) as feed:
+            finnhub = settings.finnhub.model_copy(update={"url": feed.url})
+            simulated = settings.model_copy(update={"finnhub": finnhub})
+            _run(simulated, SecretStr(feed.token), wanted, source, producer_id)
         return
     if settings.finnhub_api_key is None:
         message = (
@@ -89,8 +91,7 @@ def _run(
         KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic),
         source=source.value,
         topic_id=topic_id_of(admin, settings.kafka.topic),
-        producer_id=producer_id
-        or f"{socket.gethostname()}-{xxh32_hexdigest(','.join(symbols).encode())}",
+        producer_id=producer_id or _name_of(symbols),
     )
     run_until_signalled(pipeline.run())
 

@@ -1,0 +1,65 @@
+"""Spark's checkpoints: where they are, when they may be used, and deleting them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import typer
+
+from tapeline.errors import SchemaError, UsageError
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints of one topic and sink, a folder for each query."""
+
+    root: Path
+
+    def folder(self, query: str) -> Path:
+        """Return where a query keeps its checkpoint."""
+        return self.root / query
+
+    def reset(self, queries: Sequence[str], *, confirmed: bool) -> None:
+        """Delete the checkpoints of some queries, after asking unless `confirmed`.
+
+        Raises:
+            UsageError: not confirmed, and there is no terminal to ask on.
+        """
+        existing = [self.folder(q) for q in queries if self.folder(q).exists()]
+        if not existing:
+            return
+        names = ", ".join(str(folder) for folder in existing)
+        if not confirmed:
+            if not sys.stdin.isatty():
+                message = f"--reset-checkpoint deletes {names}; add --yes to confirm."
+                raise UsageError(message)
+            typer.confirm(f"Delete {names} and read the topic anew?", abort=True)
+        for folder in existing:
+            shutil.rmtree(folder)
+        log.info("checkpoint_deleted", folders=names)
+
+    def begins_anew(self, query: str, *, has_progress: bool) -> bool:
+        """Tell whether a topic that has been written before is now read again from its start.
+
+        Args:
+            query: the one that writes silver.
+            has_progress: the keyspace holds something of the topic.
+
+        Raises:
+            SchemaError: the checkpoint is of another Cassandra or of a keyspace since dropped.
+        """
+        has_commits = (self.folder(query) / "commits").exists()
+        if has_commits and not has_progress:
+            message = (
+                f"The checkpoint {self.folder(query)} says that its topic has been read, but the "
+                "keyspace holds nothing of it: read it anew with --reset-checkpoint."
+            )
+            raise SchemaError(message)
+        return has_progress and not has_commits

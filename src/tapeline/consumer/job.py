@@ -1,0 +1,242 @@
+"""The Spark job: its queries and its settler, built from settings and run until stopped."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Final
+
+import structlog
+from cassandra import DriverException
+from confluent_kafka import KafkaException
+from py4j.protocol import Py4JError, Py4JNetworkError
+from pyspark.errors import PySparkException
+
+from tapeline.consumer.checkpoints import Checkpoints
+from tapeline.consumer.feed_view import FeedView
+from tapeline.consumer.session import build_session
+from tapeline.consumer.settle import Settler
+from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
+from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
+from tapeline.errors import StreamError
+from tapeline.local.discovery import Endpoints
+from tapeline.local.home import Home
+from tapeline.local.lock import only_one
+from tapeline.settings import Settings
+from tapeline.storage.cassandra_client import CassandraClient, PartitionProgress
+
+log = structlog.get_logger()
+
+_LOCK_WAIT_S: Final = 30.0
+_SETTLE_ATTEMPTS: Final = 5
+_SETTLE_RETRY_S: Final = 2.0
+
+
+class Job(str, Enum):
+    """Which layers a process runs."""
+
+    BRONZE = "bronze"
+    SILVER = "silver"
+    GOLD = "gold"
+    SETTLE = "settle"
+    ALL = "all"
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """The names of its streaming queries."""
+        return _QUERIES[self]
+
+    @property
+    def silver_query(self) -> str | None:
+        """The name of the query that writes silver, if it has one."""
+        return {Job.ALL: "ingest", Job.SILVER: "silver"}.get(self)
+
+    @property
+    def settles(self) -> bool:
+        """Whether it marks bars final."""
+        return self in {Job.ALL, Job.SETTLE}
+
+
+_QUERIES: Final = {
+    Job.BRONZE: ("bronze",),
+    Job.SILVER: ("silver",),
+    Job.GOLD: ("gold",),
+    Job.SETTLE: (),
+    Job.ALL: ("ingest", "gold"),
+}
+
+
+class SinkKind(str, Enum):
+    """Where rows go."""
+
+    CASSANDRA = "cassandra"
+    CONSOLE = "console"
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What to run: `trigger` is the time between batches, e.g. `5 seconds`."""
+
+    job: Job
+    sink: SinkKind
+    trigger: str
+    until_settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """The parts of a job whose queries have been started."""
+
+    processor: SparkProcessor
+    settler: Settler | None
+
+    def watch(self, stop: threading.Event, options: JobOptions, interval_s: float) -> None:
+        """Settle again and again until told to stop, or until all is settled.
+
+        Raises:
+            StreamError: a query has failed.
+        """
+        while not stop.is_set():
+            for query in self.processor.queries:
+                if not query.isActive:
+                    message = f"The {query.name} query has failed: {query.exception()}"
+                    raise StreamError(message)
+            if self.settler is not None and _round(self.settler) and options.until_settled:
+                return
+            stop.wait(interval_s)
+
+
+def run_job(
+    settings: Settings,
+    endpoints: Endpoints,
+    source: Topic,
+    checkpoints: Checkpoints,
+    options: JobOptions,
+) -> bool:
+    """Run the job until a signal, or until all is settled if the options say so.
+
+    Returns:
+        Whether a signal ended it.
+
+    Raises:
+        UsageError: another process runs the same queries.
+        SchemaError: keyspace or checkpoint are not what they must be.
+        StreamError: Spark, Kafka or Cassandra failed.
+    """
+    with ExitStack() as stack:
+        _hold_locks(stack, settings, source, options)
+        client = None
+        if options.sink is SinkKind.CASSANDRA:
+            client = CassandraClient(
+                settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
+            )
+            stack.callback(client.close)
+            client.require_schema()
+        feed = FeedView(
+            source.bootstrap_servers, source.name, source.topic_id, settings.kafka.status_topic
+        )
+        stack.callback(feed.close)
+        rereads = client is not None and _prepare(client, feed, source, checkpoints, options.job)
+        with _failures_explained():
+            session = build_session(settings, endpoints)
+            stop = _stop_on_signals()
+            target: Sink = CassandraSink(settings.cassandra.keyspace) if client else ConsoleSink()
+            processor = SparkProcessor(
+                session, settings, source, target, client, checkpoints, options.trigger
+            )
+            settler = None
+            if client is not None and options.job.settles:
+                settler = Settler(
+                    session,
+                    client,
+                    feed,
+                    topic_id=source.topic_id,
+                    keyspace=settings.cassandra.keyspace,
+                    policy=settings.stream.policy,
+                    delay=timedelta(seconds=settings.stream.watermark_s),
+                    max_windows=settings.stream.settle_max_windows,
+                    rereads=rereads,
+                )
+            _start_queries(processor, options.job)
+            log.info("streaming", job=options.job.value, topic=source.name)
+            RunningJob(processor, settler).watch(stop, options, settings.stream.settle_interval_s)
+            processor.stop()
+            session.stop()
+    log.info("stopped")
+    return stop.is_set()
+
+
+def _hold_locks(stack: ExitStack, settings: Settings, source: Topic, options: JobOptions) -> None:
+    """Keep a second process from the same queries, and from settling beside us."""
+    parts = [*options.job.queries, *(["settle"] if options.job.settles else [])]
+    for part in parts:
+        lock = f"{source.topic_id}.{settings.cassandra.keyspace}.{options.sink.value}.{part}"
+        stack.enter_context(only_one(Home(settings.home), lock, wait_s=_LOCK_WAIT_S))
+
+
+def _prepare(
+    client: CassandraClient, feed: FeedView, source: Topic, checkpoints: Checkpoints, job: Job
+) -> bool:
+    """Check the checkpoint against the keyspace; tell whether the topic is read anew."""
+    if job.silver_query is None:
+        return False
+    has_progress = bool(client.progress(source.topic_id))
+    begins_anew = checkpoints.begins_anew(job.silver_query, has_progress=has_progress)
+    has_checkpoint = checkpoints.folder(job.silver_query).exists()
+    if source.starting_offsets == "latest" and not has_checkpoint and not has_progress:
+        # What lies before the start will never be read; nobody shall wait for it.
+        skipped = [
+            PartitionProgress(partition, end - 1, None, None)
+            for partition, (_, end) in feed.offsets().items()
+        ]
+        client.write_progress(source.topic_id, skipped)
+    return begins_anew
+
+
+@contextmanager
+def _failures_explained() -> Iterator[None]:
+    """Turn what Spark, Kafka and Cassandra raise into one sentence."""
+    try:
+        yield
+    except (Py4JNetworkError, ConnectionError) as error:
+        message = "Spark's Java process has gone. Start the stream again: it goes on where it was."
+        raise StreamError(message) from error
+    except (Py4JError, PySparkException, KafkaException, DriverException) as error:
+        message = f"The stream has failed; started again, it goes on where it was. {error}"
+        raise StreamError(message) from error
+
+
+def _stop_on_signals() -> threading.Event:
+    """Turn SIGINT and SIGTERM into an event; to be called after Spark, which takes SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _start_queries(processor: SparkProcessor, job: Job) -> None:
+    if job is Job.ALL:
+        processor.start_ingest(frozenset({Layer.BRONZE, Layer.SILVER}))
+    elif job in {Job.BRONZE, Job.SILVER}:
+        processor.start_ingest(frozenset({Layer(job.value)}))
+    if job in {Job.ALL, Job.GOLD}:
+        processor.start_gold()
+
+
+def _round(settler: Settler) -> bool:
+    """Settle once more; tell whether all is settled. A round may be repeated at any point."""
+    for attempt in range(_SETTLE_ATTEMPTS):
+        try:
+            return settler.round().is_finished
+        except (KafkaException, DriverException) as error:
+            if attempt == _SETTLE_ATTEMPTS - 1:
+                raise
+            log.warning("settle_repeated", error=type(error).__name__)
+            time.sleep(_SETTLE_RETRY_S)
+    return False
