@@ -20,7 +20,16 @@ from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.stack import read_state
 from tapeline.producer.topics import topic_admin, topic_id_of
-from tests.commands import DRIVER, fail, finish, rows_of_layers, run, start, wait_for
+from tests.commands import (
+    commands_below,
+    fail,
+    finish,
+    rows_of_layers,
+    run,
+    spark_drivers,
+    start,
+    wait_for,
+)
 from tests.hand import TAPE, TRADES, hand_bars
 
 RANGE = ("--from", "2024-03-15", "--to", "2024-03-16")
@@ -34,10 +43,6 @@ def replayed(stack: Endpoints) -> dict[str, int]:
     """The tape worked by hand, replayed into the keyspace `replay`."""
     assert stack
     return rows_of_layers(run("replay", str(TAPE), "--policy", "sip"))
-
-
-def below(process: int) -> list[psutil.Process]:
-    return psutil.Process(process).children(recursive=True)
 
 
 def test_a_replay_ends_by_itself_with_every_trade_in_its_bar(replayed: dict[str, int]) -> None:
@@ -194,14 +199,14 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
 @pytest.mark.usefixtures("stack")
 def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
     process = start("demo", "--for", "25")
-    seen = wait_for(lambda: {p.pid: p for p in below(process.pid) if DRIVER in p.cmdline()})
+    seen = wait_for(lambda: spark_drivers(process.pid))
 
     output = finish(process)
 
     assert "provisional" in output
     assert output.count("BINANCE:BTCUSDT") > 1
     assert "The demo has ended" in output
-    _, alive = psutil.wait_procs(list(seen.values()), timeout=20)
+    _, alive = psutil.wait_procs(seen, timeout=20)
     assert alive == []
     status = run("status")
     assert "kafka" in status
@@ -252,7 +257,9 @@ def test_a_killed_demo_leaves_services_that_are_found_again(home: Home, tmp_path
     (own / "jars").symlink_to(home.jars.resolve())
     environment = {"TAPELINE_HOME": str(own)}
     process = start("demo", environment=environment)
-    children = wait_for(lambda: [p for p in below(process.pid) if "stream" in p.cmdline()])
+    children = wait_for(
+        lambda: [p for p, c in commands_below(process.pid).items() if "stream" in c]
+    )
     before = {s.name: s.pid for s in read_state(Home(own)).services}
 
     os.kill(process.pid, signal.SIGKILL)
