@@ -164,6 +164,27 @@ def test_a_keyspace_without_tables_says_how_to_make_them() -> None:
 
 
 @pytest.mark.usefixtures("replayed")
+def test_an_unknown_symbol_says_which_are_known_and_a_quiet_time_is_none() -> None:
+    code, output = fail("bars", "NOBODY", *RANGE, "--keyspace", "replay")
+    quiet = run(
+        "bars",
+        "TEST",
+        "--to",
+        "2020-01-01",
+        "--from",
+        "2019-01-01",
+        "--keyspace",
+        "replay",
+        "--format",
+        "csv",
+    )
+
+    assert code == 2
+    assert "no bar of NOBODY in keyspace replay; it has COIN:TESTUSD, TEST." in output
+    assert quiet.splitlines()[-1] == COLUMNS
+
+
+@pytest.mark.usefixtures("replayed")
 def test_a_checkpoint_is_not_deleted_without_a_yes(stack: Endpoints, tmp_path: Path) -> None:
     topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), "replay")
     folder = tmp_path / topic_id / "cassandra" / "ingest"
