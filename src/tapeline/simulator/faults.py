@@ -185,6 +185,8 @@ def _with_fault(faults: Faults, name: str, value: str) -> Faults:
             changes = {"reorder_ms": _milliseconds(value)}
         case "late":
             from_ms, to_ms = (_milliseconds(part) for part in second.split("-"))
+            if from_ms > to_ms:
+                raise ValueError(second)
             changes = {"late": _share(first), "late_from_ms": from_ms, "late_to_ms": to_ms}
         case "drop":
             changes = {"drops": (*faults.drops, _span(first, second))}
