@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -383,6 +384,6 @@ def test_a_silent_feed_sends_not_even_pings(tmp_path):
 
     heard = run(work())
 
-    gaps = [later[0] - earlier[0] for earlier, later in zip(heard, heard[1:], strict=False)]
+    gaps = [later[0] - earlier[0] for earlier, later in pairwise(heard)]
     assert 0.35 < max(gaps) < 2.0
     assert [kind for _, kind in heard].count("trade") == 5
