@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from typing import Final
 
 
 class Interval(str, Enum):
@@ -31,7 +32,10 @@ class Bar:
 
     Prices are None when no trade of the window could set them. `volume` and `notional`
     (price times volume) are exact; `vwap` is their ratio, None when the volume is 0.
+    `unpriced_count` and `unpriced_volume` are of the trades that could set no price.
     A bar is provisional until `is_final`; `revision` is 0 before, and 1 when first final.
+    `is_complete` is false when the feed had a gap in the window, None while provisional;
+    `reason` says why the last revision was made.
     """
 
     symbol: str
@@ -45,21 +49,27 @@ class Bar:
     notional: Decimal
     vwap: float | None
     trade_count: int
+    unpriced_count: int = 0
+    unpriced_volume: Decimal = Decimal(0)
+    first_trade_time: datetime | None = None
+    last_trade_time: datetime | None = None
+    session: str | None = None
+    asset_class: str | None = None
+    policy: str | None = None
     is_final: bool = False
+    is_complete: bool | None = None
     revision: int = 0
+    reason: str | None = None
+    updated_at: datetime | None = None
 
     def same_values(self, other: Bar) -> bool:
         """Tell whether two bars of one window agree in everything that trades determine."""
-        return self._values() == other._values()
+        return all(getattr(self, name) == getattr(other, name) for name in VALUES)
 
-    def _values(self) -> tuple[object, ...]:
-        return (
-            self.open,
-            self.high,
-            self.low,
-            self.close,
-            self.volume,
-            self.notional,
-            self.vwap,
-            self.trade_count,
-        )
+
+VALUES: Final = (
+    *("open", "high", "low", "close", "volume", "notional", "vwap", "trade_count"),
+    *("unpriced_count", "unpriced_volume", "first_trade_time", "last_trade_time"),
+    *("session", "asset_class", "policy"),
+)
+"""The fields of a bar that its trades and the policy determine."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from decimal import Context, Decimal
 from typing import Final
 
 import pyarrow as pa
 
-from tapeline.bar import Bar, Interval
+from tapeline.bar import Bar
 from tapeline.local.discovery import find_endpoints
+from tapeline.rollup import ReadInterval, roll_up_bars
 from tapeline.settings import Settings, load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -21,24 +22,41 @@ _QUANTUM: Final = Decimal("1e-10")
 _DIGITS: Final = Context(prec=38)
 
 
-def bars_schema(*, exact: bool) -> pa.Schema:
-    """Return the columns of bars; the volume is a decimal when `exact`, else a double."""
-    price = pa.float64()
+_PRICE: Final = pa.float64()
+_COLUMNS: Final = {
+    "symbol": pa.string(),
+    "window_start": _TIME,
+    "window_end": _TIME,
+    "open": _PRICE,
+    "high": _PRICE,
+    "low": _PRICE,
+    "close": _PRICE,
+    "volume": _EXACT,
+    "vwap": _PRICE,
+    "trade_count": pa.int64(),
+    "is_final": pa.bool_(),
+    "revision": pa.int32(),
+    "is_complete": pa.bool_(),
+    "session": pa.string(),
+}
+_DETAILS: Final = {
+    "notional": _EXACT,
+    "unpriced_count": pa.int64(),
+    "unpriced_volume": _EXACT,
+    "first_trade_time": _TIME,
+    "last_trade_time": _TIME,
+    "asset_class": pa.string(),
+    "policy": pa.string(),
+    "reason": pa.string(),
+    "updated_at": _TIME,
+}
+
+
+def bars_schema(*, exact: bool, detail: bool = False) -> pa.Schema:
+    """Return the columns of bars; amounts are decimals when `exact`, else doubles."""
+    columns = {**_COLUMNS, **(_DETAILS if detail else {})}
     return pa.schema(
-        [
-            ("symbol", pa.string()),
-            ("window_start", _TIME),
-            ("window_end", _TIME),
-            ("open", price),
-            ("high", price),
-            ("low", price),
-            ("close", price),
-            ("volume", _EXACT if exact else pa.float64()),
-            ("vwap", price),
-            ("trade_count", pa.int64()),
-            ("is_final", pa.bool_()),
-            ("revision", pa.int32()),
-        ]
+        [(n, pa.float64() if t == _EXACT and not exact else t) for n, t in columns.items()]
     )
 
 
@@ -50,17 +68,20 @@ def read_bars(
     *,
     keyspace: str | None = None,
     exact: bool = False,
+    detail: bool = False,
     settings: Settings | None = None,
 ) -> pa.Table:
     """Return bars as an Arrow table; `.to_pandas()` or `polars.from_arrow()` go on from there.
 
     Args:
         symbols: one symbol or several, in the feed's names.
-        interval: `5m` or `1h`.
+        interval: `5m` and `1h` are stored; any multiple of five minutes that divides a day is
+            made of them, e.g. `15m`, `4h`, or `1d` (an equity's regular session, else UTC days).
         start: first window start, aware.
         end: window starts are below this, aware.
         keyspace: market_data by default.
-        exact: volumes as decimals instead of floats.
+        exact: volumes and notionals as decimals instead of floats.
+        detail: all columns of a bar.
         settings: instead of those from the environment.
 
     Returns:
@@ -75,11 +96,22 @@ def read_bars(
     if start.tzinfo is None or end.tzinfo is None:
         message = "start and end need a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
         raise ValueError(message)
-    length = Interval(interval)
+    length = ReadInterval.parse(interval)
+    settings = settings or load_settings()
+    delay = timedelta(seconds=settings.stream.watermark_s)
     wanted = [symbols] if isinstance(symbols, str) else symbols
+    bars: list[Bar] = []
     with _reader(settings, keyspace) as client:
-        bars = [b for s in wanted for b in client.bars(s, length, start, end)]
-    return bars_table(bars, exact=exact)
+        for symbol in wanted:
+            # A longer bar that starts before the end goes on after it.
+            reach = timedelta(0) if length.is_stored else length.duration
+            stored = client.bars(symbol, length.stored, start, end + reach)
+            if length.is_stored:
+                bars += stored
+                continue
+            longer = roll_up_bars(stored, length, datetime.now(timezone.utc), delay)
+            bars += [b for b in longer if start <= b.window_start < end]
+    return bars_table(bars, exact=exact, detail=detail)
 
 
 def known_symbols(keyspace: str | None = None, *, settings: Settings | None = None) -> set[str]:
@@ -99,10 +131,11 @@ def _reader(settings: Settings | None, keyspace: str | None) -> Iterator[Cassand
         yield client
 
 
-def bars_table(bars: Sequence[Bar], *, exact: bool) -> pa.Table:
+def bars_table(bars: Sequence[Bar], *, exact: bool, detail: bool = False) -> pa.Table:
     """Return bars as an Arrow table with the columns of `bars_schema`."""
-    schema = bars_schema(exact=exact)
+    schema = bars_schema(exact=exact, detail=detail)
     columns = {name: [getattr(b, name) for b in bars] for name in schema.names}
     convert = (lambda v: v.quantize(_QUANTUM, context=_DIGITS)) if exact else float
-    columns["volume"] = [convert(v) for v in columns["volume"]]
+    for name in columns.keys() & {"volume", "notional", "unpriced_volume"}:
+        columns[name] = [convert(v) for v in columns[name]]
     return pa.table(columns, schema=schema)

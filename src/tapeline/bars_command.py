@@ -17,10 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tapeline.bar import Interval
 from tapeline.bars import known_symbols, read_bars
 from tapeline.errors import UsageError
 from tapeline.local.discovery import find_endpoints
+from tapeline.rollup import ReadInterval
 from tapeline.settings import Settings, load_settings
 
 _TABLE_WIDTH: Final = 400
@@ -37,9 +37,20 @@ class Format(str, Enum):
     PARQUET = "parquet"
 
 
+def _check_interval(text: str) -> str:
+    try:
+        ReadInterval.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
+
 def bars(
     symbols: Annotated[list[str], typer.Argument(help="In the feed's names.")],
-    interval: Annotated[Interval, typer.Option(help="Length of a bar.")] = Interval.FIVE_MINUTES,
+    interval: Annotated[
+        str,
+        typer.Option(callback=_check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …"),
+    ] = "5m",
     start: Annotated[
         datetime | None,
         typer.Option("--from", formats=_TIME_FORMATS, help="First bar, UTC; today by default."),
@@ -52,6 +63,7 @@ def bars(
     output_format: Annotated[
         Format, typer.Option("--format", help="How to write them.")
     ] = Format.TABLE,
+    detail: Annotated[bool, typer.Option("--detail", help="All columns of a bar.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
 ) -> None:
     """Print or save bars; times are UTC.
@@ -67,7 +79,9 @@ def bars(
     last = end.replace(tzinfo=timezone.utc) if end else now
     settings = load_settings()
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
-    table = read_bars(symbols, interval.value, first, last, keyspace=keyspace, settings=settings)
+    table = read_bars(
+        symbols, interval, first, last, keyspace=keyspace, detail=detail, settings=settings
+    )
     if table.num_rows == 0:
         _require_known(symbols, keyspace, settings)
     if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
@@ -117,18 +131,25 @@ def _print_table(table: pa.Table, console: Console) -> None:
 
 
 def _with_iso_times(table: pa.Table) -> pa.Table:
-    for name in ("window_start", "window_end"):
-        texts = [t.strftime("%Y-%m-%dT%H:%M:%SZ") for t in table[name].to_pylist()]
-        index = table.schema.get_field_index(name)
-        table = table.set_column(index, name, pa.array(texts, pa.string()))
+    for index, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            texts = [None if t is None else _iso(t) for t in table[field.name].to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
     return table
+
+
+def _iso(time: datetime) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{seconds}.{time.microsecond // 1000:03d}Z" if time.microsecond else f"{seconds}Z"
 
 
 def _rich_table(table: pa.Table) -> Table:
     rich_table = Table()
     for name in table.schema.names:
-        is_text = name in {"symbol", "window_start", "window_end", "is_final"}
-        rich_table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
+        is_number = pa.types.is_floating(table.schema.field(name).type) or pa.types.is_integer(
+            table.schema.field(name).type
+        )
+        rich_table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
     for row in _with_iso_times(table).to_pylist():
         rich_table.add_row(*("" if value is None else f"{value}" for value in row.values()))
     return rich_table

@@ -11,7 +11,8 @@ from tapeline.bar import Bar, Interval
 from tapeline.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.local.discovery import Endpoints
 from tapeline.settings import CassandraSettings
-from tapeline.storage.cassandra_client import CassandraClient, PartitionProgress, WindowState
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rows import PartitionProgress, WindowState
 from tests.pipeline import Pipeline
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)

@@ -14,7 +14,7 @@ import pytest
 from tapeline.bar import Bar
 from tapeline.consumer.feed_view import FeedSnapshot
 from tapeline.consumer.settle import Horizon, frontier, horizon, is_caught_up, reconcile
-from tapeline.storage.cassandra_client import PartitionProgress, StoredBar
+from tapeline.storage.rows import PartitionProgress, StoredBar
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=timezone.utc)
 DELAY = timedelta(minutes=10)

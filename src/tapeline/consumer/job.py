@@ -29,7 +29,8 @@ from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
 from tapeline.settings import Settings
-from tapeline.storage.cassandra_client import CassandraClient, PartitionProgress
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rows import PartitionProgress
 
 log = structlog.get_logger()
 

@@ -13,8 +13,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.bar import Interval
+from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.transformations import BAR_COLUMNS
-from tapeline.storage.cassandra_client import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
+from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
 
 WRITE_TIME: Final = "write_time_us"
 _WINDOW_US: Final = Interval.FIVE_MINUTES.duration // timedelta(microseconds=1)
@@ -95,7 +96,7 @@ def touched_windows(parsed: DataFrame) -> DataFrame:
     )
 
 
-def preview_rows(bars: DataFrame, interval: Interval) -> DataFrame:
+def preview_rows(bars: DataFrame, interval: Interval, policy: ConditionPolicy) -> DataFrame:
     """Return provisional bars.
 
     The write time is the window's start plus the trade count: a preview of fewer trades never
@@ -104,7 +105,10 @@ def preview_rows(bars: DataFrame, interval: Interval) -> DataFrame:
     return bars.select(
         *BAR_COLUMNS,
         period_of("window_start", interval).alias("period"),
+        F.lit(policy.value).alias("policy"),
         F.lit(False).alias("is_final"),  # noqa: FBT003 - a literal column
+        F.lit(None).cast("boolean").alias("is_complete"),
+        F.lit(None).cast("string").alias("reason"),
         F.lit(0).alias("revision"),
         F.current_timestamp().alias("updated_at"),
         (F.unix_micros("window_start") + F.col("trade_count")).alias(WRITE_TIME),

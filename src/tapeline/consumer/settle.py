@@ -24,19 +24,25 @@ from tapeline.consumer.feed_view import FeedSnapshot, FeedView
 from tapeline.consumer.sinks import read_table
 from tapeline.consumer.spark_processor import hour_bars
 from tapeline.consumer.transformations import calculate_ohlcv
-from tapeline.storage.cassandra_client import (
-    WINDOW_BUCKET_OFFSETS,
-    CassandraClient,
-    PartitionProgress,
-    StoredBar,
-    WindowState,
-)
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, StoredBar, WindowState
 
 log = structlog.get_logger()
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _RECENT_RECEIPT: Final = timedelta(seconds=60)
 """A partition without unread offsets holds the frontier back for this long after a trade."""
+
+_TIMES: Final = ("window_start", "window_end", "first_trade_time", "last_trade_time")
+
+LATE_TRADE: Final = "late_trade"
+"""A trade came after the bar was final."""
+FEED_GAP: Final = "feed_gap"
+"""A gap of the feed in the bar's window became known, or was found to be none."""
+POLICY: Final = "policy"
+"""The bar was made anew under another policy."""
+CORRECTION: Final = "correction"
+"""Silver holds other values of the same trades."""
 
 WindowKey = tuple[str, datetime]
 
@@ -130,10 +136,11 @@ def reconcile(stored: StoredBar | None, computed: Bar, now: datetime) -> tuple[B
     The write time is above that of the row it replaces, whatever clock wrote it, and above
     every preview's.
     """
-    if stored is not None and stored.bar.is_final:
-        if stored.bar.same_values(computed):
+    before = stored.bar if stored is not None and stored.bar.is_final else None
+    if before is not None:
+        if before.same_values(computed) and before.is_complete == computed.is_complete:
             return None
-        if computed.trade_count < stored.bar.trade_count:
+        if computed.trade_count < before.trade_count:
             # Silver only grows, until it expires: what is left is a fragment of the bar.
             log.error(
                 "bar_kept",
@@ -142,11 +149,26 @@ def reconcile(stored: StoredBar | None, computed: Bar, now: datetime) -> tuple[B
                 window_start=computed.window_start.isoformat(),
             )
             return None
-    revision = 1 if stored is None else stored.bar.revision + 1
+    final = replace(
+        computed,
+        is_final=True,
+        revision=1 if before is None else before.revision + 1,
+        reason=None if before is None else _reason(before, computed),
+        updated_at=now,
+    )
     write_time_us = max(
         _micros(now), _micros(computed.window_end), stored.write_time_us + 1 if stored else 0
     )
-    return replace(computed, is_final=True, revision=revision), write_time_us
+    return final, write_time_us
+
+
+def _reason(before: Bar, computed: Bar) -> str:
+    """Say why a final bar is revised."""
+    if computed.trade_count > before.trade_count:
+        return LATE_TRADE
+    if computed.policy != before.policy:
+        return POLICY
+    return CORRECTION if not before.same_values(computed) else FEED_GAP
 
 
 class Settler:
@@ -282,10 +304,10 @@ class Settler:
         # Read before the trades are: of two settlers, the one that read less writes earlier.
         stored, now = self._client.stored_bars(interval, keys), self._now()
         bars = compute(keys)
-        for column in ("window_start", "window_end"):
+        for column in _TIMES:
             # As numbers: PySpark hands timestamps over in the machine's own time zone.
             bars = bars.withColumn(column, F.unix_micros(column))
-        computed = [_bar(row) for row in bars.collect()]
+        computed = [_bar(row, self._policy) for row in bars.collect()]
         writes = []
         for bar in computed:
             before = stored.get((bar.symbol, bar.window_start))
@@ -293,7 +315,7 @@ class Settler:
             write = reconcile(before, bar, now)
             if write is not None:
                 writes.append(write)
-        self._client.write_bars(interval, writes, now)
+        self._client.write_bars(interval, writes)
         return outcome
 
     def _bars_from_silver(self, keys: Sequence[WindowKey]) -> DataFrame:
@@ -329,11 +351,11 @@ class _Outcome:
             )
 
 
-def _bar(row: Row) -> Bar:
+def _bar(row: Row, policy: ConditionPolicy) -> Bar:
     fields = row.asDict()
-    for name in ("window_start", "window_end"):
+    for name in _TIMES:
         fields[name] = _EPOCH + timedelta(microseconds=fields[name])
-    return Bar(**fields)
+    return Bar(**fields, policy=policy.value)
 
 
 def _micros(value: datetime) -> int:

@@ -35,7 +35,8 @@ from tapeline.consumer.transformations import (
 )
 from tapeline.errors import StreamError
 from tapeline.settings import Settings
-from tapeline.storage.cassandra_client import CassandraClient, PartitionProgress, WindowState
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rows import PartitionProgress, WindowState
 
 log = structlog.get_logger()
 
@@ -122,13 +123,17 @@ class SparkProcessor:
         def preview(changed: DataFrame, _batch_id: int) -> None:
             changed = changed.persist()
             try:
-                self._sink.write("trades_gold_5m", preview_rows(changed, Interval.FIVE_MINUTES))
+                self._sink.write(
+                    "trades_gold_5m", preview_rows(changed, Interval.FIVE_MINUTES, stream.policy)
+                )
                 if self._client is not None:
                     hours = changed.select(
                         "symbol", F.date_trunc("hour", "window_start").alias("hour")
                     ).distinct()
                     bars_1h = hour_bars(hours, self._settings.cassandra.keyspace)
-                    self._sink.write("trades_gold_1h", preview_rows(bars_1h, Interval.ONE_HOUR))
+                    self._sink.write(
+                        "trades_gold_1h", preview_rows(bars_1h, Interval.ONE_HOUR, stream.policy)
+                    )
             finally:
                 changed.unpersist()
 

@@ -13,8 +13,14 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 from pyspark.sql.avro.functions import from_avro
 
-from tapeline import conditions as sale
 from tapeline.conditions import ConditionPolicy
+from tapeline.consumer.eligibility import (
+    adds_volume,
+    asset_class,
+    session_at,
+    sets_high_low,
+    sets_last,
+)
 from tapeline.producer.validation import (
     EARLIEST_EVENT_TIME_MS,
     LATEST_AHEAD_MS,
@@ -23,16 +29,13 @@ from tapeline.producer.validation import (
     VOLUME_LIMIT,
     Reason,
 )
+from tapeline.sessions import Session
 from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
 
 FIVE_MINUTES: Final = "5 minutes"
 ONE_HOUR: Final = "1 hour"
 
 _HEADER_BYTES: Final = 10
-_NEW_YORK: Final = "America/New_York"
-_REGULAR_OPEN_MINUTE: Final = 9 * 60 + 30
-_REGULAR_CLOSE_MINUTE: Final = 16 * 60
-_WEEKDAYS: Final = (2, 3, 4, 5, 6)
 
 # An order key: ms since the window's start (27 bits), rank (16), low bits of the id (20).
 _RANK_BITS: Final = 16
@@ -57,6 +60,12 @@ BAR_COLUMNS: Final = (
     "notional",
     "vwap",
     "trade_count",
+    "unpriced_count",
+    "unpriced_volume",
+    "first_trade_time",
+    "last_trade_time",
+    "session",
+    "asset_class",
 )
 
 
@@ -169,11 +178,13 @@ def calculate_ohlcv(
     last_price = F.when(F.col("sets_last"), F.col("price"))
     last_key = F.when(F.col("sets_last"), F.col("order_key"))
     high_low_price = F.when(F.col("sets_high_low"), F.col("price"))
+    unpriced_volume = F.when(~F.col("sets_high_low"), volume).otherwise(F.lit(0.0))
     return (
         # What the trade may update is found once, before the aggregate asks for it often.
         trades.select(
             "symbol",
             F.window("event_time", interval).alias("window"),
+            "event_time",
             "price",
             "volume",
             order_key().alias("order_key"),
@@ -190,8 +201,12 @@ def calculate_ohlcv(
             _exact_sum(volume.cast(_SUM_DECIMAL), "volume"),
             _exact_sum(notional.cast(_SUM_DECIMAL), "notional"),
             F.count(F.lit(1)).alias("trade_count"),
+            F.count(F.when(~F.col("sets_high_low"), F.lit(1))).alias("unpriced_count"),
+            _exact_sum(unpriced_volume.cast(_SUM_DECIMAL), "unpriced_volume"),
+            F.min("event_time").alias("first_trade_time"),
+            F.max("event_time").alias("last_trade_time"),
         )
-        .select(*_bar_columns())
+        .select(*_bar_columns(session_at("window.start")))
     )
 
 
@@ -204,6 +219,8 @@ def roll_up(bars: DataFrame, interval: str = ONE_HOUR) -> DataFrame:
     """
     window = F.window("window_start", interval)
     start = F.col("window_start")
+    first, last = F.col("first_session"), F.col("last_session")
+    session = F.when(first == last, first).otherwise(Session.MIXED.value)
     return (
         bars.withColumn("window", window)
         .groupBy("symbol", "window")
@@ -215,8 +232,14 @@ def roll_up(bars: DataFrame, interval: str = ONE_HOUR) -> DataFrame:
             _exact_sum(F.col("volume").cast(_SUM_DECIMAL), "volume"),
             _exact_sum(F.col("notional").cast(_SUM_DECIMAL), "notional"),
             F.sum("trade_count").alias("trade_count"),
+            F.sum("unpriced_count").alias("unpriced_count"),
+            _exact_sum(F.col("unpriced_volume").cast(_SUM_DECIMAL), "unpriced_volume"),
+            F.min("first_trade_time").alias("first_trade_time"),
+            F.max("last_trade_time").alias("last_trade_time"),
+            F.min("session").alias("first_session"),
+            F.max("session").alias("last_session"),
         )
-        .select(*_bar_columns())
+        .select(*_bar_columns(session))
     )
 
 
@@ -232,70 +255,19 @@ def order_key() -> Column:
     return F.shiftleft(millis_of_day, _RANK_BITS + _ID_BITS) + F.shiftleft(rank, _ID_BITS) + low_id
 
 
-def sets_high_low(policy: ConditionPolicy) -> Column:
-    """Tell whether a trade may set high and low."""
-    return _is_eligible(policy, sale.NO_PRICE | sale.NO_FIELD)
-
-
-def sets_last(policy: ConditionPolicy) -> Column:
-    """Tell whether a trade may set open and close."""
-    return _is_eligible(policy, sale.NO_PRICE | sale.NO_FIELD | sale.NO_LAST)
-
-
-def adds_volume() -> Column:
-    """Tell whether a trade's size counts; the same under every policy."""
-    return _no_conditions() | ~_has_any(sale.NO_VOLUME)
-
-
-def _is_eligible(policy: ConditionPolicy, disqualifying: frozenset[str]) -> Column:
-    if policy is ConditionPolicy.ALL:
-        return _true()
-    if policy is ConditionPolicy.SIP_ODDLOT:
-        disqualifying = disqualifying - {sale.ODD_LOT}
-    is_unknown = F.size(F.array_except("conditions", _strings(sale.KNOWN))) > 0
-    # The local time costs more than all the rest: it is worked out for these trades only.
-    out_of_hours = F.when(_has_any(sale.EXTENDED_HOURS), ~_in_regular_hours()).otherwise(_true())
-    eligible = ~_has_any(disqualifying) & ~is_unknown & out_of_hours
-    return F.when(_no_conditions(), _true()).otherwise(eligible)
-
-
-def _true() -> Column:
-    return F.lit(True)  # noqa: FBT003 - a literal column
-
-
-def _no_conditions() -> Column:
-    return F.col("conditions").isNull() | (F.size("conditions") == 0)
-
-
-def _has_any(ids: frozenset[str]) -> Column:
-    return F.arrays_overlap("conditions", _strings(ids))
-
-
-def _strings(ids: frozenset[str]) -> Column:
-    return F.array(*(F.lit(i) for i in sorted(ids)))
-
-
-def _in_regular_hours() -> Column:
-    local = F.from_utc_timestamp("event_time", _NEW_YORK)
-    minute = F.hour(local) * 60 + F.minute(local)
-    return (
-        F.dayofweek(local).isin(*_WEEKDAYS)
-        & (minute >= _REGULAR_OPEN_MINUTE)
-        & (minute < _REGULAR_CLOSE_MINUTE)
-    )
-
-
 def _exact_sum(amount: Column, name: str) -> Column:
     overflow = F.raise_error(F.lit(f"the sum of {name} exceeds {_SUM_DECIMAL}"))
     return F.coalesce(F.sum(amount), overflow.cast(_SUM_DECIMAL)).alias(name)
 
 
-def _bar_columns() -> list[Column]:
+def _bar_columns(session: Column) -> list[Column]:
     """Return `BAR_COLUMNS` from an aggregate by `symbol` and `window`."""
     volume = F.col("volume").cast("double")
     derived = {
         "window_start": F.col("window.start"),
         "window_end": F.col("window.end"),
         "vwap": F.when(volume > 0, F.col("notional").cast("double") / volume),
+        "session": session,
+        "asset_class": asset_class(),
     }
     return [derived.get(name, F.col(name)).alias(name) for name in BAR_COLUMNS]

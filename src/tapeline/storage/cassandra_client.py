@@ -8,8 +8,7 @@ which this module turns into aware ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Final
 
@@ -32,13 +31,17 @@ from cassandra.query import PreparedStatement
 from tapeline.bar import Bar, Interval
 from tapeline.errors import SchemaError, ServiceUnavailableError
 from tapeline.settings import CassandraSettings
+from tapeline.storage.rows import (
+    BAR_FIELDS,
+    BUCKET_OFFSETS,
+    WINDOW_BUCKET_OFFSETS,
+    PartitionProgress,
+    StoredBar,
+    WindowState,
+    bar_of,
+    periods,
+)
 from tapeline.storage.schema import apply_schema, check_keyspace_name, drop_keyspace
-
-BUCKET_OFFSETS: Final = 100_000
-"""Kafka offsets in one partition of bronze and quarantine."""
-
-WINDOW_BUCKET_OFFSETS: Final = 20_000
-"""Kafka offsets whose windows share one partition of window_state."""
 
 _CONCURRENCY: Final = 64
 _SPECULATE_AFTER_S: Final = 2.0
@@ -47,43 +50,7 @@ _GOLD_TABLES: Final = {
     Interval.FIVE_MINUTES: "trades_gold_5m",
     Interval.ONE_HOUR: "trades_gold_1h",
 }
-_BAR_COLUMNS: Final = (
-    "symbol, window_start, window_end, open, high, low, close, "
-    "volume, notional, vwap, trade_count, is_final, revision"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class WindowState:
-    """A window of one symbol that got trades from a bucket of one Kafka partition."""
-
-    topic_id: str
-    kafka_partition: int
-    bucket: int
-    window_start: datetime
-    symbol: str
-    dirty_offset: int
-    settled_offset: int = -1
-    hour_settled_offset: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionProgress:
-    """How far one Kafka partition is committed to silver."""
-
-    kafka_partition: int
-    committed_offset: int
-    newest_event_time: datetime | None
-    newest_received_at: datetime | None
-    settled_bucket: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBar:
-    """A bar with the write time (µs) of its row."""
-
-    bar: Bar
-    write_time_us: int
+_BAR_COLUMNS: Final = ", ".join(BAR_FIELDS)
 
 
 class CassandraClient:
@@ -153,9 +120,9 @@ class CassandraClient:
             f"SELECT {_BAR_COLUMNS} FROM {self._table(interval)} WHERE symbol = ? AND period = ? "
             "AND window_start >= ? AND window_start < ?"
         )
-        for period in _periods(interval, start, end):
+        for period in periods(interval, start, end):
             for row in self._session.execute(query, (symbol, period, start, end)):
-                yield _bar(row)
+                yield bar_of(row)
 
     def symbols(self) -> set[str]:
         """Return every symbol that has a bar; a look at each partition of the table."""
@@ -176,35 +143,21 @@ class CassandraClient:
         found: dict[tuple[str, datetime], StoredBar] = {}
         for rows in self._run(query, arguments):
             for row in rows:
-                bar = _bar(row)
+                bar = bar_of(row)
                 found[bar.symbol, bar.window_start] = StoredBar(bar, row.write_time_us)
         return found
 
-    def write_bars(
-        self, interval: Interval, bars: Sequence[tuple[Bar, int]], updated_at: datetime
-    ) -> None:
+    def write_bars(self, interval: Interval, bars: Sequence[tuple[Bar, int]]) -> None:
         """Upsert whole bars, each with its write time in µs; a null clears what stood there."""
+        marks = ", ".join("?" for _ in (*BAR_FIELDS, "period"))
         statement = self._prepared(
-            f"INSERT INTO {self._table(interval)} ({_BAR_COLUMNS}, period, updated_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?"
+            f"INSERT INTO {self._table(interval)} ({_BAR_COLUMNS}, period) "
+            f"VALUES ({marks}) USING TIMESTAMP ? AND TTL ?"
         )
         arguments = [
             (
-                bar.symbol,
-                bar.window_start,
-                bar.window_end,
-                bar.open,
-                bar.high,
-                bar.low,
-                bar.close,
-                bar.volume,
-                bar.notional,
-                bar.vwap,
-                bar.trade_count,
-                bar.is_final,
-                bar.revision,
+                *(getattr(bar, name) for name in BAR_FIELDS),
                 interval.period_of(bar.window_start),
-                updated_at,
                 write_time_us,
                 self._settings.gold_ttl_s,
             )
@@ -381,35 +334,6 @@ def _make_cluster(settings: CassandraSettings, host: str, port: int) -> Cluster:
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         connect_timeout=settings.request_timeout_s,
     )
-
-
-def _bar(row: Any) -> Bar:
-    return Bar(
-        row.symbol,
-        row.window_start.replace(tzinfo=timezone.utc),
-        row.window_end.replace(tzinfo=timezone.utc),
-        row.open,
-        row.high,
-        row.low,
-        row.close,
-        row.volume,
-        row.notional,
-        row.vwap,
-        row.trade_count,
-        bool(row.is_final),
-        row.revision or 0,
-    )
-
-
-def _periods(interval: Interval, start: datetime, end: datetime) -> Iterator[date]:
-    last = interval.period_of(end - timedelta(microseconds=1))
-    period = interval.period_of(start)
-    while period <= last:
-        yield period
-        # 32 or 366 days later is always in the next month or year.
-        step = timedelta(days=366 if interval is Interval.ONE_HOUR else 32)
-        midnight = datetime(period.year, period.month, 1, tzinfo=timezone.utc)
-        period = interval.period_of(midnight + step)
 
 
 def _aware(value: datetime | None) -> datetime | None:

@@ -36,8 +36,18 @@ def table_statements() -> list[str]:
     return [s for s in statements if s.startswith("CREATE TABLE")]
 
 
+def columns_of(statement: str) -> dict[str, str]:
+    """Return the name and type of each column of a CREATE TABLE statement of ours."""
+    body = statement[statement.index("(") + 1 : statement.index(" PRIMARY KEY")]
+    # A comma inside <> or () parts no columns; ours has types such as frozen<list<text>> only.
+    return dict(part.split(None, 1) for part in body.strip(" ,").split(", "))
+
+
 def apply_schema(session: Session, settings: CassandraSettings) -> None:
-    """Create what is missing and ALTER replication and TTL to the settings; repeatable."""
+    """Create what is missing and ALTER replication and TTL to the settings; repeatable.
+
+    A table of an earlier version gets the columns that it lacks.
+    """
     keyspace = check_keyspace_name(settings.keyspace)
     replication = (
         "{'class': 'NetworkTopologyStrategy', "
@@ -49,6 +59,11 @@ def apply_schema(session: Session, settings: CassandraSettings) -> None:
     for statement in table_statements():
         session.execute(statement)
     current = known[keyspace]
+    for statement in table_statements():
+        table = statement.removeprefix("CREATE TABLE IF NOT EXISTS ").split()[0]
+        for column, kind in columns_of(statement).items():
+            if column not in current.tables[table].columns:
+                session.execute(f"ALTER TABLE {table} ADD {column} {kind}")
     if (
         current.replication_strategy.export_for_schema().find(f"'{settings.replication_factor:d}'")
         < 0
