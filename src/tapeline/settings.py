@@ -120,6 +120,19 @@ class StreamSettings(BaseModel):
     """Keep streaming state in RocksDB instead of memory: for very large rates."""
 
 
+class MetricsSettings(BaseModel):
+    """Where metrics are served, in Prometheus' format, at /metrics."""
+
+    model_config = _FROZEN
+
+    host: str = "127.0.0.1"
+    """Address to listen on; anyone who reaches it can read the metrics."""
+    producer_port: int = Field(default=9108, ge=0, le=65535)
+    """Port of `tapeline produce`; 0 serves nothing. When it is taken, a free one is used."""
+    stream_port: int = Field(default=9109, ge=0, le=65535)
+    """Port of `tapeline stream`; 0 serves nothing. When it is taken, a free one is used."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with its default."""
 
@@ -137,6 +150,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     cassandra: CassandraSettings = CassandraSettings()
     stream: StreamSettings = StreamSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @field_validator("finnhub_api_key")
     @classmethod
