@@ -63,7 +63,7 @@ TRADES: Final = Metric(
 DEAD_LETTERS: Final = Metric(
     "tapeline_producer_dead_letters_total",
     Counter,
-    "faults",
+    "trades, frames",
     "Faulty trades, and frames that are faulty as a whole, kept in the dead-letter topic.",
     _REASONS,
 )

@@ -13,7 +13,15 @@ import pytest
 
 from tapeline.bar import Bar
 from tapeline.consumer.feed_view import FeedSnapshot
-from tapeline.consumer.settle import Horizon, frontier, horizon, is_caught_up, reconcile
+from tapeline.consumer.settle import (
+    Horizon,
+    frontier,
+    horizon,
+    is_caught_up,
+    newest_receipt,
+    reconcile,
+    unread_messages,
+)
 from tapeline.storage.cassandra_client import PartitionProgress, StoredBar
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=timezone.utc)
@@ -57,6 +65,26 @@ def progress(*partitions: tuple[int, datetime | None, datetime | None]):
 def test_the_topic_is_caught_up_when_every_last_offset_is_committed(ends, committed, expected):
     state = progress(*((offset, NOON, NOON) for offset in committed))
     assert is_caught_up(state, feed(*ends)) is expected
+
+
+def test_unread_is_what_lies_between_the_committed_offset_and_the_end():
+    #  p0 read up to 6 of 0..9, p1 never read, p2 read up to its end
+    state = progress((6, NOON, NOON), (-1, None, None), (4, NOON, NOON))
+    assert unread_messages(state, feed(10, 3, 5)) == {0: 3, 1: 3, 2: 0}
+    assert unread_messages({}, feed(10, 0)) == {0: 10, 1: 0}
+
+
+def test_messages_that_kafka_has_dropped_are_not_unread():
+    state = progress((6, NOON, NOON))
+    expired = FeedSnapshot({0: 20}, is_pending=False, has_ended=False, first_offsets={0: 15})
+    assert unread_messages(state, expired) == {0: 5}
+
+
+def test_the_newest_receipt_is_that_of_any_partition():
+    state = progress((1, NOON, at(3)), (1, NOON, at(7)), (1, None, None))
+    assert newest_receipt(state) == at(7)
+    assert newest_receipt(progress((1, None, None))) is None
+    assert newest_receipt({}) is None
 
 
 # Frontier: the event time up to which all is committed.
