@@ -78,7 +78,8 @@ UNKNOWN_CONDITIONS: Final = Metric(
     "tapeline_producer_unknown_conditions_total",
     Counter,
     "trades",
-    "Accepted trades with a sale condition that has no rule: they set no price.",
+    "Accepted trades with a sale condition that has no rule: they set no price unless the policy "
+    "is all.",
 )
 CONNECTED: Final = Metric(
     "tapeline_producer_connected", Gauge, "0 or 1", "Whether a connection to the feed stands."
