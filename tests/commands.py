@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -73,17 +74,23 @@ def stored_bars(
     return {(row["symbol"], row["window_start"]): row for row in table.to_pylist()}
 
 
+def commands_below(parent: int) -> dict[psutil.Process, list[str]]:
+    """Return the living processes below one, with the command line of each."""
+    found = {}
+    for child in psutil.Process(parent).children(recursive=True):
+        # One that has just ended is no living process.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found[child] = child.cmdline()
+    return found
+
+
 def spark_drivers(parent: int) -> list[psutil.Process]:
     """Return the Java processes of Spark below a process, not the launcher that starts them."""
-    found = []
-    for child in psutil.Process(parent).children(recursive=True):
-        try:
-            command = child.cmdline()
-            if child.name() == "java" and DRIVER in command and LAUNCHER not in command:
-                found.append(child)
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return found
+    return [
+        child
+        for child, command in commands_below(parent).items()
+        if DRIVER in command and LAUNCHER not in command and command[0].endswith("java")
+    ]
 
 
 def wait_for(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:

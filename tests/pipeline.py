@@ -115,7 +115,9 @@ class Pipeline:
 
         asyncio.run(run())
 
-    def send_messages(self, messages: Sequence[tuple[str, bytes]], partition: int = 0) -> None:
+    def send_messages(
+        self, messages: Sequence[tuple[str, bytes | None]], partition: int = 0
+    ) -> None:
         """Put raw bytes into the topic."""
         producer = Producer({"bootstrap.servers": self.endpoints.bootstrap_servers})
         for key, value in messages:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime
 from decimal import Context, Decimal
 from typing import Final
@@ -76,15 +76,27 @@ def read_bars(
         message = "start and end need a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
         raise ValueError(message)
     length = Interval(interval)
+    wanted = [symbols] if isinstance(symbols, str) else symbols
+    with _reader(settings, keyspace) as client:
+        bars = [b for s in wanted for b in client.bars(s, length, start, end)]
+    return bars_table(bars, exact=exact)
+
+
+def known_symbols(keyspace: str | None = None, *, settings: Settings | None = None) -> set[str]:
+    """Return the symbols that have bars; arguments and errors as in `read_bars`."""
+    with _reader(settings, keyspace) as client:
+        return client.symbols()
+
+
+@contextmanager
+def _reader(settings: Settings | None, keyspace: str | None) -> Iterator[CassandraClient]:
     settings = (settings or load_settings()).with_target(keyspace=keyspace)
     endpoints = find_endpoints(settings)
-    wanted = [symbols] if isinstance(symbols, str) else symbols
     with closing(
         CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
     ) as client:
         client.require_schema()
-        bars = [b for s in wanted for b in client.bars(s, length, start, end)]
-    return bars_table(bars, exact=exact)
+        yield client
 
 
 def bars_table(bars: Sequence[Bar], *, exact: bool) -> pa.Table:

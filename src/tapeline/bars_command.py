@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tapeline.bar import Interval
-from tapeline.bars import read_bars
+from tapeline.bars import known_symbols, read_bars
 from tapeline.errors import UsageError
 from tapeline.local.discovery import find_endpoints
-from tapeline.settings import load_settings
+from tapeline.settings import Settings, load_settings
 
 _TABLE_WIDTH: Final = 400
+_SYMBOLS_NAMED: Final = 10
 _TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
@@ -67,6 +68,8 @@ def bars(
     settings = load_settings()
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
     table = read_bars(symbols, interval.value, first, last, keyspace=keyspace, settings=settings)
+    if table.num_rows == 0:
+        _require_known(symbols, keyspace, settings)
     if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
         message = "Parquet is binary: add -o FILE."
         raise UsageError(message)
@@ -77,6 +80,18 @@ def bars(
     else:
         with output.open("wb") as file:
             _write(table, output_format, file)
+
+
+def _require_known(symbols: list[str], keyspace: str | None, settings: Settings) -> None:
+    """Tell a wrong name from a time without bars."""
+    known = known_symbols(keyspace, settings=settings)
+    if known.isdisjoint(symbols):
+        some = ", ".join(sorted(known)[:_SYMBOLS_NAMED]) or "none yet"
+        message = (
+            f"There is no bar of {', '.join(symbols)} in keyspace "
+            f"{keyspace or settings.cassandra.keyspace}; it has {some}."
+        )
+        raise UsageError(message)
 
 
 def _write(table: pa.Table, output_format: Format, file: BinaryIO) -> None:

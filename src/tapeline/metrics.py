@@ -64,7 +64,7 @@ DEAD_LETTERS: Final = Metric(
     "tapeline_producer_dead_letters_total",
     Counter,
     "trades, frames",
-    "Faulty trades, and frames that are faulty as a whole, kept in the dead-letter topic.",
+    "Faulty trades, and frames that are faulty as a whole: they go to the dead-letter topic.",
     _REASONS,
 )
 SUSPECT_DUPLICATES: Final = Metric(

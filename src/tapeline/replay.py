@@ -28,6 +28,8 @@ from tapeline.process import sigterm_interrupts
 from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.settings import Settings, load_settings
 from tapeline.simulator.child import simulated_feed
+from tapeline.simulator.faults import FAULT_HELP, parse_faults
+from tapeline.simulator.ledger import SentReport
 from tapeline.simulator.main import DEFAULT_FRAME_MS, parse_speed
 from tapeline.simulator.tape import Tape
 from tapeline.storage.cassandra_client import CassandraClient
@@ -44,6 +46,7 @@ class Replayed:
     """What went in and what came out of each layer."""
 
     tape: int
+    sent: SentReport
     kafka: int
     bronze: int
     silver: int
@@ -54,9 +57,9 @@ class Replayed:
     hours: int
 
     def is_complete(self) -> bool:
-        """Tell whether every trade is in every layer and every bar is final."""
+        """Tell whether every trade sent is in every layer and every bar is final."""
         return (
-            self.tape <= self.kafka == self.bronze
+            self.sent.trades <= self.kafka == self.bronze
             and self.final_5m == self.windows
             and self.final_1h == self.hours
         )
@@ -69,6 +72,8 @@ def replay(
     into: Annotated[
         str, typer.Option(help="Keyspace. The default one is emptied first, another is kept.")
     ] = REPLAY,
+    fault: Annotated[list[str] | None, typer.Option(help=FAULT_HELP)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the faults.")] = 1,
 ) -> None:
     """Send a tape through simulator, producer, Kafka, Spark and Cassandra.
 
@@ -78,34 +83,30 @@ def replay(
     """
     console = Console()
     parse_speed(speed)
+    parse_faults(fault or [])
     contents = Tape(tape, DEFAULT_FRAME_MS)
     settings = load_settings().with_target(
         topic=REPLAY if into == REPLAY else f"{REPLAY}_{into}", keyspace=into, policy=policy
     )
     configure_logging(settings.log_level)
     home = Home(settings.home)
+    simulate = ["--tape", str(tape), "--speed", speed, "--seed", str(seed)]
+    simulate += ["--symbol-cap", str(len(contents.symbols))]
+    simulate += [text for one in fault or [] for text in ("--fault", one)]
     with (
         sigterm_interrupts(),
         only_one(home, into),
         running_services(settings, console) as endpoints,
         closing(_client(settings, endpoints)) as client,
     ):
-        checkpoints = home.checkpoints / f"replay-{into}"
-        admin = topic_admin(endpoints.bootstrap_servers)
         with console.status("Making topic and keyspace ready"):
-            shutil.rmtree(checkpoints, ignore_errors=True)
-            delete_topic(admin, settings.kafka.topic)
-            create_topics(admin, settings.kafka)
-            if into == REPLAY:
-                client.drop_schema()
-            client.create_schema()
-        topic_id = topic_id_of(admin, settings.kafka.topic)
+            topic_id = _prepare(settings, endpoints, client)
         console.print(f"{contents.trades:,} trades of {len(contents.symbols)} symbols in {tape}")
         started = time.monotonic()
-        _run(settings, tape, contents, speed, checkpoints, client, topic_id, console)
+        sent = _run(settings, contents, simulate, client, topic_id, console)
         elapsed_s = time.monotonic() - started
-        replayed = _count(client, topic_id, contents.trades)
-    _print_summary(replayed, settings, elapsed_s, console)
+        replayed = _count(client, topic_id, contents.trades, sent)
+    _print_summary(replayed, settings, elapsed_s, console, faulty=bool(fault))
     if not replayed.is_complete():
         message = (
             f"Not every trade is in a final bar; {replayed.windows} five-minute bars and "
@@ -113,34 +114,52 @@ def replay(
             f"{settings.kafka.dead_letter_topic}; the rest is in the logs in {home.logs}."
         )
         raise StreamError(message)
+    if fault and into == REPLAY and replayed.silver != sent.silver:
+        message = f"Silver holds {replayed.silver} trades; it must hold {sent.silver}."
+        raise StreamError(message)
 
 
 def _client(settings: Settings, endpoints: Endpoints) -> CassandraClient:
     return CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
 
 
+def _prepare(settings: Settings, endpoints: Endpoints, client: CassandraClient) -> str:
+    """Make the topic anew and the keyspace ready; return the topic's id."""
+    shutil.rmtree(_checkpoints(settings), ignore_errors=True)
+    admin = topic_admin(endpoints.bootstrap_servers)
+    delete_topic(admin, settings.kafka.topic)
+    create_topics(admin, settings.kafka)
+    if settings.cassandra.keyspace == REPLAY:
+        client.drop_schema()
+    client.create_schema()
+    return topic_id_of(admin, settings.kafka.topic)
+
+
+def _checkpoints(settings: Settings) -> Path:
+    return Home(settings.home).checkpoints / f"replay-{settings.cassandra.keyspace}"
+
+
 def _run(
     settings: Settings,
-    tape: Path,
     contents: Tape,
-    speed: str,
-    checkpoints: Path,
+    simulate: list[str],
     client: CassandraClient,
     topic_id: str,
     console: Console,
-) -> None:
-    """Run the three children until the stream says that all is settled."""
+) -> SentReport:
+    """Run the three children until the stream says that all is settled; return what was sent."""
     kafka, cassandra = settings.kafka, settings.cassandra
-    simulate = ["--tape", str(tape), "--speed", speed]
-    simulate += ["--symbol-cap", str(len(contents.symbols))]
+    report = Home(settings.home).logs / f"sent-{cassandra.keyspace}.json"
     produce = ["produce", "--source", REPLAY, "--topic", kafka.topic]
     produce += ["--symbols", ",".join(contents.symbols)]
     stream = ["stream", "--topic", kafka.topic, "--keyspace", cassandra.keyspace]
-    stream += ["--checkpoint-dir", str(checkpoints), "--policy", settings.stream.policy.value]
-    stream += ["--until-settled"]
+    stream += ["--checkpoint-dir", str(_checkpoints(settings)), "--until-settled"]
+    stream += ["--policy", settings.stream.policy.value]
     with ExitStack() as stack:
         streaming = stack.enter_context(child_process(stream, settings.home))
-        feed = stack.enter_context(simulated_feed(settings.home, simulate))
+        feed = stack.enter_context(
+            simulated_feed(settings.home, [*simulate, "--report", str(report)])
+        )
         producing = stack.enter_context(child_process(produce, settings.home, feed.environment))
         progress = Progress(
             TextColumn("{task.description}"),
@@ -157,15 +176,17 @@ def _run(
                 progress.update(silver, completed=done)
                 time.sleep(_POLL_S)
             progress.update(silver, completed=contents.trades)
+    return SentReport.read(report)
 
 
-def _count(client: CassandraClient, topic_id: str, tape: int) -> Replayed:
+def _count(client: CassandraClient, topic_id: str, tape: int, sent: SentReport) -> Replayed:
     progress = client.progress(topic_id)
     committed = {p.kafka_partition: p.committed_offset for p in progress.values()}
     windows = client.touched_windows(topic_id, committed)
     hours = {(symbol, start.replace(minute=0)) for symbol, start in windows}
     return Replayed(
         tape=tape,
+        sent=sent,
         kafka=sum(o + 1 for o in committed.values()),
         bronze=client.count_messages("trades_bronze", topic_id, committed),
         silver=client.count_silver(windows),
@@ -184,7 +205,7 @@ def _count_final(
 
 
 def _print_summary(
-    replayed: Replayed, settings: Settings, elapsed_s: float, console: Console
+    replayed: Replayed, settings: Settings, elapsed_s: float, console: Console, *, faulty: bool
 ) -> None:
     table = Table(title=f"Keyspace {settings.cassandra.keyspace}")
     table.add_column("layer")
@@ -200,5 +221,13 @@ def _print_summary(
     ):
         table.add_row(name, f"{count:,}")
     console.print(table)
+    sent = replayed.sent
+    if faulty:
+        console.print(
+            f"Faults: {sent.redelivered:,} trades sent again, {sent.ambiguous:,} of them alike "
+            f"to twins; {sent.bad_trades:,} bad trades, {sent.malformed_frames:,} malformed "
+            f"frames, {sent.drops} drops, {sent.silences} silences. Silver must hold "
+            f"{sent.silver:,} trades."
+        )
     if replayed.is_complete():
         console.print(f"Every bar is final after {elapsed_s:.1f} s.")

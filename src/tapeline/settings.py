@@ -50,8 +50,8 @@ class FinnhubSettings(BaseModel):
     """Seconds without any message, pings among them, after which to reconnect."""
     same_millisecond_s: float = Field(default=2.0, gt=0)
     """Seconds for which further trades of a symbol's newest millisecond count as in order."""
-    max_frame_bytes: int = Field(default=8 * 1024 * 1024, gt=0)
-    """The largest frame that is read, in bytes."""
+    max_frame_bytes: int = Field(default=15 * 1024 * 1024, gt=0, le=15 * 1024 * 1024)
+    """The largest frame that is read, in bytes; Kafka takes dead letters of up to 16 MiB."""
 
 
 class KafkaSettings(BaseModel):

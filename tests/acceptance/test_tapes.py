@@ -10,7 +10,7 @@ import gzip
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tapeline.local.home import Home
+from tapeline.simulator.ledger import SentReport
 from tests.commands import (
     finish,
     rows_of_layers,
@@ -29,7 +30,7 @@ from tests.commands import (
 )
 from tests.pipeline import Pipeline
 
-from .vendor import differences, read_vendor_bars, roll_up_to_hours
+from .vendor import differences, read_vendor_bars, roll_up_to_hours, with_ambiguous
 
 GOLD_TRADES = 40_182
 GOLD_BARS = 434
@@ -39,16 +40,18 @@ def tape(name: str, kind: str = "trades") -> Path:
     return Path(os.environ["TAPELINE_TAPES"]) / f"{name}.{kind}.csv.gz"
 
 
-def require_equal_bars(name: str, exact_bars: int, keyspace: str = "replay") -> None:
+def require_equal_bars(
+    name: str, exact_bars: int, ambiguous_volume: Mapping[str, float] | None = None
+) -> None:
     """Check five-minute and hour bars against the vendor's; all must be final."""
-    vendor = read_vendor_bars(tape(name, "bars_5m"))
+    vendor = with_ambiguous(read_vendor_bars(tape(name, "bars_5m")), ambiguous_volume or {})
     symbols = {b.symbol for b in vendor}
     exact = [b for b in vendor if b.is_exact]
-    ours = stored_bars(symbols, "5m", keyspace)
+    ours = stored_bars(symbols, "5m", "replay")
     assert len(exact) == exact_bars
     assert differences(exact, ours) == []
     assert all(bar["is_final"] for bar in ours.values())
-    hours = stored_bars(symbols, "1h", keyspace)
+    hours = stored_bars(symbols, "1h", "replay")
     exact_hours = [b for b in roll_up_to_hours(vendor) if b.is_exact]
     assert exact_hours
     assert differences(exact_hours, hours) == []
@@ -71,6 +74,32 @@ def test_bars_of_a_tape_equal_the_vendors(name: str, trades: int, exact_bars: in
     assert rows["trades_silver"] == trades
     assert rows["trades_quarantine"] == 0
     require_equal_bars(name, exact_bars)
+
+
+AGAIN = ("--fault", "redeliver=0.1")
+REORDERED = ("--fault", "reorder=5m")
+
+
+@pytest.mark.parametrize(
+    ("name", "trades", "exact_bars", "faults"),
+    [
+        ("gold_20131007", GOLD_TRADES, GOLD_BARS, AGAIN),
+        ("gold_20131007", GOLD_TRADES, GOLD_BARS, REORDERED),
+        ("spy_20131007", 250_601, 188, (*AGAIN, *REORDERED)),
+    ],
+)
+@pytest.mark.usefixtures("stack")
+def test_a_faulty_feed_gives_the_same_bars(
+    home: Home, name: str, trades: int, exact_bars: int, faults: tuple[str, ...]
+) -> None:
+    rows = rows_of_layers(run("replay", str(tape(name)), "--policy", "sip", *faults))
+
+    sent = SentReport.read(home.logs / "sent-replay.json")
+    assert sent.trades - sent.redelivered == trades
+    assert (sent.redelivered > trades // 20) == (AGAIN[1] in faults)
+    assert rows["trades_bronze"] == sent.trades
+    assert rows["trades_silver"] == trades + sent.ambiguous
+    require_equal_bars(name, exact_bars, sent.ambiguous_volume)
 
 
 @contextmanager

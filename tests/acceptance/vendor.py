@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,11 @@ FIELDS = ("open", "high", "low", "close", "volume")
 
 @dataclass(frozen=True)
 class VendorBar:
-    """A bar of the vendor; `is_exact` is false where it moved auction prints."""
+    """A bar of the vendor; `is_exact` is false where it moved auction prints.
+
+    `is_ambiguous` when trades sent again could not be told from twins: nobody can say which
+    of them came first and last.
+    """
 
     symbol: str
     window_start: datetime
@@ -26,6 +30,7 @@ class VendorBar:
     close: float
     volume: float
     is_exact: bool
+    is_ambiguous: bool = False
 
 
 def read_vendor_bars(path: Path) -> list[VendorBar]:
@@ -42,6 +47,17 @@ def read_vendor_bars(path: Path) -> list[VendorBar]:
         ]
 
 
+def with_ambiguous(bars: Iterable[VendorBar], volumes: Mapping[str, float]) -> list[VendorBar]:
+    """Add the volume that was sent again and looked like twins, by `symbol|window start in ms`."""
+    return [
+        replace(bar, volume=bar.volume + volumes[key], is_ambiguous=True)
+        if (key := f"{bar.symbol}|{(bar.window_start - EPOCH) // timedelta(milliseconds=1)}")
+        in volumes
+        else bar
+        for bar in bars
+    ]
+
+
 def differences(
     vendor: Iterable[VendorBar], ours: Mapping[tuple[str, datetime], Mapping[str, Any]]
 ) -> list[str]:
@@ -55,7 +71,7 @@ def differences(
             continue
         found += [
             f"{name}: {field} is {mine[field]}, the vendor's is {getattr(bar, field)}"
-            for field in FIELDS
+            for field in (FIELDS[1:3] + FIELDS[4:] if bar.is_ambiguous else FIELDS)
             if mine[field] != getattr(bar, field)
         ]
     return found
@@ -76,6 +92,7 @@ def roll_up_to_hours(bars: Iterable[VendorBar]) -> list[VendorBar]:
             parts[-1].close,
             sum(p.volume for p in parts),
             is_exact=all(p.is_exact for p in parts),
+            is_ambiguous=any(p.is_ambiguous for p in parts),
         )
         for (symbol, start), parts in hours.items()
     ]

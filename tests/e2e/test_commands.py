@@ -22,7 +22,16 @@ from tapeline.local.home import Home
 from tapeline.local.stack import read_state
 from tapeline.producer.topics import topic_admin, topic_id_of
 from tapeline.settings import load_settings
-from tests.commands import DRIVER, fail, finish, rows_of_layers, run, start, wait_for
+from tests.commands import (
+    commands_below,
+    fail,
+    finish,
+    rows_of_layers,
+    run,
+    spark_drivers,
+    start,
+    wait_for,
+)
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.page import read_page
 
@@ -43,10 +52,6 @@ def metric(log: str, name: str) -> float | None:
     """Return a value that a command measures now; its log says where. None before it does."""
     urls = re.findall(r"event=metrics_served .*?url=(\S+)", log)
     return read_page(urls[-1])[name] if urls else None
-
-
-def below(process: int) -> list[psutil.Process]:
-    return psutil.Process(process).children(recursive=True)
 
 
 def test_a_replay_ends_by_itself_with_every_trade_in_its_bar(replayed: dict[str, int]) -> None:
@@ -168,6 +173,27 @@ def test_a_keyspace_without_tables_says_how_to_make_them() -> None:
 
 
 @pytest.mark.usefixtures("replayed")
+def test_an_unknown_symbol_says_which_are_known_and_a_quiet_time_is_none() -> None:
+    code, output = fail("bars", "NOBODY", *RANGE, "--keyspace", "replay")
+    quiet = run(
+        "bars",
+        "TEST",
+        "--to",
+        "2020-01-01",
+        "--from",
+        "2019-01-01",
+        "--keyspace",
+        "replay",
+        "--format",
+        "csv",
+    )
+
+    assert code == 2
+    assert "no bar of NOBODY in keyspace replay; it has COIN:TESTUSD, TEST." in output
+    assert quiet.splitlines()[-1] == COLUMNS
+
+
+@pytest.mark.usefixtures("replayed")
 def test_a_checkpoint_is_not_deleted_without_a_yes(stack: Endpoints, tmp_path: Path) -> None:
     topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), "replay")
     folder = tmp_path / topic_id / "cassandra" / "ingest"
@@ -203,7 +229,7 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
 @pytest.mark.usefixtures("stack")
 def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
     process = start("demo", "--for", "25")
-    seen = wait_for(lambda: {p.pid: p for p in below(process.pid) if DRIVER in p.cmdline()})
+    seen = wait_for(lambda: spark_drivers(process.pid))
     logs = Home(load_settings().home).logs
     for command, name in (
         ("produce", 'tapeline_producer_trades_total{outcome="accepted"}'),
@@ -217,7 +243,7 @@ def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
     assert "provisional" in output
     assert output.count("BINANCE:BTCUSDT") > 1
     assert "The demo has ended" in output
-    _, alive = psutil.wait_procs(list(seen.values()), timeout=20)
+    _, alive = psutil.wait_procs(seen, timeout=20)
     assert alive == []
     status = run("status")
     assert "kafka" in status
@@ -272,7 +298,9 @@ def test_a_killed_demo_leaves_services_that_are_found_again(home: Home, tmp_path
     (own / "jars").symlink_to(home.jars.resolve())
     environment = {"TAPELINE_HOME": str(own)}
     process = start("demo", environment=environment)
-    children = wait_for(lambda: [p for p in below(process.pid) if "stream" in p.cmdline()])
+    children = wait_for(
+        lambda: [p for p, c in commands_below(process.pid).items() if "stream" in c]
+    )
     before = {s.name: s.pid for s in read_state(Home(own)).services}
 
     os.kill(process.pid, signal.SIGKILL)

@@ -81,28 +81,64 @@ def test_the_last_status_says_that_the_tape_has_ended(pipeline: Pipeline) -> Non
     assert sum(snapshot.end_offsets.values()) == TRADES
 
 
-def test_bad_frames_and_trades_are_dead_letters_with_their_bytes(pipeline: Pipeline) -> None:
-    mixed = (
-        '{"type":"trade","data":[{"s":"A","p":1,"t":1710513000000,"v":1},'
-        '{"s":"A","p":-1,"t":1710513000000,"v":1}]}'
-    )
-    frames = ["not json", mixed, '{"type":"news"}', '{"type":"ping"}']
+def of_trades(*trades: str) -> str:
+    return '{"type":"trade","data":[' + ",".join(trades) + "]}"
+
+
+GOOD = '{"s":"A","p":1,"t":1710513000000,"v":1}'
+# A frame, and what must be said of it: [index of the trade or null for the frame, reason].
+BAD_FRAMES: list[tuple[str, list[list[object]]]] = [
+    ("not json", [[None, "malformed_json"]]),
+    ("", [[None, "malformed_json"]]),
+    (of_trades('{"s":"A","p":NaN,"t":1710513000000,"v":1}'), [[None, "malformed_json"]]),
+    (of_trades('{"s":"A","p":Infinity,"t":1710513000000,"v":1}'), [[None, "malformed_json"]]),
+    ("[" * 100_000, [[None, "malformed_json"]]),
+    ("x" * 10_000_000, [[None, "malformed_json"]]),
+    ('{"type":"news"}', [[None, "unknown_message"]]),
+    ('{"type":"trade","data":{}}', [[None, "wrong_type"]]),
+    (of_trades(GOOD, '{"s":"A","p":-1,"t":1710513000000,"v":1}'), [[1, "bad_price"]]),
+    (of_trades('{"s":"A","p":"1","t":1710513000000,"v":1}'), [[0, "wrong_type"]]),
+    (of_trades('{"s":"A","p":1e999,"t":1710513000000,"v":1}'), [[None, "malformed_json"]]),
+    (of_trades('{"s":"A","p":1e300,"t":1710513000000,"v":1}'), [[0, "bad_price"]]),
+    (of_trades('{"s":"A","p":1,"t":1710513000000,"v":-1}'), [[0, "bad_volume"]]),
+    (of_trades('{"s":"A","p":1,"t":1710513000000,"v":1e300}'), [[0, "bad_volume"]]),
+    (of_trades('{"s":"A","p":1,"t":4070908800000,"v":1}'), [[0, "bad_time"]]),
+    (of_trades('{"s":"A","p":1,"t":1710513000,"v":1}'), [[0, "bad_time"]]),
+    (of_trades('{"s":"","p":1,"t":1710513000000,"v":1}'), [[0, "empty_symbol"]]),
+    (
+        of_trades('{"s":"A","p":1,"t":1710513000000,"v":1,"c":"1"}', "7"),
+        [[0, "wrong_type"], [1, "wrong_type"]],
+    ),
+]
+
+
+def test_bad_frames_and_trades_are_dead_letters_and_the_stream_goes_on(pipeline: Pipeline) -> None:
+    frames = [frame for frame, _ in BAD_FRAMES]
+    too_large = "x" * 16_000_000
 
     async def feed(socket: ServerConnection) -> None:
         await socket.recv()
-        for frame in frames:
+        for frame in [*frames, too_large]:
             await socket.send(frame)
+        await socket.wait_closed()
+
+    async def feed_again(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(of_trades(GOOD.replace("1710513000000", "1710513000001")))
+        await socket.send('{"type":"ping"}')
         await socket.close(1000, "end of tape")
 
+    feeds = [feed, feed_again]
+
+    async def next_feed(socket: ServerConnection) -> None:
+        await feeds.pop(0)(socket)
+
     async def run() -> ProducerPipeline:
-        async with serve(feed, "127.0.0.1", 0) as server:
+        async with serve(next_feed, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             finnhub = pipeline.settings.finnhub.model_copy(update={"url": f"ws://127.0.0.1:{port}"})
-            kafka = pipeline.settings.kafka.model_copy(
-                update={"dead_letter_topic": f"{pipeline.name}_dlq"}
-            )
             producer = ProducerPipeline(
-                pipeline.settings.model_copy(update={"kafka": kafka}),
+                pipeline.settings.model_copy(update={"kafka": kafka, "finnhub": finnhub}),
                 FinnhubClient(finnhub, SecretStr("token"), ["A"]),
                 KafkaProducer(pipeline.endpoints.bootstrap_servers, pipeline.name),
                 source="finnhub",
@@ -112,23 +148,21 @@ def test_bad_frames_and_trades_are_dead_letters_with_their_bytes(pipeline: Pipel
             await producer.run()
             return producer
 
+    kafka = pipeline.settings.kafka.model_copy(update={"dead_letter_topic": f"{pipeline.name}_dlq"})
     admin = topic_admin(pipeline.endpoints.bootstrap_servers)
-    create_topics(
-        admin,
-        pipeline.settings.kafka.model_copy(update={"dead_letter_topic": f"{pipeline.name}_dlq"}),
-    )
+    create_topics(admin, kafka)
     producer = asyncio.run(run())
-    found = list(messages(pipeline, f"{pipeline.name}_dlq"))
-    delete_topic(admin, f"{pipeline.name}_dlq")
+    found = list(messages(pipeline, kafka.dead_letter_topic))
+    delete_topic(admin, kafka.dead_letter_topic)
 
-    assert producer.counts.trades == 1
-    letters = [(dict(m.headers() or [])["reason"], m.value()) for m in found]
+    letters = [(m.value(), json.loads(dict(m.headers() or [])["rejects"])) for m in found]
     assert letters == [
-        (b"malformed_json", b"not json"),
-        (b"bad_price", mixed.encode()),
-        (b"unknown_message", b'{"type":"news"}'),
+        *((frame.encode(), rejects) for frame, rejects in BAD_FRAMES),
+        (b"", [[None, "frame_too_large"]]),
     ]
-    assert json.loads(dict(found[1].headers() or [])["rejects"]) == [[1, "bad_price"]]
+    assert sum(producer.counts.rejects.values()) == sum(len(r) for _, r in letters)
+    # The good trade beside a bad one, and the one after the connection was lost.
+    assert [m.key() for m in messages(pipeline, pipeline.name)] == [b"A", b"A"]
 
 
 def test_a_message_that_kafka_refuses_stops_the_producer(pipeline: Pipeline) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -50,22 +52,39 @@ def test_every_layer_holds_the_tape_worked_by_hand(pipeline: Pipeline) -> None:
     assert result.is_finished
 
 
+# Messages that are no valid trade, and why.
+BAD_MESSAGES: list[tuple[bytes | None, str]] = [
+    (b"no avro", "undecodable"),
+    (b"", "undecodable"),
+    (None, "undecodable"),
+    (encode_trade(trade(1))[:-3], "undecodable"),
+    (b"\xc3\x01" + bytes(8) + b"of a schema that nobody knows", "unknown_schema"),
+    (encode_trade(trade(2, price=-5.0)), "bad_price"),
+    (encode_trade(trade(3, price=math.nan)), "bad_price"),
+    (encode_trade(trade(4, price=math.inf)), "bad_price"),
+    (encode_trade(replace(trade(5), volume=-1.0)), "bad_volume"),
+    (encode_trade(replace(trade(6), volume=math.nan)), "bad_volume"),
+    (encode_trade(replace(trade(7), volume=1e300)), "bad_volume"),
+    (encode_trade(replace(trade(8), event_time_ms=4_070_908_800_000)), "bad_time"),  # 2099
+    (encode_trade(replace(trade(9), event_time_ms=1_710_513_000)), "bad_time"),  # in seconds
+    (encode_trade(replace(trade(10), symbol="")), "empty_symbol"),
+]
+
+
 def test_bronze_keeps_the_bytes_and_quarantine_the_reason(pipeline: Pipeline) -> None:
-    good = encode_trade(trade(1))
-    bad = encode_trade(trade(2, price=-5.0))
-    pipeline.send_messages([("TEST", good), ("TEST", b"no avro"), ("TEST", bad)])
+    good = encode_trade(trade(11))
+    values = [value for value, _ in BAD_MESSAGES]
+    pipeline.send_messages([("TEST", value) for value in [*values, good]])
 
     pipeline.ingest()
 
     bronze = {row["kafka_offset"]: row for row in pipeline.rows("trades_bronze")}
-    assert [bronze[o]["message"] for o in range(3)] == [good, b"no avro", bad]
-    assert [bronze[o]["price"] for o in range(3)] == [10.0, None, -5.0]
+    assert [bronze[o]["message"] for o in range(len(bronze))] == [*values, good]
     quarantine = {row["kafka_offset"]: row for row in pipeline.rows("trades_quarantine")}
-    assert {o: (r["reason"], r["message"]) for o, r in quarantine.items()} == {
-        1: ("undecodable", b"no avro"),
-        2: ("bad_price", bad),
-    }
-    assert [row["trade_id"] for row in pipeline.rows("trades_silver")] == [1]
+    assert [
+        (quarantine[o]["message"], quarantine[o]["reason"]) for o in range(len(quarantine))
+    ] == (BAD_MESSAGES)
+    assert [row["trade_id"] for row in pipeline.rows("trades_silver")] == [11]
 
 
 def test_the_lowest_rank_of_a_trade_wins_in_any_order_of_arrival(pipeline: Pipeline) -> None:

@@ -291,14 +291,17 @@ def test_connected_says_whether_a_connection_stands():
     assert run(work()) == [False, True, False]
 
 
-def test_a_frame_above_the_limit_ends_the_connection_and_not_the_stream():
+def test_a_frame_above_the_limit_is_reported_and_the_stream_goes_on():
     async def work() -> list[Frame]:
         server = FeedServer(send_and_drop("x" * 2000), send_and_end("a"))
         async with server.running():
             settings = FinnhubSettings(url=server.url, max_frame_bytes=1000)
             return await all_frames(FinnhubClient(settings, SecretStr(TOKEN), SYMBOLS))
 
-    assert [(f.data, f.connection) for f in run(work())] == [("a", 1)]
+    assert [(f.data, f.connection, f.is_too_large) for f in run(work())] == [
+        (b"", 0, True),
+        ("a", 1, False),
+    ]
 
 
 def test_the_token_is_in_no_log(caplog):

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tapeline.simulator import server as simulator_server
+from tapeline.simulator.faults import FaultyFeed, parse_faults
 from tapeline.simulator.feed import Feed
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
@@ -319,3 +321,69 @@ def test_a_random_market_sends_trades_of_the_present_however_late_the_client_com
 
     # A frame holds the 100 ms before it; the rest is for a busy machine.
     assert -100 < run(work()) < 700
+
+
+def seconds_of_tape(folder: Path) -> Tape:
+    """Ten frames of one trade, 100 ms apart."""
+    return tape_of(folder, *(f"{T0 + 100 * n},A,{n + 1}.0,1," for n in range(10)))
+
+
+def prices_of(messages: list[dict[str, Any]]) -> list[float]:
+    return [t["p"] for m in messages if m["type"] == "trade" for t in m["data"]]
+
+
+def test_a_dropped_line_is_refused_for_a_while_and_the_tape_goes_on(tmp_path):
+    feed = FaultyFeed(seconds_of_tape(tmp_path), parse_faults(["drop=300ms:400ms"]), 1)
+
+    async def work() -> tuple[list[float], int, list[float], float]:
+        simulator = SimulatedFinnhub(options(speed=1.0), feed)
+        async with simulator.serve() as server:
+            url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+            async with client(url) as socket:
+                await say(socket, "subscribe", "A")
+                before = prices_of(await hear(socket))
+            dropped_s = time.monotonic()
+            with pytest.raises(InvalidStatus) as refused:
+                await client(url)
+            while True:
+                try:
+                    socket = await client(url)
+                    break
+                except InvalidStatus:
+                    await asyncio.sleep(0.01)
+            waited_s = time.monotonic() - dropped_s
+            await say(socket, "subscribe", "A")
+            after = prices_of(await hear(socket))
+        assert simulator.ledger.report.drops == 1
+        return before, refused.value.response.status_code, after, waited_s
+
+    before, status, after, waited_s = run(work())
+
+    assert before == [1.0, 2.0, 3.0]
+    assert status == 503
+    assert after == [8.0, 9.0, 10.0]
+    assert 0.3 < waited_s < 2.0
+
+
+def test_a_silent_feed_sends_not_even_pings(tmp_path):
+    feed = FaultyFeed(seconds_of_tape(tmp_path), parse_faults(["silence=200ms:500ms"]), 1)
+
+    async def work() -> list[tuple[float, str]]:
+        heard = []
+        async with (
+            served(feed, speed=1.0, ping_interval_s=0.05) as url,
+            client(url) as socket,
+        ):
+            await say(socket, "subscribe", "A")
+            try:
+                while True:
+                    message = json.loads(await socket.recv())
+                    heard.append((time.monotonic(), message["type"]))
+            except ConnectionClosed:
+                return heard
+
+    heard = run(work())
+
+    gaps = [later[0] - earlier[0] for earlier, later in pairwise(heard)]
+    assert 0.35 < max(gaps) < 2.0
+    assert [kind for _, kind in heard].count("trade") == 5

@@ -13,7 +13,7 @@ from tapeline.local.home import Home
 from tapeline.local.jars import ALL_JARS, missing_jars
 
 NEEDED_MEMORY_MB: Final = 4500
-"""Kafka, Cassandra, Spark and our own processes together, as measured, rounded up."""
+"""A demo took 3,400 MB in its first two minutes; the heaps may still grow by a good 1,000."""
 NEEDED_DISK_MB: Final = 2000
 """Jars, data and checkpoints of a first hour."""
 _MB: Final = 1024 * 1024

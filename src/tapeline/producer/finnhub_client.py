@@ -19,6 +19,7 @@ import structlog
 from pydantic import SecretStr
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.frames import CloseCode
 
 from tapeline.errors import FeedError
 from tapeline.metrics import PRODUCER_METRICS, RECONNECTS, Metrics
@@ -45,13 +46,15 @@ class Frame:
     """One message as it came.
 
     `connection` counts connections from 0; `received_at_us` is µs since the epoch and
-    `monotonic_s` the same instant on a clock that never steps.
+    `monotonic_s` the same instant on a clock that never steps. `is_too_large` stands for one
+    that was not read, so `data` is empty.
     """
 
     data: bytes | str
     connection: int
     received_at_us: int
     monotonic_s: float
+    is_too_large: bool = False
 
 
 class Backoff:
@@ -104,9 +107,9 @@ class FinnhubClient:
     async def frames(self) -> AsyncIterator[Frame]:
         """Yield every message; return only when the feed says that its tape has ended.
 
-        Reconnects and subscribes again after any loss, and after `heartbeat_timeout_s`
-        without a message. Reading stops while the caller does not ask for more, which holds
-        back the sender.
+        Reconnects and subscribes again after any loss, after `heartbeat_timeout_s` without a
+        message, and after a frame above `max_frame_bytes`, which it reports. Reading stops while
+        the caller does not ask for more, which holds back the sender.
 
         Raises:
             FeedError: the feed refuses the token, or its address is no WebSocket address.
@@ -125,6 +128,8 @@ class FinnhubClient:
                 if closed.rcvd is not None and closed.rcvd.reason == END_OF_TAPE:
                     return
                 log.warning("feed_disconnected", code=closed.rcvd.code if closed.rcvd else None)
+                if closed.sent is not None and closed.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                    yield self._frame(b"", is_too_large=True)
             except (OSError, TimeoutError, asyncio.TimeoutError, InvalidHandshake) as error:
                 log.warning("feed_unreachable", error=self._explain(error))
             finally:
@@ -165,11 +170,14 @@ class FinnhubClient:
         log.info("feed_connected", connection=self._connections, symbols=len(self._symbols))
 
     async def _read(self, socket: ClientConnection) -> AsyncIterator[Frame]:
-        connection = self._connections
         self._connections += 1
         while True:
             data = await asyncio.wait_for(socket.recv(), self._settings.heartbeat_timeout_s)
-            yield Frame(data, connection, time.time_ns() // 1000, self._monotonic())
+            yield self._frame(data)
+
+    def _frame(self, data: bytes | str, *, is_too_large: bool = False) -> Frame:
+        connection = self._connections - 1
+        return Frame(data, connection, time.time_ns() // 1000, self._monotonic(), is_too_large)
 
     def _explain(self, error: Exception) -> str:
         if isinstance(error, InvalidStatus):

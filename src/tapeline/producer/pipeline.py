@@ -29,7 +29,14 @@ from tapeline.producer.finnhub_client import FinnhubClient, Frame
 from tapeline.producer.identity import TradeIdentity
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.unknown_conditions import UnknownConditions
-from tapeline.producer.validation import FeedMessage, Ping, Reject, TradeFrame, parse_frame
+from tapeline.producer.validation import (
+    FeedMessage,
+    Ping,
+    Reason,
+    Reject,
+    TradeFrame,
+    parse_frame,
+)
 from tapeline.settings import Settings
 from tapeline.trade import encode_trade
 
@@ -114,6 +121,9 @@ class ProducerPipeline:
         if frame.connection != self._connection:
             self._connection = frame.connection
             self._identity = self._new_identity()
+        if frame.is_too_large:
+            await self._send_dead_letter(frame, [Reject(Reason.FRAME_TOO_LARGE)])
+            return
         message = parse_frame(frame.data, frame.received_at_us // 1000)
         if isinstance(message, TradeFrame):
             await self._handle_trades(frame, message)

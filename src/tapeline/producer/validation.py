@@ -20,6 +20,7 @@ MAX_SYMBOL_CHARACTERS: Final = 128
 class Reason(str, Enum):
     """Why a frame, a trade or a Kafka message is not accepted."""
 
+    FRAME_TOO_LARGE = "frame_too_large"
     MALFORMED_JSON = "malformed_json"
     UNKNOWN_MESSAGE = "unknown_message"
     WRONG_TYPE = "wrong_type"

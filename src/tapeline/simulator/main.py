@@ -15,6 +15,7 @@ from tapeline.local.service import LOOPBACK
 from tapeline.logs import configure_logging
 from tapeline.process import end_with_parent, run_until_signalled
 from tapeline.settings import load_settings
+from tapeline.simulator.faults import FAULT_HELP, FaultyFeed, parse_faults
 from tapeline.simulator.feed import Feed
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import SYMBOL_CAP, ServerOptions, SimulatedFinnhub
@@ -33,7 +34,7 @@ def simulate(
         Path | None, typer.Option(help="Tape to send (CSV or Parquet); else a random market.")
     ] = None,
     speed: Annotated[str, typer.Option(help="'max', or how many times real time.")] = "1",
-    seed: Annotated[int, typer.Option(help="Seed of the random market.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the random market and of the faults.")] = 1,
     port: Annotated[int, typer.Option(help="Loopback port to listen on.")] = DEFAULT_PORT,
     frame_ms: Annotated[
         int, typer.Option(min=1, help="Milliseconds of trades that share a frame.")
@@ -41,10 +42,14 @@ def simulate(
     symbol_cap: Annotated[
         int, typer.Option(min=1, help="Symbols that a connection may subscribe.")
     ] = SYMBOL_CAP,
+    fault: Annotated[list[str] | None, typer.Option(help=FAULT_HELP)] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="File that tells at the end what was sent, as JSON.")
+    ] = None,
 ) -> None:
     """Serve Finnhub's protocol on loopback, from a tape or a random market.
 
-    Example: tapeline simulate --tape day.csv.gz --speed 60
+    Example: tapeline simulate --tape day.csv.gz --speed 60 --fault redeliver=0.1
     """
     settings = load_settings()
     configure_logging(settings.log_level)
@@ -58,9 +63,11 @@ def simulate(
         if tape is not None
         else RandomMarket(seed, int(time.time() * 1000), frame_ms)
     )
+    if fault:
+        feed = FaultyFeed(feed, parse_faults(fault), seed)
     token = os.environ.get(TOKEN_VARIABLE, DEFAULT_TOKEN)
     options = ServerOptions(LOOPBACK, port, token, factor, symbol_cap)
-    run_until_signalled(_serve(SimulatedFinnhub(options, feed), port))
+    run_until_signalled(_serve(SimulatedFinnhub(options, feed), port, report))
 
 
 def parse_speed(text: str) -> float | None:
@@ -81,12 +88,16 @@ def parse_speed(text: str) -> float | None:
     return factor
 
 
-async def _serve(simulator: SimulatedFinnhub, port: int) -> None:
+async def _serve(simulator: SimulatedFinnhub, port: int, report: Path | None) -> None:
     try:
         server = await simulator.serve()
     except OSError as error:
         message = f"Port {port} is taken: choose another with --port."
         raise UsageError(message) from error
-    async with server:
-        log.info("simulator_listening", port=port)
-        await server.serve_forever()
+    try:
+        async with server:
+            log.info("simulator_listening", port=port)
+            await server.serve_forever()
+    finally:
+        if report is not None:
+            simulator.ledger.report.write(report)

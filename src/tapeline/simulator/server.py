@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import hmac
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
@@ -21,7 +22,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from tapeline.simulator.feed import Feed, FeedFrame
+from tapeline.simulator.feed import Feed, FeedEvent, FeedFrame, Outage
+from tapeline.simulator.ledger import Ledger
 
 log = structlog.get_logger()
 
@@ -57,8 +59,10 @@ class SimulatedFinnhub:
         self._client: ServerConnection | None = None
         # A live market runs from the start; a tape waits for its first listener.
         self._started_s = time.monotonic() if feed.is_live else None
-        self.frames = 0
-        self.trades = 0
+        self._refused_until_ms: int | None = None
+        self._rest: Iterator[FeedEvent] | None = None
+        self.ledger = Ledger(time.monotonic)
+        """What has been sent."""
 
     def serve(self) -> serve:
         """Return the listening server as a context manager."""
@@ -73,9 +77,11 @@ class SimulatedFinnhub:
 
     def _authorize(self, connection: ServerConnection, request: Request) -> Response | None:
         given = parse_qs(urlsplit(request.path).query).get("token", [""])[0]
-        if hmac.compare_digest(given.encode(), self._options.token.encode()):
-            return None
-        return connection.respond(HTTPStatus.UNAUTHORIZED, "Invalid API key\n")
+        if not hmac.compare_digest(given.encode(), self._options.token.encode()):
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "Invalid API key\n")
+        if self._refused_until_ms is not None and self._clock_ms() < self._refused_until_ms:
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "Try again later\n")
+        return None
 
     async def _handle(self, connection: ServerConnection) -> None:
         if self._client is not None:
@@ -105,20 +111,53 @@ class SimulatedFinnhub:
         await session.wait_for_subscriptions()
         if self._started_s is None:
             self._started_s = time.monotonic()
-        for frame in self._feed.frames(self._clock_ms()):
-            await self._wait_until(frame.due_ms)
-            await self._send(session, frame)
+        events = self._next_events()
+        for event in events:
+            await self._wait_until(event.due_ms)
+            if isinstance(event, FeedFrame):
+                session.is_silent = False
+                await self._send(session, event)
+            elif event.is_drop:
+                self._drop(session.connection, event, events)
+                return
+            else:
+                self.ledger.report.silences += 1
+                session.is_silent = True
         await session.connection.close(_NORMAL_CLOSURE, END_OF_TAPE)
-        log.info("tape_sent", frames=self.frames, trades=self.trades)
+        log.info("tape_sent", frames=self.ledger.report.frames, trades=self.ledger.report.trades)
+
+    def _next_events(self) -> Iterator[FeedEvent]:
+        """Return what a new connection gets: after a drop of our own, the rest of the tape."""
+        rest, self._rest = self._rest, None
+        if self._feed.is_live or rest is not None:
+            self.ledger.connect()
+        else:
+            self.ledger.start_anew()
+        if rest is None:
+            return self._feed.frames(self._clock_ms())
+        return rest
+
+    def _drop(
+        self, connection: ServerConnection, outage: Outage, rest: Iterator[FeedEvent]
+    ) -> None:
+        """Cut the line without a word, and refuse another until the outage is over."""
+        self.ledger.report.drops += 1
+        log.info("connection_dropped", for_ms=outage.until_ms - outage.due_ms)
+        if self._options.speed is not None:  # else there is no clock to wait by
+            self._refused_until_ms = outage.until_ms
+        if not self._feed.is_live:
+            self._rest = rest
+        connection.transport.abort()
 
     async def _send(self, session: _Session, frame: FeedFrame) -> None:
-        trades = session.subscribed_of(frame.trades)
-        if not trades:
+        part = session.part_of(frame)
+        if part.text is None and not part.trades:
             return
-        text = orjson.dumps({"data": trades, "type": "trade"}).decode()
+        text = part.text
+        if text is None:
+            text = orjson.dumps({"data": part.trades, "type": "trade"}).decode()
         await session.connection.send(text)
-        self.frames += 1
-        self.trades += len(trades)
+        self.ledger.record(part)
 
     def _clock_ms(self) -> int:
         """Return the feed's time: its start, moved on by the time since, times the speed."""
@@ -144,6 +183,8 @@ class _Session:
         self._symbol_cap = symbol_cap
         self._symbols: set[str] = set()
         self._changed = asyncio.Event()
+        self.is_silent = False
+        """Whether the feed has gone quiet, without even pings."""
 
     async def listen(self) -> None:
         """Take subscriptions until the client goes."""
@@ -166,7 +207,8 @@ class _Session:
         """Say that the connection lives, as an ordinary message."""
         while True:
             await asyncio.sleep(interval_s)
-            await self.connection.send('{"type":"ping"}')
+            if not self.is_silent:
+                await self.connection.send('{"type":"ping"}')
 
     async def wait_for_subscriptions(self) -> None:
         """Wait until every symbol is subscribed, or for a quiet second after the first."""
@@ -179,11 +221,11 @@ class _Session:
                 if self._symbols:
                     return
 
-    def subscribed_of(self, trades: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return those trades that the client subscribed to."""
+    def part_of(self, frame: FeedFrame) -> FeedFrame:
+        """Return what the client subscribed to."""
         if self._symbols >= self._known:
-            return trades
-        return [t for t in trades if t["s"] in self._symbols]
+            return frame
+        return frame.of_symbols(frozenset(self._symbols))
 
     async def _subscribe(self, symbol: str) -> None:
         if symbol not in self._known:

@@ -157,6 +157,13 @@ class CassandraClient:
             for row in self._session.execute(query, (symbol, period, start, end)):
                 yield _bar(row)
 
+    def symbols(self) -> set[str]:
+        """Return every symbol that has a bar; a look at each partition of the table."""
+        query = self._prepared(
+            f"SELECT DISTINCT symbol, period FROM {self._table(Interval.FIVE_MINUTES)}"
+        )
+        return {row.symbol for row in self._session.execute(query)}
+
     def stored_bars(
         self, interval: Interval, keys: Sequence[tuple[str, datetime]]
     ) -> dict[tuple[str, datetime], StoredBar]:
