@@ -25,6 +25,7 @@ from tapeline.consumer.sinks import CassandraSink
 from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
 from tapeline.local.discovery import Endpoints
 from tapeline.local.service import LOOPBACK, free_port
+from tapeline.metrics import Metrics
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
@@ -123,7 +124,9 @@ class Pipeline:
             producer.produce(self.name, value, key, partition=partition)
         assert producer.flush(30) == 0
 
-    def processor(self, checkpoint: str = "checkpoint") -> SparkProcessor:
+    def processor(
+        self, checkpoint: str = "checkpoint", metrics: Metrics | None = None
+    ) -> SparkProcessor:
         topic = Topic(self.endpoints.bootstrap_servers, self.name, self.topic_id, "earliest")
         return SparkProcessor(
             self.spark,
@@ -133,6 +136,7 @@ class Pipeline:
             self.client,
             Checkpoints(self.folder / checkpoint),
             "0 seconds",
+            metrics,
         )
 
     def ingest(self, layers: frozenset[Layer] = BOTH, checkpoint: str = "checkpoint") -> None:
@@ -151,25 +155,30 @@ class Pipeline:
 
     def settle(self, max_windows: int = 500) -> RoundResult:
         """Run one round of settling at the instant `now`."""
+        with self.settler(max_windows) as settler:
+            return settler.round()
+
+    @contextmanager
+    def settler(self, max_windows: int = 500) -> Iterator[Settler]:
+        """Settle at the instant `now`, as often as wanted."""
         feed = FeedView(
             self.endpoints.bootstrap_servers,
             self.name,
             self.topic_id,
             self.settings.kafka.status_topic,
         )
-        settler = Settler(
-            self.spark,
-            self.client,
-            feed,
-            topic_id=self.topic_id,
-            keyspace=self.name,
-            policy=self.settings.stream.policy,
-            delay=timedelta(seconds=self.settings.stream.watermark_s),
-            max_windows=max_windows,
-            now=lambda: self.now,
-        )
         try:
-            return settler.round()
+            yield Settler(
+                self.spark,
+                self.client,
+                feed,
+                topic_id=self.topic_id,
+                keyspace=self.name,
+                policy=self.settings.stream.policy,
+                delay=timedelta(seconds=self.settings.stream.watermark_s),
+                max_windows=max_windows,
+                now=lambda: self.now,
+            )
         finally:
             feed.close()
 

@@ -11,6 +11,7 @@ from tapeline.consumer.main import stream
 from tapeline.demo import demo
 from tapeline.init_command import init
 from tapeline.producer.main import produce
+from tapeline.reference_commands import metrics, settings
 from tapeline.replay import replay
 from tapeline.simulator.main import simulate
 from tapeline.stack_commands import down, status, up
@@ -21,7 +22,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, replay, bars, up, down, status, init, produce, stream, simulate):
+for _command in (
+    *(demo, replay, bars, up, down, status, init, produce, stream, simulate),
+    *(settings, metrics),
+):
     app.command()(_command)
 
 

@@ -6,6 +6,7 @@ holidays, and the half days on which regular hours end at 13:00.
 
 from __future__ import annotations
 
+import warnings
 from datetime import date, datetime, time, timedelta, timezone
 from enum import Enum
 from functools import lru_cache
@@ -102,7 +103,10 @@ def _special_days() -> tuple[frozenset[date], frozenset[date]]:
     # Imported late: it takes a second, and most commands do without.
     from exchange_calendars import get_calendar  # noqa: PLC0415
 
-    calendar = get_calendar("XNYS", start=_FIRST_DAY.isoformat(), end=_LAST_DAY.isoformat())
+    with warnings.catch_warnings():
+        # The library warns of what pandas will change under it; its own tests look after that.
+        warnings.simplefilter("ignore")
+        calendar = get_calendar("XNYS", start=_FIRST_DAY.isoformat(), end=_LAST_DAY.isoformat())
     open_days = {day.date() for day in calendar.sessions}
     days = (_FIRST_DAY + timedelta(days=n) for n in range((_LAST_DAY - _FIRST_DAY).days + 1))
     weekdays = {day for day in days if day.weekday() < _SATURDAY}

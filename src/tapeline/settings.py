@@ -1,6 +1,7 @@
 """All settings, in one frozen tree, read from the environment at the edge.
 
-A nested field is named with two underscores: `TAPELINE_KAFKA__BOOTSTRAP_SERVERS`.
+A nested field is named with two underscores: `TAPELINE_KAFKA__BOOTSTRAP_SERVERS`. The text
+below a field is what `tapeline settings` prints, `docs/settings.md` and `.env.example` hold.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tapeline.conditions import ConditionPolicy
+from tapeline.errors import UsageError
 
 
 class LogLevel(str, Enum):
@@ -29,7 +31,12 @@ class LogLevel(str, Enum):
 API_KEY_VARIABLE: Final = "FINNHUB_API_KEY"
 """The one variable that holds a secret."""
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+ENV_PREFIX: Final = "TAPELINE_"
+ENV_DELIMITER: Final = "__"
+ENV_FILE_VARIABLE: Final = "TAPELINE_ENV_FILE"
+"""Names a file of variables; the environment goes before it."""
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class FinnhubSettings(BaseModel):
@@ -107,7 +114,7 @@ class StreamSettings(BaseModel):
     watermark_s: int = Field(default=600, ge=1)
     """Seconds that a trade may be late before its bar has to be revised."""
     policy: ConditionPolicy = ConditionPolicy.SIP_ODDLOT
-    """Which trades set prices."""
+    """Which trades set prices: sip, sip+oddlot or all."""
     shuffle_partitions: int = Field(default=2, ge=1)
     """Shuffle partitions; fixed in a checkpoint when it is first made."""
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
@@ -120,28 +127,43 @@ class StreamSettings(BaseModel):
     """Keep streaming state in RocksDB instead of memory: for very large rates."""
 
 
+class MetricsSettings(BaseModel):
+    """The address of the metrics."""
+
+    model_config = _FROZEN
+
+    host: str = "127.0.0.1"
+    """Address on which /metrics is served; anyone who reaches it can read the metrics."""
+    producer_port: int = Field(default=9108, ge=0, le=65535)
+    """Port of `tapeline produce`; 0 serves nothing. When it is taken, a free one is used."""
+    stream_port: int = Field(default=9109, ge=0, le=65535)
+    """Port of `tapeline stream`; 0 serves nothing. When it is taken, a free one is used."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with its default."""
 
     model_config = SettingsConfigDict(
-        frozen=True, env_prefix="TAPELINE_", env_nested_delimiter="__", extra="ignore"
+        frozen=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_DELIMITER,
+        env_ignore_empty=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
     )
 
-    home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("tapeline")))
-    """Folder of the local stack's jars, data, logs and checkpoints."""
-    log_level: LogLevel = LogLevel.INFO
-    """DEBUG, INFO, WARNING or ERROR."""
     finnhub_api_key: SecretStr | None = Field(default=None, validation_alias=API_KEY_VARIABLE)
-    """The feed's token (environment variable FINNHUB_API_KEY)."""
+    """The feed's token; a free key from finnhub.io will do. It is shown nowhere."""
+    home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("tapeline")))
+    """Folder of the local stack's jars, data, logs and checkpoints; one for user data of the
+    operating system when not set."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least severe event that is logged: DEBUG, INFO, WARNING or ERROR."""
     finnhub: FinnhubSettings = FinnhubSettings()
     kafka: KafkaSettings = KafkaSettings()
     cassandra: CassandraSettings = CassandraSettings()
     stream: StreamSettings = StreamSettings()
-
-    @field_validator("finnhub_api_key")
-    @classmethod
-    def _empty_is_unset(cls, key: SecretStr | None) -> SecretStr | None:
-        return key if key and key.get_secret_value() else None
+    metrics: MetricsSettings = MetricsSettings()
 
     def with_target(
         self,
@@ -158,9 +180,14 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment and the file that TAPELINE_ENV_FILE names.
 
     Raises:
+        UsageError: there is no such file.
         pydantic.ValidationError: a value has the wrong type or range; its text names the field.
     """
-    return Settings(_env_file=os.environ.get("TAPELINE_ENV_FILE"))  # type: ignore[call-arg]
+    file = os.environ.get(ENV_FILE_VARIABLE) or None
+    if file is not None and not Path(file).is_file():
+        message = f"{ENV_FILE_VARIABLE} names {file}, which is no file."
+        raise UsageError(message)
+    return Settings(_env_file=file)  # type: ignore[call-arg]

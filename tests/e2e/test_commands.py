@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +21,7 @@ from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.stack import read_state
 from tapeline.producer.topics import topic_admin, topic_id_of
+from tapeline.settings import load_settings
 from tests.commands import (
     commands_below,
     fail,
@@ -31,6 +33,7 @@ from tests.commands import (
     wait_for,
 )
 from tests.hand import TAPE, TRADES, hand_bars
+from tests.page import read_page
 
 RANGE = ("--from", "2024-03-15", "--to", "2024-03-16")
 COLUMNS = (
@@ -43,6 +46,12 @@ def replayed(stack: Endpoints) -> dict[str, int]:
     """The tape worked by hand, replayed into the keyspace `replay`."""
     assert stack
     return rows_of_layers(run("replay", str(TAPE), "--policy", "sip"))
+
+
+def metric(log: str, name: str) -> float | None:
+    """Return a value that a command measures now; its log says where. None before it does."""
+    urls = re.findall(r"event=metrics_served .*?url=(\S+)", log)
+    return read_page(urls[-1])[name] if urls else None
 
 
 def test_a_replay_ends_by_itself_with_every_trade_in_its_bar(replayed: dict[str, int]) -> None:
@@ -221,6 +230,13 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
 def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
     process = start("demo", "--for", "25")
     seen = wait_for(lambda: spark_drivers(process.pid))
+    logs = Home(load_settings().home).logs
+    for command, name in (
+        ("produce", 'tapeline_producer_trades_total{outcome="accepted"}'),
+        ("stream", "tapeline_stream_messages_total"),
+    ):
+        log_file = logs / f"{command}.log"
+        wait_for(lambda f=log_file, n=name: metric(f.read_text(), n))
 
     output = finish(process)
 
@@ -241,13 +257,17 @@ def test_each_job_runs_alone_and_stops_at_sigterm(job: str, tmp_path: Path) -> N
         *("--checkpoint-dir", str(tmp_path / "checkpoint"), "--log-level", "DEBUG"),
     )
     assert process.stdout is not None
+    lines = []
     for line in process.stdout:
+        lines.append(line)
         if "event=streaming" in line:
             break
+    seen = metric("".join(lines), "tapeline_stream_messages_total")
     process.send_signal(signal.SIGTERM)
 
     rest = finish(process)
 
+    assert seen is not None
     assert "event=stopped" in rest
 
 

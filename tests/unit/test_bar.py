@@ -8,22 +8,10 @@ from decimal import Decimal
 
 import pytest
 
-from tapeline.bar import Bar, Interval
+from tapeline.bar import Interval
+from tests.sample import START, a_bar
 
-START = datetime(2026, 11, 20, 14, 35, tzinfo=timezone.utc)
-BAR = Bar(
-    symbol="AAPL",
-    window_start=START,
-    window_end=START + timedelta(minutes=5),
-    open=1.0,
-    high=3.0,
-    low=0.5,
-    close=2.0,
-    volume=Decimal("10.5"),
-    notional=Decimal("21.0"),
-    vwap=2.0,
-    trade_count=4,
-)
+BAR = a_bar()
 
 
 @pytest.mark.parametrize(("text", "minutes"), [("5m", 5), ("1h", 60)])
@@ -71,6 +59,12 @@ def test_a_bar_cannot_be_changed():
         {"notional": Decimal("21.1")},
         {"vwap": None},
         {"trade_count": 5},
+        {"unpriced_count": 2},
+        {"unpriced_volume": Decimal("0.6")},
+        {"first_trade_time": START + timedelta(seconds=1)},
+        {"last_trade_time": None},
+        {"session": "post"},
+        {"policy": "sip"},
     ],
 )
 def test_bars_that_differ_in_a_value_of_the_trades_differ(change):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from decimal import Decimal
 
 import pyarrow as pa
 import pytest
 
-from tapeline.bar import Bar
 from tapeline.bars import bars_schema, bars_table, read_bars
+from tests.sample import START, a_bar
 
-START = datetime(2026, 11, 20, 14, 35, tzinfo=timezone.utc)
 NAMES = [
     "symbol",
     "window_start",
@@ -26,21 +25,22 @@ NAMES = [
     "trade_count",
     "is_final",
     "revision",
+    "is_complete",
+    "session",
 ]
-BAR = Bar(
+DETAILS = [
+    *("notional", "unpriced_count", "unpriced_volume", "first_trade_time", "last_trade_time"),
+    *("asset_class", "policy", "reason", "updated_at"),
+]
+BAR = a_bar(
     symbol="BINANCE:BTCUSDT",
-    window_start=START,
-    window_end=START + timedelta(minutes=5),
-    open=1.0,
-    high=3.0,
-    low=0.5,
-    close=2.0,
     volume=Decimal("0.3000000001"),
     notional=Decimal("0.6"),
     vwap=1.9999999993333335,
-    trade_count=4,
     is_final=True,
+    is_complete=True,
     revision=2,
+    session="continuous",
 )
 ROW = {
     "symbol": "BINANCE:BTCUSDT",
@@ -55,11 +55,21 @@ ROW = {
     "trade_count": 4,
     "is_final": True,
     "revision": 2,
+    "is_complete": True,
+    "session": "continuous",
 }
 
 
 def test_a_bar_is_a_row_with_a_float_volume():
     assert bars_table([BAR], exact=False).to_pylist() == [ROW]
+
+
+def test_all_columns_follow_on_request():
+    table = bars_table([BAR], exact=False, detail=True)
+    (row,) = table.to_pylist()
+    assert table.schema.names == [*NAMES, *DETAILS]
+    assert (row["notional"], row["unpriced_count"], row["unpriced_volume"]) == (0.6, 1, 0.5)
+    assert (row["first_trade_time"], row["policy"], row["reason"]) == (START, "sip+oddlot", None)
 
 
 def test_an_exact_volume_is_a_decimal_with_ten_places():

@@ -6,22 +6,19 @@ import csv
 import io
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from decimal import Decimal
 
 import pyarrow.parquet as pq
 import pytest
 
 from tapeline import bars_command
-from tapeline.bar import Bar, Interval
 from tapeline.bars import bars_table
 from tapeline.bars_command import Format, bars
+from tests.sample import a_bar
 
-START = datetime(2026, 11, 20, 14, 35, tzinfo=timezone.utc)
-FULL = Bar(
+FULL = a_bar(
     symbol="BINANCE:BTCUSDT",
-    window_start=START,
-    window_end=START + timedelta(minutes=5),
     open=84_900.01,
     high=84_950.5,
     low=84_890.25,
@@ -31,7 +28,9 @@ FULL = Bar(
     vwap=84_904.3,
     trade_count=1234,
     is_final=True,
+    is_complete=True,
     revision=1,
+    session="continuous",
 )
 EMPTY = replace(
     FULL,
@@ -44,6 +43,7 @@ EMPTY = replace(
     vwap=None,
     trade_count=2,
     is_final=False,
+    is_complete=None,
     revision=0,
 )
 TABLE = bars_table([FULL, EMPTY], exact=False)
@@ -53,10 +53,10 @@ NAMES = TABLE.schema.names
 class Asked:
     """Stands in for read_bars: keeps what it is asked and returns the bars above."""
 
-    def __call__(self, symbols, interval, start, end, *, keyspace, settings):
+    def __call__(self, symbols, interval, start, end, *, keyspace, detail, settings):
         assert settings.cassandra.keyspace == "market_data"  # a default that keyspace replaces
         self.symbols, self.interval, self.keyspace = symbols, interval, keyspace
-        self.start, self.end = start, end
+        self.start, self.end, self.detail = start, end, detail
         return TABLE
 
 
@@ -68,7 +68,7 @@ def asked(monkeypatch) -> Asked:
 
 
 def test_symbols_interval_and_keyspace_are_passed_on(asked):
-    bars(["AAPL", "MSFT"], interval=Interval.ONE_HOUR, keyspace="replay")
+    bars(["AAPL", "MSFT"], interval="1h", keyspace="replay")
     assert (asked.symbols, asked.interval, asked.keyspace) == (["AAPL", "MSFT"], "1h", "replay")
 
 
@@ -124,6 +124,8 @@ def test_json_is_a_list_of_bars(tmp_path):
             "trade_count": 1234,
             "is_final": True,
             "revision": 1,
+            "is_complete": True,
+            "session": "continuous",
         },
         {
             "symbol": "AAPL",
@@ -138,6 +140,8 @@ def test_json_is_a_list_of_bars(tmp_path):
             "trade_count": 2,
             "is_final": False,
             "revision": 0,
+            "is_complete": None,
+            "session": "continuous",
         },
     ]
 
@@ -185,6 +189,8 @@ CELLS = [
         "1234",
         "True",
         "1",
+        "True",
+        "continuous",
     ],
     [
         "AAPL",
@@ -196,6 +202,8 @@ CELLS = [
         "2",
         "False",
         "0",
+        "",
+        "continuous",
     ],
 ]
 

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from tapeline.conditions import ConditionPolicy
+from tapeline.errors import UsageError
 from tapeline.settings import FinnhubSettings, Settings, load_settings
 
 
@@ -78,6 +79,27 @@ def test_a_file_of_settings_can_be_named_and_the_environment_goes_before_it(tmp_
     assert settings.finnhub_api_key.get_secret_value() == "from-file"
     assert settings.log_level == "ERROR"
     assert settings.kafka.topic == "from-environment"
+
+
+def test_a_file_of_settings_that_is_not_there_is_a_mistake(tmp_path, monkeypatch):
+    monkeypatch.setenv("TAPELINE_ENV_FILE", str(tmp_path / "no.env"))
+    with pytest.raises(UsageError, match=r"TAPELINE_ENV_FILE names .*no\.env, which is no file"):
+        load_settings()
+
+
+def test_an_empty_value_counts_as_not_set(monkeypatch):
+    for name in (
+        "TAPELINE_ENV_FILE",
+        "FINNHUB_API_KEY",
+        "TAPELINE_CASSANDRA__HOST",
+        "TAPELINE_KAFKA__TOPIC",
+        "TAPELINE_KAFKA__PARTITIONS",
+    ):
+        monkeypatch.setenv(name, "")
+    settings = load_settings()
+    assert settings == Settings()
+    assert settings.finnhub_api_key is None
+    assert settings.kafka.topic == "trades_raw"
 
 
 def test_the_key_is_read_under_finnhubs_own_name_and_never_shown(monkeypatch):

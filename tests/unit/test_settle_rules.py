@@ -13,8 +13,17 @@ import pytest
 
 from tapeline.bar import Bar
 from tapeline.consumer.feed_view import FeedSnapshot
-from tapeline.consumer.settle import Horizon, frontier, horizon, is_caught_up, reconcile
+from tapeline.consumer.settle import (
+    Horizon,
+    frontier,
+    horizon,
+    is_caught_up,
+    newest_receipt,
+    reconcile,
+    unread_messages,
+)
 from tapeline.storage.rows import PartitionProgress, StoredBar
+from tests.sample import a_bar
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=timezone.utc)
 DELAY = timedelta(minutes=10)
@@ -57,6 +66,26 @@ def progress(*partitions: tuple[int, datetime | None, datetime | None]):
 def test_the_topic_is_caught_up_when_every_last_offset_is_committed(ends, committed, expected):
     state = progress(*((offset, NOON, NOON) for offset in committed))
     assert is_caught_up(state, feed(*ends)) is expected
+
+
+def test_unread_is_what_lies_between_the_committed_offset_and_the_end():
+    #  p0 read up to 6 of 0..9, p1 never read, p2 read up to its end
+    state = progress((6, NOON, NOON), (-1, None, None), (4, NOON, NOON))
+    assert unread_messages(state, feed(10, 3, 5)) == {0: 3, 1: 3, 2: 0}
+    assert unread_messages({}, feed(10, 0)) == {0: 10, 1: 0}
+
+
+def test_messages_that_kafka_has_dropped_are_not_unread():
+    state = progress((6, NOON, NOON))
+    expired = FeedSnapshot({0: 20}, is_pending=False, has_ended=False, first_offsets={0: 15})
+    assert unread_messages(state, expired) == {0: 5}
+
+
+def test_the_newest_receipt_is_that_of_any_partition():
+    state = progress((1, NOON, at(3)), (1, NOON, at(7)), (1, None, None))
+    assert newest_receipt(state) == at(7)
+    assert newest_receipt(progress((1, None, None))) is None
+    assert newest_receipt({}) is None
 
 
 # Frontier: the event time up to which all is committed.
@@ -180,19 +209,7 @@ START = datetime(2026, 11, 20, 14, 30, tzinfo=timezone.utc)
 END_US = 1_795_185_300_000_000  # 2026-11-20T14:35:00Z
 NOW = datetime(2026, 11, 20, 14, 46, 0, 5, tzinfo=timezone.utc)
 NOW_US = 1_795_185_960_000_005
-COMPUTED = Bar(
-    symbol="AAPL",
-    window_start=START,
-    window_end=START + timedelta(minutes=5),
-    open=1.0,
-    high=3.0,
-    low=0.5,
-    close=2.0,
-    volume=Decimal("10.5"),
-    notional=Decimal("21.0"),
-    vwap=2.0,
-    trade_count=4,
-)
+COMPUTED = a_bar(window_start=START)
 OTHER = replace(COMPUTED, close=2.5)
 
 
@@ -202,7 +219,7 @@ def stored(bar: Bar, write_time_us: int = 7, **changes: object) -> StoredBar:
 
 def test_the_first_final_bar_is_revision_1_written_at_now():
     assert reconcile(None, COMPUTED, NOW) == (
-        replace(COMPUTED, is_final=True, revision=1),
+        replace(COMPUTED, is_final=True, revision=1, updated_at=NOW),
         NOW_US,
     )
 
@@ -210,7 +227,7 @@ def test_the_first_final_bar_is_revision_1_written_at_now():
 @pytest.mark.parametrize("preview", [COMPUTED, OTHER])
 def test_a_preview_becomes_final_whether_it_was_right_or_not(preview):
     assert reconcile(stored(preview), COMPUTED, NOW) == (
-        replace(COMPUTED, is_final=True, revision=1),
+        replace(COMPUTED, is_final=True, revision=1, updated_at=NOW),
         NOW_US,
     )
 
@@ -220,12 +237,25 @@ def test_a_final_bar_that_is_right_is_left_alone():
     assert reconcile(before, COMPUTED, NOW) is None
 
 
-def test_a_final_bar_that_is_wrong_is_revised():
-    before = stored(OTHER, is_final=True, revision=3)
-    assert reconcile(before, COMPUTED, NOW) == (
-        replace(COMPUTED, is_final=True, revision=4),
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        (replace(COMPUTED, trade_count=3), "late_trade"),
+        (replace(COMPUTED, policy="all", close=2.5), "policy"),
+        (OTHER, "correction"),
+        (replace(COMPUTED, is_complete=False), "feed_gap"),
+    ],
+)
+def test_a_final_bar_that_is_wrong_is_revised_and_says_why(before, reason):
+    assert reconcile(stored(before, is_final=True, revision=3), COMPUTED, NOW) == (
+        replace(COMPUTED, is_final=True, revision=4, reason=reason, updated_at=NOW),
         NOW_US,
     )
+
+
+def test_a_final_bar_never_loses_trades():
+    before = stored(replace(COMPUTED, trade_count=5), is_final=True, revision=1)
+    assert reconcile(before, COMPUTED, NOW) is None
 
 
 def test_settling_what_was_just_settled_changes_nothing():

@@ -20,14 +20,17 @@ from pyspark.errors import PySparkException
 
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.feed_view import FeedView
+from tapeline.consumer.round_metrics import record_round
 from tapeline.consumer.session import build_session
-from tapeline.consumer.settle import Settler
+from tapeline.consumer.settle import RoundResult, Settler
 from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
 from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
 from tapeline.errors import StreamError
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
+from tapeline.metrics import ROUND_DURATION, STREAM_METRICS, Metrics
+from tapeline.metrics_server import serve_metrics
 from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import PartitionProgress
@@ -96,6 +99,7 @@ class RunningJob:
 
     processor: SparkProcessor
     settler: Settler | None
+    metrics: Metrics
 
     def watch(self, stop: threading.Event, options: JobOptions, interval_s: float) -> None:
         """Settle again and again until told to stop, or until all is settled.
@@ -108,8 +112,12 @@ class RunningJob:
                 if not query.isActive:
                     message = f"The {query.name} query has failed: {query.exception()}"
                     raise StreamError(message)
-            if self.settler is not None and _round(self.settler) and options.until_settled:
-                return
+            if self.settler is not None:
+                with self.metrics[ROUND_DURATION].time():
+                    result = _round(self.settler)
+                record_round(self.metrics, result)
+                if result.is_finished and options.until_settled:
+                    return
             stop.wait(interval_s)
 
 
@@ -132,6 +140,10 @@ def run_job(
     """
     with ExitStack() as stack:
         _hold_locks(stack, settings, source, options)
+        metrics = Metrics(STREAM_METRICS)
+        stack.enter_context(
+            serve_metrics(metrics, settings.metrics.host, settings.metrics.stream_port)
+        )
         client = None
         if options.sink is SinkKind.CASSANDRA:
             client = CassandraClient(
@@ -149,7 +161,7 @@ def run_job(
             stop = _stop_on_signals()
             target: Sink = CassandraSink(settings.cassandra.keyspace) if client else ConsoleSink()
             processor = SparkProcessor(
-                session, settings, source, target, client, checkpoints, options.trigger
+                session, settings, source, target, client, checkpoints, options.trigger, metrics
             )
             settler = None
             if client is not None and options.job.settles:
@@ -166,7 +178,9 @@ def run_job(
                 )
             _start_queries(processor, options.job)
             log.info("streaming", job=options.job.value, topic=source.name)
-            RunningJob(processor, settler).watch(stop, options, settings.stream.settle_interval_s)
+            RunningJob(processor, settler, metrics).watch(
+                stop, options, settings.stream.settle_interval_s
+            )
             processor.stop()
             session.stop()
     log.info("stopped")
@@ -230,14 +244,15 @@ def _start_queries(processor: SparkProcessor, job: Job) -> None:
         processor.start_gold()
 
 
-def _round(settler: Settler) -> bool:
-    """Settle once more; tell whether all is settled. A round may be repeated at any point."""
-    for attempt in range(_SETTLE_ATTEMPTS):
+def _round(settler: Settler) -> RoundResult:
+    """Settle once more. A round may be repeated at any point."""
+    failures = 0
+    while True:
         try:
-            return settler.round().is_finished
+            return settler.round()
         except (KafkaException, DriverException) as error:
-            if attempt == _SETTLE_ATTEMPTS - 1:
+            failures += 1
+            if failures == _SETTLE_ATTEMPTS:
                 raise
             log.warning("settle_repeated", error=type(error).__name__)
             time.sleep(_SETTLE_RETRY_S)
-    return False

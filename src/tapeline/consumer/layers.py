@@ -80,7 +80,8 @@ def touched_windows(parsed: DataFrame) -> DataFrame:
 
     Returns:
         kafka_partition, bucket, window_start_us and symbol (null for messages that are no
-        valid trade), highest_offset, newest_event_us, newest_received_us, messages.
+        valid trade), reason (null for those that are), highest_offset, newest_event_us,
+        newest_received_us, messages.
     """
     is_valid = F.col("reason").isNull()
     return parsed.groupBy(
@@ -88,6 +89,7 @@ def touched_windows(parsed: DataFrame) -> DataFrame:
         _bucket(WINDOW_BUCKET_OFFSETS).alias("bucket"),
         F.when(is_valid, F.unix_micros(_window_start())).alias("window_start_us"),
         F.when(is_valid, F.col("symbol")).alias("symbol"),
+        "reason",
     ).agg(
         F.max("kafka_offset").alias("highest_offset"),
         F.unix_micros(F.max("event_time")).alias("newest_event_us"),

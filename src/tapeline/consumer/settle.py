@@ -63,26 +63,46 @@ class Horizon:
 class RoundResult:
     """What one round did, and whether anything is left."""
 
-    settled: int
+    settled_5m: int
+    settled_1h: int
     revised: int
     differs: int
     stream_incomplete: int
+    unread: Mapping[int, int]
+    """Messages of each Kafka partition that were not in silver yet."""
+    frontier: datetime | None
+    newest_receipt: datetime | None
+    """When Kafka received the newest valid trade that is in silver."""
     is_finished: bool
     """The feed has ended, all of it is in silver, and every bar is final."""
+
+    @property
+    def settled(self) -> int:
+        """Bars of every interval."""
+        return self.settled_5m + self.settled_1h
 
 
 def is_caught_up(progress: Mapping[int, PartitionProgress], feed: FeedSnapshot) -> bool:
     """Tell whether every message of the topic is committed to silver."""
-    return not any(_has_unread(partition, progress, feed) for partition in feed.end_offsets)
+    return not any(unread_messages(progress, feed).values())
 
 
-def _has_unread(
-    partition: int, progress: Mapping[int, PartitionProgress], feed: FeedSnapshot
-) -> bool:
-    """Tell whether Kafka still holds messages that are not committed to silver."""
-    committed = progress[partition].committed_offset if partition in progress else -1
-    first = feed.first_offsets.get(partition, 0)
-    return feed.end_offsets[partition] > max(first, committed + 1)
+def unread_messages(
+    progress: Mapping[int, PartitionProgress], feed: FeedSnapshot
+) -> dict[int, int]:
+    """Return how many messages Kafka still holds that are not committed to silver."""
+    unread = {}
+    for partition, end in feed.end_offsets.items():
+        committed = progress[partition].committed_offset if partition in progress else -1
+        first = feed.first_offsets.get(partition, 0)
+        unread[partition] = max(0, end - max(first, committed + 1))
+    return unread
+
+
+def newest_receipt(progress: Mapping[int, PartitionProgress]) -> datetime | None:
+    """Return when Kafka received the newest valid trade that is committed to silver."""
+    received = (p.newest_received_at for p in progress.values())
+    return max((r for r in received if r is not None), default=None)
 
 
 def frontier(
@@ -94,12 +114,11 @@ def frontier(
     them has committed nothing yet, or none matters.
     """
     newest = []
-    for partition in feed.end_offsets:
+    for partition, unread in unread_messages(progress, feed).items():
         p = progress.get(partition)
-        has_unread = _has_unread(partition, progress, feed)
         received = None if p is None else p.newest_received_at
         is_recent = received is not None and now - received < _RECENT_RECEIPT
-        if has_unread or is_recent:
+        if unread or is_recent:
             newest.append(None if p is None else p.newest_event_time)
     times = [t for t in newest if t is not None]
     return min(times) if times and len(times) == len(newest) else None
@@ -124,8 +143,8 @@ def horizon(
     front = frontier(progress, feed, now)
     if front is not None:
         limits.append(front - delay)
-    received = [p.newest_received_at for p in progress.values() if p.newest_received_at]
-    if is_all_in and received and now >= max(received) + delay:
+    received = newest_receipt(progress)
+    if is_all_in and received is not None and now >= received + delay:
         limits.append(now - delay)
     return Horizon(everything=False, until=max(limits) if limits else None)
 
@@ -222,10 +241,14 @@ class Settler:
         windows = self._settle_windows(states, reach)
         hours = self._settle_hours(windows.remaining, reach)
         result = RoundResult(
-            settled=windows.settled + hours.settled,
+            settled_5m=windows.settled,
+            settled_1h=hours.settled,
             revised=windows.revised + hours.revised,
             differs=windows.differs,
             stream_incomplete=windows.stream_incomplete,
+            unread=unread_messages(progress, feed),
+            frontier=frontier(progress, feed, now),
+            newest_receipt=newest_receipt(progress),
             is_finished=reach.everything and not hours.remaining,
         )
         if result.settled:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Final
 
@@ -26,6 +24,7 @@ from tapeline.consumer.layers import (
     touched_windows,
 )
 from tapeline.consumer.sinks import Sink, read_table
+from tapeline.consumer.touched import dirty_windows, invalid_messages, progress_of
 from tapeline.consumer.transformations import (
     ONE_HOUR,
     apply_watermark,
@@ -34,13 +33,12 @@ from tapeline.consumer.transformations import (
     roll_up,
 )
 from tapeline.errors import StreamError
+from tapeline.metrics import BATCH_DURATION, MESSAGES, QUARANTINED, STREAM_METRICS, Metrics
 from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import PartitionProgress, WindowState
 
 log = structlog.get_logger()
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _WINDOWS_PER_HOUR: Final = 12
 
 
@@ -73,6 +71,7 @@ class SparkProcessor:
         client: for progress, which is a row a Kafka partition; None with a console sink.
         checkpoints: where each query keeps its own.
         trigger: processing time between batches, e.g. `0 seconds`.
+        metrics: where batches are counted and timed.
     """
 
     def __init__(
@@ -84,6 +83,7 @@ class SparkProcessor:
         client: CassandraClient | None,
         checkpoints: Checkpoints,
         trigger: str,
+        metrics: Metrics | None = None,
     ) -> None:
         self._session = session
         self._settings = settings
@@ -92,6 +92,7 @@ class SparkProcessor:
         self._client = client
         self._checkpoints = checkpoints
         self._trigger = trigger
+        self._metrics = metrics or Metrics(STREAM_METRICS)
         self._is_stopping = False
         # Held during a batch, so that stopping waits for its end.
         self._batch_gates: dict[StreamingQuery, threading.Lock] = {}
@@ -148,26 +149,29 @@ class SparkProcessor:
             query.stop()
 
     def _write_ingest(self, parsed: DataFrame, layers: frozenset[Layer], batch_id: int) -> None:
-        topic_id = self._topic.topic_id
         touched = touched_windows(parsed).collect()
         if Layer.BRONZE in layers:
-            self._sink.write("trades_bronze", bronze_rows(parsed, topic_id))
-        if Layer.SILVER not in layers:
-            return
+            self._sink.write("trades_bronze", bronze_rows(parsed, self._topic.topic_id))
+        invalid = invalid_messages(touched)
+        if Layer.SILVER in layers:
+            self._write_silver(parsed, touched, invalid)
+        messages = sum(row["messages"] for row in touched)
+        self._metrics[MESSAGES].inc(messages)
+        log.info("batch_ingested", batch=batch_id, messages=messages, invalid=sum(invalid.values()))
+
+    def _write_silver(
+        self, parsed: DataFrame, touched: Sequence[Row], invalid: Mapping[str, int]
+    ) -> None:
+        topic_id = self._topic.topic_id
         self._sink.write("trades_silver", silver_rows(parsed, topic_id))
-        quarantined = sum(row["messages"] for row in touched if row["symbol"] is None)
-        if quarantined:
+        if invalid:
             self._sink.write("trades_quarantine", quarantine_rows(parsed, topic_id))
         if self._client is not None:
             # This order makes every step safe to repeat: rows, what they touched, how far.
             self._client.write_dirty_windows(dirty_windows(topic_id, touched))
             self._client.write_progress(topic_id, progress_of(touched))
-        log.info(
-            "batch_ingested",
-            batch=batch_id,
-            messages=sum(row["messages"] for row in touched),
-            quarantined=quarantined,
-        )
+        for reason, messages in invalid.items():
+            self._metrics[QUARANTINED].labels(reason=reason).inc(messages)
 
     def _messages(self) -> DataFrame:
         return (
@@ -189,6 +193,7 @@ class SparkProcessor:
         batch: Callable[[DataFrame, int], None],
     ) -> StreamingQuery:
         gate = threading.Lock()
+        duration = self._metrics[BATCH_DURATION].labels(query=name)
 
         def guarded(frame: DataFrame, batch_id: int) -> None:
             with gate:
@@ -196,7 +201,8 @@ class SparkProcessor:
                     # Raising leaves the batch uncommitted; returning would lose it.
                     message = f"{name} is stopping; batch {batch_id} runs again at the next start."
                     raise StreamError(message)
-                batch(frame, batch_id)
+                with duration.time():
+                    batch(frame, batch_id)
 
         query = (
             rows.writeStream.queryName(name)
@@ -225,40 +231,3 @@ def hour_bars(hours: DataFrame, keyspace: str) -> DataFrame:
     )
     stored = read_table(keys, keyspace, "trades_gold_5m")
     return roll_up(keys.join(stored, ["symbol", "period", "window_start"]), ONE_HOUR)
-
-
-def dirty_windows(topic_id: str, touched: Iterable[Row]) -> list[WindowState]:
-    """Return the state of each window that valid trades touched, not settled yet."""
-    return [
-        WindowState(
-            topic_id,
-            row["kafka_partition"],
-            row["bucket"],
-            _EPOCH + timedelta(microseconds=row["window_start_us"]),
-            row["symbol"],
-            dirty_offset=row["highest_offset"],
-        )
-        for row in touched
-        if row["symbol"] is not None
-    ]
-
-
-def progress_of(touched: Iterable[Row]) -> list[PartitionProgress]:
-    """Return how far each partition got: its highest offset and newest valid times."""
-    by_partition: dict[int, list[Row]] = defaultdict(list)
-    for row in touched:
-        by_partition[row["kafka_partition"]].append(row)
-    return [
-        PartitionProgress(
-            partition,
-            committed_offset=max(row["highest_offset"] for row in rows),
-            newest_event_time=_newest(rows, "newest_event_us"),
-            newest_received_at=_newest(rows, "newest_received_us"),
-        )
-        for partition, rows in by_partition.items()
-    ]
-
-
-def _newest(rows: Iterable[Row], column: str) -> datetime | None:
-    micros = [row[column] for row in rows if row["symbol"] is not None]
-    return _EPOCH + timedelta(microseconds=max(micros)) if micros else None

@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 
 from tapeline.errors import FeedError
+from tapeline.metrics import PRODUCER_METRICS, RECONNECTS, Metrics
 from tapeline.settings import FinnhubSettings
 
 log = structlog.get_logger()
@@ -83,6 +84,7 @@ class FinnhubClient:
         token: the feed's key.
         symbols: what to subscribe, in the feed's names.
         monotonic: seconds on a clock that never steps.
+        metrics: where attempts to reconnect are counted.
     """
 
     def __init__(
@@ -91,11 +93,13 @@ class FinnhubClient:
         token: SecretStr,
         symbols: Sequence[str],
         monotonic: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
         self._token = token
         self._symbols = tuple(symbols)
         self._monotonic = monotonic
+        self._metrics = metrics or Metrics(PRODUCER_METRICS)
         self._connections = 0
         self.connected = False
         """Whether a connection stands now."""
@@ -135,6 +139,7 @@ class FinnhubClient:
             wait_s = backoff.next_s()
             log.info("feed_reconnecting", wait_s=round(wait_s, 2))
             await asyncio.sleep(wait_s)
+            self._metrics[RECONNECTS].inc()
 
     async def _connect(self) -> ClientConnection:
         query = urlencode({"token": self._token.get_secret_value()})

@@ -15,6 +15,8 @@ from tapeline.command import run_command
 from tapeline.errors import UsageError
 from tapeline.local.discovery import find_endpoints
 from tapeline.logs import configure_logging
+from tapeline.metrics import PRODUCER_METRICS, Metrics
+from tapeline.metrics_server import serve_metrics
 from tapeline.process import end_with_parent, run_until_signalled
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
@@ -85,15 +87,18 @@ def _run(
     log.info("using", services=str(endpoints))
     admin = topic_admin(endpoints.bootstrap_servers)
     create_topics(admin, settings.kafka)
+    metrics = Metrics(PRODUCER_METRICS)
     pipeline = ProducerPipeline(
         settings,
-        FinnhubClient(settings.finnhub, token, symbols),
+        FinnhubClient(settings.finnhub, token, symbols, metrics=metrics),
         KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic),
         source=source.value,
         topic_id=topic_id_of(admin, settings.kafka.topic),
         producer_id=producer_id or _name_of(symbols),
+        metrics=metrics,
     )
-    run_until_signalled(pipeline.run())
+    with serve_metrics(metrics, settings.metrics.host, settings.metrics.producer_port):
+        run_until_signalled(pipeline.run())
 
 
 def _name_of(symbols: list[str]) -> str:

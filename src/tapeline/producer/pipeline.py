@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,23 @@ from typing import Final
 import orjson
 import structlog
 
+from tapeline.metrics import (
+    CONNECTED,
+    DEAD_LETTERS,
+    FRAMES,
+    NEWEST_RECEIPT,
+    PENDING,
+    PRODUCER_METRICS,
+    SUSPECT_DUPLICATES,
+    TRADES,
+    UNKNOWN_CONDITIONS,
+    Metrics,
+)
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.finnhub_client import FinnhubClient, Frame
 from tapeline.producer.identity import TradeIdentity
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.unknown_conditions import UnknownConditions
 from tapeline.producer.validation import (
     FeedMessage,
     Ping,
@@ -29,6 +43,7 @@ from tapeline.trade import encode_trade
 log = structlog.get_logger()
 
 _STATUS_INTERVAL_S: Final = 1.0
+_MICROS_PER_S: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -58,6 +73,7 @@ class ProducerPipeline:
         source: str,
         topic_id: str,
         producer_id: str,
+        metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -71,6 +87,11 @@ class ProducerPipeline:
         self._newest_receipt_us: int | None = None
         self._end_of_tape = False
         self.counts = PipelineCounts()
+        self._unknown_conditions = UnknownConditions()
+        self._metrics = metrics or Metrics(PRODUCER_METRICS)
+        self._metrics[CONNECTED].set_function(lambda: self._client.connected)
+        self._metrics[PENDING].set_function(lambda: self._pending)
+        self._metrics[NEWEST_RECEIPT].set_function(self._newest_receipt_s)
 
     async def run(self) -> None:
         """Run until the tape ends or the task is cancelled; flush in either case.
@@ -96,6 +117,7 @@ class ProducerPipeline:
 
     async def _handle(self, frame: Frame) -> None:
         self.counts.frames += 1
+        self._metrics[FRAMES].inc()
         if frame.connection != self._connection:
             self._connection = frame.connection
             self._identity = self._new_identity()
@@ -114,6 +136,7 @@ class ProducerPipeline:
     async def _handle_trades(self, frame: Frame, message: TradeFrame) -> None:
         if frame.data == self._previous_frame:
             self.counts.suspect_duplicates += len(message.trades)
+            self._metrics[SUSPECT_DUPLICATES].inc(len(message.trades))
         self._previous_frame = frame.data
         if message.rejects:
             await self._send_dead_letter(frame, message.rejects)
@@ -122,12 +145,19 @@ class ProducerPipeline:
             # Counted before they are sent: what waits for room in the queue is pending too.
             self.counts.trades += len(trades)
             self._newest_receipt_us = frame.received_at_us
+            self._metrics[TRADES].labels(outcome="accepted").inc(len(trades))
+            unknown = self._unknown_conditions.count(message.trades)
+            self._metrics[UNKNOWN_CONDITIONS].inc(unknown)
         for trade in trades:
             await self._producer.send(trade.symbol, encode_trade(trade))
 
     async def _send_dead_letter(self, frame: Frame, rejects: Sequence[Reject]) -> None:
         """Send the frame's bytes once, with what is wrong with which of its trades."""
         self.counts.rejects.update(reject.reason.value for reject in rejects)
+        for reject in rejects:
+            self._metrics[DEAD_LETTERS].labels(reason=reject.reason.value).inc()
+            if reject.index is not None:
+                self._metrics[TRADES].labels(outcome="rejected").inc()
         data = frame.data if isinstance(frame.data, bytes) else frame.data.encode()
         reasons = [(reject.index, reject.reason.value) for reject in rejects]
         headers = [
@@ -152,7 +182,7 @@ class ProducerPipeline:
             topic=self._settings.kafka.topic,
             topic_id=self._topic_id,
             connected=self._client.connected,
-            pending=self.counts.trades - self._producer.acknowledged,
+            pending=self._pending,
             last_offsets=dict(self._producer.last_offsets),
             newest_receipt_us=self._newest_receipt_us,
             end_of_tape=self._end_of_tape,
@@ -163,6 +193,14 @@ class ProducerPipeline:
         await self._producer.send_to(
             self._settings.kafka.status_topic, status.key, status.to_bytes()
         )
+
+    @property
+    def _pending(self) -> int:
+        return self.counts.trades - self._producer.acknowledged
+
+    def _newest_receipt_s(self) -> float:
+        received_us = self._newest_receipt_us
+        return math.nan if received_us is None else received_us / _MICROS_PER_S
 
     def _new_identity(self) -> TradeIdentity:
         return TradeIdentity(self._source, self._settings.finnhub.same_millisecond_s)

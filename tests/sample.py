@@ -1,0 +1,37 @@
+"""A bar to start from, for tests that care about one or two of its fields."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+from tapeline.bar import Bar
+
+START = datetime(2026, 11, 20, 14, 35, tzinfo=timezone.utc)
+
+
+def a_bar(**changes: Any) -> Bar:
+    """Return a provisional five-minute bar of AAPL in regular hours."""
+    start: datetime = changes.get("window_start", START)
+    fields = {
+        "symbol": "AAPL",
+        "window_start": start,
+        "window_end": start + timedelta(minutes=5),
+        "open": 1.0,
+        "high": 3.0,
+        "low": 0.5,
+        "close": 2.0,
+        "volume": Decimal("10.5"),
+        "notional": Decimal("21.0"),
+        "vwap": 2.0,
+        "trade_count": 4,
+        "unpriced_count": 1,
+        "unpriced_volume": Decimal("0.5"),
+        "first_trade_time": start,
+        "last_trade_time": start + timedelta(minutes=4),
+        "session": "regular",
+        "asset_class": "equity",
+        "policy": "sip+oddlot",
+    }
+    return Bar(**{**fields, **changes})
