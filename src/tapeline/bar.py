@@ -32,6 +32,7 @@ class Bar:
 
     Prices are None when no trade of the window could set them. `volume` and `notional`
     (price times volume) are exact; `vwap` is their ratio, None when the volume is 0.
+    `first_received_at` is when the first of its trades came in, by the producer's clock.
     `unpriced_count` and `unpriced_volume` are of the trades that could set no price.
     A bar is provisional until `is_final`; `revision` is 0 before, and 1 when first final.
     `is_complete` is false when the feed had a gap in the window, None while provisional;
@@ -53,6 +54,7 @@ class Bar:
     unpriced_volume: Decimal = Decimal(0)
     first_trade_time: datetime | None = None
     last_trade_time: datetime | None = None
+    first_received_at: datetime | None = None
     session: str | None = None
     asset_class: str | None = None
     policy: str | None = None

@@ -45,6 +45,7 @@ _DETAILS: Final = {
     "unpriced_volume": _EXACT,
     "first_trade_time": _TIME,
     "last_trade_time": _TIME,
+    "first_received_at": _TIME,
     "asset_class": pa.string(),
     "policy": pa.string(),
     "reason": pa.string(),

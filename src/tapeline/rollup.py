@@ -120,6 +120,7 @@ def _combined(parts: Sequence[Bar], start: datetime, end: datetime, *, is_over: 
         unpriced_volume=sum((p.unpriced_volume for p in parts), parts[0].volume * 0),
         first_trade_time=_of(min, [p.first_trade_time for p in parts]),
         last_trade_time=_of(max, [p.last_trade_time for p in parts]),
+        first_received_at=_of(min, [p.first_received_at for p in parts]),
         session=sessions.pop() if len(sessions) == 1 else Session.MIXED.value,
         is_final=is_final,
         is_complete=_all_complete(parts),

@@ -30,7 +30,7 @@ NAMES = [
 ]
 DETAILS = [
     *("notional", "unpriced_count", "unpriced_volume", "first_trade_time", "last_trade_time"),
-    *("asset_class", "policy", "reason", "updated_at"),
+    *("first_received_at", "asset_class", "policy", "reason", "updated_at"),
 ]
 BAR = a_bar(
     symbol="BINANCE:BTCUSDT",

@@ -16,6 +16,7 @@ from tapeline.consumer.feed_view import FeedSnapshot
 from tapeline.consumer.settle import (
     Horizon,
     frontier,
+    has_expired,
     horizon,
     is_caught_up,
     newest_receipt,
@@ -251,6 +252,28 @@ def test_a_final_bar_that_is_wrong_is_revised_and_says_why(before, reason):
         replace(COMPUTED, is_final=True, revision=4, reason=reason, updated_at=NOW),
         NOW_US,
     )
+
+
+def test_the_first_receipt_is_kept_when_its_trades_are_no_longer_there():
+    before = stored(OTHER, is_final=True, revision=1, first_received_at=at(1))
+    written = reconcile(before, replace(COMPUTED, first_received_at=at(2)), NOW)
+    assert written is not None
+    assert written[0].first_received_at == at(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "ttl_days", "expired"),
+    [
+        ({}, 3, True),
+        ({}, 4, False),
+        ({}, 0, False),
+        ({"is_final": False}, 3, False),
+        ({"first_received_at": None}, 3, False),
+    ],
+)
+def test_trades_expire_by_when_they_were_received(changes, ttl_days, expired):
+    fields = {"is_final": True, "first_received_at": NOW - timedelta(days=3), **changes}
+    assert has_expired(stored(COMPUTED, **fields), timedelta(days=ttl_days), NOW) is expired
 
 
 def test_a_final_bar_never_loses_trades():

@@ -78,8 +78,14 @@ def parsed(spark: SparkSession, *values: bytes | None) -> list[dict[str, Any]]:
 
 def trades_of(spark: SparkSession, rows: list[tuple[Any, ...]]) -> DataFrame:
     """Make a DataFrame of (symbol, price, volume, event_ms, conditions, sequence, trade_id)."""
-    return spark.createDataFrame(rows, TRADE_SCHEMA).withColumn(
-        "event_time", F.timestamp_millis("event_ms")
+    return with_times(spark.createDataFrame(rows, TRADE_SCHEMA))
+
+
+def with_times(rows: DataFrame) -> DataFrame:
+    return rows.select(
+        "*",
+        F.timestamp_millis("event_ms").alias("event_time"),
+        F.timestamp_micros(F.lit(RECEIVED_US)).alias("received_at"),
     )
 
 
@@ -344,12 +350,8 @@ def previews(
     def remember(changed: DataFrame, _batch_id: int) -> None:
         counts.update({key: bar["trade_count"] for key, bar in bars_of(changed).items()})
 
-    stream = (
-        spark.readStream.schema(TRADE_SCHEMA)
-        .option("maxFilesPerTrigger", 1)
-        .json(str(source))
-        .withColumn("event_time", F.timestamp_millis("event_ms"))
-    )
+    reader = spark.readStream.schema(TRADE_SCHEMA).option("maxFilesPerTrigger", 1)
+    stream = with_times(reader.json(str(source)))
     bars = calculate_ohlcv(apply_watermark(stream, 600), ConditionPolicy.SIP)
     query = (
         bars.writeStream.outputMode("update")

@@ -174,6 +174,7 @@ def run_job(
                     policy=settings.stream.policy,
                     delay=timedelta(seconds=settings.stream.watermark_s),
                     max_windows=settings.stream.settle_max_windows,
+                    silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
                     rereads=rereads,
                 )
             _start_queries(processor, options.job)

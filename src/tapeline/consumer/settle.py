@@ -33,7 +33,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _RECENT_RECEIPT: Final = timedelta(seconds=60)
 """A partition without unread offsets holds the frontier back for this long after a trade."""
 
-_TIMES: Final = ("window_start", "window_end", "first_trade_time", "last_trade_time")
+_TIMES: Final = (
+    *("window_start", "window_end", "first_trade_time", "last_trade_time"),
+    "first_received_at",
+)
 
 LATE_TRADE: Final = "late_trade"
 """A trade came after the bar was final."""
@@ -170,6 +173,7 @@ def reconcile(stored: StoredBar | None, computed: Bar, now: datetime) -> tuple[B
             return None
     final = replace(
         computed,
+        first_received_at=_earliest(before, computed),
         is_final=True,
         revision=1 if before is None else before.revision + 1,
         reason=None if before is None else _reason(before, computed),
@@ -179,6 +183,23 @@ def reconcile(stored: StoredBar | None, computed: Bar, now: datetime) -> tuple[B
         _micros(now), _micros(computed.window_end), stored.write_time_us + 1 if stored else 0
     )
     return final, write_time_us
+
+
+def has_expired(stored: StoredBar | None, silver_ttl: timedelta, now: datetime) -> bool:
+    """Tell whether the trades of a final bar have begun to expire from silver.
+
+    Judged by when they were received and not by event time: a tape of long ago that was
+    replayed today is whole. A TTL of 0 keeps them for ever.
+    """
+    if stored is None or not stored.bar.is_final or not silver_ttl:
+        return False
+    first = stored.bar.first_received_at
+    return first is not None and first + silver_ttl <= now
+
+
+def _earliest(before: Bar | None, computed: Bar) -> datetime | None:
+    times = [computed.first_received_at, before.first_received_at if before else None]
+    return min((t for t in times if t is not None), default=None)
 
 
 def _reason(before: Bar, computed: Bar) -> str:
@@ -202,6 +223,7 @@ class Settler:
         policy: which trades set prices.
         delay: how late a trade may be before it means a revision.
         max_windows: bound on the windows of one round.
+        silver_ttl: how long trades stay in silver; 0 is for ever.
         rereads: the topic is read anew, so windows long settled may become due again.
         now: the wall clock, UTC.
     """
@@ -217,6 +239,7 @@ class Settler:
         policy: ConditionPolicy,
         delay: timedelta,
         max_windows: int,
+        silver_ttl: timedelta = timedelta(0),
         rereads: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
@@ -228,6 +251,7 @@ class Settler:
         self._policy = policy
         self._delay = delay
         self._max_windows = max_windows
+        self._silver_ttl = silver_ttl
         self._rereads = rereads
         self._now = now
 
@@ -326,6 +350,8 @@ class Settler:
             return outcome
         # Read before the trades are: of two settlers, the one that read less writes earlier.
         stored, now = self._client.stored_bars(interval, keys), self._now()
+        if interval is Interval.FIVE_MINUTES:
+            keys = self._without_expired(keys, stored, now)
         bars = compute(keys)
         for column in _TIMES:
             # As numbers: PySpark hands timestamps over in the machine's own time zone.
@@ -340,6 +366,18 @@ class Settler:
                 writes.append(write)
         self._client.write_bars(interval, writes)
         return outcome
+
+    def _without_expired(
+        self, keys: Sequence[WindowKey], stored: Mapping[WindowKey, StoredBar], now: datetime
+    ) -> list[WindowKey]:
+        """Leave out windows of which silver has a fragment at most; their bars stay as they are."""
+        kept = []
+        for symbol, start in keys:
+            if has_expired(stored.get((symbol, start)), self._silver_ttl, now):
+                log.error("window_expired", symbol=symbol, window_start=start.isoformat())
+            else:
+                kept.append((symbol, start))
+        return kept
 
     def _bars_from_silver(self, keys: Sequence[WindowKey]) -> DataFrame:
         windows = self._keys(keys, "bucket")

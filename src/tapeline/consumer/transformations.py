@@ -64,6 +64,7 @@ BAR_COLUMNS: Final = (
     "unpriced_volume",
     "first_trade_time",
     "last_trade_time",
+    "first_received_at",
     "session",
     "asset_class",
 )
@@ -166,7 +167,7 @@ def calculate_ohlcv(
     and notional are exact decimals, so any order of addition gives the same bar.
 
     Args:
-        trades: symbol, price, volume, event_time, conditions, sequence, trade_id.
+        trades: symbol, price, volume, event_time, received_at, conditions, sequence, trade_id.
         policy: which trades set prices.
         interval: length of the window, e.g. `5 minutes`.
 
@@ -185,6 +186,7 @@ def calculate_ohlcv(
             "symbol",
             F.window("event_time", interval).alias("window"),
             "event_time",
+            "received_at",
             "price",
             "volume",
             order_key().alias("order_key"),
@@ -205,6 +207,7 @@ def calculate_ohlcv(
             _exact_sum(unpriced_volume.cast(_SUM_DECIMAL), "unpriced_volume"),
             F.min("event_time").alias("first_trade_time"),
             F.max("event_time").alias("last_trade_time"),
+            F.min("received_at").alias("first_received_at"),
         )
         .select(*_bar_columns(session_at("window.start")))
     )
@@ -236,6 +239,7 @@ def roll_up(bars: DataFrame, interval: str = ONE_HOUR) -> DataFrame:
             _exact_sum(F.col("unpriced_volume").cast(_SUM_DECIMAL), "unpriced_volume"),
             F.min("first_trade_time").alias("first_trade_time"),
             F.max("last_trade_time").alias("last_trade_time"),
+            F.min("first_received_at").alias("first_received_at"),
             F.min("session").alias("first_session"),
             F.max("session").alias("last_session"),
         )

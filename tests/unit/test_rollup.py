@@ -1,0 +1,138 @@
+"""Longer bars from stored ones, against windows worked by hand.
+
+14:30  14:35  14:40 | 14:45 …        a quarter of an hour of five-minute bars
+ o=1    o=2    o=3  |
+ c=2    c=3    c=1  |
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+
+from tapeline.bar import Interval
+from tapeline.rollup import ReadInterval, roll_up_bars
+from tests.sample import a_bar
+
+START = datetime(2026, 11, 20, 14, 30, tzinfo=timezone.utc)
+FIVE = timedelta(minutes=5)
+DELAY = timedelta(minutes=10)
+LATER = START + timedelta(days=2)
+FINAL = {"is_final": True, "is_complete": True, "revision": 1}
+
+
+def bar(number: int, **changes):
+    start = START + number * FIVE
+    times = {"first_trade_time": start, "last_trade_time": start + timedelta(seconds=7)}
+    return a_bar(window_start=start, **{**FINAL, **times, **changes})
+
+
+PARTS = [
+    bar(0, open=1.0, high=4.0, low=1.0, close=2.0, volume=Decimal("0.1"), notional=Decimal("0.2")),
+    bar(1, open=2.0, high=3.0, low=0.5, close=3.0, volume=Decimal("0.2"), notional=Decimal("0.4")),
+    bar(2, open=3.0, high=3.0, low=1.0, close=1.0, volume=Decimal("0.3"), notional=Decimal("0.9")),
+]
+
+
+def rolled(parts, text="15m", now=LATER):
+    return roll_up_bars(parts, ReadInterval.parse(text), now, DELAY)
+
+
+def test_three_bars_make_a_quarter_of_an_hour():
+    (whole,) = rolled(PARTS)
+
+    assert (whole.window_start, whole.window_end) == (START, START + 3 * FIVE)
+    assert (whole.open, whole.high, whole.low, whole.close) == (1.0, 4.0, 0.5, 1.0)
+    assert (whole.volume, whole.notional) == (Decimal("0.6"), Decimal("1.5"))
+    assert whole.vwap == 2.5
+    assert (whole.trade_count, whole.unpriced_count) == (12, 3)
+    assert whole.unpriced_volume == Decimal("1.5")
+    assert (whole.first_trade_time, whole.last_trade_time) == (
+        START,
+        START + 2 * FIVE + timedelta(seconds=7),
+    )
+    assert (whole.is_final, whole.is_complete, whole.revision) == (True, True, 1)
+    assert whole.session == "regular"
+
+
+def test_bars_without_prices_give_none_of_their_own():
+    nothing = {"open": None, "high": None, "low": None, "close": None}
+    (whole,) = rolled([bar(0, **nothing), PARTS[1], bar(2, **nothing)])
+    (empty,) = rolled([bar(0, **nothing, volume=Decimal(0), notional=Decimal(0))])
+
+    assert (whole.open, whole.high, whole.low, whole.close) == (2.0, 3.0, 0.5, 3.0)
+    assert (empty.open, empty.high, empty.low, empty.close, empty.vwap) == (None,) * 5
+
+
+def test_a_window_without_a_bar_makes_none():
+    found = rolled([PARTS[0], bar(9)])
+    assert [b.window_start for b in found] == [START, START + 9 * FIVE]
+
+
+def test_it_is_final_when_all_parts_are_and_nothing_can_come():
+    end = START + 3 * FIVE
+    assert rolled(PARTS, now=end + DELAY)[0].is_final
+    # The last part may still appear while its own ten minutes last.
+    early = rolled(PARTS[:2], now=end + DELAY - timedelta(seconds=1))[0]
+    assert (early.is_final, early.revision) == (False, 0)
+    assert not rolled([*PARTS[:2], replace(PARTS[2], is_final=False)])[0].is_final
+
+
+def test_a_revision_of_a_part_is_one_of_the_whole():
+    parts = [PARTS[0], replace(PARTS[1], revision=3, reason="late_trade"), PARTS[2]]
+    (whole,) = rolled(parts)
+    assert (whole.revision, whole.reason) == (3, "late_trade")
+
+
+@pytest.mark.parametrize(
+    ("known", "whole"), [((True, False, None), False), ((True, None, True), None)]
+)
+def test_it_is_as_complete_as_its_worst_part(known, whole):
+    parts = [replace(p, is_complete=k) for p, k in zip(PARTS, known, strict=True)]
+    assert rolled(parts)[0].is_complete is whole
+
+
+def test_hours_across_sessions_are_mixed():
+    parts = [bar(-1, session="pre"), bar(0)]
+    (whole,) = rolled(parts, "4h")
+    assert whole.session == "mixed"
+    assert whole.window_start == datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+
+
+def test_a_day_of_an_equity_is_its_regular_session_in_new_york():
+    """Regular hours on 20 November are 14:30 to 21:00 UTC."""
+    parts = [bar(-1, session="pre", open=9.0), *PARTS, bar(78, session="post", close=9.0)]
+
+    (day,) = rolled(parts, "1d")
+
+    assert (day.window_start, day.window_end) == (START, START + timedelta(hours=6, minutes=30))
+    assert (day.open, day.close, day.session) == (1.0, 1.0, "regular")
+
+
+def test_a_day_of_anything_else_is_the_utc_day():
+    parts = [
+        replace(p, symbol="BINANCE:BTCUSDT", session="continuous", asset_class="crypto")
+        for p in [*PARTS, bar(200)]
+    ]
+
+    first, second = rolled(parts, "1d")
+
+    assert first.window_start == datetime(2026, 11, 20, tzinfo=timezone.utc)
+    assert first.window_end == second.window_start == datetime(2026, 11, 21, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [("5m", "5m"), ("15m", "5m"), ("60m", "1h"), ("1h", "1h"), ("4h", "1h"), ("1d", "5m")],
+)
+def test_the_longest_stored_bars_that_fit_are_read(text, stored):
+    assert ReadInterval.parse(text).stored is Interval(stored)
+
+
+@pytest.mark.parametrize("text", ["1m", "7m", "5h", "2d", "0m", "", "1w", "-5m", "5", "m"])
+def test_other_lengths_are_refused_with_examples(text):
+    with pytest.raises(ValueError, match="such as 5m, 15m, 30m, 1h, 4h or 1d"):
+        ReadInterval.parse(text)
