@@ -15,39 +15,19 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 import structlog
-from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - the usual name
+from pyspark.sql import SparkSession
 
-from tapeline.bar import Bar, Interval
+from tapeline.bar import Interval
 from tapeline.conditions import ConditionPolicy
+from tapeline.consumer.bar_writer import BarWriter, Outcome, WindowKey
 from tapeline.consumer.feed_view import FeedSnapshot, FeedView
-from tapeline.consumer.sinks import read_table
-from tapeline.consumer.spark_processor import hour_bars
-from tapeline.consumer.transformations import calculate_ohlcv
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, StoredBar, WindowState
+from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 
 log = structlog.get_logger()
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _RECENT_RECEIPT: Final = timedelta(seconds=60)
 """A partition without unread offsets holds the frontier back for this long after a trade."""
-
-_TIMES: Final = (
-    *("window_start", "window_end", "first_trade_time", "last_trade_time"),
-    "first_received_at",
-)
-
-LATE_TRADE: Final = "late_trade"
-"""A trade came after the bar was final."""
-FEED_GAP: Final = "feed_gap"
-"""A gap of the feed in the bar's window became known, or was found to be none."""
-POLICY: Final = "policy"
-"""The bar was made anew under another policy."""
-CORRECTION: Final = "correction"
-"""Silver holds other values of the same trades."""
-
-WindowKey = tuple[str, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,65 +132,6 @@ def horizon(
     return Horizon(everything=False, until=max(limits) if limits else None)
 
 
-def reconcile(stored: StoredBar | None, computed: Bar, now: datetime) -> tuple[Bar, int] | None:
-    """Return the final bar to write with its write time in µs, or None when nothing changes.
-
-    The write time is above that of the row it replaces, whatever clock wrote it, and above
-    every preview's.
-    """
-    before = stored.bar if stored is not None and stored.bar.is_final else None
-    if before is not None:
-        if before.same_values(computed) and before.is_complete == computed.is_complete:
-            return None
-        if computed.trade_count < before.trade_count:
-            # Silver only grows, until it expires: what is left is a fragment of the bar.
-            log.error(
-                "bar_kept",
-                reason="silver holds fewer trades than the final bar",
-                symbol=computed.symbol,
-                window_start=computed.window_start.isoformat(),
-            )
-            return None
-    final = replace(
-        computed,
-        first_received_at=_earliest(before, computed),
-        is_final=True,
-        revision=1 if before is None else before.revision + 1,
-        reason=None if before is None else _reason(before, computed),
-        updated_at=now,
-    )
-    write_time_us = max(
-        _micros(now), _micros(computed.window_end), stored.write_time_us + 1 if stored else 0
-    )
-    return final, write_time_us
-
-
-def has_expired(stored: StoredBar | None, silver_ttl: timedelta, now: datetime) -> bool:
-    """Tell whether the trades of a final bar have begun to expire from silver.
-
-    Judged by when they were received and not by event time: a tape of long ago that was
-    replayed today is whole. A TTL of 0 keeps them for ever.
-    """
-    if stored is None or not stored.bar.is_final or not silver_ttl:
-        return False
-    first = stored.bar.first_received_at
-    return first is not None and first + silver_ttl <= now
-
-
-def _earliest(before: Bar | None, computed: Bar) -> datetime | None:
-    times = [computed.first_received_at, before.first_received_at if before else None]
-    return min((t for t in times if t is not None), default=None)
-
-
-def _reason(before: Bar, computed: Bar) -> str:
-    """Say why a final bar is revised."""
-    if computed.trade_count > before.trade_count:
-        return LATE_TRADE
-    if computed.policy != before.policy:
-        return POLICY
-    return CORRECTION if not before.same_values(computed) else FEED_GAP
-
-
 class Settler:
     """Rounds of settling for one topic and keyspace.
 
@@ -243,17 +164,16 @@ class Settler:
         rereads: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
-        self._session = session
         self._client = client
         self._feed = feed
         self._topic_id = topic_id
-        self._keyspace = keyspace
-        self._policy = policy
         self._delay = delay
         self._max_windows = max_windows
-        self._silver_ttl = silver_ttl
         self._rereads = rereads
         self._now = now
+        self._writer = BarWriter(
+            session, client, keyspace=keyspace, policy=policy, silver_ttl=silver_ttl, now=now
+        )
 
     def round(self) -> RoundResult:
         """Settle what is due, at most `max_windows` windows, oldest first."""
@@ -300,14 +220,14 @@ class Settler:
             if first_open > p.settled_bucket:
                 self._client.write_settled_bucket(self._topic_id, p.kafka_partition, first_open)
 
-    def _settle_windows(self, states: Sequence[WindowState], reach: Horizon) -> _Outcome:
+    def _settle_windows(self, states: Sequence[WindowState], reach: Horizon) -> Outcome:
         due: dict[WindowKey, list[WindowState]] = defaultdict(list)
         length = Interval.FIVE_MINUTES.duration
         for s in states:
             if s.dirty_offset > s.settled_offset and reach.covers(s.window_start + length):
                 due[s.symbol, s.window_start].append(s)
         chosen = sorted(due, key=lambda key: key[1])[: self._max_windows]
-        outcome = self._write_final(Interval.FIVE_MINUTES, chosen, self._bars_from_silver)
+        outcome = self._writer.write(Interval.FIVE_MINUTES, chosen)
         done = [s for key in chosen for s in due[key]]
         self._client.mark_settled(done, Interval.FIVE_MINUTES)
         fresh = set(done)
@@ -316,7 +236,7 @@ class Settler:
         ]
         return outcome
 
-    def _settle_hours(self, states: Sequence[WindowState], reach: Horizon) -> _Outcome:
+    def _settle_hours(self, states: Sequence[WindowState], reach: Horizon) -> Outcome:
         by_hour: dict[WindowKey, list[WindowState]] = defaultdict(list)
         for s in states:
             hour = s.window_start.replace(minute=0)
@@ -329,95 +249,8 @@ class Settler:
             and all(s.settled_offset >= s.dirty_offset for s in group)
         }
         chosen = sorted(due, key=lambda key: key[1])[: self._max_windows]
-        outcome = self._write_final(
-            Interval.ONE_HOUR,
-            chosen,
-            lambda keys: hour_bars(self._keys(keys, "hour"), self._keyspace),
-        )
+        outcome = self._writer.write(Interval.ONE_HOUR, chosen)
         done = {s for key in chosen for s in due[key]}
         self._client.mark_settled(done, Interval.ONE_HOUR)
         outcome.remaining = [s for s in states if s not in done]
         return outcome
-
-    def _write_final(
-        self,
-        interval: Interval,
-        keys: Sequence[WindowKey],
-        compute: Callable[[Sequence[WindowKey]], DataFrame],
-    ) -> _Outcome:
-        outcome = _Outcome()
-        if not keys:
-            return outcome
-        # Read before the trades are: of two settlers, the one that read less writes earlier.
-        stored, now = self._client.stored_bars(interval, keys), self._now()
-        if interval is Interval.FIVE_MINUTES:
-            keys = self._without_expired(keys, stored, now)
-        bars = compute(keys)
-        for column in _TIMES:
-            # As numbers: PySpark hands timestamps over in the machine's own time zone.
-            bars = bars.withColumn(column, F.unix_micros(column))
-        computed = [_bar(row, self._policy) for row in bars.collect()]
-        writes = []
-        for bar in computed:
-            before = stored.get((bar.symbol, bar.window_start))
-            outcome.count(before, bar)
-            write = reconcile(before, bar, now)
-            if write is not None:
-                writes.append(write)
-        self._client.write_bars(interval, writes)
-        return outcome
-
-    def _without_expired(
-        self, keys: Sequence[WindowKey], stored: Mapping[WindowKey, StoredBar], now: datetime
-    ) -> list[WindowKey]:
-        """Leave out windows of which silver has a fragment at most; their bars stay as they are."""
-        kept = []
-        for symbol, start in keys:
-            if has_expired(stored.get((symbol, start)), self._silver_ttl, now):
-                log.error("window_expired", symbol=symbol, window_start=start.isoformat())
-            else:
-                kept.append((symbol, start))
-        return kept
-
-    def _bars_from_silver(self, keys: Sequence[WindowKey]) -> DataFrame:
-        windows = self._keys(keys, "bucket")
-        silver = read_table(windows, self._keyspace, "trades_silver")
-        return calculate_ohlcv(windows.join(silver, ["symbol", "bucket"]), self._policy)
-
-    def _keys(self, keys: Sequence[WindowKey], time_column: str) -> DataFrame:
-        return self._session.createDataFrame(list(keys), f"symbol string, {time_column} timestamp")
-
-
-@dataclass(slots=True)
-class _Outcome:
-    settled: int = 0
-    revised: int = 0
-    differs: int = 0
-    stream_incomplete: int = 0
-    remaining: Sequence[WindowState] = ()
-
-    def count(self, before: StoredBar | None, computed: Bar) -> None:
-        """Count a settled bar, and how the stream's preview compares with it."""
-        self.settled += 1
-        if before is not None and before.bar.is_final:
-            self.revised += not before.bar.same_values(computed)
-        elif before is None or before.bar.trade_count != computed.trade_count:
-            self.stream_incomplete += 1
-        elif not before.bar.same_values(computed):
-            self.differs += 1
-            log.error(
-                "preview_differs",
-                symbol=computed.symbol,
-                window_start=computed.window_start.isoformat(),
-            )
-
-
-def _bar(row: Row, policy: ConditionPolicy) -> Bar:
-    fields = row.asDict()
-    for name in _TIMES:
-        fields[name] = _EPOCH + timedelta(microseconds=fields[name])
-    return Bar(**fields, policy=policy.value)
-
-
-def _micros(value: datetime) -> int:
-    return (value - _EPOCH) // timedelta(microseconds=1)

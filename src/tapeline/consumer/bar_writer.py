@@ -1,0 +1,200 @@
+"""Recompute bars from the layer below them and write those that change, as final.
+
+Settling and rebuilding both go this way, so that they cannot disagree on what a bar is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+import structlog
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the usual name
+
+from tapeline.bar import Bar, Interval
+from tapeline.conditions import ConditionPolicy
+from tapeline.consumer.revisions import has_expired, is_past_lifetime, reconcile, shrinks
+from tapeline.consumer.sinks import read_table
+from tapeline.consumer.spark_processor import hour_bars
+from tapeline.consumer.transformations import calculate_ohlcv
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rows import StoredBar, WindowState
+
+log = structlog.get_logger()
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+_TIMES: Final = (
+    *("window_start", "window_end", "first_trade_time", "last_trade_time"),
+    "first_received_at",
+)
+
+WindowKey = tuple[str, datetime]
+"""A symbol and the start of a window."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What happened to some bars."""
+
+    settled: int = 0
+    revised: int = 0
+    differs: int = 0
+    stream_incomplete: int = 0
+    written: list[WindowKey] = field(default_factory=list)
+    kept: list[WindowKey] = field(default_factory=list)
+    """Final bars of more trades than the layer below them has now."""
+    remaining: Sequence[WindowState] = ()
+    """What a settler has still to do."""
+
+    def count(self, before: StoredBar | None, computed: Bar) -> None:
+        """Count a settled bar, and how the stream's preview compares with it."""
+        self.settled += 1
+        if before is not None and before.bar.is_final:
+            self.revised += not before.bar.same_values(computed)
+        elif before is None or before.bar.trade_count != computed.trade_count:
+            self.stream_incomplete += 1
+        elif not before.bar.same_values(computed):
+            self.differs += 1
+            log.error("preview_differs", **_named(computed))
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Bars computed anew, and what stood in gold before their trades were read."""
+
+    interval: Interval
+    bars: Sequence[Bar]
+    stored: Mapping[WindowKey, StoredBar]
+    expired: Sequence[WindowKey]
+    """Windows of which silver has a fragment at most; they were not computed."""
+    at: datetime
+
+    def without(self, keys: Collection[WindowKey]) -> Computed:
+        """Return the same without some windows."""
+        return replace(self, bars=[b for b in self.bars if _key(b) not in keys])
+
+
+class BarWriter:
+    """Final bars of one keyspace: computed by Spark, reconciled, written by the client.
+
+    Args:
+        session: recomputes bars.
+        client: reads and writes bars.
+        keyspace: of the tables.
+        policy: which trades set prices.
+        silver_ttl: how long trades stay in silver; 0 is for ever.
+        now: the wall clock, UTC.
+    """
+
+    def __init__(
+        self,
+        session: SparkSession,
+        client: CassandraClient,
+        *,
+        keyspace: str,
+        policy: ConditionPolicy,
+        silver_ttl: timedelta,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._session = session
+        self._client = client
+        self._keyspace = keyspace
+        self._policy = policy
+        self._silver_ttl = silver_ttl
+        self._now = now
+
+    def write(self, interval: Interval, keys: Sequence[WindowKey]) -> Outcome:
+        """Compute bars and write those that change."""
+        return self.store(self.compute(interval, keys)) if keys else Outcome()
+
+    def compute(
+        self,
+        interval: Interval,
+        keys: Sequence[WindowKey],
+        received: Mapping[WindowKey, datetime] | None = None,
+    ) -> Computed:
+        """Compute bars: five minutes from silver, hours from the stored five minutes.
+
+        Args:
+            interval: of the bars.
+            keys: which bars.
+            received: when the first trade of a window was received, where that is known from
+                elsewhere than its bar.
+        """
+        # Read before the trades are: of two writers, the one that read less writes earlier.
+        stored, at = self._client.stored_bars(interval, keys), self._now()
+        expired: list[WindowKey] = []
+        if interval is Interval.FIVE_MINUTES:
+            expired = [k for k in keys if self._has_expired(k, stored, received or {}, at)]
+        keys = [k for k in keys if k not in set(expired)]
+        return Computed(interval, self._bars(interval, keys), stored, expired, at)
+
+    def store(self, computed: Computed, *, allow_shrink: bool = False) -> Outcome:
+        """Write the bars that differ from what stood there."""
+        outcome = Outcome()
+        writes = []
+        for bar in computed.bars:
+            before = computed.stored.get(_key(bar))
+            outcome.count(before, bar)
+            if shrinks(before, bar) and not allow_shrink:
+                outcome.kept.append(_key(bar))
+                log.error(
+                    "bar_kept", reason="silver holds fewer trades than the bar", **_named(bar)
+                )
+                continue
+            write = reconcile(before, bar, computed.at, allow_shrink=allow_shrink)
+            if write is not None:
+                outcome.written.append(_key(bar))
+                writes.append(write)
+        self._client.write_bars(computed.interval, writes)
+        return outcome
+
+    def _has_expired(
+        self,
+        key: WindowKey,
+        stored: Mapping[WindowKey, StoredBar],
+        received: Mapping[WindowKey, datetime],
+        now: datetime,
+    ) -> bool:
+        expired = has_expired(stored.get(key), self._silver_ttl, now) or is_past_lifetime(
+            received.get(key), self._silver_ttl, now
+        )
+        if expired:
+            log.error("window_expired", symbol=key[0], window_start=key[1].isoformat())
+        return expired
+
+    def _bars(self, interval: Interval, keys: Sequence[WindowKey]) -> list[Bar]:
+        if not keys:
+            return []
+        if interval is Interval.ONE_HOUR:
+            bars = hour_bars(self._frame(keys, "hour"), self._keyspace)
+        else:
+            windows = self._frame(keys, "bucket")
+            silver = read_table(windows, self._keyspace, "trades_silver")
+            bars = calculate_ohlcv(windows.join(silver, ["symbol", "bucket"]), self._policy)
+        for column in _TIMES:
+            # As numbers: PySpark hands timestamps over in the machine's own time zone.
+            bars = bars.withColumn(column, F.unix_micros(column))
+        return [_bar(row, self._policy) for row in bars.collect()]
+
+    def _frame(self, keys: Sequence[WindowKey], time_column: str) -> DataFrame:
+        return self._session.createDataFrame(list(keys), f"symbol string, {time_column} timestamp")
+
+
+def _bar(row: Row, policy: ConditionPolicy) -> Bar:
+    fields = row.asDict()
+    for name in _TIMES:
+        fields[name] = _EPOCH + timedelta(microseconds=fields[name])
+    return Bar(**fields, policy=policy.value)
+
+
+def _key(bar: Bar) -> WindowKey:
+    return bar.symbol, bar.window_start
+
+
+def _named(bar: Bar) -> dict[str, str]:
+    return {"symbol": bar.symbol, "window_start": bar.window_start.isoformat()}
