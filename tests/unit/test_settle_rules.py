@@ -13,14 +13,13 @@ import pytest
 
 from tapeline.bar import Bar
 from tapeline.consumer.feed_view import FeedSnapshot
-from tapeline.consumer.settle import (
+from tapeline.consumer.final_bars import has_expired, reconcile
+from tapeline.consumer.horizon import (
     Horizon,
     frontier,
-    has_expired,
     horizon,
     is_caught_up,
     newest_receipt,
-    reconcile,
     unread_messages,
 )
 from tapeline.storage.rows import PartitionProgress, StoredBar

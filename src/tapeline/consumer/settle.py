@@ -20,7 +20,11 @@ from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.bar import Bar, Interval
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.feed_view import FeedSnapshot, FeedView
+from tapeline.consumer.coverage import Coverage
+from tapeline.consumer.feed_view import FeedView
+from tapeline.consumer.final_bars import has_expired, reconcile
+from tapeline.consumer.gap_marks import GapMarks
+from tapeline.consumer.horizon import Horizon, frontier, horizon, newest_receipt, unread_messages
 from tapeline.consumer.sinks import read_table
 from tapeline.consumer.spark_processor import hour_bars
 from tapeline.consumer.transformations import calculate_ohlcv
@@ -30,36 +34,12 @@ from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, Stor
 log = structlog.get_logger()
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_RECENT_RECEIPT: Final = timedelta(seconds=60)
-"""A partition without unread offsets holds the frontier back for this long after a trade."""
-
 _TIMES: Final = (
     *("window_start", "window_end", "first_trade_time", "last_trade_time"),
     "first_received_at",
 )
 
-LATE_TRADE: Final = "late_trade"
-"""A trade came after the bar was final."""
-FEED_GAP: Final = "feed_gap"
-"""A gap of the feed in the bar's window became known, or was found to be none."""
-POLICY: Final = "policy"
-"""The bar was made anew under another policy."""
-CORRECTION: Final = "correction"
-"""Silver holds other values of the same trades."""
-
 WindowKey = tuple[str, datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class Horizon:
-    """Up to where windows can be settled: all of them, or those that end by `until`."""
-
-    everything: bool
-    until: datetime | None
-
-    def covers(self, window_end: datetime) -> bool:
-        """Tell whether a window with this end can be settled."""
-        return self.everything or (self.until is not None and window_end <= self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,132 +63,6 @@ class RoundResult:
     def settled(self) -> int:
         """Bars of every interval."""
         return self.settled_5m + self.settled_1h
-
-
-def is_caught_up(progress: Mapping[int, PartitionProgress], feed: FeedSnapshot) -> bool:
-    """Tell whether every message of the topic is committed to silver."""
-    return not any(unread_messages(progress, feed).values())
-
-
-def unread_messages(
-    progress: Mapping[int, PartitionProgress], feed: FeedSnapshot
-) -> dict[int, int]:
-    """Return how many messages Kafka still holds that are not committed to silver."""
-    unread = {}
-    for partition, end in feed.end_offsets.items():
-        committed = progress[partition].committed_offset if partition in progress else -1
-        first = feed.first_offsets.get(partition, 0)
-        unread[partition] = max(0, end - max(first, committed + 1))
-    return unread
-
-
-def newest_receipt(progress: Mapping[int, PartitionProgress]) -> datetime | None:
-    """Return when Kafka received the newest valid trade that is committed to silver."""
-    received = (p.newest_received_at for p in progress.values())
-    return max((r for r in received if r is not None), default=None)
-
-
-def frontier(
-    progress: Mapping[int, PartitionProgress], feed: FeedSnapshot, now: datetime
-) -> datetime | None:
-    """Return the event time up to which every partition that matters has been committed.
-
-    A partition matters while it has unread offsets or got a trade lately. None when one of
-    them has committed nothing yet, or none matters.
-    """
-    newest = []
-    for partition, unread in unread_messages(progress, feed).items():
-        p = progress.get(partition)
-        received = None if p is None else p.newest_received_at
-        is_recent = received is not None and now - received < _RECENT_RECEIPT
-        if unread or is_recent:
-            newest.append(None if p is None else p.newest_event_time)
-    times = [t for t in newest if t is not None]
-    return min(times) if times and len(times) == len(newest) else None
-
-
-def horizon(
-    progress: Mapping[int, PartitionProgress],
-    feed: FeedSnapshot,
-    now: datetime,
-    delay: timedelta,
-) -> Horizon:
-    """Return which windows can be settled.
-
-    Those behind the frontier by the delay; in a quiet market, where everything is in silver
-    and nothing was received for the delay, those behind now by the delay; and all of them
-    once the tape has ended and everything is in silver.
-    """
-    is_all_in = is_caught_up(progress, feed) and not feed.is_pending
-    if is_all_in and feed.has_ended:
-        return Horizon(everything=True, until=None)
-    limits = []
-    front = frontier(progress, feed, now)
-    if front is not None:
-        limits.append(front - delay)
-    received = newest_receipt(progress)
-    if is_all_in and received is not None and now >= received + delay:
-        limits.append(now - delay)
-    return Horizon(everything=False, until=max(limits) if limits else None)
-
-
-def reconcile(stored: StoredBar | None, computed: Bar, now: datetime) -> tuple[Bar, int] | None:
-    """Return the final bar to write with its write time in µs, or None when nothing changes.
-
-    The write time is above that of the row it replaces, whatever clock wrote it, and above
-    every preview's.
-    """
-    before = stored.bar if stored is not None and stored.bar.is_final else None
-    if before is not None:
-        if before.same_values(computed) and before.is_complete == computed.is_complete:
-            return None
-        if computed.trade_count < before.trade_count:
-            # Silver only grows, until it expires: what is left is a fragment of the bar.
-            log.error(
-                "bar_kept",
-                reason="silver holds fewer trades than the final bar",
-                symbol=computed.symbol,
-                window_start=computed.window_start.isoformat(),
-            )
-            return None
-    final = replace(
-        computed,
-        first_received_at=_earliest(before, computed),
-        is_final=True,
-        revision=1 if before is None else before.revision + 1,
-        reason=None if before is None else _reason(before, computed),
-        updated_at=now,
-    )
-    write_time_us = max(
-        _micros(now), _micros(computed.window_end), stored.write_time_us + 1 if stored else 0
-    )
-    return final, write_time_us
-
-
-def has_expired(stored: StoredBar | None, silver_ttl: timedelta, now: datetime) -> bool:
-    """Tell whether the trades of a final bar have begun to expire from silver.
-
-    Judged by when they were received and not by event time: a tape of long ago that was
-    replayed today is whole. A TTL of 0 keeps them for ever.
-    """
-    if stored is None or not stored.bar.is_final or not silver_ttl:
-        return False
-    first = stored.bar.first_received_at
-    return first is not None and first + silver_ttl <= now
-
-
-def _earliest(before: Bar | None, computed: Bar) -> datetime | None:
-    times = [computed.first_received_at, before.first_received_at if before else None]
-    return min((t for t in times if t is not None), default=None)
-
-
-def _reason(before: Bar, computed: Bar) -> str:
-    """Say why a final bar is revised."""
-    if computed.trade_count > before.trade_count:
-        return LATE_TRADE
-    if computed.policy != before.policy:
-        return POLICY
-    return CORRECTION if not before.same_values(computed) else FEED_GAP
 
 
 class Settler:
@@ -254,6 +108,8 @@ class Settler:
         self._silver_ttl = silver_ttl
         self._rereads = rereads
         self._now = now
+        self._gap_marks = GapMarks(client, now)
+        self._coverage = Coverage((), ())
 
     def round(self) -> RoundResult:
         """Settle what is due, at most `max_windows` windows, oldest first."""
@@ -261,21 +117,23 @@ class Settler:
         feed = self._feed.snapshot(now)
         progress = self._client.progress(self._topic_id)
         reach = horizon(progress, feed, now, self._delay)
+        self._coverage = Coverage(feed.producers, feed.gaps)
         states = list(self._unsettled(progress))
         windows = self._settle_windows(states, reach)
         hours = self._settle_hours(windows.remaining, reach)
+        marked = self._gap_marks.update(feed.gaps, self._coverage)
         result = RoundResult(
             settled_5m=windows.settled,
             settled_1h=hours.settled,
-            revised=windows.revised + hours.revised,
+            revised=windows.revised + hours.revised + marked,
             differs=windows.differs,
             stream_incomplete=windows.stream_incomplete,
             unread=unread_messages(progress, feed),
             frontier=frontier(progress, feed, now),
             newest_receipt=newest_receipt(progress),
-            is_finished=reach.everything and not hours.remaining,
+            is_finished=reach.everything and not hours.remaining and self._gap_marks.is_done,
         )
-        if result.settled:
+        if result.settled or marked:
             log.info(
                 "settled",
                 bars=result.settled,
@@ -361,7 +219,8 @@ class Settler:
         for bar in computed:
             before = stored.get((bar.symbol, bar.window_start))
             outcome.count(before, bar)
-            write = reconcile(before, bar, now)
+            is_complete = self._coverage.is_complete(bar.symbol, bar.window_start, bar.window_end)
+            write = reconcile(before, replace(bar, is_complete=is_complete), now)
             if write is not None:
                 writes.append(write)
         self._client.write_bars(interval, writes)
@@ -417,7 +276,3 @@ def _bar(row: Row, policy: ConditionPolicy) -> Bar:
     for name in _TIMES:
         fields[name] = _EPOCH + timedelta(microseconds=fields[name])
     return Bar(**fields, policy=policy.value)
-
-
-def _micros(value: datetime) -> int:
-    return (value - _EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,88 @@
+"""What is written over a stored bar: the rules of final bars and their revisions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+import structlog
+
+from tapeline.bar import Bar
+from tapeline.storage.rows import StoredBar
+
+log = structlog.get_logger()
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+LATE_TRADE: Final = "late_trade"
+"""A trade came after the bar was final."""
+FEED_GAP: Final = "feed_gap"
+"""A gap of the feed in the bar's window became known, or was found to be none."""
+POLICY: Final = "policy"
+"""The bar was made anew under another policy."""
+CORRECTION: Final = "correction"
+"""Silver holds other values of the same trades."""
+
+
+def reconcile(stored: StoredBar | None, computed: Bar, now: datetime) -> tuple[Bar, int] | None:
+    """Return the final bar to write with its write time in µs, or None when nothing changes.
+
+    The write time is above that of the row it replaces, whatever clock wrote it, and above
+    every preview's.
+    """
+    before = stored.bar if stored is not None and stored.bar.is_final else None
+    if before is not None:
+        if before.same_values(computed) and before.is_complete == computed.is_complete:
+            return None
+        if computed.trade_count < before.trade_count:
+            # Silver only grows, until it expires: what is left is a fragment of the bar.
+            log.error(
+                "bar_kept",
+                reason="silver holds fewer trades than the final bar",
+                symbol=computed.symbol,
+                window_start=computed.window_start.isoformat(),
+            )
+            return None
+    final = replace(
+        computed,
+        first_received_at=_earliest(before, computed),
+        is_final=True,
+        revision=1 if before is None else before.revision + 1,
+        reason=None if before is None else _reason(before, computed),
+        updated_at=now,
+    )
+    write_time_us = max(
+        _micros(now), _micros(computed.window_end), stored.write_time_us + 1 if stored else 0
+    )
+    return final, write_time_us
+
+
+def has_expired(stored: StoredBar | None, silver_ttl: timedelta, now: datetime) -> bool:
+    """Tell whether the trades of a final bar have begun to expire from silver.
+
+    Judged by when they were received and not by event time: a tape of long ago that was
+    replayed today is whole. A TTL of 0 keeps them for ever.
+    """
+    if stored is None or not stored.bar.is_final or not silver_ttl:
+        return False
+    first = stored.bar.first_received_at
+    return first is not None and first + silver_ttl <= now
+
+
+def _earliest(before: Bar | None, computed: Bar) -> datetime | None:
+    times = [computed.first_received_at, before.first_received_at if before else None]
+    return min((t for t in times if t is not None), default=None)
+
+
+def _reason(before: Bar, computed: Bar) -> str:
+    """Say why a final bar is revised."""
+    if computed.trade_count > before.trade_count:
+        return LATE_TRADE
+    if computed.policy != before.policy:
+        return POLICY
+    return CORRECTION if not before.same_values(computed) else FEED_GAP
+
+
+def _micros(value: datetime) -> int:
+    return (value - _EPOCH) // timedelta(microseconds=1)
