@@ -59,7 +59,9 @@ class Pipeline:
     ) -> Iterator[Pipeline]:
         settings = load_settings().with_target(topic=name, keyspace=name)
         stream = settings.stream.model_copy(update={"policy": ConditionPolicy.SIP})
-        kafka = settings.kafka.model_copy(update={"partitions": 2, "status_topic": f"{name}_fs"})
+        kafka = settings.kafka.model_copy(
+            update={"partitions": 2, "status_topic": f"{name}_fs", "gaps_topic": f"{name}_fg"}
+        )
         settings = settings.model_copy(update={"stream": stream, "kafka": kafka})
         admin = topic_admin(endpoints.bootstrap_servers)
         create_topics(admin, settings.kafka)
@@ -78,7 +80,7 @@ class Pipeline:
                 execution_profiles={EXEC_PROFILE_DEFAULT: profile},
             )
             stack.callback(cluster.shutdown)
-            for topic in (name, f"{name}_fs"):
+            for topic in (name, f"{name}_fs", f"{name}_fg"):
                 stack.callback(delete_topic, admin, topic)
             yield cls(
                 spark,
@@ -161,12 +163,7 @@ class Pipeline:
     @contextmanager
     def settler(self, max_windows: int = 500) -> Iterator[Settler]:
         """Settle at the instant `now`, as often as wanted."""
-        feed = FeedView(
-            self.endpoints.bootstrap_servers,
-            self.name,
-            self.topic_id,
-            self.settings.kafka.status_topic,
-        )
+        feed = FeedView(self.endpoints.bootstrap_servers, self.settings.kafka, self.topic_id)
         try:
             yield Settler(
                 self.spark,

@@ -102,7 +102,7 @@ def read_bars(
     delay = timedelta(seconds=settings.stream.watermark_s)
     wanted = [symbols] if isinstance(symbols, str) else symbols
     bars: list[Bar] = []
-    with _reader(settings, keyspace) as client:
+    with open_keyspace(settings, keyspace) as client:
         for symbol in wanted:
             # A longer bar that starts before the end goes on after it.
             reach = timedelta(0) if length.is_stored else length.duration
@@ -117,12 +117,13 @@ def read_bars(
 
 def known_symbols(keyspace: str | None = None, *, settings: Settings | None = None) -> set[str]:
     """Return the symbols that have bars; arguments and errors as in `read_bars`."""
-    with _reader(settings, keyspace) as client:
+    with open_keyspace(settings, keyspace) as client:
         return client.symbols()
 
 
 @contextmanager
-def _reader(settings: Settings | None, keyspace: str | None) -> Iterator[CassandraClient]:
+def open_keyspace(settings: Settings | None, keyspace: str | None) -> Iterator[CassandraClient]:
+    """Connect to a keyspace for a while; the arguments and errors are those of `read_bars`."""
     settings = (settings or load_settings()).with_target(keyspace=keyspace)
     endpoints = find_endpoints(settings)
     with closing(

@@ -22,10 +22,10 @@ from tapeline.errors import UsageError
 from tapeline.local.discovery import find_endpoints
 from tapeline.rollup import ReadInterval
 from tapeline.settings import Settings, load_settings
+from tapeline.times import TIME_FORMATS, as_utc
 
 _TABLE_WIDTH: Final = 400
 _SYMBOLS_NAMED: Final = 10
-_TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
 class Format(str, Enum):
@@ -53,11 +53,11 @@ def bars(
     ] = "5m",
     start: Annotated[
         datetime | None,
-        typer.Option("--from", formats=_TIME_FORMATS, help="First bar, UTC; today by default."),
+        typer.Option("--from", formats=TIME_FORMATS, help="First bar, UTC; today by default."),
     ] = None,
     end: Annotated[
         datetime | None,
-        typer.Option("--to", formats=_TIME_FORMATS, help="Bars start before this, UTC; now."),
+        typer.Option("--to", formats=TIME_FORMATS, help="Bars start before this, UTC; now."),
     ] = None,
     keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
     output_format: Annotated[
@@ -71,12 +71,8 @@ def bars(
     Example: tapeline bars AAPL MSFT --interval 1h --from 2026-11-20 --format csv -o bars.csv
     """
     now = datetime.now(timezone.utc)
-    first = (
-        start.replace(tzinfo=timezone.utc)
-        if start
-        else now.replace(hour=0, minute=0, second=0, microsecond=0)
-    )
-    last = end.replace(tzinfo=timezone.utc) if end else now
+    first = as_utc(start) if start else now.replace(hour=0, minute=0, second=0, microsecond=0)
+    last = as_utc(end) if end else now
     settings = load_settings()
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
     table = read_bars(

@@ -9,6 +9,7 @@ from tapeline.bars_command import bars
 from tapeline.command import run_program
 from tapeline.consumer.main import stream
 from tapeline.demo import demo
+from tapeline.gaps_command import gaps
 from tapeline.init_command import init
 from tapeline.producer.main import produce
 from tapeline.reference_commands import metrics, settings
@@ -23,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    *(demo, replay, bars, up, down, status, init, produce, stream, simulate),
+    *(demo, replay, bars, gaps, up, down, status, init, produce, stream, simulate),
     *(settings, metrics),
 ):
     app.command()(_command)

@@ -48,6 +48,11 @@ class FinnhubSettings(BaseModel):
     """The WebSocket address, without the token."""
     heartbeat_timeout_s: float = Field(default=150.0, gt=0)
     """Seconds without any message, pings among them, after which to reconnect."""
+    idle_timeout_s: float = Field(default=300.0, gt=0)
+    """Seconds without a trade, though pings come and a market is open, that count as a gap; far
+    more when trades are usually rare."""
+    symbol_silence_s: float = Field(default=900.0, gt=0)
+    """Seconds after which a symbol without trades is reported, while others have some."""
     same_millisecond_s: float = Field(default=2.0, gt=0)
     """Seconds for which further trades of a symbol's newest millisecond count as in order."""
     max_frame_bytes: int = Field(default=15 * 1024 * 1024, gt=0, le=15 * 1024 * 1024)
@@ -67,6 +72,8 @@ class KafkaSettings(BaseModel):
     """Topic of frames and trades that the producer cannot accept."""
     status_topic: str = "feed_status"
     """Compacted topic in which producers report every second how far they are."""
+    gaps_topic: str = "feed_gaps"
+    """Compacted topic in which producers report the times without a feed."""
     partitions: int = Field(default=4, ge=1)
     """Partitions of the trade topic when it is created."""
     replication_factor: int = Field(default=1, ge=1)

@@ -69,10 +69,7 @@ def test_the_last_status_says_that_the_tape_has_ended(pipeline: Pipeline) -> Non
     assert (status.pending, status.trades) == (0, TRADES)
     assert sum(offset + 1 for offset in status.last_offsets.values()) == TRADES
     view = FeedView(
-        pipeline.endpoints.bootstrap_servers,
-        pipeline.name,
-        pipeline.topic_id,
-        pipeline.settings.kafka.status_topic,
+        pipeline.endpoints.bootstrap_servers, pipeline.settings.kafka, pipeline.topic_id
     )
     snapshot = view.snapshot(datetime.now(timezone.utc) + timedelta(seconds=1))
     view.close()

@@ -13,8 +13,8 @@ import pytest
 
 from tapeline.bar import Bar
 from tapeline.consumer.feed_view import FeedSnapshot
-from tapeline.consumer.revisions import has_expired, reconcile
-from tapeline.consumer.settle import (
+from tapeline.consumer.final_bars import has_expired, reconcile
+from tapeline.consumer.horizon import (
     Horizon,
     frontier,
     horizon,

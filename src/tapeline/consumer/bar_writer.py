@@ -16,7 +16,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.bar import Bar, Interval
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.revisions import has_expired, is_past_lifetime, reconcile, shrinks
+from tapeline.consumer.final_bars import has_expired, is_past_lifetime, reconcile, shrinks
 from tapeline.consumer.sinks import read_table
 from tapeline.consumer.spark_processor import hour_bars
 from tapeline.consumer.transformations import calculate_ohlcv
@@ -87,6 +87,7 @@ class BarWriter:
         keyspace: of the tables.
         policy: which trades set prices.
         silver_ttl: how long trades stay in silver; 0 is for ever.
+        is_complete: whether the feed covered a bar's window, given what is stored of it.
         now: the wall clock, UTC.
     """
 
@@ -98,6 +99,7 @@ class BarWriter:
         keyspace: str,
         policy: ConditionPolicy,
         silver_ttl: timedelta,
+        is_complete: Callable[[Bar, StoredBar | None], bool | None],
         now: Callable[[], datetime],
     ) -> None:
         self._session = session
@@ -105,6 +107,7 @@ class BarWriter:
         self._keyspace = keyspace
         self._policy = policy
         self._silver_ttl = silver_ttl
+        self._is_complete = is_complete
         self._now = now
 
     def write(self, interval: Interval, keys: Sequence[WindowKey]) -> Outcome:
@@ -131,7 +134,11 @@ class BarWriter:
         if interval is Interval.FIVE_MINUTES:
             expired = [k for k in keys if self._has_expired(k, stored, received or {}, at)]
         keys = [k for k in keys if k not in set(expired)]
-        return Computed(interval, self._bars(interval, keys), stored, expired, at)
+        bars = [
+            replace(bar, is_complete=self._is_complete(bar, stored.get(_key(bar))))
+            for bar in self._bars(interval, keys)
+        ]
+        return Computed(interval, bars, stored, expired, at)
 
     def store(self, computed: Computed, *, allow_shrink: bool = False) -> Outcome:
         """Write the bars that differ from what stood there."""

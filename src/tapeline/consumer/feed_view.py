@@ -10,7 +10,11 @@ from typing import Final
 import structlog
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from tapeline.consumer.coverage import ProducerView
+from tapeline.errors import SchemaError
 from tapeline.producer.feed_status import FeedStatus
+from tapeline.producer.gaps import Gap
+from tapeline.settings import KafkaSettings
 
 log = structlog.get_logger()
 
@@ -26,24 +30,31 @@ class FeedSnapshot:
 
     `end_offsets` holds each partition's next offset, `first_offsets` the oldest one that has
     not expired. `is_pending` tells whether a living
-    producer still holds trades; `has_ended` whether every producer's tape has ended.
+    producer still holds trades; `has_ended` whether every producer's tape has ended. `gaps`
+    holds every gap that was ever reported, `producers` every producer.
     """
 
     end_offsets: dict[int, int]
     is_pending: bool
     has_ended: bool
     first_offsets: dict[int, int] = field(default_factory=dict)
+    producers: tuple[ProducerView, ...] = ()
+    gaps: tuple[Gap, ...] = ()
 
 
 class FeedView:
-    """Follows `feed_status` and the ends of one topic, without a consumer group's commits."""
+    """Follows a topic's producers, gaps and ends, without a consumer group's commits.
 
-    def __init__(
-        self, bootstrap_servers: str, topic: str, topic_id: str, status_topic: str
-    ) -> None:
-        self._topic = topic
+    Raises:
+        SchemaError: a topic is missing.
+    """
+
+    def __init__(self, bootstrap_servers: str, settings: KafkaSettings, topic_id: str) -> None:
+        self._topic = settings.topic
+        self._status_topic = settings.status_topic
         self._topic_id = topic_id
         self._statuses: dict[str, tuple[FeedStatus, datetime]] = {}
+        self._gaps: dict[str, Gap] = {}
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -52,11 +63,14 @@ class FeedView:
                 "auto.offset.reset": "earliest",
             }
         )
-        metadata = self._consumer.list_topics(topic, timeout=_TIMEOUT_S)
-        self._partitions = sorted(metadata.topics[topic].partitions)
-        self._status = TopicPartition(status_topic, 0, 0)
-        self._next_status = 0
-        self._consumer.assign([self._status])
+        metadata = self._consumer.list_topics(timeout=_TIMEOUT_S)
+        self._partitions = sorted(metadata.topics[self._topic].partitions)
+        for name in (settings.status_topic, settings.gaps_topic):
+            if name not in metadata.topics:
+                message = f"There is no topic {name}: create it with `tapeline init`."
+                raise SchemaError(message)
+        self._next = {settings.status_topic: 0, settings.gaps_topic: 0}
+        self._consumer.assign([TopicPartition(name, 0, 0) for name in self._next])
 
     def snapshot(self, now: datetime) -> FeedSnapshot:
         """Read what is new and return the present state.
@@ -64,7 +78,7 @@ class FeedView:
         The statuses are read before the ends, so that every trade that a status calls
         acknowledged lies below them.
         """
-        self._read_statuses()
+        self._read_reports()
         statuses = list(self._statuses.values())
         offsets = self.offsets()
         return FeedSnapshot(
@@ -73,6 +87,10 @@ class FeedView:
             # A producer that reports no more is gone, and holds nothing that could still come.
             is_pending=any(s.pending > 0 and now - at < _STATUS_IS_OLD_AFTER for s, at in statuses),
             has_ended=bool(statuses) and all(s.end_of_tape for s, _ in statuses),
+            producers=tuple(
+                ProducerView(s, is_gone=now - at >= _STATUS_IS_OLD_AFTER) for s, at in statuses
+            ),
+            gaps=tuple(self._gaps.values()),
         )
 
     def offsets(self) -> dict[int, tuple[int, int]]:
@@ -88,25 +106,34 @@ class FeedView:
         """Leave Kafka."""
         self._consumer.close()
 
-    def _read_statuses(self) -> None:
-        """Read to the end that the topic has now; how long that takes is Kafka's affair."""
-        end = self._consumer.get_watermark_offsets(self._status, timeout=_TIMEOUT_S)[1]
+    def _read_reports(self) -> None:
+        """Read to the ends that the topics have now; how long that takes is Kafka's affair."""
+        ends = {
+            name: self._consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=_TIMEOUT_S)[
+                1
+            ]
+            for name in self._next
+        }
         deadline = time.monotonic() + _TIMEOUT_S
-        while self._next_status < end and time.monotonic() < deadline:
+        while time.monotonic() < deadline and any(self._next[n] < ends[n] for n in ends):
             for message in self._consumer.consume(_READ_MESSAGES, _READ_WAIT_S):
-                value, offset = message.value(), message.offset()
-                if message.error() is not None or offset is None:
+                topic, offset = message.topic(), message.offset()
+                if message.error() is not None or topic is None or offset is None:
                     continue
-                self._next_status = offset + 1
-                if value is not None:
-                    self._remember(value, message)
+                self._next[topic] = offset + 1
+                self._remember(message)
 
-    def _remember(self, value: bytes, message: Message) -> None:
+    def _remember(self, message: Message) -> None:
+        value = message.value() or b""
         try:
-            status = FeedStatus.from_bytes(value)
+            if message.topic() == self._status_topic:
+                status = FeedStatus.from_bytes(value)
+                at = datetime.fromtimestamp(message.timestamp()[1] / 1000, timezone.utc)
+                if status.topic_id == self._topic_id:
+                    self._statuses[status.producer_id] = (status, at)
+            else:
+                gap = Gap.from_bytes(value)
+                if gap.topic_id == self._topic_id:
+                    self._gaps[gap.key] = gap
         except (ValueError, KeyError, TypeError, AttributeError):
-            log.warning("unreadable_feed_status", offset=message.offset())
-            return
-        if status.topic_id == self._topic_id:
-            at = datetime.fromtimestamp(message.timestamp()[1] / 1000, timezone.utc)
-            self._statuses[status.producer_id] = (status, at)
+            log.warning("unreadable_report", topic=message.topic(), offset=message.offset())

@@ -151,9 +151,7 @@ def run_job(
             )
             stack.callback(client.close)
             client.require_schema()
-        feed = FeedView(
-            source.bootstrap_servers, source.name, source.topic_id, settings.kafka.status_topic
-        )
+        feed = FeedView(source.bootstrap_servers, settings.kafka, source.topic_id)
         stack.callback(feed.close)
         rereads = client is not None and _prepare(client, feed, source, checkpoints, options.job)
         with _failures_explained():

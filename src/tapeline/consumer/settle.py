@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Final
 
 import structlog
 from pyspark.sql import SparkSession
@@ -20,26 +19,14 @@ from pyspark.sql import SparkSession
 from tapeline.bar import Interval
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.bar_writer import BarWriter, Outcome, WindowKey
-from tapeline.consumer.feed_view import FeedSnapshot, FeedView
+from tapeline.consumer.coverage import Coverage
+from tapeline.consumer.feed_view import FeedView
+from tapeline.consumer.gap_marks import GapMarks
+from tapeline.consumer.horizon import Horizon, frontier, horizon, newest_receipt, unread_messages
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 
 log = structlog.get_logger()
-
-_RECENT_RECEIPT: Final = timedelta(seconds=60)
-"""A partition without unread offsets holds the frontier back for this long after a trade."""
-
-
-@dataclass(frozen=True, slots=True)
-class Horizon:
-    """Up to where windows can be settled: all of them, or those that end by `until`."""
-
-    everything: bool
-    until: datetime | None
-
-    def covers(self, window_end: datetime) -> bool:
-        """Tell whether a window with this end can be settled."""
-        return self.everything or (self.until is not None and window_end <= self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,73 +50,6 @@ class RoundResult:
     def settled(self) -> int:
         """Bars of every interval."""
         return self.settled_5m + self.settled_1h
-
-
-def is_caught_up(progress: Mapping[int, PartitionProgress], feed: FeedSnapshot) -> bool:
-    """Tell whether every message of the topic is committed to silver."""
-    return not any(unread_messages(progress, feed).values())
-
-
-def unread_messages(
-    progress: Mapping[int, PartitionProgress], feed: FeedSnapshot
-) -> dict[int, int]:
-    """Return how many messages Kafka still holds that are not committed to silver."""
-    unread = {}
-    for partition, end in feed.end_offsets.items():
-        committed = progress[partition].committed_offset if partition in progress else -1
-        first = feed.first_offsets.get(partition, 0)
-        unread[partition] = max(0, end - max(first, committed + 1))
-    return unread
-
-
-def newest_receipt(progress: Mapping[int, PartitionProgress]) -> datetime | None:
-    """Return when Kafka received the newest valid trade that is committed to silver."""
-    received = (p.newest_received_at for p in progress.values())
-    return max((r for r in received if r is not None), default=None)
-
-
-def frontier(
-    progress: Mapping[int, PartitionProgress], feed: FeedSnapshot, now: datetime
-) -> datetime | None:
-    """Return the event time up to which every partition that matters has been committed.
-
-    A partition matters while it has unread offsets or got a trade lately. None when one of
-    them has committed nothing yet, or none matters.
-    """
-    newest = []
-    for partition, unread in unread_messages(progress, feed).items():
-        p = progress.get(partition)
-        received = None if p is None else p.newest_received_at
-        is_recent = received is not None and now - received < _RECENT_RECEIPT
-        if unread or is_recent:
-            newest.append(None if p is None else p.newest_event_time)
-    times = [t for t in newest if t is not None]
-    return min(times) if times and len(times) == len(newest) else None
-
-
-def horizon(
-    progress: Mapping[int, PartitionProgress],
-    feed: FeedSnapshot,
-    now: datetime,
-    delay: timedelta,
-) -> Horizon:
-    """Return which windows can be settled.
-
-    Those behind the frontier by the delay; in a quiet market, where everything is in silver
-    and nothing was received for the delay, those behind now by the delay; and all of them
-    once the tape has ended and everything is in silver.
-    """
-    is_all_in = is_caught_up(progress, feed) and not feed.is_pending
-    if is_all_in and feed.has_ended:
-        return Horizon(everything=True, until=None)
-    limits = []
-    front = frontier(progress, feed, now)
-    if front is not None:
-        limits.append(front - delay)
-    received = newest_receipt(progress)
-    if is_all_in and received is not None and now >= received + delay:
-        limits.append(now - delay)
-    return Horizon(everything=False, until=max(limits) if limits else None)
 
 
 class Settler:
@@ -171,8 +91,18 @@ class Settler:
         self._max_windows = max_windows
         self._rereads = rereads
         self._now = now
+        self._gap_marks = GapMarks(client, now)
+        self._coverage = Coverage((), ())
         self._writer = BarWriter(
-            session, client, keyspace=keyspace, policy=policy, silver_ttl=silver_ttl, now=now
+            session,
+            client,
+            keyspace=keyspace,
+            policy=policy,
+            silver_ttl=silver_ttl,
+            is_complete=lambda bar, _: self._coverage.is_complete(
+                bar.symbol, bar.window_start, bar.window_end
+            ),
+            now=now,
         )
 
     def round(self) -> RoundResult:
@@ -181,21 +111,23 @@ class Settler:
         feed = self._feed.snapshot(now)
         progress = self._client.progress(self._topic_id)
         reach = horizon(progress, feed, now, self._delay)
+        self._coverage = Coverage(feed.producers, feed.gaps)
         states = list(self._unsettled(progress))
         windows = self._settle_windows(states, reach)
         hours = self._settle_hours(windows.remaining, reach)
+        marked = self._gap_marks.update(feed.gaps, self._coverage)
         result = RoundResult(
             settled_5m=windows.settled,
             settled_1h=hours.settled,
-            revised=windows.revised + hours.revised,
+            revised=windows.revised + hours.revised + marked,
             differs=windows.differs,
             stream_incomplete=windows.stream_incomplete,
             unread=unread_messages(progress, feed),
             frontier=frontier(progress, feed, now),
             newest_receipt=newest_receipt(progress),
-            is_finished=reach.everything and not hours.remaining,
+            is_finished=reach.everything and not hours.remaining and self._gap_marks.is_done,
         )
-        if result.settled:
+        if result.settled or marked:
             log.info(
                 "settled",
                 bars=result.settled,

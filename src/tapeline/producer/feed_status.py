@@ -16,7 +16,9 @@ class FeedStatus:
     """How far one producer is with one topic.
 
     `last_offsets` maps each partition to the highest offset acknowledged to this producer;
-    `pending` counts trades that it still holds; `newest_receipt_us` is µs since the epoch.
+    `pending` counts trades that it still holds. `started_us` is when it first heard anything,
+    over all its lives, `last_message_us` when it last did, `newest_receipt_us` when its newest
+    trade came, each µs since the epoch. `is_live` tells a feed of the present from a tape.
     """
 
     producer_id: str
@@ -26,6 +28,10 @@ class FeedStatus:
     pending: int
     last_offsets: dict[int, int]
     newest_receipt_us: int | None
+    symbols: tuple[str, ...]
+    is_live: bool
+    started_us: int | None
+    last_message_us: int | None
     end_of_tape: bool
     frames: int
     trades: int
@@ -48,5 +54,6 @@ class FeedStatus:
             ValueError, KeyError, TypeError: the bytes are no status.
         """
         fields = orjson.loads(value)
+        fields["symbols"] = tuple(fields["symbols"])
         fields["last_offsets"] = {int(p): o for p, o in fields["last_offsets"].items()}
         return cls(**fields)

@@ -23,6 +23,7 @@ from websockets.frames import CloseCode
 
 from tapeline.errors import FeedError
 from tapeline.metrics import PRODUCER_METRICS, RECONNECTS, Metrics
+from tapeline.producer.gaps import GapKind
 from tapeline.settings import FinnhubSettings
 
 log = structlog.get_logger()
@@ -97,12 +98,15 @@ class FinnhubClient:
     ) -> None:
         self._settings = settings
         self._token = token
-        self._symbols = tuple(symbols)
+        self.symbols = tuple(symbols)
+        """What is subscribed."""
         self._monotonic = monotonic
         self._metrics = metrics or Metrics(PRODUCER_METRICS)
         self._connections = 0
         self.connected = False
         """Whether a connection stands now."""
+        self.on_loss: Callable[[GapKind], None] = lambda _kind: None
+        """Called when a connection is lost or cannot be made."""
 
     async def frames(self) -> AsyncIterator[Frame]:
         """Yield every message; return only when the feed says that its tape has ended.
@@ -128,10 +132,12 @@ class FinnhubClient:
                 if closed.rcvd is not None and closed.rcvd.reason == END_OF_TAPE:
                     return
                 log.warning("feed_disconnected", code=closed.rcvd.code if closed.rcvd else None)
+                self.on_loss(GapKind.DISCONNECTED)
                 if closed.sent is not None and closed.sent.code == CloseCode.MESSAGE_TOO_BIG:
                     yield self._frame(b"", is_too_large=True)
             except (OSError, TimeoutError, asyncio.TimeoutError, InvalidHandshake) as error:
                 log.warning("feed_unreachable", error=self._explain(error))
+                self.on_loss(self._kind_of(error))
             finally:
                 self.connected = False
             if self._monotonic() - started > _STABLE_AFTER_S:
@@ -165,9 +171,9 @@ class FinnhubClient:
             raise FeedError(message) from None
 
     async def _subscribe(self, socket: ClientConnection) -> None:
-        for symbol in self._symbols:
+        for symbol in self.symbols:
             await socket.send(orjson.dumps({"type": "subscribe", "symbol": symbol}).decode())
-        log.info("feed_connected", connection=self._connections, symbols=len(self._symbols))
+        log.info("feed_connected", connection=self._connections, symbols=len(self.symbols))
 
     async def _read(self, socket: ClientConnection) -> AsyncIterator[Frame]:
         self._connections += 1
@@ -178,6 +184,12 @@ class FinnhubClient:
     def _frame(self, data: bytes | str, *, is_too_large: bool = False) -> Frame:
         connection = self._connections - 1
         return Frame(data, connection, time.time_ns() // 1000, self._monotonic(), is_too_large)
+
+    def _kind_of(self, error: Exception) -> GapKind:
+        if isinstance(error, InvalidStatus):
+            return GapKind.REFUSED
+        is_silence = self.connected and isinstance(error, (TimeoutError, asyncio.TimeoutError))
+        return GapKind.SILENT if is_silence else GapKind.DISCONNECTED
 
     def _explain(self, error: Exception) -> str:
         if isinstance(error, InvalidStatus):

@@ -18,7 +18,9 @@ from tapeline.logs import configure_logging
 from tapeline.metrics import PRODUCER_METRICS, Metrics
 from tapeline.metrics_server import serve_metrics
 from tapeline.process import end_with_parent, run_until_signalled
+from tapeline.producer.earlier_life import last_status
 from tapeline.producer.finnhub_client import FinnhubClient
+from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
@@ -87,14 +89,31 @@ def _run(
     log.info("using", services=str(endpoints))
     admin = topic_admin(endpoints.bootstrap_servers)
     create_topics(admin, settings.kafka)
+    topic_id = topic_id_of(admin, settings.kafka.topic)
+    name = producer_id or _name_of(symbols)
     metrics = Metrics(PRODUCER_METRICS)
+    producer = KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic)
+    client = FinnhubClient(settings.finnhub, token, symbols, metrics=metrics)
+    gaps = None
+    if source is not Source.REPLAY:
+        status_topic = settings.kafka.status_topic
+        earlier = last_status(endpoints.bootstrap_servers, status_topic, topic_id, name)
+        gaps = gap_reporter(
+            settings,
+            producer,
+            symbols=client.symbols,
+            topic_id=topic_id,
+            producer_id=name,
+            earlier=earlier,
+        )
     pipeline = ProducerPipeline(
         settings,
-        FinnhubClient(settings.finnhub, token, symbols, metrics=metrics),
-        KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic),
+        client,
+        producer,
         source=source.value,
-        topic_id=topic_id_of(admin, settings.kafka.topic),
-        producer_id=producer_id or _name_of(symbols),
+        topic_id=topic_id,
+        producer_id=name,
+        gaps=gaps,
         metrics=metrics,
     )
     with serve_metrics(metrics, settings.metrics.host, settings.metrics.producer_port):

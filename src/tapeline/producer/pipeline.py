@@ -26,6 +26,7 @@ from tapeline.metrics import (
 )
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.finnhub_client import FinnhubClient, Frame
+from tapeline.producer.gap_reporter import GapReporter
 from tapeline.producer.identity import TradeIdentity
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.unknown_conditions import UnknownConditions
@@ -61,7 +62,8 @@ class ProducerPipeline:
 
     A frame with anything that is no trade goes to the dead-letter topic once: its bytes, the
     first reason in header `reason`, and in `rejects` a JSON list of [index in the frame or
-    null for the whole frame, reason].
+    null for the whole frame, reason]. Without `gaps` the feed is a tape, whose holes do not
+    lie in the present.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class ProducerPipeline:
         source: str,
         topic_id: str,
         producer_id: str,
+        gaps: GapReporter | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
@@ -86,6 +89,7 @@ class ProducerPipeline:
         self._previous_frame: bytes | str = b""
         self._newest_receipt_us: int | None = None
         self._end_of_tape = False
+        self._gaps = gaps
         self.counts = PipelineCounts()
         self._unknown_conditions = UnknownConditions()
         self._metrics = metrics or Metrics(PRODUCER_METRICS)
@@ -100,6 +104,9 @@ class ProducerPipeline:
             FeedError: the feed refuses us for good.
             DeliveryError: Kafka refuses a message.
         """
+        if self._gaps is not None:
+            self._client.on_loss = self._gaps.lost
+            self._gaps.started()
         status = asyncio.create_task(self._report_status())
         try:
             async for frame in self._client.frames():
@@ -111,7 +118,7 @@ class ProducerPipeline:
             status.cancel()
             await asyncio.wait([status])
             self._producer.flush()
-            await self._send_status()
+            await self._send_status()  # after the flush: it tells what is acknowledged
             self._producer.flush()
             log.info("producer_stopped", **self._summary())
 
@@ -121,10 +128,8 @@ class ProducerPipeline:
         if frame.connection != self._connection:
             self._connection = frame.connection
             self._identity = self._new_identity()
-        if frame.is_too_large:
-            await self._send_dead_letter(frame, [Reject(Reason.FRAME_TOO_LARGE)])
-            return
-        message = parse_frame(frame.data, frame.received_at_us // 1000)
+        message = _read(frame)
+        self._watch_for_gaps(frame, message)
         if isinstance(message, TradeFrame):
             await self._handle_trades(frame, message)
         elif isinstance(message, FeedMessage):
@@ -132,6 +137,16 @@ class ProducerPipeline:
         else:
             assert isinstance(message, Ping)  # noqa: S101 - for the type checker; no other kind
         self._producer.serve()
+
+    def _watch_for_gaps(self, frame: Frame, message: TradeFrame | Ping | FeedMessage) -> None:
+        if self._gaps is None:
+            return
+        trades = message.trades if isinstance(message, TradeFrame) else ()
+        rejects = message.rejects if isinstance(message, TradeFrame) else ()
+        if any(reject.index is None for reject in rejects):
+            self._gaps.dropped(frame.received_at_us)
+        symbols = {trade.symbol for trade in trades}
+        self._gaps.heard(frame.received_at_us, frame.monotonic_s, symbols)
 
     async def _handle_trades(self, frame: Frame, message: TradeFrame) -> None:
         if frame.data == self._previous_frame:
@@ -172,11 +187,14 @@ class ProducerPipeline:
 
     async def _report_status(self) -> None:
         while True:
+            if self._gaps is not None:
+                await self._gaps.report()
             await self._send_status()
             self._producer.serve()
             await asyncio.sleep(_STATUS_INTERVAL_S)
 
     async def _send_status(self) -> None:
+        gaps = self._gaps
         status = FeedStatus(
             producer_id=self._producer_id,
             topic=self._settings.kafka.topic,
@@ -185,6 +203,10 @@ class ProducerPipeline:
             pending=self._pending,
             last_offsets=dict(self._producer.last_offsets),
             newest_receipt_us=self._newest_receipt_us,
+            symbols=self._client.symbols,
+            is_live=gaps is not None,
+            started_us=gaps.started_us if gaps else None,
+            last_message_us=gaps.watch.last_message_us if gaps else None,
             end_of_tape=self._end_of_tape,
             frames=self.counts.frames,
             trades=self.counts.trades,
@@ -213,3 +235,9 @@ class ProducerPipeline:
             "suspect_duplicates": self.counts.suspect_duplicates,
             "dead_letters": dict(self.counts.rejects),
         }
+
+
+def _read(frame: Frame) -> TradeFrame | Ping | FeedMessage:
+    if frame.is_too_large:
+        return TradeFrame((), (Reject(Reason.FRAME_TOO_LARGE),))
+    return parse_frame(frame.data, frame.received_at_us // 1000)

@@ -18,6 +18,13 @@ _POLL_S: Final = 0.1
 _HOUR_MS: Final = 3_600_000
 _MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
+# Compacted each hour, so that reading all of it stays quick.
+_COMPACTED: Final = {
+    "cleanup.policy": "compact",
+    "segment.ms": str(_HOUR_MS),
+    "min.cleanable.dirty.ratio": "0.1",
+}
+
 
 def topic_admin(bootstrap_servers: str) -> AdminClient:
     """Return an admin client of a broker that answers.
@@ -49,7 +56,8 @@ def create_topics(admin: AdminClient, settings: KafkaSettings) -> None:
     topics = [
         NewTopic(settings.topic, settings.partitions, copies, config=options),
         NewTopic(settings.dead_letter_topic, 1, copies, config=options),
-        NewTopic(settings.status_topic, 1, copies, config={"cleanup.policy": "compact"}),
+        NewTopic(settings.status_topic, 1, copies, config=_COMPACTED),
+        NewTopic(settings.gaps_topic, 1, copies, config=_COMPACTED),
     ]
     for future in admin.create_topics(topics, operation_timeout=_TIMEOUT_S).values():
         try:

@@ -18,6 +18,7 @@ from cassandra.cluster import (
     Cluster,
     ExecutionProfile,
     NoHostAvailable,
+    ResultSet,
     Session,
 )
 from cassandra.concurrent import execute_concurrent_with_args
@@ -41,7 +42,12 @@ from tapeline.storage.rows import (
     bar_of,
     periods,
 )
-from tapeline.storage.schema import apply_schema, check_keyspace_name, drop_keyspace
+from tapeline.storage.schema import (
+    apply_schema,
+    check_keyspace_name,
+    drop_keyspace,
+    missing_columns,
+)
 
 _CONCURRENCY: Final = 64
 _SPECULATE_AFTER_S: Final = 2.0
@@ -103,11 +109,25 @@ class CassandraClient:
         """
         known = self._cluster.metadata.keyspaces.get(self._keyspace)
         if known is None or "ingest_progress" not in known.tables:
-            message = (
-                f"Keyspace {self._keyspace} has no tables of Tapeline: create them with "
-                f"`tapeline init --keyspace {self._keyspace}`."
-            )
-            raise SchemaError(message)
+            lacking = "has no tables of Tapeline: create them"
+        elif any(missing_columns(known)):
+            lacking = "has tables of an earlier version: complete them"
+        else:
+            return
+        init = f"tapeline init --keyspace {self._keyspace}"
+        message = f"Keyspace {self._keyspace} {lacking} with `{init}`."
+        raise SchemaError(message)
+
+    # Statements of other modules
+
+    def rows(self, cql: str, arguments: Sequence[Any] = ()) -> ResultSet:
+        """Run one query; `{keyspace}` in it stands for the keyspace's checked name."""
+        query = self._prepared(cql.replace("{keyspace}", self._keyspace))
+        return self._session.execute(query, arguments)
+
+    def run(self, cql: str, arguments: Sequence[Sequence[Any]]) -> list[ResultSet]:
+        """Run one statement for many arguments side by side; `{keyspace}` as in `rows`."""
+        return self._run(self._prepared(cql.replace("{keyspace}", self._keyspace)), arguments)
 
     # Bars
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from cassandra.cluster import Session
+from cassandra.metadata import KeyspaceMetadata
 
 from tapeline.errors import UsageError
 from tapeline.resources import schema_text
@@ -43,6 +45,16 @@ def columns_of(statement: str) -> dict[str, str]:
     return dict(part.split(None, 1) for part in body.strip(" ,").split(", "))
 
 
+def missing_columns(known: KeyspaceMetadata) -> Iterator[tuple[str, str, str]]:
+    """Yield table, column and type of what a keyspace lacks; all of it for a missing table."""
+    for statement in table_statements():
+        table = statement.removeprefix("CREATE TABLE IF NOT EXISTS ").split()[0]
+        present = known.tables[table].columns if table in known.tables else {}
+        for column, kind in columns_of(statement).items():
+            if column not in present:
+                yield table, column, kind
+
+
 def apply_schema(session: Session, settings: CassandraSettings) -> None:
     """Create what is missing and ALTER replication and TTL to the settings; repeatable.
 
@@ -59,11 +71,8 @@ def apply_schema(session: Session, settings: CassandraSettings) -> None:
     for statement in table_statements():
         session.execute(statement)
     current = known[keyspace]
-    for statement in table_statements():
-        table = statement.removeprefix("CREATE TABLE IF NOT EXISTS ").split()[0]
-        for column, kind in columns_of(statement).items():
-            if column not in current.tables[table].columns:
-                session.execute(f"ALTER TABLE {table} ADD {column} {kind}")
+    for table, column, kind in list(missing_columns(current)):
+        session.execute(f"ALTER TABLE {table} ADD {column} {kind}")
     if (
         current.replication_strategy.export_for_schema().find(f"'{settings.replication_factor:d}'")
         < 0

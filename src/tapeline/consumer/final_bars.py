@@ -1,4 +1,4 @@
-"""What a final bar becomes when it is computed again: the rules, without Spark or Cassandra."""
+"""What is written over a stored bar: the rules of final bars and their revisions."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def shrinks(stored: StoredBar | None, computed: Bar) -> bool:
 
     Silver only grows, until it expires or rows are lost: what is left is a fragment.
     """
-    return (
-        stored is not None and stored.bar.is_final and computed.trade_count < stored.bar.trade_count
-    )
+    if stored is None or not stored.bar.is_final:
+        return False
+    return computed.trade_count < stored.bar.trade_count
 
 
 def has_expired(stored: StoredBar | None, silver_ttl: timedelta, now: datetime) -> bool:

@@ -1,0 +1,90 @@
+"""Which windows the feed covered: what all producers of a symbol missed is missing.
+
+    producer 1   ────────┐   gap   ┌──────────────
+    producer 2   ─────────────┐ gap      ┌────────
+    missing                   ├────┤
+
+Times are of receipt, in µs since the epoch; a feed of the present is seconds behind at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+from tapeline.producer.feed_status import FeedStatus
+from tapeline.producer.gaps import Gap
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EVER: Final = 1 << 62
+_Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerView:
+    """A producer's newest status; `is_gone` when it no longer reports."""
+
+    status: FeedStatus
+    is_gone: bool
+
+
+class Coverage:
+    """What the live producers of one topic heard.
+
+    Args:
+        producers: all that ever reported.
+        gaps: all that they ever reported.
+    """
+
+    def __init__(self, producers: Iterable[ProducerView], gaps: Iterable[Gap]) -> None:
+        by_producer: dict[str, list[Gap]] = {}
+        for gap in gaps:
+            if gap.kind.marks_bars:
+                by_producer.setdefault(gap.producer_id, []).append(gap)
+        self._missed: dict[str, list[list[_Span]]] = {}
+        for producer in producers:
+            if not producer.status.is_live:
+                continue
+            spans = _missed_by(producer, by_producer.get(producer.status.producer_id, []))
+            for symbol in producer.status.symbols:
+                self._missed.setdefault(symbol, []).append(spans)
+
+    def is_complete(self, symbol: str, start: datetime, end: datetime) -> bool:
+        """Tell whether some producer covers every instant of a window.
+
+        A symbol without a live producer comes from a tape, which has no holes in the present.
+        """
+        window = (_micros(start), _micros(end))
+        missed = [window]
+        for spans in self._missed.get(symbol, [[]]):
+            missed = _intersection(missed, spans)
+        return not missed
+
+
+def _missed_by(producer: ProducerView, gaps: Sequence[Gap]) -> list[_Span]:
+    status = producer.status
+    if status.started_us is None or status.last_message_us is None:
+        return [(0, _EVER)]
+    spans = [(0, status.started_us)]
+    spans += [(gap.started_us, _end_of(gap, gaps)) for gap in gaps]
+    if producer.is_gone:
+        spans.append((status.last_message_us, _EVER))
+    return spans
+
+
+def _end_of(gap: Gap, gaps: Iterable[Gap]) -> int:
+    """Return a gap's end; one that a killed producer left open ends with the gap of its death."""
+    if gap.ended_us is not None:
+        return gap.ended_us
+    later = (g.ended_us for g in gaps if g.started_us >= gap.started_us and g.ended_us is not None)
+    return min(later, default=_EVER)
+
+
+def _intersection(first: Sequence[_Span], second: Sequence[_Span]) -> list[_Span]:
+    return [(max(a, c), min(b, d)) for a, b in first for c, d in second if max(a, c) < min(b, d)]
+
+
+def _micros(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(microseconds=1)

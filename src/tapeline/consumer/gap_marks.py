@@ -1,0 +1,82 @@
+"""Revise final bars when a gap of their feed becomes known, or turns out to be covered."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+from tapeline.bar import Interval
+from tapeline.consumer.coverage import Coverage
+from tapeline.consumer.final_bars import reconcile
+from tapeline.producer.gaps import Gap
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.gap_rows import write_gaps
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_SPANS_A_ROUND: Final = 100
+"""Bound on the ranges of bars that one round looks at."""
+
+_Span = tuple[Interval, str, datetime, datetime]
+
+
+class GapMarks:
+    """Keeps `is_complete` of final bars in step with the gaps that producers report.
+
+    A bar that becomes final later is marked when it is settled. Every gap is looked at again
+    after a restart, which changes nothing that is right.
+    """
+
+    def __init__(self, client: CassandraClient, now: Callable[[], datetime]) -> None:
+        self._client = client
+        self._now = now
+        self._known: dict[str, Gap] = {}
+        self._pending: deque[_Span] = deque()
+
+    def update(self, gaps: Iterable[Gap], coverage: Coverage) -> int:
+        """Store what is new and revise a bounded number of bars; return how many were."""
+        new = [gap for gap in gaps if self._known.get(gap.key) != gap]
+        write_gaps(self._client, new)
+        self._known.update((gap.key, gap) for gap in new)
+        for gap in new:
+            if gap.kind.marks_bars:
+                self._pending.extend(_spans_of(gap, self._now()))
+        revised = 0
+        for _ in range(min(len(self._pending), _SPANS_A_ROUND)):
+            revised += self._revise(*self._pending.popleft(), coverage)
+        return revised
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no bar waits to be looked at."""
+        return not self._pending
+
+    def _revise(
+        self, interval: Interval, symbol: str, start: datetime, end: datetime, coverage: Coverage
+    ) -> int:
+        wrong = [
+            bar
+            for bar in self._client.bars(symbol, interval, start, end)
+            if bar.is_final
+            and bar.is_complete != coverage.is_complete(symbol, bar.window_start, bar.window_end)
+        ]
+        keys = [(symbol, bar.window_start) for bar in wrong]
+        now = self._now()
+        writes = [
+            reconcile(stored, replace(stored.bar, is_complete=not stored.bar.is_complete), now)
+            for stored in self._client.stored_bars(interval, keys).values()
+        ]
+        self._client.write_bars(interval, [write for write in writes if write is not None])
+        return len(writes)
+
+
+def _spans_of(gap: Gap, now: datetime) -> Iterable[_Span]:
+    """Yield the ranges of window starts that a gap overlaps, for each interval and symbol."""
+    start = _EPOCH + timedelta(microseconds=gap.started_us)
+    end = now if gap.ended_us is None else _EPOCH + timedelta(microseconds=gap.ended_us)
+    for interval in Interval:
+        first = start - (start - _EPOCH) % interval.duration
+        for symbol in gap.symbols:
+            yield interval, symbol, first, end + timedelta(microseconds=1)

@@ -1,0 +1,93 @@
+"""Which windows can be settled: how far event time is committed to silver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from tapeline.consumer.feed_view import FeedSnapshot
+from tapeline.storage.rows import PartitionProgress
+
+_RECENT_RECEIPT: Final = timedelta(seconds=60)
+"""A partition without unread offsets holds the frontier back for this long after a trade."""
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Up to where windows can be settled: all of them, or those that end by `until`."""
+
+    everything: bool
+    until: datetime | None
+
+    def covers(self, window_end: datetime) -> bool:
+        """Tell whether a window with this end can be settled."""
+        return self.everything or (self.until is not None and window_end <= self.until)
+
+
+def is_caught_up(progress: Mapping[int, PartitionProgress], feed: FeedSnapshot) -> bool:
+    """Tell whether every message of the topic is committed to silver."""
+    return not any(unread_messages(progress, feed).values())
+
+
+def unread_messages(
+    progress: Mapping[int, PartitionProgress], feed: FeedSnapshot
+) -> dict[int, int]:
+    """Return how many messages Kafka still holds that are not committed to silver."""
+    unread = {}
+    for partition, end in feed.end_offsets.items():
+        committed = progress[partition].committed_offset if partition in progress else -1
+        first = feed.first_offsets.get(partition, 0)
+        unread[partition] = max(0, end - max(first, committed + 1))
+    return unread
+
+
+def newest_receipt(progress: Mapping[int, PartitionProgress]) -> datetime | None:
+    """Return when Kafka received the newest valid trade that is committed to silver."""
+    received = (p.newest_received_at for p in progress.values())
+    return max((r for r in received if r is not None), default=None)
+
+
+def frontier(
+    progress: Mapping[int, PartitionProgress], feed: FeedSnapshot, now: datetime
+) -> datetime | None:
+    """Return the event time up to which every partition that matters has been committed.
+
+    A partition matters while it has unread offsets or got a trade lately. None when one of
+    them has committed nothing yet, or none matters.
+    """
+    newest = []
+    for partition, unread in unread_messages(progress, feed).items():
+        p = progress.get(partition)
+        received = None if p is None else p.newest_received_at
+        is_recent = received is not None and now - received < _RECENT_RECEIPT
+        if unread or is_recent:
+            newest.append(None if p is None else p.newest_event_time)
+    times = [t for t in newest if t is not None]
+    return min(times) if times and len(times) == len(newest) else None
+
+
+def horizon(
+    progress: Mapping[int, PartitionProgress],
+    feed: FeedSnapshot,
+    now: datetime,
+    delay: timedelta,
+) -> Horizon:
+    """Return which windows can be settled.
+
+    Those behind the frontier by the delay; in a quiet market, where everything is in silver
+    and nothing was received for the delay, those behind now by the delay; and all of them
+    once the tape has ended and everything is in silver.
+    """
+    is_all_in = is_caught_up(progress, feed) and not feed.is_pending
+    if is_all_in and feed.has_ended:
+        return Horizon(everything=True, until=None)
+    limits = []
+    front = frontier(progress, feed, now)
+    if front is not None:
+        limits.append(front - delay)
+    received = newest_receipt(progress)
+    if is_all_in and received is not None and now >= received + delay:
+        limits.append(now - delay)
+    return Horizon(everything=False, until=max(limits) if limits else None)

@@ -1,0 +1,51 @@
+"""What a producer of the same name last reported, before it was stopped or killed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from confluent_kafka import Consumer, TopicPartition
+
+from tapeline.producer.feed_status import FeedStatus
+
+_TIMEOUT_S: Final = 10.0
+_READ_MESSAGES: Final = 1000
+_READ_WAIT_S: Final = 1.0
+
+
+def last_status(
+    bootstrap_servers: str, status_topic: str, topic_id: str, producer_id: str
+) -> FeedStatus | None:
+    """Return the newest status of a producer for one topic, None when it has none."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": f"tapeline-{topic_id}-{producer_id}",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    partition = TopicPartition(status_topic, 0)
+    found: FeedStatus | None = None
+    try:
+        next_offset, end = consumer.get_watermark_offsets(partition, timeout=_TIMEOUT_S)
+        consumer.assign([TopicPartition(status_topic, 0, next_offset)])
+        while next_offset < end:
+            messages = consumer.consume(_READ_MESSAGES, _READ_WAIT_S)
+            if not messages:
+                return found
+            for message in messages:
+                next_offset = (message.offset() or 0) + 1
+                status = _status_in(message.value())
+                if status and (status.topic_id, status.producer_id) == (topic_id, producer_id):
+                    found = status
+    finally:
+        consumer.close()
+    return found
+
+
+def _status_in(value: bytes | None) -> FeedStatus | None:
+    try:
+        return FeedStatus.from_bytes(value or b"")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,234 @@
+"""Gaps of the feed, from the producers' reports to the bars, on the real parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+from confluent_kafka import Producer
+from pydantic import SecretStr
+
+from tapeline.bar import Interval
+from tapeline.local.service import LOOPBACK, free_port
+from tapeline.producer.earlier_life import last_status
+from tapeline.producer.feed_status import FeedStatus
+from tapeline.producer.finnhub_client import FinnhubClient
+from tapeline.producer.gap_reporter import gap_reporter
+from tapeline.producer.gaps import Gap, GapKind
+from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.simulator.faults import FaultyFeed, parse_faults
+from tapeline.simulator.market import RandomMarket
+from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
+from tapeline.storage.gap_rows import read_gaps
+from tests.hand import TAPE
+from tests.pipeline import TOKEN, Pipeline
+
+NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)
+
+
+def us(text: str) -> int:
+    """Return a time of the day of the tape worked by hand, e.g. 14:36:00, in µs."""
+    return int(datetime.fromisoformat(f"2024-03-15T{text}+00:00").timestamp() * 1_000_000)
+
+
+class Reports:
+    """Reports of live producers of symbol TEST, as Kafka would hold them."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def alive(self, producer_id: str) -> None:
+        status = FeedStatus(
+            producer_id=producer_id,
+            topic=self._pipeline.name,
+            topic_id=self._pipeline.topic_id,
+            connected=True,
+            pending=0,
+            last_offsets={},
+            newest_receipt_us=None,
+            symbols=("TEST",),
+            is_live=True,
+            started_us=us("12:00:00"),
+            last_message_us=us("20:00:00"),
+            end_of_tape=True,  # so that everything can be settled at once
+            frames=0,
+            trades=0,
+            dead_letters=0,
+        )
+        topic = self._pipeline.settings.kafka.status_topic
+        self._send(topic, status.key, status.to_bytes())
+
+    def gap(self, producer_id: str, started: str, ended: str | None) -> None:
+        gap = Gap(
+            producer_id,
+            self._pipeline.name,
+            self._pipeline.topic_id,
+            GapKind.DISCONNECTED,
+            ("TEST",),
+            us(started),
+            None if ended is None else us(ended),
+            us(started),
+        )
+        self._send(self._pipeline.settings.kafka.gaps_topic, gap.key, gap.to_bytes())
+
+    def _send(self, topic: str, key: str, value: bytes) -> None:
+        producer = Producer({"bootstrap.servers": self._pipeline.endpoints.bootstrap_servers})
+        producer.produce(topic, value, key)
+        assert producer.flush(30) == 0
+
+
+def completeness(pipeline: Pipeline, interval: Interval) -> dict[str, tuple[bool | None, int]]:
+    """Return completeness and revision of the bars of TEST by the time of day."""
+    return {
+        f"{start:%H:%M}": (bar.is_complete, bar.revision)
+        for (symbol, start), bar in pipeline.bars(interval).items()
+        if symbol == "TEST"
+    }
+
+
+def test_a_gap_marks_the_bars_that_it_touches_before_and_after_they_are_final(
+    pipeline: Pipeline,
+) -> None:
+    """TEST has bars at 14:30, 14:35, 14:40 and 15:00; their hours begin at 14:00 and 15:00."""
+    reports = Reports(pipeline)
+    reports.alive("one")
+    reports.gap("one", "14:36:00", "14:37:00")
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+
+    pipeline.settle()
+    at_first = completeness(pipeline, Interval.FIVE_MINUTES)
+    reports.gap("one", "14:42:00", "15:01:00")
+    revised = pipeline.settle().revised
+    later = completeness(pipeline, Interval.FIVE_MINUTES)
+    again = pipeline.settle().revised
+
+    assert at_first == {
+        "14:30": (True, 1),
+        "14:35": (False, 1),
+        "14:40": (True, 1),
+        "15:00": (True, 1),
+    }
+    assert later == {
+        "14:30": (True, 1),
+        "14:35": (False, 1),
+        "14:40": (False, 2),
+        "15:00": (False, 2),
+    }
+    # The hour of 14:00 was incomplete from the first; that of 15:00 is now.
+    assert completeness(pipeline, Interval.ONE_HOUR) == {"14:00": (False, 1), "15:00": (False, 2)}
+    assert (revised, again) == (3, 0)
+    reasons = {bar.reason for bar in pipeline.bars().values() if bar.revision == 2}
+    assert reasons == {"feed_gap"}
+
+
+def test_what_another_producer_covered_makes_a_bar_complete_again(pipeline: Pipeline) -> None:
+    reports = Reports(pipeline)
+    reports.alive("one")
+    reports.gap("one", "14:31:00", "14:41:00")
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+    pipeline.settle()
+    alone = completeness(pipeline, Interval.FIVE_MINUTES)
+
+    reports.alive("two")
+    reports.gap("two", "14:34:00", "14:36:00")
+    pipeline.settle()
+
+    assert [complete for complete, _ in alone.values()] == [False, False, False, True]
+    assert completeness(pipeline, Interval.FIVE_MINUTES) == {
+        "14:30": (False, 1),
+        "14:35": (False, 1),
+        "14:40": (True, 2),
+        "15:00": (True, 1),
+    }
+
+
+def test_gaps_are_kept_for_readers_and_their_end_is_not_lost(pipeline: Pipeline) -> None:
+    reports = Reports(pipeline)
+    reports.alive("one")
+    for ended in (None, "14:40:00", None):
+        reports.gap("one", "14:36:00", ended)
+        pipeline.settle()
+
+    (found,) = read_gaps(pipeline.client, NOON, NOON + timedelta(hours=8))
+    none = list(read_gaps(pipeline.client, NOON, NOON + timedelta(hours=2)))
+
+    assert (found.started_us, found.ended_us) == (us("14:36:00"), us("14:40:00"))
+    assert (found.kind, found.symbols) == (GapKind.DISCONNECTED, ("TEST",))
+    assert none == []
+
+
+def gaps_in_topic(pipeline: Pipeline, faults: Sequence[str], seconds: float) -> list[Gap]:
+    """Run simulator and producer for a while and return what was reported of ended gaps."""
+
+    async def run() -> None:
+        market = RandomMarket(1, int(datetime.now(timezone.utc).timestamp() * 1000), 100)
+        feed = FaultyFeed(market, parse_faults(faults), 1)
+        port = free_port(0)
+        server = SimulatedFinnhub(ServerOptions(LOOPBACK, port, TOKEN, 1.0), feed)
+        finnhub = pipeline.settings.finnhub.model_copy(
+            update={"url": f"ws://{LOOPBACK}:{port}", "heartbeat_timeout_s": 2.0}
+        )
+        settings = pipeline.settings.model_copy(update={"finnhub": finnhub})
+        client = FinnhubClient(finnhub, SecretStr(TOKEN), feed.symbols)
+        producer = KafkaProducer(pipeline.endpoints.bootstrap_servers, pipeline.name)
+        kafka = pipeline.settings.kafka
+        gaps = gap_reporter(
+            settings,
+            producer,
+            symbols=client.symbols,
+            topic_id=pipeline.topic_id,
+            producer_id="live",
+            earlier=last_status(
+                pipeline.endpoints.bootstrap_servers,
+                kafka.status_topic,
+                pipeline.topic_id,
+                "live",
+            ),
+        )
+        parts = ProducerPipeline(
+            settings,
+            client,
+            producer,
+            source="simulator",
+            topic_id=pipeline.topic_id,
+            producer_id="live",
+            gaps=gaps,
+        )
+        async with server.serve():
+            await asyncio.wait([task := asyncio.create_task(parts.run())], timeout=seconds)
+            task.cancel()
+            await asyncio.wait([task])
+
+    asyncio.run(run())
+    pipeline.settle()
+    start = datetime.now(timezone.utc) - timedelta(hours=1)
+    return list(read_gaps(pipeline.client, start, datetime.now(timezone.utc)))
+
+
+def test_a_drop_and_a_silence_are_recorded_to_the_second(pipeline: Pipeline) -> None:
+    """The line is down from second 4 to 7; the feed is silent from second 12 to 17."""
+    found = gaps_in_topic(pipeline, ["drop=4s:3s", "silence=12s:5s"], seconds=24)
+
+    drop, silence = [replace(g, detected_us=0) for g in found]
+    begun_us = drop.started_us - 4_000_000
+    assert drop.kind is GapKind.DISCONNECTED
+    assert drop.ended_us is not None
+    assert 3.0 <= (drop.ended_us - drop.started_us) / 1e6 < 5.5  # and the wait to connect again
+    assert silence.kind is GapKind.SILENT
+    assert silence.ended_us is not None
+    assert abs(silence.started_us - begun_us - 12_000_000) < 1_000_000
+    assert 5.0 <= (silence.ended_us - silence.started_us) / 1e6 < 7.5
+
+
+def test_a_producer_that_comes_back_reports_the_time_between(pipeline: Pipeline) -> None:
+    gaps_in_topic(pipeline, [], seconds=3)
+    (found,) = gaps_in_topic(pipeline, [], seconds=3)
+
+    assert found.kind is GapKind.STOPPED
+    assert found.ended_us is not None
+    assert found.ended_us > found.started_us

@@ -1,0 +1,108 @@
+"""Which windows the producers covered together.
+
+minute    0   1   2   3   4   5   6   7   8   9
+one       |---|---|   gap     |---|---|---|---|
+two       |---|---|---|   gap     |---|---|---|
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from tapeline.consumer.coverage import Coverage, ProducerView
+from tapeline.producer.feed_status import FeedStatus
+from tapeline.producer.gaps import Gap, GapKind
+
+START = datetime(2026, 11, 20, 15, tzinfo=timezone.utc)
+
+
+def us(minute: float) -> int:
+    return int((START + timedelta(minutes=minute)).timestamp() * 1_000_000)
+
+
+def producer(name, *symbols, started=0.0, last=60.0, is_live=True, is_gone=False):
+    status = FeedStatus(
+        producer_id=name,
+        topic="trades_raw",
+        topic_id="id",
+        connected=True,
+        pending=0,
+        last_offsets={},
+        newest_receipt_us=None,
+        symbols=symbols or ("A",),
+        is_live=is_live,
+        started_us=None if started is None else us(started),
+        last_message_us=None if started is None else us(last),
+        end_of_tape=False,
+        frames=0,
+        trades=0,
+        dead_letters=0,
+    )
+    return ProducerView(status, is_gone)
+
+
+def gap(name, start, end, kind=GapKind.DISCONNECTED):
+    ended_us = None if end is None else us(end)
+    return Gap(name, "trades_raw", "id", kind, ("A",), us(start), ended_us, us(start))
+
+
+def incomplete(producers, gaps, minutes=10, symbol="A"):
+    """Return the minutes that are not covered."""
+    coverage = Coverage(producers, gaps)
+    minute = timedelta(minutes=1)
+    return [
+        n
+        for n in range(minutes)
+        if not coverage.is_complete(symbol, START + n * minute, START + (n + 1) * minute)
+    ]
+
+
+def test_every_window_that_a_gap_touches_is_incomplete():
+    assert incomplete([producer("one")], [gap("one", 2, 4)]) == [2, 3]
+    assert incomplete([producer("one")], [gap("one", 2.5, 4.01)]) == [2, 3, 4]
+    assert incomplete([producer("one")], []) == []
+
+
+def test_what_another_producer_covered_is_complete():
+    both = [producer("one"), producer("two")]
+    assert incomplete(both, [gap("one", 2, 4)]) == []
+    assert incomplete(both, [gap("one", 2, 4), gap("two", 3, 5)]) == [3]
+
+
+def test_gaps_that_meet_within_a_window_leave_it_incomplete():
+    both = [producer("one"), producer("two")]
+    assert incomplete(both, [gap("one", 2.2, 2.6), gap("two", 2.5, 2.9)]) == [2]
+    assert incomplete(both, [gap("one", 2.2, 2.5), gap("two", 2.5, 2.9)]) == []
+
+
+def test_a_producer_of_other_symbols_covers_nothing():
+    others = [producer("one"), producer("two", "B")]
+    assert incomplete(others, [gap("one", 2, 4)]) == [2, 3]
+
+
+def test_before_its_first_message_a_producer_covers_nothing():
+    assert incomplete([producer("one", started=3.5)], []) == [0, 1, 2, 3]
+    assert incomplete([producer("one", started=None)], [], minutes=2) == [0, 1]
+    assert incomplete([producer("one"), producer("two", started=5)], []) == []
+
+
+def test_after_its_last_message_a_producer_that_is_gone_covers_nothing():
+    assert incomplete([producer("one", last=6.5, is_gone=True)], []) == [6, 7, 8, 9]
+    assert incomplete([producer("one", last=6.5)], []) == []
+
+
+def test_an_open_gap_lasts_until_the_producer_is_heard_of_again():
+    assert incomplete([producer("one")], [gap("one", 7, None)]) == [7, 8, 9]
+    killed = [gap("one", 3, None), gap("one", 3, 5, GapKind.STOPPED)]
+    assert incomplete([producer("one")], killed) == [3, 4]
+
+
+def test_a_silent_symbol_marks_no_bars():
+    assert incomplete([producer("one")], [gap("one", 2, 4, GapKind.SYMBOL_SILENT)]) == []
+
+
+@pytest.mark.parametrize("producers", [[], [producer("tape", started=5, is_live=False)]])
+def test_a_tape_has_no_holes_in_the_present(producers):
+    assert incomplete(producers, []) == []

@@ -1,0 +1,164 @@
+"""When a producer notices a gap, and where the gap begins and ends.
+
+Times are in seconds since noon UTC of a Friday on which the exchange opens at 14:30 UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import pytest
+
+from tapeline.producer.gaps import Gap, GapKind, GapWatch
+
+NOON_US = int(datetime(2026, 11, 20, 12, tzinfo=timezone.utc).timestamp()) * 1_000_000
+SYMBOLS = ("BINANCE:BTCUSDT", "AAPL")
+BTC, AAPL = SYMBOLS
+BLANK = Gap("me", "trades_raw", "topic-id", GapKind.DISCONNECTED, SYMBOLS, 0, None, 0)
+OPEN_S = 9000.0  # 14:30 UTC
+CLOSE_S = 9000.0 + 6.5 * 3600
+
+
+def us(seconds: float) -> int:
+    return NOON_US + round(seconds * 1_000_000)
+
+
+def gap(
+    kind: GapKind, started_s: float, ended_s: float | None, detected_s: float, *symbols: str
+) -> Gap:
+    return replace(
+        BLANK,
+        kind=kind,
+        symbols=symbols or SYMBOLS,
+        started_us=us(started_s),
+        ended_us=None if ended_s is None else us(ended_s),
+        detected_us=us(detected_s),
+    )
+
+
+class Told:
+    """A watch that is told the same instant on both clocks."""
+
+    def __init__(self, last_message_us: int | None = None) -> None:
+        self.watch = GapWatch(BLANK, 300.0, 900.0, last_message_us)
+
+    def heard(self, at_s: float, *symbols: str) -> list[Gap]:
+        return self.watch.heard(us(at_s), at_s, symbols)
+
+    def lost(self, kind: GapKind, at_s: float) -> list[Gap]:
+        return self.watch.lost(kind, us(at_s))
+
+    def check(self, at_s: float) -> list[Gap]:
+        return self.watch.check(us(at_s), at_s)
+
+    def trades_each_second(self, first_s: int, last_s: int, *symbols: str) -> None:
+        for second in range(first_s, last_s + 1):
+            assert self.heard(float(second), *symbols) == []
+
+
+def test_a_gap_begins_at_the_last_message_and_ends_at_the_next():
+    told = Told()
+    told.heard(10, BTC)
+
+    assert told.lost(GapKind.DISCONNECTED, 12) == [gap(GapKind.DISCONNECTED, 10, None, 12)]
+    assert told.heard(100) == [gap(GapKind.DISCONNECTED, 10, 100, 12)]
+    assert told.heard(101) == []
+
+
+def test_the_first_reason_stands_until_a_message_comes():
+    told = Told()
+    told.heard(10, BTC)
+
+    told.lost(GapKind.SILENT, 160)
+
+    assert told.lost(GapKind.REFUSED, 161) == []
+    assert told.lost(GapKind.DISCONNECTED, 165) == []
+    assert told.heard(170, BTC) == [gap(GapKind.SILENT, 10, 170, 160)]
+
+
+def test_a_feed_that_was_never_there_is_a_gap_since_the_first_attempt():
+    told = Told()
+
+    assert told.lost(GapKind.REFUSED, 5) == [gap(GapKind.REFUSED, 5, None, 5)]
+    assert told.heard(9) == [gap(GapKind.REFUSED, 5, 9, 5)]
+
+
+def test_a_producer_that_was_killed_reports_the_time_since_it_last_heard_anything():
+    told = Told(last_message_us=us(10))
+
+    assert told.watch.started(us(50)) == [gap(GapKind.STOPPED, 10, None, 50)]
+    assert told.heard(55) == [gap(GapKind.STOPPED, 10, 55, 50)]
+    assert Told().watch.started(us(50)) == []
+
+
+def test_a_dropped_frame_is_a_gap_since_the_message_before_it():
+    told = Told()
+    told.heard(10, BTC)
+
+    assert told.watch.dropped(us(11)) == [gap(GapKind.DROPPED, 10, 11, 11)]
+
+
+def test_pings_without_trades_are_idle_after_the_time_out():
+    told = Told()
+    told.trades_each_second(0, 100, BTC)
+    told.heard(350)
+
+    assert told.check(400) == []
+    assert told.check(400.5) == [gap(GapKind.IDLE, 100, None, 400.5)]
+    assert told.check(500) == []
+    assert told.heard(550) == []  # a ping ends no silence of trades
+    assert told.heard(600, BTC) == [gap(GapKind.IDLE, 100, 600, 400.5)]
+
+
+def test_where_trades_are_rare_silence_is_usual():
+    """A trade each four minutes: an hour and twenty minutes are twenty pauses."""
+    told = Told()
+    for number in range(200):
+        told.heard(number * 240.0, BTC)
+    last_s = 199 * 240.0
+
+    assert told.check(last_s + 4700) == []
+    (found,) = told.check(last_s + 4900)
+    assert found.kind is GapKind.IDLE
+
+
+def test_a_closed_market_is_not_idle_and_its_night_is_no_gap():
+    told = Told()
+    told.trades_each_second(int(CLOSE_S) - 100, int(CLOSE_S) - 1, AAPL)
+
+    assert told.check(CLOSE_S + 7200) == []
+    # Monday 14:30 UTC is three days after Friday's opening.
+    monday_s = OPEN_S + 3 * 86_400
+    assert told.check(monday_s - 1) == []
+    assert told.check(monday_s + 200) == []
+    (found,) = told.check(monday_s + 301)
+    assert (found.kind, found.started_us) == (GapKind.IDLE, us(monday_s - 1))
+
+
+def test_one_symbol_that_stays_silent_while_others_trade_is_reported():
+    told = Told()
+    told.trades_each_second(int(OPEN_S), int(OPEN_S) + 60, BTC, AAPL)
+    told.trades_each_second(int(OPEN_S) + 61, int(OPEN_S) + 1000, BTC)
+
+    quiet_s, now_s = OPEN_S + 60, OPEN_S + 1000
+    (found,) = told.check(now_s)
+    assert found == gap(GapKind.SYMBOL_SILENT, quiet_s, None, now_s, AAPL)
+    assert not found.kind.marks_bars
+    assert told.check(now_s + 1) == []
+    assert told.heard(now_s + 2, AAPL) == [
+        gap(GapKind.SYMBOL_SILENT, quiet_s, now_s + 2, now_s, AAPL)
+    ]
+
+
+@pytest.mark.parametrize("kind", list(GapKind))
+def test_a_gap_survives_the_wire(kind):
+    sent = gap(kind, 1, None, 2)
+    assert Gap.from_bytes(sent.to_bytes()) == sent
+    assert Gap.from_bytes(replace(sent, ended_us=5).to_bytes()).key == sent.key
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b'{"kind":"noise"}'])
+def test_what_is_no_gap_is_an_error(value):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        Gap.from_bytes(value)
