@@ -93,7 +93,7 @@ def spark_drivers(parent: int) -> list[psutil.Process]:
     ]
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float = 300.0) -> Any:
     """Wait until a condition returns something true, and return it."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
