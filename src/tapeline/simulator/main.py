@@ -34,7 +34,10 @@ def simulate(
     ] = None,
     speed: Annotated[str, typer.Option(help="'max', or how many times real time.")] = "1",
     seed: Annotated[int, typer.Option(help="Seed of the random market.")] = 1,
-    port: Annotated[int, typer.Option(help="Loopback port to listen on.")] = DEFAULT_PORT,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines too.")
+    ] = LOOPBACK,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = DEFAULT_PORT,
     frame_ms: Annotated[
         int, typer.Option(min=1, help="Milliseconds of trades that share a frame.")
     ] = DEFAULT_FRAME_MS,
@@ -42,7 +45,7 @@ def simulate(
         int, typer.Option(min=1, help="Symbols that a connection may subscribe.")
     ] = SYMBOL_CAP,
 ) -> None:
-    """Serve Finnhub's protocol on loopback, from a tape or a random market.
+    """Serve Finnhub's protocol, from a tape or a random market.
 
     Example: tapeline simulate --tape day.csv.gz --speed 60
     """
@@ -59,8 +62,8 @@ def simulate(
         else RandomMarket(seed, int(time.time() * 1000), frame_ms)
     )
     token = os.environ.get(TOKEN_VARIABLE, DEFAULT_TOKEN)
-    options = ServerOptions(LOOPBACK, port, token, factor, symbol_cap)
-    run_until_signalled(_serve(SimulatedFinnhub(options, feed), port))
+    options = ServerOptions(host, port, token, factor, symbol_cap)
+    run_until_signalled(_serve(SimulatedFinnhub(options, feed), host, port))
 
 
 def parse_speed(text: str) -> float | None:
@@ -81,12 +84,12 @@ def parse_speed(text: str) -> float | None:
     return factor
 
 
-async def _serve(simulator: SimulatedFinnhub, port: int) -> None:
+async def _serve(simulator: SimulatedFinnhub, host: str, port: int) -> None:
     try:
         server = await simulator.serve()
     except OSError as error:
-        message = f"Port {port} is taken: choose another with --port."
+        message = f"Cannot listen on {host}:{port}: choose another with --host or --port."
         raise UsageError(message) from error
     async with server:
-        log.info("simulator_listening", port=port)
+        log.info("simulator_listening", host=host, port=port)
         await server.serve_forever()
