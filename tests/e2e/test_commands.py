@@ -215,7 +215,9 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
 ) -> None:
     run("init", "--keyspace", "empty_one", "--topic", "replay")
     topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), "replay")
-    (tmp_path / topic_id / "cassandra" / "ingest" / "commits").mkdir(parents=True)
+    commits = tmp_path / topic_id / "cassandra" / "ingest" / "commits"
+    commits.mkdir(parents=True)
+    (commits / "0").touch()
 
     code, output = fail(
         *("stream", "--topic", "replay", "--keyspace", "empty_one"),
