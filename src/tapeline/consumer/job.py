@@ -173,6 +173,7 @@ def run_job(
                     policy=settings.stream.policy,
                     delay=timedelta(seconds=settings.stream.watermark_s),
                     max_windows=settings.stream.settle_max_windows,
+                    stores_1m=settings.stream.store_1m,
                     silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
                     rereads=rereads,
                 )
