@@ -34,6 +34,7 @@ from tapeline.settings import Settings, load_settings
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tapeline.simulator.tape import Tape
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rows import GOLD_TABLES
 
 TOKEN = "test-token"
 BOTH = frozenset({Layer.BRONZE, Layer.SILVER})
@@ -174,6 +175,7 @@ class Pipeline:
                 policy=self.settings.stream.policy,
                 delay=timedelta(seconds=self.settings.stream.watermark_s),
                 max_windows=max_windows,
+                stores_1m=self.settings.stream.store_1m,
                 now=lambda: self.now,
             )
         finally:
@@ -182,7 +184,7 @@ class Pipeline:
     def bars(self, interval: Interval = Interval.FIVE_MINUTES) -> dict[tuple[str, datetime], Bar]:
         """Return every bar of the keyspace."""
         start, end = datetime(2000, 1, 1, tzinfo=timezone.utc), self.now + timedelta(days=2)
-        table = "trades_gold_1h" if interval is Interval.ONE_HOUR else "trades_gold_5m"
+        table = GOLD_TABLES[interval]
         partitions = self.session.execute(f"SELECT DISTINCT symbol, period FROM {table}")
         symbols = {row.symbol for row in partitions}
         return {
