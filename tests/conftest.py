@@ -15,6 +15,8 @@ from rich.console import Console
 from tapeline.consumer.session import build_session
 from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.home import Home
+from tapeline.local.jars import ALL_JARS, fetch_jars
+from tapeline.local.java import find_java
 from tapeline.local.stack import LocalStack
 from tapeline.settings import load_settings
 
@@ -26,7 +28,7 @@ from .pipeline import Pipeline
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A home for the tests alone; only the jars are those of the user's home."""
     jars = Home(load_settings().home).jars
-    jars.mkdir(parents=True, exist_ok=True)
+    fetch_jars(jars, ALL_JARS, find_java(), Console())
     root = tmp_path_factory.mktemp("home")
     (root / "jars").symlink_to(jars.resolve())
     before = dict(os.environ)
