@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 
 from tapeline.bar import Interval
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.bar_writer import BarWriter, Outcome, WindowKey
+from tapeline.consumer.bar_writer import BarWriter, Outcome, WindowKey, first_receipts
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.gap_marks import GapMarks
@@ -157,11 +157,14 @@ class Settler:
         length = Interval.FIVE_MINUTES.duration
         for s in states:
             if s.dirty_offset > s.settled_offset and reach.covers(s.window_start + length):
-                due[s.symbol, s.window_start].append(s)
+                due[_key(s)].append(s)
         chosen = sorted(due, key=lambda key: key[1])[: self._max_windows]
-        outcome = self._writer.write(Interval.FIVE_MINUTES, chosen)
         done = [s for key in chosen for s in due[key]]
-        self._client.mark_settled(done, Interval.FIVE_MINUTES)
+        outcome = self._writer.write(Interval.FIVE_MINUTES, chosen, first_receipts(done))
+        self._client.mark_settled(
+            [replace(s, first_received_at=outcome.received.get(_key(s))) for s in done],
+            Interval.FIVE_MINUTES,
+        )
         fresh = set(done)
         outcome.remaining = [
             replace(s, settled_offset=s.dirty_offset) if s in fresh else s for s in states
@@ -186,3 +189,7 @@ class Settler:
         self._client.mark_settled(done, Interval.ONE_HOUR)
         outcome.remaining = [s for s in states if s not in done]
         return outcome
+
+
+def _key(state: WindowState) -> WindowKey:
+    return state.symbol, state.window_start
