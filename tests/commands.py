@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from tapeline.bars import read_bars
 
+ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 600
 LAUNCHER = "org.apache.spark.launcher.Main"
 DRIVER = "org.apache.spark.deploy.SparkSubmit"
@@ -56,6 +58,18 @@ def fail(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple
     return process.returncode, output
 
 
+def is_healthy(*arguments: str, environment: Mapping[str, str] | None = None) -> bool:
+    """Ask `scripts/health.py` as a container's health check does."""
+    process = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "health.py", *arguments],
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**os.environ, **(environment or {})},
+    )
+    return process.returncode == 0
+
+
 def rows_of_layers(output: str) -> dict[str, int]:
     """Read the table that ends a replay."""
     return {
@@ -93,7 +107,7 @@ def spark_drivers(parent: int) -> list[psutil.Process]:
     ]
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float = 300.0) -> Any:
     """Wait until a condition returns something true, and return it."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):

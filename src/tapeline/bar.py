@@ -10,20 +10,28 @@ from typing import Final
 
 
 class Interval(str, Enum):
-    """The stored intervals."""
+    """The stored intervals; one minute only when the setting says so."""
 
+    ONE_MINUTE = "1m"
     FIVE_MINUTES = "5m"
     ONE_HOUR = "1h"
 
     @property
     def duration(self) -> timedelta:
         """The length of one bar."""
-        return timedelta(hours=1) if self is Interval.ONE_HOUR else timedelta(minutes=5)
+        return _DURATIONS[self]
 
     def period_of(self, window_start: datetime) -> date:
-        """Return the day that names the Cassandra partition of a bar: month (5m) or year (1h)."""
+        """Return the day that names the Cassandra partition of a bar: its month; its year (1h)."""
         first = window_start.date().replace(day=1)
         return first.replace(month=1) if self is Interval.ONE_HOUR else first
+
+
+_DURATIONS: Final = {
+    Interval.ONE_MINUTE: timedelta(minutes=1),
+    Interval.FIVE_MINUTES: timedelta(minutes=5),
+    Interval.ONE_HOUR: timedelta(hours=1),
+}
 
 
 @dataclass(frozen=True, slots=True)

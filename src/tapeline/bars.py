@@ -78,6 +78,7 @@ def read_bars(
         symbols: one symbol or several, in the feed's names.
         interval: `5m` and `1h` are stored; any multiple of five minutes that divides a day is
             made of them, e.g. `15m`, `4h`, or `1d` (an equity's regular session, else UTC days).
+            `1m` and its other multiples are there when setting `stream.store_1m` is on.
         start: first window start, aware.
         end: window starts are below this, aware.
         keyspace: market_data by default.

@@ -18,7 +18,6 @@ from tapeline.sessions import NEW_YORK, AssetClass, Session, asset_class_of, reg
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DAY: Final = timedelta(days=1)
-_HOUR: Final = timedelta(hours=1)
 _T = TypeVar("_T")
 
 
@@ -31,9 +30,11 @@ class ReadInterval:
 
     @property
     def stored(self) -> Interval:
-        """The stored interval that is read; a day of an exchange needs the short one."""
-        whole_hours = self.duration % _HOUR == timedelta(0)
-        return Interval.ONE_HOUR if whole_hours and not self.is_day else Interval.FIVE_MINUTES
+        """The stored interval that is read; a day of an exchange needs one below the hour."""
+        if self.duration % Interval.FIVE_MINUTES.duration:
+            return Interval.ONE_MINUTE
+        is_whole_hours = not self.duration % Interval.ONE_HOUR.duration
+        return Interval.ONE_HOUR if is_whole_hours and not self.is_day else Interval.FIVE_MINUTES
 
     @property
     def is_stored(self) -> bool:
@@ -50,15 +51,15 @@ class ReadInterval:
         """Read e.g. `15m`, `4h` or `1d`.
 
         Raises:
-            ValueError: it is no multiple of five minutes that divides a day.
+            ValueError: it is no number of minutes that divides a day.
         """
         found = re.fullmatch(r"([1-9]\d{0,3})([mhd])", text)
         minutes = int(found[1]) * {"m": 1, "h": 60, "d": 1440}[found[2]] if found else 0
         duration = timedelta(minutes=minutes)
-        if not minutes or minutes % 5 or _DAY % duration:
+        if not minutes or _DAY % duration:
             message = (
-                f"{text!r} is no interval: give a multiple of five minutes that divides a day, "
-                "such as 5m, 15m, 30m, 1h, 4h or 1d."
+                f"{text!r} is no interval: give minutes that divide a day, such as 5m, 15m, 30m, "
+                "1h, 4h or 1d."
             )
             raise ValueError(message)
         return cls(text, duration)

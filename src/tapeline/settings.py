@@ -130,6 +130,8 @@ class StreamSettings(BaseModel):
     """Seconds between two looks for windows that can be settled."""
     settle_max_windows: int = Field(default=500, ge=1)
     """The most windows that one round of settling takes."""
+    store_1m: bool = False
+    """Store bars of one minute too."""
     rocksdb_state: bool = False
     """Keep streaming state in RocksDB instead of memory: for very large rates."""
 

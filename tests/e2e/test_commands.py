@@ -215,7 +215,9 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
 ) -> None:
     run("init", "--keyspace", "empty_one", "--topic", "replay")
     topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), "replay")
-    (tmp_path / topic_id / "cassandra" / "ingest" / "commits").mkdir(parents=True)
+    commits = tmp_path / topic_id / "cassandra" / "ingest" / "commits"
+    commits.mkdir(parents=True)
+    (commits / "0").touch()
 
     code, output = fail(
         *("stream", "--topic", "replay", "--keyspace", "empty_one"),
@@ -228,7 +230,7 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
 
 @pytest.mark.usefixtures("stack")
 def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
-    process = start("demo", "--for", "25")
+    process = start("demo")
     seen = wait_for(lambda: spark_drivers(process.pid))
     logs = Home(load_settings().home).logs
     for command, name in (
@@ -238,10 +240,14 @@ def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
         log_file = logs / f"{command}.log"
         wait_for(lambda f=log_file, n=name: metric(f.read_text(), n))
 
+    assert process.stdout is not None
+    changes = (line for line in process.stdout if line.startswith("BINANCE:BTCUSDT"))
+    first, second = next(changes), next(changes)
+    process.send_signal(signal.SIGINT)
     output = finish(process)
 
-    assert "provisional" in output
-    assert output.count("BINANCE:BTCUSDT") > 1
+    assert "provisional" in first
+    assert first != second
     assert "The demo has ended" in output
     _, alive = psutil.wait_procs(seen, timeout=20)
     assert alive == []

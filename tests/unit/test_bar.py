@@ -14,12 +14,12 @@ from tests.sample import START, a_bar
 BAR = a_bar()
 
 
-@pytest.mark.parametrize(("text", "minutes"), [("5m", 5), ("1h", 60)])
+@pytest.mark.parametrize(("text", "minutes"), [("1m", 1), ("5m", 5), ("1h", 60)])
 def test_an_interval_is_named_by_its_length(text, minutes):
     assert Interval(text).duration == timedelta(minutes=minutes)
 
 
-@pytest.mark.parametrize("text", ["", "1m", "5M", "1d", "60m"])
+@pytest.mark.parametrize("text", ["", "2m", "5M", "1d", "60m"])
 def test_there_are_no_other_intervals(text):
     with pytest.raises(ValueError, match="not a valid Interval"):
         Interval(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -10,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from tapeline.bar import Bar
-from tapeline.demo import _table
+from tapeline.demo import _table, _Until
 
 START = datetime(2026, 11, 23, 5, 10, tzinfo=timezone.utc)
 END = START + timedelta(minutes=5)
@@ -55,3 +57,19 @@ def test_a_wide_terminal_shows_every_value():
 
     for value in ("84,899.64", "84,811.01", "84,990.1", "18.3452"):
         assert value in text
+
+
+def test_the_view_ends_so_long_after_the_first_bar():
+    until = _Until(threading.Event(), 1.2)
+    assert not until.is_over()
+    until.saw_bars()
+    seen_s = time.monotonic()
+    while not until.is_over():
+        pass
+    assert 1.2 <= time.monotonic() - seen_s < 10
+
+
+def test_the_view_ends_at_a_signal():
+    stop = threading.Event()
+    stop.set()
+    assert _Until(stop, None).is_over()

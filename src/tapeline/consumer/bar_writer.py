@@ -24,8 +24,8 @@ from tapeline.consumer.final_bars import (
     shrinks,
 )
 from tapeline.consumer.sinks import read_table
-from tapeline.consumer.spark_processor import hour_bars
-from tapeline.consumer.transformations import calculate_ohlcv
+from tapeline.consumer.spark_processor import longer_bars
+from tapeline.consumer.transformations import FIVE_MINUTES, ONE_MINUTE, calculate_ohlcv
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import StoredBar, WindowState
 
@@ -133,18 +133,19 @@ class BarWriter:
         keys: Sequence[WindowKey],
         received: Mapping[WindowKey, datetime] | None = None,
     ) -> Computed:
-        """Compute bars: five minutes from silver, hours from the stored five minutes.
+        """Compute bars: minutes from silver, hours from the stored five minutes.
 
         Args:
             interval: of the bars.
-            keys: which bars.
+            keys: which bars; for those of one minute, the five minutes that they are in.
             received: when the first trade of a window was received, where that is known from
                 elsewhere than its bar.
         """
         # Read before the trades are: of two writers, the one that read less writes earlier.
-        stored, at = self._client.stored_bars(interval, keys), self._now()
+        at = self._now()
+        stored = self._client.stored_bars(interval, _parts_of(keys, interval))
         expired: list[WindowKey] = []
-        if interval is Interval.FIVE_MINUTES:
+        if interval is not Interval.ONE_HOUR:
             expired = [k for k in keys if self._has_expired(k, stored, received or {}, at)]
         keys = [k for k in keys if k not in set(expired)]
         bars = [
@@ -194,11 +195,13 @@ class BarWriter:
         if not keys:
             return []
         if interval is Interval.ONE_HOUR:
-            bars = hour_bars(self._frame(keys, "hour"), self._keyspace)
+            bars = longer_bars(self._frame(keys, "longer_start"), interval, self._keyspace)
         else:
             windows = self._frame(keys, "bucket")
             silver = read_table(windows, self._keyspace, "trades_silver")
-            bars = calculate_ohlcv(windows.join(silver, ["symbol", "bucket"]), self._policy)
+            trades = windows.join(silver, ["symbol", "bucket"])
+            length = ONE_MINUTE if interval is Interval.ONE_MINUTE else FIVE_MINUTES
+            bars = calculate_ohlcv(trades, self._policy, length)
         for column in _TIMES:
             # As numbers: PySpark hands timestamps over in the machine's own time zone.
             bars = bars.withColumn(column, F.unix_micros(column))
@@ -223,6 +226,16 @@ def _bar(row: Row, policy: ConditionPolicy) -> Bar:
     for name in _TIMES:
         fields[name] = _EPOCH + timedelta(microseconds=fields[name])
     return Bar(**fields, policy=policy.value)
+
+
+def _parts_of(keys: Sequence[WindowKey], interval: Interval) -> list[WindowKey]:
+    """Return the keys of the bars themselves."""
+    if interval is not Interval.ONE_MINUTE:
+        return list(keys)
+    minutes = Interval.FIVE_MINUTES.duration // Interval.ONE_MINUTE.duration
+    return [
+        (s, start + n * Interval.ONE_MINUTE.duration) for s, start in keys for n in range(minutes)
+    ]
 
 
 def _key(bar: Bar) -> WindowKey:

@@ -55,7 +55,8 @@ class Checkpoints:
         Raises:
             SchemaError: the checkpoint is of another Cassandra or of a keyspace since dropped.
         """
-        has_commits = (self.folder(query) / "commits").exists()
+        # The folder is there before the first batch; a kill may leave it empty.
+        has_commits = any((self.folder(query) / "commits").glob("[0-9]*"))
         if has_commits and not has_progress:
             message = (
                 f"The checkpoint {self.folder(query)} says that its topic has been read, but the "

@@ -21,7 +21,7 @@ from pyspark.errors import PySparkException
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.round_metrics import record_round
-from tapeline.consumer.session import build_session
+from tapeline.consumer.session import build_session, is_submitted
 from tapeline.consumer.settle import RoundResult, Settler
 from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
 from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
@@ -154,9 +154,10 @@ def run_job(
         feed = FeedView(source.bootstrap_servers, settings.kafka, source.topic_id)
         stack.callback(feed.close)
         rereads = client is not None and _prepare(client, feed, source, checkpoints, options.job)
-        with _failures_explained():
+        stop = threading.Event()
+        with _failures_explained(stop):
             session = build_session(settings, endpoints)
-            stop = _stop_on_signals()
+            _set_on_signals(stop)
             target: Sink = CassandraSink(settings.cassandra.keyspace) if client else ConsoleSink()
             processor = SparkProcessor(
                 session, settings, source, target, client, checkpoints, options.trigger, metrics
@@ -172,6 +173,7 @@ def run_job(
                     policy=settings.stream.policy,
                     delay=timedelta(seconds=settings.stream.watermark_s),
                     max_windows=settings.stream.settle_max_windows,
+                    stores_1m=settings.stream.store_1m,
                     silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
                     rereads=rereads,
                 )
@@ -214,24 +216,27 @@ def _prepare(
 
 
 @contextmanager
-def _failures_explained() -> Iterator[None]:
+def _failures_explained(stop: threading.Event) -> Iterator[None]:
     """Turn what Spark, Kafka and Cassandra raise into one sentence."""
     try:
         yield
-    except (Py4JNetworkError, ConnectionError) as error:
-        message = "Spark's Java process has gone. Start the stream again: it goes on where it was."
-        raise StreamError(message) from error
-    except (Py4JError, PySparkException, KafkaException, DriverException) as error:
+    except (Py4JError, PySparkException, ConnectionError, KafkaException, DriverException) as error:
+        if stop.is_set() and is_submitted():
+            # spark-submit's Java takes Ctrl-C too and ends Spark while we stop. The batch under
+            # way is not committed: it runs again at the next start.
+            return
         message = f"The stream has failed; started again, it goes on where it was. {error}"
+        if isinstance(error, (Py4JNetworkError, ConnectionError)):
+            message = (
+                "Spark's Java process has gone. Start the stream again: it goes on where it was."
+            )
         raise StreamError(message) from error
 
 
-def _stop_on_signals() -> threading.Event:
-    """Turn SIGINT and SIGTERM into an event; to be called after Spark, which takes SIGINT."""
-    stop = threading.Event()
+def _set_on_signals(stop: threading.Event) -> None:
+    """Set the event at SIGINT and SIGTERM; to be called after Spark, which takes SIGINT."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _start_queries(processor: SparkProcessor, job: Job) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 from typing import Final
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from tapeline.errors import StreamError
+from tapeline.errors import UsageError
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.jars import SPARK_JARS, fetch_jars, jar_folder
@@ -17,6 +20,12 @@ from tapeline.settings import Settings
 
 CASSANDRA_EXTENSIONS: Final = "com.datastax.spark.connector.CassandraSparkExtensions"
 _ROCKSDB: Final = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+_CLASS_OF_CONNECTOR: Final = {
+    "Kafka": "org.apache.spark.sql.kafka010.KafkaSourceProvider",
+    "Avro": "org.apache.spark.sql.avro.functions",
+    "Cassandra": CASSANDRA_EXTENSIONS,
+}
+_ON_THIS_MACHINE: Final = re.compile(r"local|spark://(localhost|127\.)")
 
 
 def build_session(settings: Settings, endpoints: Endpoints) -> SparkSession:
@@ -24,18 +33,25 @@ def build_session(settings: Settings, endpoints: Endpoints) -> SparkSession:
 
     Raises:
         PreflightError: there is no Java 17.
-        StreamError: spark-submit was given no connector packages.
+        LocalStackError: the connectors' jars cannot be fetched.
+        UsageError: spark-submit was not given every connector.
     """
     builder = SparkSession.builder.appName(f"tapeline-{settings.cassandra.keyspace}")
     for key, value in _configuration(settings, endpoints).items():
         builder = builder.config(key, value)
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+    if is_submitted():
+        _require_connectors()
+    else:
         for key, value in _own_spark(settings).items():
             builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("WARN")
-    _require_connector(session)
     return session
+
+
+def is_submitted() -> bool:
+    """Tell whether spark-submit runs us, in a Spark with settings of its own."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def _configuration(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
@@ -64,26 +80,48 @@ def _own_spark(settings: Settings) -> dict[str, str]:
     """Return what only we can set, because we start Spark; make Java and jars ready."""
     java_home = find_java()
     os.environ["JAVA_HOME"] = str(java_home)
-    # The address on which Spark's services listen is fixed before its JVM starts.
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    if _ON_THIS_MACHINE.match(settings.stream.master):
+        # The address on which Spark's services listen is fixed before its JVM starts.
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     home = Home(settings.home)
-    fetch_jars(home.jars, [SPARK_JARS], java_home, Console(stderr=True))
-    jars = sorted(jar_folder(home.jars, SPARK_JARS).glob("*.jar"))
-    return {
+    own = {
         "spark.master": settings.stream.master,
         "spark.driver.memory": settings.stream.driver_memory,
-        "spark.jars": ",".join(str(j) for j in jars),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.warehouse.dir": str(home.root / "spark-warehouse"),
     }
+    if not _brings_connectors(os.environ.get("SPARK_DIST_CLASSPATH", "")):
+        fetch_jars(home.jars, [SPARK_JARS], java_home, Console(stderr=True))
+        jars = sorted(jar_folder(home.jars, SPARK_JARS).glob("*.jar"))
+        own["spark.jars"] = ",".join(str(j) for j in jars)
+    return own
 
 
-def _require_connector(session: SparkSession) -> None:
+def _brings_connectors(class_path: str) -> bool:
+    """Tell whether Spark's installation has the connectors, as that of our image does.
+
+    Args:
+        class_path: jars and `FOLDER/*` that Spark adds at the end of its own.
+    """
+    folders = (Path(entry).parent for entry in class_path.split(os.pathsep) if entry)
+    return any(jar for f in folders for jar in f.glob("*spark-cassandra-connector_*.jar"))
+
+
+def _require_connectors() -> None:
+    """Ask before Spark starts, so that nothing else complains first."""
+    SparkContext._ensure_initialized()  # noqa: SLF001 - the only way to the JVM
     # The gateway answers a class that is not there with a package of that name.
-    loader = session.sparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]  # noqa: SLF001 - the only way to the JVM
-    if loader.getResource(f"{CASSANDRA_EXTENSIONS.replace('.', '/')}.class") is None:
-        session.stop()
+    loader = SparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]  # noqa: SLF001 - the same
+    missing = [
+        name
+        for name, class_name in _CLASS_OF_CONNECTOR.items()
+        if loader.getResource(f"{class_name.replace('.', '/')}.class") is None
+    ]
+    if missing:
         packages = ",".join(SPARK_JARS.coordinates)
-        message = f"Spark has no Cassandra connector: pass spark-submit --packages {packages}"
-        raise StreamError(message)
+        message = (
+            f"Spark has no connector for {' and '.join(missing)}: "
+            f"pass spark-submit --packages {packages}"
+        )
+        raise UsageError(message)

@@ -9,7 +9,7 @@ nothing, so it may be stopped and started anywhere.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
@@ -65,6 +65,7 @@ class Settler:
         delay: how late a trade may be before it means a revision.
         max_windows: bound on the windows of one round.
         silver_ttl: how long trades stay in silver; 0 is for ever.
+        stores_1m: keep bars of one minute too.
         rereads: the topic is read anew, so windows long settled may become due again.
         now: the wall clock, UTC.
     """
@@ -81,6 +82,7 @@ class Settler:
         delay: timedelta,
         max_windows: int,
         silver_ttl: timedelta = timedelta(0),
+        stores_1m: bool = False,
         rereads: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
@@ -89,8 +91,11 @@ class Settler:
         self._topic_id = topic_id
         self._delay = delay
         self._max_windows = max_windows
+        self._stores_1m = stores_1m
         self._rereads = rereads
         self._now = now
+        self._open: dict[_StateKey, WindowState] = {}
+        self._read_from: dict[int, int] = {}
         self._gap_marks = GapMarks(client, now)
         self._coverage = Coverage((), ())
         self._writer = BarWriter(
@@ -112,9 +117,10 @@ class Settler:
         progress = self._client.progress(self._topic_id)
         reach = horizon(progress, feed, now, self._delay)
         self._coverage = Coverage(feed.producers, feed.gaps)
-        states = list(self._unsettled(progress))
+        states = self._unsettled(progress)
         windows = self._settle_windows(states, reach)
         hours = self._settle_hours(windows.remaining, reach)
+        self._open = {_key_of(state): state for state in hours.remaining}
         marked = self._gap_marks.update(feed.gaps, self._coverage)
         result = RoundResult(
             settled_5m=windows.settled,
@@ -137,38 +143,50 @@ class Settler:
             )
         return result
 
-    def _unsettled(self, progress: Mapping[int, PartitionProgress]) -> Iterable[WindowState]:
-        """Yield windows whose bar or hour is not settled; move each partition's start on."""
+    def _unsettled(self, progress: Mapping[int, PartitionProgress]) -> list[WindowState]:
+        """Return the windows whose bar or hour is not settled; move each partition's start on.
+
+        A bucket of offsets is read until all of it is committed, and remembered afterwards, so
+        that a round reads what is new and not what is open.
+        """
         for p in progress.values():
             head = p.committed_offset // WINDOW_BUCKET_OFFSETS
-            first_open = head
-            start = 0 if self._rereads else p.settled_bucket
-            for state in self._client.window_states(
-                self._topic_id, p.kafka_partition, range(start, head + 1)
-            ):
-                if state.dirty_offset > min(state.settled_offset, state.hour_settled_offset):
-                    first_open = min(first_open, state.bucket)
-                    yield state
+            start = self._read_from.get(p.kafka_partition, p.settled_bucket)
+            buckets = range(0 if self._rereads else start, head + 1)
+            for state in self._client.window_states(self._topic_id, p.kafka_partition, buckets):
+                self._open[_key_of(state)] = state
+            self._read_from[p.kafka_partition] = head
+        self._open = {k: s for k, s in self._open.items() if s.is_open}
+        for p in progress.values():
+            partition = p.kafka_partition
+            open_buckets = (s.bucket for s in self._open.values() if s.kafka_partition == partition)
+            first_open = min(open_buckets, default=self._read_from[partition])
             if first_open > p.settled_bucket:
-                self._client.write_settled_bucket(self._topic_id, p.kafka_partition, first_open)
+                self._client.write_settled_bucket(self._topic_id, partition, first_open)
+        return list(self._open.values())
 
     def _settle_windows(self, states: Sequence[WindowState], reach: Horizon) -> Outcome:
         due: dict[WindowKey, list[WindowState]] = defaultdict(list)
         length = Interval.FIVE_MINUTES.duration
         for s in states:
             if s.dirty_offset > s.settled_offset and reach.covers(s.window_start + length):
-                due[_key(s)].append(s)
+                due[_window_of(s)].append(s)
         chosen = sorted(due, key=lambda key: key[1])[: self._max_windows]
         done = [s for key in chosen for s in due[key]]
-        outcome = self._writer.write(Interval.FIVE_MINUTES, chosen, first_receipts(done))
-        self._client.mark_settled(
-            [replace(s, first_received_at=outcome.received.get(_key(s))) for s in done],
-            Interval.FIVE_MINUTES,
-        )
-        fresh = set(done)
-        outcome.remaining = [
-            replace(s, settled_offset=s.dirty_offset) if s in fresh else s for s in states
-        ]
+        received = first_receipts(done)
+        outcome = self._writer.write(Interval.FIVE_MINUTES, chosen, received)
+        if self._stores_1m:
+            self._writer.write(Interval.ONE_MINUTE, chosen, received)
+        settled = {
+            s: replace(
+                s,
+                settled_offset=s.dirty_offset,
+                first_received_at=outcome.received.get(_window_of(s), s.first_received_at),
+            )
+            for s in done
+        }
+        self._client.mark_settled(settled.values(), Interval.FIVE_MINUTES)
+        outcome.remaining = [settled.get(s, s) for s in states]
         return outcome
 
     def _settle_hours(self, states: Sequence[WindowState], reach: Horizon) -> Outcome:
@@ -191,5 +209,12 @@ class Settler:
         return outcome
 
 
-def _key(state: WindowState) -> WindowKey:
+_StateKey = tuple[int, int, datetime, str]
+
+
+def _key_of(state: WindowState) -> _StateKey:
+    return state.kafka_partition, state.bucket, state.window_start, state.symbol
+
+
+def _window_of(state: WindowState) -> WindowKey:
     return state.symbol, state.window_start

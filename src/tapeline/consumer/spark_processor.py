@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from typing import Final
 
 import structlog
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -26,7 +27,9 @@ from tapeline.consumer.layers import (
 from tapeline.consumer.sinks import Sink, read_table
 from tapeline.consumer.touched import dirty_windows, invalid_messages, progress_of
 from tapeline.consumer.transformations import (
+    FIVE_MINUTES,
     ONE_HOUR,
+    ONE_MINUTE,
     apply_watermark,
     calculate_ohlcv,
     parse_trade_from_avro,
@@ -36,10 +39,15 @@ from tapeline.errors import StreamError
 from tapeline.metrics import BATCH_DURATION, MESSAGES, QUARANTINED, STREAM_METRICS, Metrics
 from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rows import GOLD_TABLES
 
 log = structlog.get_logger()
 
-_WINDOWS_PER_HOUR: Final = 12
+_LONGER: Final = {
+    Interval.ONE_MINUTE: (Interval.FIVE_MINUTES, Interval.ONE_HOUR),
+    Interval.FIVE_MINUTES: (Interval.ONE_HOUR,),
+}
+"""What is rolled up from bars of each length, one from the other."""
 
 
 class Layer(str, Enum):
@@ -119,26 +127,35 @@ class SparkProcessor:
         """Start the query of the provisional bars."""
         stream = self._settings.stream
         trades = parse_trade_from_avro(self._messages()).where(F.col("reason").isNull())
-        bars = calculate_ohlcv(apply_watermark(trades, stream.watermark_s), stream.policy)
+        first, length = (
+            (Interval.ONE_MINUTE, ONE_MINUTE)
+            if stream.store_1m
+            else (Interval.FIVE_MINUTES, FIVE_MINUTES)
+        )
+        bars = calculate_ohlcv(apply_watermark(trades, stream.watermark_s), stream.policy, length)
 
         def preview(changed: DataFrame, _batch_id: int) -> None:
             changed = changed.persist()
             try:
-                self._sink.write(
-                    "trades_gold_5m", preview_rows(changed, Interval.FIVE_MINUTES, stream.policy)
-                )
-                if self._client is not None:
-                    hours = changed.select(
-                        "symbol", F.date_trunc("hour", "window_start").alias("hour")
-                    ).distinct()
-                    bars_1h = hour_bars(hours, self._settings.cassandra.keyspace)
-                    self._sink.write(
-                        "trades_gold_1h", preview_rows(bars_1h, Interval.ONE_HOUR, stream.policy)
+                self._write_preview(changed, first)
+                if self._client is None:  # what was only printed cannot be rolled up
+                    return
+                for interval in _LONGER[first]:
+                    starts = changed.select("symbol", window_of("window_start", interval))
+                    longer = longer_bars(
+                        starts.distinct(), interval, self._settings.cassandra.keyspace
                     )
+                    self._write_preview(longer, interval)
             finally:
                 changed.unpersist()
 
-        return self._start("gold", bars, "update", preview)
+        # The window is part of the query's state, so each length has a checkpoint of its own.
+        name = "gold" if first is Interval.FIVE_MINUTES else f"gold-{first.value}"
+        return self._start(name, bars, "update", preview)
+
+    def _write_preview(self, bars: DataFrame, interval: Interval) -> None:
+        rows = preview_rows(bars, interval, self._settings.stream.policy)
+        self._sink.write(GOLD_TABLES[interval], rows)
 
     def stop(self) -> None:
         """Stop every query between two batches."""
@@ -216,18 +233,28 @@ class SparkProcessor:
         return query
 
 
-def hour_bars(hours: DataFrame, keyspace: str) -> DataFrame:
-    """Roll stored five-minute bars up to hours.
+def window_of(instant: str, interval: Interval) -> Column:
+    """Return the start of the window of a timestamp, as column `longer_start`."""
+    length_us = interval.duration // timedelta(microseconds=1)
+    micros = F.unix_micros(instant)
+    return F.timestamp_micros(micros - F.pmod(micros, F.lit(length_us))).alias("longer_start")
+
+
+def longer_bars(starts: DataFrame, interval: Interval, keyspace: str) -> DataFrame:
+    """Roll the stored bars of the next shorter interval up.
 
     Args:
-        hours: `symbol` and `hour`, a timestamp at the top of an hour.
-        keyspace: where the five-minute bars are.
+        starts: `symbol` and `longer_start`, the start of a window of the interval.
+        interval: five minutes (from one) or one hour (from five).
+        keyspace: where the shorter bars are.
     """
-    starts = F.expr(
-        f"sequence(hour, hour + INTERVAL {5 * (_WINDOWS_PER_HOUR - 1)} MINUTES, INTERVAL 5 MINUTES)"
+    shorter = Interval.FIVE_MINUTES if interval is Interval.ONE_HOUR else Interval.ONE_MINUTE
+    step = f"INTERVAL {shorter.duration // timedelta(minutes=1)} MINUTES"
+    last = f"INTERVAL {(interval.duration - shorter.duration) // timedelta(minutes=1)} MINUTES"
+    parts = F.expr(f"sequence(longer_start, longer_start + {last}, {step})")
+    keys = starts.select("symbol", F.explode(parts).alias("window_start")).withColumn(
+        "period", period_of("window_start", shorter)
     )
-    keys = hours.select("symbol", F.explode(starts).alias("window_start")).withColumn(
-        "period", period_of("window_start", Interval.FIVE_MINUTES)
-    )
-    stored = read_table(keys, keyspace, "trades_gold_5m")
-    return roll_up(keys.join(stored, ["symbol", "period", "window_start"]), ONE_HOUR)
+    stored = read_table(keys, keyspace, GOLD_TABLES[shorter])
+    length = ONE_HOUR if interval is Interval.ONE_HOUR else FIVE_MINUTES
+    return roll_up(keys.join(stored, ["symbol", "period", "window_start"]), length)

@@ -32,6 +32,7 @@ from tapeline.producer.validation import (
 from tapeline.sessions import Session
 from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
 
+ONE_MINUTE: Final = "1 minute"
 FIVE_MINUTES: Final = "5 minutes"
 ONE_HOUR: Final = "1 hour"
 

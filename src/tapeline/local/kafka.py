@@ -75,7 +75,8 @@ def kafka_answers(port: int) -> bool:
 
 def _format_storage(tool: list[str], properties: Path, environment: Mapping[str, str]) -> None:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = [*tool, "format", "--cluster-id", cluster_id, "--config", str(properties)]
+    # One argument: an id may begin with a dash.
+    command = [*tool, "format", f"--cluster-id={cluster_id}", "--config", str(properties)]
     run = subprocess.run(
         command, capture_output=True, text=True, env=dict(environment), check=False
     )

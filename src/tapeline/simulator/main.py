@@ -35,7 +35,10 @@ def simulate(
     ] = None,
     speed: Annotated[str, typer.Option(help="'max', or how many times real time.")] = "1",
     seed: Annotated[int, typer.Option(help="Seed of the random market and of the faults.")] = 1,
-    port: Annotated[int, typer.Option(help="Loopback port to listen on.")] = DEFAULT_PORT,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines too.")
+    ] = LOOPBACK,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = DEFAULT_PORT,
     frame_ms: Annotated[
         int, typer.Option(min=1, help="Milliseconds of trades that share a frame.")
     ] = DEFAULT_FRAME_MS,
@@ -47,7 +50,7 @@ def simulate(
         Path | None, typer.Option(help="File that tells at the end what was sent, as JSON.")
     ] = None,
 ) -> None:
-    """Serve Finnhub's protocol on loopback, from a tape or a random market.
+    """Serve Finnhub's protocol, from a tape or a random market.
 
     Example: tapeline simulate --tape day.csv.gz --speed 60 --fault redeliver=0.1
     """
@@ -66,8 +69,8 @@ def simulate(
     if fault:
         feed = FaultyFeed(feed, parse_faults(fault), seed)
     token = os.environ.get(TOKEN_VARIABLE, DEFAULT_TOKEN)
-    options = ServerOptions(LOOPBACK, port, token, factor, symbol_cap)
-    run_until_signalled(_serve(SimulatedFinnhub(options, feed), port, report))
+    options = ServerOptions(host, port, token, factor, symbol_cap)
+    run_until_signalled(_serve(SimulatedFinnhub(options, feed), report))
 
 
 def parse_speed(text: str) -> float | None:
@@ -88,15 +91,16 @@ def parse_speed(text: str) -> float | None:
     return factor
 
 
-async def _serve(simulator: SimulatedFinnhub, port: int, report: Path | None) -> None:
+async def _serve(simulator: SimulatedFinnhub, report: Path | None) -> None:
+    host, port = simulator.options.host, simulator.options.port
     try:
         server = await simulator.serve()
     except OSError as error:
-        message = f"Port {port} is taken: choose another with --port."
+        message = f"Cannot listen on {host}:{port}: choose another with --host or --port."
         raise UsageError(message) from error
     try:
         async with server:
-            log.info("simulator_listening", port=port)
+            log.info("simulator_listening", host=host, port=port)
             await server.serve_forever()
     finally:
         if report is not None:

@@ -54,7 +54,8 @@ class SimulatedFinnhub:
     """One server over one feed."""
 
     def __init__(self, options: ServerOptions, feed: Feed) -> None:
-        self._options = options
+        self.options = options
+        """How it behaves."""
         self._feed = feed
         self._client: ServerConnection | None = None
         # A live market runs from the start; a tape waits for its first listener.
@@ -68,8 +69,8 @@ class SimulatedFinnhub:
         """Return the listening server as a context manager."""
         return serve(
             self._handle,
-            self._options.host,
-            self._options.port,
+            self.options.host,
+            self.options.port,
             process_request=self._authorize,
             ping_interval=None,
             compression=None,
@@ -77,7 +78,7 @@ class SimulatedFinnhub:
 
     def _authorize(self, connection: ServerConnection, request: Request) -> Response | None:
         given = parse_qs(urlsplit(request.path).query).get("token", [""])[0]
-        if not hmac.compare_digest(given.encode(), self._options.token.encode()):
+        if not hmac.compare_digest(given.encode(), self.options.token.encode()):
             return connection.respond(HTTPStatus.UNAUTHORIZED, "Invalid API key\n")
         if self._refused_until_ms is not None and self._clock_ms() < self._refused_until_ms:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "Try again later\n")
@@ -90,10 +91,10 @@ class SimulatedFinnhub:
             await connection.close(_POLICY_VIOLATION)
             return
         self._client = connection
-        session = _Session(connection, self._feed.symbols, self._options.symbol_cap)
+        session = _Session(connection, self._feed.symbols, self.options.symbol_cap)
         tasks = [
             asyncio.create_task(session.listen()),
-            asyncio.create_task(session.ping(self._options.ping_interval_s)),
+            asyncio.create_task(session.ping(self.options.ping_interval_s)),
             asyncio.create_task(self._play(session)),
         ]
         try:
@@ -143,7 +144,7 @@ class SimulatedFinnhub:
         """Cut the line without a word, and refuse another until the outage is over."""
         self.ledger.report.drops += 1
         log.info("connection_dropped", for_ms=outage.until_ms - outage.due_ms)
-        if self._options.speed is not None:  # else there is no clock to wait by
+        if self.options.speed is not None:  # else there is no clock to wait by
             self._refused_until_ms = outage.until_ms
         if not self._feed.is_live:
             self._rest = rest
@@ -162,14 +163,14 @@ class SimulatedFinnhub:
     def _clock_ms(self) -> int:
         """Return the feed's time: its start, moved on by the time since, times the speed."""
         elapsed_s = time.monotonic() - (self._started_s or time.monotonic())
-        return self._feed.start_ms + int(elapsed_s * 1000 * (self._options.speed or 1.0))
+        return self._feed.start_ms + int(elapsed_s * 1000 * (self.options.speed or 1.0))
 
     async def _wait_until(self, due_ms: int) -> None:
-        if self._options.speed is None:
+        if self.options.speed is None:
             return
         wait_ms = due_ms - self._clock_ms()
         if wait_ms > 0:
-            await asyncio.sleep(wait_ms / 1000 / self._options.speed)
+            await asyncio.sleep(wait_ms / 1000 / self.options.speed)
 
 
 class _Session:

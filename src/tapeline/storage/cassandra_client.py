@@ -36,6 +36,7 @@ from tapeline.settings import CassandraSettings
 from tapeline.storage.rows import (
     BAR_FIELDS,
     BUCKET_OFFSETS,
+    GOLD_TABLES,
     WINDOW_BUCKET_OFFSETS,
     PartitionProgress,
     StoredBar,
@@ -53,10 +54,6 @@ from tapeline.storage.schema import (
 _CONCURRENCY: Final = 64
 _SPECULATE_AFTER_S: Final = 2.0
 
-_GOLD_TABLES: Final = {
-    Interval.FIVE_MINUTES: "trades_gold_5m",
-    Interval.ONE_HOUR: "trades_gold_1h",
-}
 _BAR_COLUMNS: Final = ", ".join(BAR_FIELDS)
 
 
@@ -313,7 +310,7 @@ class CassandraClient:
         return [rows for _, rows in results]
 
     def _table(self, interval: Interval) -> str:
-        return f"{self._keyspace}.{_GOLD_TABLES[interval]}"
+        return f"{self._keyspace}.{GOLD_TABLES[interval]}"
 
     def _raise_offsets(self, column: str, states: Iterable[WindowState]) -> None:
         """Store each state's dirty offset in a column, the offset being its write time too."""

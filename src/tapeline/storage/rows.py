@@ -15,6 +15,13 @@ BUCKET_OFFSETS: Final = 100_000
 WINDOW_BUCKET_OFFSETS: Final = 20_000
 """Kafka offsets whose windows share one partition of window_state."""
 
+GOLD_TABLES: Final = {
+    Interval.ONE_MINUTE: "trades_gold_1m",
+    Interval.FIVE_MINUTES: "trades_gold_5m",
+    Interval.ONE_HOUR: "trades_gold_1h",
+}
+"""The table of each interval."""
+
 BAR_FIELDS: Final = tuple(f.name for f in fields(Bar))
 """The columns of gold that make a bar, in the order of its fields."""
 
@@ -33,6 +40,11 @@ class WindowState:
     hour_settled_offset: int = -1
     first_received_at: datetime | None = None
     """When the first trade of a settled window came in."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its bar or its hour lacks trades."""
+        return self.dirty_offset > min(self.settled_offset, self.hour_settled_offset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ def apply_schema(session: Session, settings: CassandraSettings) -> None:
     lifetimes = {
         "trades_bronze": settings.bronze_ttl_s,
         "trades_silver": settings.silver_ttl_s,
+        "trades_gold_1m": settings.gold_ttl_s,
         "trades_gold_5m": settings.gold_ttl_s,
         "trades_gold_1h": settings.gold_ttl_s,
         "trades_quarantine": settings.quarantine_ttl_s,

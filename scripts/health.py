@@ -1,0 +1,87 @@
+"""Ask a service of docker-compose.yml whether it works; the exit code is 0 when it does.
+
+`python scripts/health.py spark URL` asks a master or a worker, `stream URL` the master for the
+stream of our keyspace, `simulator URL` the simulator, `producer` Kafka for this host's reports.
+"""
+
+import json
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+
+from tapeline.local.discovery import find_endpoints
+from tapeline.producer.feed_status import FeedStatus
+from tapeline.settings import Settings, load_settings
+
+TIMEOUT_S = 5.0
+LAST_REPORTS = 100
+REPORT_IS_OLD_AFTER_S = 30.0
+
+
+def spark_works(url: str) -> bool:
+    """Tell whether a master is in charge, or a worker has a master."""
+    state = _state(url)
+    return state.get("status") == "ALIVE" or bool(state.get("masterurl"))
+
+
+def stream_runs(url: str, settings: Settings) -> bool:
+    """Tell whether the master runs the stream of our keyspace."""
+    name = f"tapeline-{settings.cassandra.keyspace}"
+    apps = _state(url)["activeapps"]
+    return any(app["name"] == name and app["state"] == "RUNNING" for app in apps)
+
+
+def simulator_answers(url: str) -> bool:
+    """Tell whether it refuses a wrong key; a right one would throw its client out."""
+    try:
+        urllib.request.urlopen(f"{url}/?token=", timeout=TIMEOUT_S)  # noqa: S310 - our own
+    except urllib.error.HTTPError as error:
+        return error.code == HTTPStatus.UNAUTHORIZED
+    return False
+
+
+def producer_reports(settings: Settings) -> bool:
+    """Tell whether this host's producer has lately reported a connection to the feed."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": find_endpoints(settings).bootstrap_servers,
+            "group.id": "tapeline-health",
+            "enable.auto.commit": False,
+        }
+    )
+    try:
+        status = TopicPartition(settings.kafka.status_topic, 0)
+        first, end = consumer.get_watermark_offsets(status, timeout=TIMEOUT_S)
+        status.offset = max(first, end - LAST_REPORTS)
+        consumer.assign([status])
+        messages = consumer.consume(end - status.offset, TIMEOUT_S)
+    finally:
+        consumer.close()
+    since_ms = (time.time() - REPORT_IS_OLD_AFTER_S) * 1000
+    recent = [m.value() for m in messages if not m.error() and m.timestamp()[1] >= since_ms]
+    reports = [FeedStatus.from_bytes(value) for value in recent if value]
+    ours = [r for r in reports if r.producer_id.startswith(f"{socket.gethostname()}-")]
+    return bool(ours) and ours[-1].connected
+
+
+def _state(url: str) -> Any:
+    with urllib.request.urlopen(f"{url}/json/", timeout=TIMEOUT_S) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def main(service: str, url: str = "") -> bool:
+    """Ask the service that is named."""
+    if service == "producer":
+        return producer_reports(load_settings())
+    if service == "stream":
+        return stream_runs(url, load_settings())
+    return {"spark": spark_works, "simulator": simulator_answers}[service](url)
+
+
+sys.exit(not main(*sys.argv[1:]))

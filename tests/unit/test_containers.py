@@ -1,0 +1,163 @@
+"""The image and the compose file name things of the project: they must be what it has."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from pydantic import BaseModel
+
+from tapeline import __version__
+from tapeline.cli import app
+from tapeline.local.jars import CASSANDRA_JARS, KAFKA_JARS, SPARK_JARS
+from tapeline.local.java import REQUIRED_MAJOR
+from tapeline.settings import API_KEY_VARIABLE, Settings, load_settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+SERVICES = yaml.safe_load(COMPOSE)["services"]
+OURS = [name for name, service in SERVICES.items() if service["image"].startswith("tapeline:")]
+LASTING = [name for name in SERVICES if not name.endswith("init")]
+SPARK_DEFAULTS = dict(
+    line.split()
+    for line in (ROOT / "deploy/spark/spark-defaults.conf").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+)
+
+
+def setting_variables(model: type[BaseModel], prefix: str = "TAPELINE_") -> set[str]:
+    names = set()
+    for name, field in model.model_fields.items():
+        variable = prefix + name.upper()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names |= setting_variables(field.annotation, f"{variable}__")
+        else:
+            names.add(variable)
+    return names
+
+
+def environment_of(service: str) -> dict[str, str]:
+    """Return a service's environment with the defaults of what compose would fill in."""
+    environment = SERVICES[service].get("environment", {})
+    return {k: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(v)) for k, v in environment.items()}
+
+
+@pytest.fixture
+def settings_of(monkeypatch):
+    def load(service: str) -> Settings:
+        for name in os.environ:
+            if name.startswith("TAPELINE_") or name == API_KEY_VARIABLE:
+                monkeypatch.delenv(name)
+        for name, value in environment_of(service).items():
+            monkeypatch.setenv(name, value)
+        return load_settings()
+
+    return load
+
+
+def test_every_variable_is_a_setting():
+    named = set(re.findall(r"TAPELINE_\w+", COMPOSE + DOCKERFILE))
+
+    assert "TAPELINE_STREAM__MASTER" in named
+    assert named - setting_variables(Settings) == set()
+
+
+@pytest.mark.parametrize("service", [s for s in OURS if s != "spark-worker"])
+def test_simulated_trades_stay_apart_from_the_feeds(service, settings_of):
+    settings = settings_of(service)
+
+    is_simulated = service.startswith("simulat")
+    target = (settings.kafka.topic, settings.cassandra.keyspace)
+    assert target == (("demo", "demo") if is_simulated else ("trades_raw", "market_data"))
+    assert SERVICES[service].get("profiles") == {
+        "simulator": ["simulated"],
+        "spark-master": None,
+    }.get(service, ["simulated"] if is_simulated else ["app"])
+
+
+@pytest.mark.parametrize("service", [s for s in OURS if not s.startswith("spark")])
+def test_a_service_runs_a_command_that_exists(service):
+    program, first, *rest = SERVICES[service]["command"]
+
+    if program == "python":
+        assert (ROOT / first).is_file()
+    else:
+        assert program == "tapeline"
+        command = typer.main.get_command(app).commands[first]
+        command.make_context(first, rest)
+
+
+def test_the_versions_are_those_of_the_project():
+    assert {service["image"] for service in SERVICES.values()} == {
+        f"apache/kafka:{KAFKA_JARS.coordinates[0].split(':')[2]}",
+        f"cassandra:{CASSANDRA_JARS.coordinates[0].split(':')[2]}",
+        f"tapeline:{__version__}",
+    }
+    assert f" openjdk-{REQUIRED_MAJOR}-jre-headless " in DOCKERFILE
+    packages = ",".join(SPARK_JARS.coordinates)
+    assert packages in (ROOT / "docs" / "containers.md").read_text(encoding="utf-8")
+
+
+def test_every_published_port_is_on_loopback():
+    ports = {s: service["ports"] for s, service in SERVICES.items() if "ports" in service}
+
+    assert ports == {
+        "kafka": ["127.0.0.1:9092:9092"],
+        "cassandra": ["127.0.0.1:9042:9042"],
+        "spark-master": ["127.0.0.1:8080:8080"],
+    }
+
+
+@pytest.mark.parametrize("service", LASTING)
+def test_what_lasts_is_checked_limited_and_started_again(service):
+    assert SERVICES[service]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+    assert SERVICES[service]["restart"] == "unless-stopped"
+    assert SERVICES[service]["mem_limit"]
+    assert SERVICES[service]["cpus"] > 0
+    assert SERVICES[service]["logging"]["options"]["max-size"]
+
+
+def test_the_parts_find_each_other(settings_of):
+    settings = settings_of("stream")
+    kafka = environment_of("kafka")
+
+    assert f"://{settings.kafka.bootstrap_servers}," in kafka["KAFKA_ADVERTISED_LISTENERS"]
+    assert settings.cassandra.host in SERVICES
+    master = settings.stream.master
+    assert SPARK_DEFAULTS["spark.master"] == master
+    assert SERVICES["spark-worker"]["command"][-1] == master
+    host, port = re.fullmatch(r"spark://(.+):(\d+)", master).groups()
+    command = SERVICES["spark-master"]["command"]
+    assert command[command.index("--host") + 1] == host == "spark-master"
+    assert command[command.index("--port") + 1] == port
+
+
+def test_a_worker_has_room_for_both_streams():
+    worker = SERVICES["spark-worker"]["command"]
+
+    assert int(worker[worker.index("--cores") + 1]) == 2 * int(SPARK_DEFAULTS["spark.cores.max"])
+    assert SPARK_DEFAULTS["spark.executor.memory"] == "1g"
+    assert worker[worker.index("--memory") + 1] == "2g"
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_checkpoints_are_at_one_path_everywhere(service):
+    home = re.search(r"TAPELINE_HOME=(\S+)", DOCKERFILE)[1]
+    assert f"home:{home}" in SERVICES[service]["volumes"]
+
+
+def test_the_key_comes_from_outside_and_only_to_the_producer():
+    holders = {
+        name: service["environment"][API_KEY_VARIABLE]
+        for name, service in SERVICES.items()
+        if API_KEY_VARIABLE in service.get("environment", {})
+    }
+
+    assert holders == {"producer": "${FINNHUB_API_KEY:-}", "simulated-producer": "simulated"}
+    assert not any(API_KEY_VARIABLE in str(s.get("command")) for s in SERVICES.values())
+    assert API_KEY_VARIABLE not in DOCKERFILE
