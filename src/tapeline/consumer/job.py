@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -15,13 +14,12 @@ from typing import Final
 import structlog
 from cassandra import DriverException
 from confluent_kafka import KafkaException
-from py4j.protocol import Py4JError, Py4JNetworkError
-from pyspark.errors import PySparkException
 
 from tapeline.consumer.checkpoints import Checkpoints
+from tapeline.consumer.failures import failures_explained
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.round_metrics import record_round
-from tapeline.consumer.session import build_session, is_submitted
+from tapeline.consumer.session import build_session
 from tapeline.consumer.settle import RoundResult, Settler
 from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
 from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
@@ -155,7 +153,7 @@ def run_job(
         stack.callback(feed.close)
         rereads = client is not None and _prepare(client, feed, source, checkpoints, options.job)
         stop = threading.Event()
-        with _failures_explained(stop):
+        with failures_explained("stream", stop):
             session = build_session(settings, endpoints)
             _set_on_signals(stop)
             target: Sink = CassandraSink(settings.cassandra.keyspace) if client else ConsoleSink()
@@ -213,24 +211,6 @@ def _prepare(
         ]
         client.write_progress(source.topic_id, skipped)
     return begins_anew
-
-
-@contextmanager
-def _failures_explained(stop: threading.Event) -> Iterator[None]:
-    """Turn what Spark, Kafka and Cassandra raise into one sentence."""
-    try:
-        yield
-    except (Py4JError, PySparkException, ConnectionError, KafkaException, DriverException) as error:
-        if stop.is_set() and is_submitted():
-            # spark-submit's Java takes Ctrl-C too and ends Spark while we stop. The batch under
-            # way is not committed: it runs again at the next start.
-            return
-        message = f"The stream has failed; started again, it goes on where it was. {error}"
-        if isinstance(error, (Py4JNetworkError, ConnectionError)):
-            message = (
-                "Spark's Java process has gone. Start the stream again: it goes on where it was."
-            )
-        raise StreamError(message) from error
 
 
 def _set_on_signals(stop: threading.Event) -> None:

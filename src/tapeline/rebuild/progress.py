@@ -31,6 +31,11 @@ class Tally(BaseModel):
             if len(self.first) < _NAMED:
                 self.first.append(f"{symbol} {start:%Y-%m-%dT%H:%M}")
 
+    def merge(self, other: Tally) -> None:
+        """Add what was counted elsewhere."""
+        self.first = [*self.first, *other.first][:_NAMED]
+        self.count += other.count
+
     def __str__(self) -> str:
         """Name the first and say how many more there are."""
         more = self.count - len(self.first)
@@ -47,6 +52,8 @@ class Progress(BaseModel):
     offsets: dict[str, int] = {}
     """Silver: the next offset of each Kafka partition, by `topic id/partition`."""
     messages: int = 0
+    fragments: Tally = Tally()
+    """Windows of which bronze has lost messages."""
     missing_trades: int = 0
     """Trades that are still not in silver after they were written."""
     missing: Tally = Tally()
