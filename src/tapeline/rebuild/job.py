@@ -28,7 +28,7 @@ from tapeline.local.lock import only_one
 from tapeline.producer.topics import topic_admin, topic_id_of
 from tapeline.rebuild.gold import GoldRebuild
 from tapeline.rebuild.plan import Plan
-from tapeline.rebuild.progress import Progress, ProgressFile
+from tapeline.rebuild.progress import Progress, ProgressFile, Tally
 from tapeline.rebuild.selection import Selection
 from tapeline.rebuild.silver import SilverRebuild, windows_begun_to_expire, windows_in_bronze
 from tapeline.settings import Settings
@@ -97,10 +97,8 @@ def run_rebuild(
         progress = _begin(file, console, restart=options.restart)
         session = build_session(settings, endpoints)
         stack.callback(session.stop)
-        rebuild = Rebuild(session, client, settings, options, file, progress, console)
-        windows = rebuild.silver() if options.layer is RebuildLayer.SILVER else None
-        rebuild.gold(windows, is_complete)
-        file.delete()
+        rebuild = Rebuild(session, client, settings, options, is_complete, file, progress, console)
+        rebuild.run()
     return progress
 
 
@@ -113,6 +111,7 @@ class Rebuild:
         client: CassandraClient,
         settings: Settings,
         options: RebuildOptions,
+        is_complete: IsComplete,
         file: ProgressFile,
         progress: Progress,
         console: Console,
@@ -121,13 +120,19 @@ class Rebuild:
         self._client = client
         self._settings = settings
         self._options = options
+        self._is_complete = is_complete
         self._file = file
         self._progress = progress
         self._console = console
         self._silver_ttl = timedelta(seconds=settings.cassandra.silver_ttl_s)
 
-    def silver(self) -> set[WindowKey]:
-        """Rebuild silver from bronze; return the windows that it was rebuilt for."""
+    def run(self) -> None:
+        """Rebuild the layer; after silver the bars of the windows that it was rebuilt for."""
+        windows = self._silver() if self._options.layer is RebuildLayer.SILVER else None
+        self._gold(windows)
+        self._file.delete()
+
+    def _silver(self) -> set[WindowKey]:
         client, selection = self._client, self._options.selection
         alive_after = _now() - self._silver_ttl if self._silver_ttl else None
         spans = list(bronze_spans(client, alive_after))
@@ -137,7 +142,7 @@ class Rebuild:
             return {key for key in found if selection.covers(key)}
 
         refused = windows_begun_to_expire(client, spans, windows())
-        self._progress.fragments = type(self._progress.fragments)()
+        self._progress.fragments = Tally()
         self._progress.fragments.add(sorted(refused))
         rebuild = SilverRebuild(
             self._session,
@@ -152,8 +157,7 @@ class Rebuild:
             rebuild.run(spans, self._progress, advanced)
         return windows() - refused
 
-    def gold(self, only: Collection[WindowKey] | None, is_complete: IsComplete) -> None:
-        """Rebuild bars from silver."""
+    def _gold(self, only: Collection[WindowKey] | None) -> None:
         client, settings = self._client, self._settings
         plan = Plan(self._options.selection, self._silver_ttl, _now(), only)
         plan.add_states(all_states(client))
@@ -167,7 +171,7 @@ class Rebuild:
             keyspace=settings.cassandra.keyspace,
             policy=settings.stream.policy,
             silver_ttl=self._silver_ttl,
-            is_complete=is_complete,
+            is_complete=self._is_complete,
             now=_now,
         )
         rebuild = GoldRebuild(
