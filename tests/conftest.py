@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from rich.console import Console
@@ -22,6 +23,10 @@ from tapeline.settings import load_settings
 
 from .commands import wait_for
 from .pipeline import Pipeline
+
+# How long an example takes says nothing of whether it is right.
+settings.register_profile("tapeline", deadline=None)
+settings.load_profile("tapeline")
 
 
 @pytest.fixture(scope="session", autouse=True)
