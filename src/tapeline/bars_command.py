@@ -25,7 +25,7 @@ from tapeline.settings import Settings, load_settings
 
 _TABLE_WIDTH: Final = 400
 _SYMBOLS_NAMED: Final = 10
-_TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
 class Format(str, Enum):
@@ -53,11 +53,11 @@ def bars(
     ] = "5m",
     start: Annotated[
         datetime | None,
-        typer.Option("--from", formats=_TIME_FORMATS, help="First bar, UTC; today by default."),
+        typer.Option("--from", formats=TIME_FORMATS, help="First bar, UTC; today by default."),
     ] = None,
     end: Annotated[
         datetime | None,
-        typer.Option("--to", formats=_TIME_FORMATS, help="Bars start before this, UTC; now."),
+        typer.Option("--to", formats=TIME_FORMATS, help="Bars start before this, UTC; now."),
     ] = None,
     keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
     output_format: Annotated[
