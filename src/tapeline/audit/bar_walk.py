@@ -38,14 +38,19 @@ def walk_gold(context: Context, silver: pl.DataFrame) -> pl.DataFrame:
 
     A bar whose trades have expired from silver is not among them: it is counted.
     """
+    ground = context.ground
     windows = [windows_frame([])]
     for symbol, start, end in _months(context):
         parts = list(context.client.bars(symbol, Interval.FIVE_MINUTES, start, end))
         hours = context.client.bars(symbol, Interval.ONE_HOUR, start, end)
-        ground = context.ground
-        context.note(
-            Pair.GOLD_HOURS, compare_hours(parts, hours, ground.due_hours, ground.started_at)
+        compared = compare_hours(
+            parts,
+            hours,
+            ground.due_hours,
+            ground.started_at,
+            ground.gone_ms["trades_gold_5m"],
         )
+        context.note(Pair.GOLD_HOURS, compared)
         gone_ms = ground.gone_ms["trades_silver"]
         gone = [is_gone(received_ms(bar), gone_ms) for bar in parts]
         found = windows_frame((bar.symbol, millis(bar.window_start)) for bar in parts)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tapeline.audit.difference import Difference, MessageRef, Pair
 from tapeline.audit.frames import is_gone
 from tapeline.audit.kafka_bronze import name_message
-from tapeline.audit.messages import Invalid, Message
+from tapeline.audit.messages import Invalid, Message, RawMessage
 
 
 class Quarantined(NamedTuple):
@@ -24,7 +24,7 @@ class Quarantined(NamedTuple):
 def compare_quarantine(
     topic_id: str,
     kafka_partition: int,
-    bronze: Sequence[Message],
+    bronze: Sequence[RawMessage],
     invalid: Mapping[int, Invalid],
     quarantine: Sequence[Quarantined],
     *,
@@ -43,7 +43,7 @@ def compare_quarantine(
         quarantine_gone_ms: the same of quarantine.
     """
     rows = {row.kafka_offset: row for row in quarantine}
-    messages = {m.kafka_offset: m for m in bronze} if rows else {}
+    messages = {m[0]: Message(*m) for m in bronze} if rows else {}
     for offset in sorted(invalid.keys() | rows.keys()):
         ref = MessageRef(topic_id=topic_id, kafka_partition=kafka_partition, kafka_offset=offset)
         row, bad = rows.get(offset), invalid.get(offset)

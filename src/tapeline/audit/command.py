@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -15,6 +15,7 @@ from typing import Annotated, Final
 import polars as pl
 import typer
 from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
 from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -154,7 +155,7 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
                 )
                 raise SchemaError(message)
             yield Context(client, reads, kafka, ground, scope)
-        except (DriverException, KafkaException) as error:
+        except (DriverException, NoHostAvailable, KafkaException, OSError) as error:
             message = f"The audit has stopped, run it again: {type(error).__name__}: {error}"
             raise ServiceUnavailableError(message) from error
 
@@ -165,14 +166,18 @@ def _task(progress: Progress, name: str, total: int) -> Advance:
 
 
 def _write(findings: Findings, output_format: Format, output: Path | None) -> None:
+    text = io.StringIO()
     if output_format is Format.JSON:
-        report = json_report(findings)
-        if output is None:
-            sys.stdout.buffer.write(report)
-        else:
-            output.write_bytes(report)
-    elif output is None:
-        print_report(findings, Console())
+        text.write(json_report(findings))
+    elif output is not None:
+        print_report(findings, Console(file=text, width=_FILE_WIDTH))
     else:
-        with output.open("w", encoding="utf-8") as file:
-            print_report(findings, Console(file=file, width=_FILE_WIDTH))
+        print_report(findings, Console())
+    if output is None:
+        typer.echo(text.getvalue(), nl=False)
+        return
+    try:
+        output.write_text(text.getvalue(), encoding="utf-8")
+    except OSError as error:
+        message = f"The report cannot be written: {error}"
+        raise UsageError(message) from error

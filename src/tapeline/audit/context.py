@@ -15,7 +15,7 @@ from tapeline.audit.silver_gold import BarsCompared
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 
-NO_KAFKA: Final = "messages that Kafka has expired"
+NO_KAFKA: Final = "messages that Kafka no longer holds"
 NO_BRONZE: Final = "windows of which bronze has expired messages"
 NO_SILVER: Final = "windows of which silver has expired trades"
 NO_GOLD: Final = "windows whose bars have expired"

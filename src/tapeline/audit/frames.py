@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ TRADES: Final[dict[str, pl.DataType]] = {
     "kafka_offset": pl.Int64(),
 }
 """A trade. Times are ms since the Unix epoch; `bucket_ms` is the start of its 5-minute window;
-`conditions` is one text (see `conditions_text`), null where there are none."""
+`conditions` is one text (see `conditions_texts`), null where there are none."""
 
 WINDOW: Final = ("symbol", "bucket_ms")
 """What names a window."""
@@ -58,13 +58,13 @@ def windows_frame(windows: Iterable[tuple[str, int]]) -> pl.DataFrame:
     ).unique()
 
 
-def conditions_text(conditions: Iterable[str] | None) -> str | None:
-    """Return a list of condition ids as one text; none and an empty list are the same."""
-    return _SEPARATOR.join(conditions) if conditions else None
+def conditions_texts(lists: Iterable[Sequence[str] | None]) -> list[str | None]:
+    """Return lists of condition ids as one text each; none and an empty list are the same."""
+    return [_SEPARATOR.join(ids) if ids else None for ids in lists]
 
 
 def conditions_of(text: str | None) -> list[str]:
-    """Return the ids in a text of `conditions_text`."""
+    """Return the ids in such a text."""
     return [] if text is None else text.split(_SEPARATOR)
 
 
@@ -91,3 +91,14 @@ def trade_ref(event_time_ms: int, trade_id: int) -> TradeRef:
 def is_gone(received_ms: int | None, gone_ms: int | None) -> bool:
     """Tell whether a row may have expired: what was received until `gone_ms` may have."""
     return received_ms is not None and gone_ms is not None and received_ms <= gone_ms
+
+
+def newer_trades(silver: pl.DataFrame, committed: Mapping[tuple[str, int], int]) -> pl.DataFrame:
+    """Return the rows of silver above the committed offset of their (topic_id, partition)."""
+    ends = pl.DataFrame(
+        [(topic_id, partition, offset) for (topic_id, partition), offset in committed.items()],
+        {"topic_id": pl.String, "kafka_partition": pl.Int64, "committed": pl.Int64},
+        orient="row",
+    )
+    known = silver.join(ends, on=["topic_id", "kafka_partition"])
+    return known.filter(pl.col("kafka_offset") > pl.col("committed")).drop("committed")

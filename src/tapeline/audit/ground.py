@@ -50,7 +50,6 @@ class Ground:
         """Which five-minute bars can be compared."""
         return Readiness(
             due=self.due,
-            committed=self.committed,
             silver_gone_ms=self.gone_ms["trades_silver"],
             gold_gone_ms=self.gone_ms["trades_gold_5m"],
         )

@@ -8,7 +8,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tapeline.audit.difference import Difference, Pair, WindowKey
-from tapeline.audit.silver_gold import BarsCompared, differing_values, missing_or_provisional
+from tapeline.audit.frames import is_gone
+from tapeline.audit.silver_gold import (
+    BarsCompared,
+    differing_values,
+    missing_or_provisional,
+    received_ms,
+)
 from tapeline.bar import VALUES, Bar, Interval
 from tapeline.rollup import ReadInterval, roll_up_bars
 
@@ -20,6 +26,7 @@ def compare_hours(
     hours: Iterable[Bar],
     due: Collection[WindowKey],
     started_at: datetime,
+    gold_gone_ms: int | None = None,
 ) -> BarsCompared:
     """Compare the hour bars of one symbol with its five-minute bars of the same hours.
 
@@ -28,6 +35,7 @@ def compare_hours(
         hours: the hour bars.
         due: hours that are to be settled yet.
         started_at: when the audit began; bars written later were perhaps not read together.
+        gold_gone_ms: bars received until then may have expired; None for never.
     """
     found = BarsCompared()
     by_hour: dict[WindowKey, list[Bar]] = defaultdict(list)
@@ -38,6 +46,9 @@ def compare_hours(
         group, hour = by_hour.get(key, []), stored.get(key)
         if key in due or not all(part.is_final for part in group):
             found.not_yet += 1
+            continue
+        if any(is_gone(received_ms(bar), gold_gone_ms) for bar in (*group, hour) if bar):
+            found.without_gold.add(key)
             continue
         differences = _differences(key, group, hour)
         if differences and any(_is_newer(bar, started_at) for bar in (*group, hour)):

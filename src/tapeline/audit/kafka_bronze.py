@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from tapeline.audit.difference import Difference, MessageRef, Pair, text_of
 from tapeline.audit.frames import instant, is_gone, trade_ref
-from tapeline.audit.messages import Message, sort_messages
+from tapeline.audit.messages import Message, RawMessage, sort_messages
 
 
 def compare_messages(
     topic_id: str,
     kafka_partition: int,
-    kafka: Sequence[Message],
-    bronze: Sequence[Message],
+    kafka: Sequence[RawMessage],
+    bronze: Sequence[RawMessage],
     *,
     oldest_offset: int,
     bronze_gone_ms: int | None,
@@ -31,8 +31,8 @@ def compare_messages(
     """
     if kafka == bronze:
         return
-    held = {m.kafka_offset: m for m in kafka if m.kafka_offset >= oldest_offset}
-    stored = {m.kafka_offset: m for m in bronze if m.kafka_offset >= oldest_offset}
+    held = {m[0]: Message(*m) for m in kafka if m[0] >= oldest_offset}
+    stored = {m[0]: Message(*m) for m in bronze if m[0] >= oldest_offset}
     for offset in sorted(held.keys() | stored.keys()):
         expected, found = held.get(offset), stored.get(offset)
         ref = MessageRef(topic_id=topic_id, kafka_partition=kafka_partition, kafka_offset=offset)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
+from operator import itemgetter
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from tapeline.audit.messages import Message
+from tapeline.audit.messages import RawMessage
 from tapeline.errors import ServiceUnavailableError
 
 _TIMEOUT_S: Final = 10.0
@@ -32,7 +34,7 @@ class TopicReader:
             }
         )
         self._position: tuple[int, int] | None = None
-        self._ahead: list[Message] = []
+        self._ahead: list[RawMessage] = []
         self._is_at_end = False
 
     def close(self) -> None:
@@ -48,7 +50,7 @@ class TopicReader:
         """Return the oldest offset that Kafka still holds of a partition."""
         return self._offsets_of(partition)[0]
 
-    def read(self, partition: int, start: int, stop: int) -> list[Message]:
+    def read(self, partition: int, start: int, stop: int) -> list[RawMessage]:
         """Return the messages with start <= offset < stop that Kafka holds, in order.
 
         Raises:
@@ -61,7 +63,7 @@ class TopicReader:
             self._is_at_end = False
         found = self._ahead
         heard_at_s = time.monotonic()
-        while not self._is_at_end and (not found or found[-1].kafka_offset < stop - 1):
+        while not self._is_at_end and (not found or found[-1][0] < stop - 1):
             some = self._consume(partition)
             found += some
             if some:
@@ -70,18 +72,18 @@ class TopicReader:
                 message = f"Kafka gave no message of {self._topic} for {_SILENCE_S:.0f} s."
                 raise ServiceUnavailableError(message)
         self._position = (partition, stop)
-        self._ahead = [m for m in found if m.kafka_offset >= stop]
-        return [m for m in found if m.kafka_offset < stop]
+        end = bisect_left(found, stop, key=itemgetter(0))
+        self._ahead = found[end:]
+        return found[:end]
 
-    def _consume(self, partition: int) -> list[Message]:
-        some = []
+    def _consume(self, partition: int) -> list[RawMessage]:
+        some: list[RawMessage] = []
         for message in self._consumer.consume(_READ_MESSAGES, _READ_WAIT_S):
             error, offset = message.error(), message.offset()
             if message.partition() != partition:
                 continue  # of the range before
             if error is None and offset is not None:
-                timestamp_ms = message.timestamp()[1]
-                some.append(Message(offset, timestamp_ms, message.key(), message.value()))
+                some.append((offset, message.timestamp()[1], message.key(), message.value()))
             elif error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 self._is_at_end = True
             elif error is not None and not error.retriable():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Final
 
 from tapeline.audit.bronze_quarantine import Quarantined, compare_quarantine
 from tapeline.audit.context import NO_KAFKA, Advance, Context
-from tapeline.audit.difference import Pair
+from tapeline.audit.difference import Difference, Pair
 from tapeline.audit.frames import instant
 from tapeline.audit.ground import Partition
 from tapeline.audit.kafka_bronze import compare_messages
-from tapeline.audit.messages import Message, sort_messages
+from tapeline.audit.messages import RawMessage, sort_messages
 from tapeline.audit.spill import Spill
 from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
 
@@ -61,14 +63,13 @@ def walk_messages(
 ) -> None:
     """Compare the messages of every range, and write the trades they hold to disk."""
     for (topic_id, partition), some in ranges.items():
-        is_live = topic_id == context.kafka.topic_id
+        # What Kafka holds has the id of the living topic; one of the same name may have gone.
+        is_live = topic_id == context.kafka.topic_id and partition in kafka_offsets
+        oldest = kafka_offsets[partition][0] if is_live else None
         bronze = context.reads.bronze(topic_id, partition, some)
         quarantine = context.reads.quarantine(topic_id, partition, some)
-        for offsets, rows, bad_rows in zip(some, bronze, quarantine, strict=True):
-            messages = [Message(*row) for row in rows]
-            if is_live:
-                oldest = kafka_offsets[partition][0] if partition in kafka_offsets else None
-                _compare_with_kafka(context, partition, offsets, messages, oldest)
+        for offsets, messages, bad_rows in zip(some, bronze, quarantine, strict=True):
+            _compare_with_kafka(context, partition, offsets, messages, oldest)
             sort = sort_messages(topic_id, partition, messages)
             differences = compare_quarantine(
                 topic_id,
@@ -88,30 +89,28 @@ def _compare_with_kafka(
     context: Context,
     partition: int,
     offsets: Range,
-    bronze: Sequence[Message],
+    bronze: Sequence[RawMessage],
     oldest_offset: int | None,
 ) -> None:
-    """Compare a range with what Kafka holds of it; `oldest_offset` is where Kafka begins."""
+    """Compare a range with what Kafka holds of it; `oldest_offset` is where Kafka began."""
     start, stop = offsets
-    if oldest_offset is not None and oldest_offset < stop:
-        held = context.kafka.read(partition, max(start, oldest_offset), stop)
-        # Kafka may have expired messages while they were read.
-        oldest_offset = context.kafka.oldest(partition)
+    first = stop if oldest_offset is None else max(start, oldest_offset)
+    rows = bronze[bisect_left(bronze, first, key=itemgetter(0)) :]
+    expired = bronze[: len(bronze) - len(rows)]
+    times = (instant(timestamp_ms) for _, timestamp_ms, *_ in expired)
+    context.findings.not_auditable(Pair.KAFKA_BRONZE, NO_KAFKA, times)
+    if first >= stop:
+        return
+    held = context.kafka.read(partition, first, stop)
+    differences: Iterator[Difference] = iter(())
+    if held != rows:
         differences = compare_messages(
             context.kafka.topic_id,
             partition,
             held,
-            [m for m in bronze if m.kafka_offset >= oldest_offset],
-            oldest_offset=oldest_offset,
+            rows,
+            # Kafka may have expired messages while they were read.
+            oldest_offset=context.kafka.oldest(partition),
             bronze_gone_ms=context.ground.gone_ms["trades_bronze"],
         )
-        context.findings.checked(Pair.KAFKA_BRONZE, len(held), differences)
-    context.findings.not_auditable(
-        Pair.KAFKA_BRONZE,
-        NO_KAFKA,
-        (
-            instant(m.kafka_timestamp_ms)
-            for m in bronze
-            if oldest_offset is None or m.kafka_offset < oldest_offset
-        ),
-    )
+    context.findings.checked(Pair.KAFKA_BRONZE, len(held), differences)

@@ -29,7 +29,7 @@ def print_report(findings: Findings, console: Console) -> None:
         console.print(f"… and {findings.total_differences - len(shown):,} more.")
 
 
-def json_report(findings: Findings) -> bytes:
+def json_report(findings: Findings) -> str:
     """Return the same as JSON, with every difference that was kept."""
     report = {
         "equal": findings.total_differences == 0,
@@ -49,7 +49,7 @@ def json_report(findings: Findings) -> bytes:
         ],
         "differences": [_plain(difference) for difference in findings.differences],
     }
-    return orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
 def _summary(findings: Findings) -> Table:

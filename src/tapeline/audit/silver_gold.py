@@ -33,13 +33,10 @@ class Readiness:
     """Which windows can be compared.
 
     `due` windows are to be settled yet. Tables may have expired what was received until
-    `silver_gone_ms` and `gold_gone_ms`, None for never. `committed` is the highest offset of
-    each (topic_id, kafka_partition) that was in silver before anything else was read: a row
-    above it came while the audit ran.
+    `silver_gone_ms` and `gold_gone_ms`, None for never.
     """
 
     due: Collection[WindowKey] = frozenset()
-    committed: Mapping[tuple[str, int], int] = field(default_factory=dict)
     silver_gone_ms: int | None = None
     gold_gone_ms: int | None = None
 
@@ -49,6 +46,7 @@ def compare_bars(
     bars: Mapping[WindowKey, Bar],
     silver: pl.DataFrame,
     ready: Readiness,
+    moving: Collection[WindowKey] = frozenset(),
 ) -> BarsCompared:
     """Compare the five-minute bars of some windows with what their trades make.
 
@@ -57,6 +55,7 @@ def compare_bars(
         bars: those that are stored, read before the trades.
         silver: every row of the windows, columns as TRADES.
         ready: which windows can be compared.
+        moving: windows that got a trade after the audit had begun.
     """
     found = BarsCompared()
     counts = {
@@ -65,7 +64,6 @@ def compare_bars(
         .agg(pl.len(), pl.col("received_at_ms").min().alias("first"))
         .rows()
     }
-    moving = _moving(silver, ready.committed)
     comparable: dict[WindowKey, Bar] = {}
     for key in windows:
         bar = bars.get(key)
@@ -154,16 +152,3 @@ def _has_lost_trades(bar: Bar, first_received_ms: int | None, gone_ms: int | Non
 def received_ms(bar: Bar) -> int | None:
     """Return when the first trade of a bar was received, if the bar says so."""
     return None if bar.first_received_at is None else millis(bar.first_received_at)
-
-
-def _moving(silver: pl.DataFrame, committed: Mapping[tuple[str, int], int]) -> set[WindowKey]:
-    """Return the windows that got a trade after the audit had begun."""
-    ends = pl.DataFrame(
-        [(topic_id, partition, offset) for (topic_id, partition), offset in committed.items()],
-        {"topic_id": pl.String, "kafka_partition": pl.Int64, "committed": pl.Int64},
-        orient="row",
-    )
-    newer = silver.join(ends, on=["topic_id", "kafka_partition"]).filter(
-        pl.col("kafka_offset") > pl.col("committed")
-    )
-    return {window_key(*window) for window in newer.select(WINDOW).unique().rows()}

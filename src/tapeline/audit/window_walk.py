@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from tapeline.audit.bronze_silver import compare_trades
 from tapeline.audit.context import NO_BRONZE, NO_SILVER, Advance, Context
 from tapeline.audit.difference import Pair
-from tapeline.audit.frames import WINDOW, conditions_text, trades_frame, window_key, windows_frame
+from tapeline.audit.frames import (
+    TRADE,
+    TRADES,
+    WINDOW,
+    conditions_texts,
+    newer_trades,
+    window_key,
+    windows_frame,
+)
 from tapeline.audit.silver_gold import compare_bars
 from tapeline.audit.spill import Spill
 from tapeline.bar import Interval
@@ -43,10 +51,12 @@ def _compare_windows(context: Context, bronze: pl.DataFrame, windows: Sequence[W
     )
     bars = {key: found.bar for key, found in stored.items()}
     for group, silver in _groups(context, windows):
+        # What came after the audit had begun has no messages in `bronze`.
+        newer = newer_trades(silver, ground.committed)
         copies = bronze.join(windows_frame(group), on=WINDOW, how="semi")
         trades = compare_trades(
-            copies,
-            silver,
+            copies.join(newer, on=TRADE, how="anti"),
+            silver.join(newer, on=TRADE, how="anti"),
             bronze_gone_ms=ground.gone_ms["trades_bronze"],
             silver_gone_ms=ground.gone_ms["trades_silver"],
         )
@@ -54,26 +64,33 @@ def _compare_windows(context: Context, bronze: pl.DataFrame, windows: Sequence[W
         for what, keys in ((NO_BRONZE, trades.without_bronze), (NO_SILVER, trades.without_silver)):
             findings.not_auditable(Pair.BRONZE_SILVER, what, (start for _, start in keys))
         names = [window_key(*window) for window in group]
-        context.note(Pair.SILVER_GOLD, compare_bars(names, bars, silver, ground.readiness))
+        moving = {window_key(*window) for window in newer.select(WINDOW).unique().rows()}
+        compared = compare_bars(names, bars, silver, ground.readiness, moving)
+        context.note(Pair.SILVER_GOLD, compared)
 
 
 def _groups(
     context: Context, windows: Sequence[Window]
 ) -> Iterator[tuple[list[Window], pl.DataFrame]]:
     """Yield the windows with their trades, several at once but not too many trades."""
-    group: list[Window] = []
-    trades: Rows = []
+    group: list[tuple[Window, Rows]] = []
+    trades = 0
     for window, rows in context.reads.silver(windows):
-        group.append(window)
-        trades += [_trade(window, row) for row in rows]
-        if len(trades) >= _TRADES_AT_ONCE:
-            yield group, trades_frame(trades)
-            group, trades = [], []
+        group.append((window, rows))
+        trades += len(rows)
+        if trades >= _TRADES_AT_ONCE:
+            yield [w for w, _ in group], _frame(group)
+            group, trades = [], 0
     if group:
-        yield group, trades_frame(trades)
+        yield [w for w, _ in group], _frame(group)
 
 
-def _trade(window: Window, row: tuple[object, ...]) -> tuple[object, ...]:
-    """Return a row of silver in the order of TRADES."""
-    time_ms, trade_id, price, volume, conditions, *rest = row
-    return (*window, time_ms, trade_id, price, volume, conditions_text(conditions), *rest)  # type: ignore[arg-type]
+def _frame(group: Sequence[tuple[Window, Rows]]) -> pl.DataFrame:
+    """Return the rows of silver of some windows with the columns of TRADES."""
+    rows = [row for _, some in group for row in some]
+    columns = list(zip(*rows, strict=True)) or [()] * (len(TRADES) - len(WINDOW))
+    symbols = [symbol for (symbol, _), some in group for _ in some]
+    buckets = [bucket_ms for (_, bucket_ms), some in group for _ in some]
+    fields: dict[str, Any] = dict(zip(TRADES, (symbols, buckets, *columns), strict=True))
+    fields["conditions"] = conditions_texts(fields["conditions"])
+    return pl.DataFrame([pl.Series(n, values, TRADES[n]) for n, values in fields.items()])
