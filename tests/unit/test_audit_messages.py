@@ -15,6 +15,11 @@ RECEIPT_MS = TIME_MS + 2_000
 TRADE = Trade("AAPL", 10.5, 100.0, TIME_MS + 61, ("1", "12"), -7, RECEIPT_MS * 1000 + 999, 3, "x")
 
 
+# The rank is an int of 32 bits; written as a long, 1 << 31 takes five bytes.
+RANKED = encode_trade(replace(TRADE, sequence=(1 << 31) - 1))
+ONE_RANK_TOO_HIGH = RANKED.replace(b"\xfe\xff\xff\xff\x0f", b"\x80\x80\x80\x80\x10")
+
+
 def reasons_of(value: bytes | None) -> set[str]:
     """Return why a message that Kafka received at RECEIPT_MS is no valid trade."""
     result = sort_messages("topic", 0, [(5, RECEIPT_MS, b"AAPL", value)])
@@ -76,7 +81,8 @@ def test_no_conditions_and_an_empty_list_are_the_same(conditions: tuple[str, ...
         (encode_trade(replace(TRADE, volume=math.nan)), {"bad_volume"}),
         (encode_trade(replace(TRADE, event_time_ms=946_684_799_999)), {"bad_time"}),
         (encode_trade(replace(TRADE, event_time_ms=RECEIPT_MS + 60_001)), {"bad_time"}),
-        (encode_trade(replace(TRADE, event_time_ms=1 << 62)), {"bad_time"}),
+        (encode_trade(replace(TRADE, event_time_ms=1 << 62)), {"bad_time", "undecodable"}),
+        (ONE_RANK_TOO_HIGH, {"undecodable"}),
         (encode_trade(replace(TRADE, price=-1.0, volume=-1.0)), {"bad_price", "bad_volume"}),
     ],
 )
@@ -92,6 +98,7 @@ def test_what_is_no_valid_trade_has_every_reason_that_holds(
         replace(TRADE, symbol="A" * 128),
         replace(TRADE, symbol="Ä" * 128),
         replace(TRADE, volume=0.0),
+        replace(TRADE, sequence=(1 << 31) - 1),
         replace(TRADE, event_time_ms=946_684_800_000),
         replace(TRADE, event_time_ms=RECEIPT_MS + 60_000),
     ],

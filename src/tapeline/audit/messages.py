@@ -24,6 +24,7 @@ _UNDECODABLE: Final = frozenset({"undecodable"})
 _UNKNOWN: Final = frozenset({"unknown_schema"})
 
 _YEAR_2000_MS: Final = 946_684_800_000
+_MOST_MS: Final = ((1 << 63) - 1) // 1000
 _MINUTE_US: Final = 60_000_000
 _SYMBOL_CHARACTERS: Final = 128
 _PRICE_LIMIT: Final = 1e12
@@ -130,6 +131,9 @@ def _rules() -> dict[str, pl.Expr]:
     receipt_us = pl.min_horizontal("received_us", pl.col("kafka_timestamp_ms") * 1000)
     latest_ms = (receipt_us + _MINUTE_US) // 1000
     return {
+        # A number too large for its field: the rank has 32 bits, and times are counted in µs.
+        "undecodable": time_ms.is_between(-_MOST_MS, _MOST_MS)
+        & (pl.col("sequence").cast(pl.Int32, strict=False).is_not_null()),
         "empty_symbol": pl.col("symbol").str.len_chars().is_between(1, _SYMBOL_CHARACTERS),
         "bad_time": (time_ms >= _YEAR_2000_MS) & (time_ms <= latest_ms),
         "bad_price": (price > 0) & (price < _PRICE_LIMIT),
