@@ -13,10 +13,10 @@ import pytest
 from pyspark.sql import SparkSession
 from rich.progress import Progress
 
-from tapeline.audit.command import run_audit
 from tapeline.audit.context import NO_SILVER
 from tapeline.audit.difference import Difference, Pair
 from tapeline.audit.findings import Findings
+from tapeline.audit.run import run_audit
 from tapeline.audit.scope import Scope
 from tapeline.local.discovery import Endpoints
 from tapeline.trade import Trade, encode_trade

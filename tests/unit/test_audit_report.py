@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -142,6 +144,17 @@ def test_a_scope_is_of_whole_hours() -> None:
     rows = frame(a_trade(), a_trade(symbol="MSFT"), a_trade(bucket_ms=START_MS + 5_400_000))
     assert scope.only(rows).height == 1
     assert Scope.of(None, None, None).is_everything
+
+
+def test_an_audit_loads_no_spark_and_nothing_of_what_it_audits() -> None:
+    code = (
+        "import sys, tapeline.audit.command; "
+        "print([m for m in sys.modules if m.startswith(('pyspark', 'tapeline.consumer'))])"
+    )
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+    assert loaded.stdout.decode().strip() == "[]"
 
 
 def test_trades_come_back_from_disk_with_all_of_a_window_in_one_part(tmp_path: Path) -> None:
