@@ -253,11 +253,11 @@ def test_bars_whose_trades_have_expired_are_named_as_not_auditable(settled: Pipe
         settled.session.execute(f"{ttl}2592000")
 
     assert findings.differences == []
-    assert (findings.unaudited[NO_SILVER].first, findings.unaudited[NO_SILVER].last) == (
-        WINDOW,
-        LAST,
-    )
-    assert Pair.SILVER_GOLD not in checked(findings) or checked(findings)[Pair.SILVER_GOLD] == 0
+    bars = findings.unaudited[Pair.SILVER_GOLD, NO_SILVER]
+    trades = findings.unaudited[Pair.BRONZE_SILVER, NO_SILVER]
+    assert (bars.count, bars.first, bars.last) == (5, WINDOW, LAST)
+    assert (trades.count, trades.first, trades.last) == (1, WINDOW, WINDOW)
+    assert checked(findings)[Pair.SILVER_GOLD] == 0
 
 
 def test_the_command_exits_1_when_anything_differs_and_0_when_nothing_does(

@@ -103,10 +103,17 @@ def test_a_report_counts_by_layers_and_says_whether_all_is_equal() -> None:
             "not_auditable": 3,
         },
     ]
-    assert (
-        "Not auditable: 3 windows of old, 2026-11-20T14:30:00Z to 2026-11-20T17:30:00Z."
-        in printed(findings)
-    )
+    line = "3 windows of old, 2026-11-20T14:30:00Z to 2026-11-20T17:30:00Z."
+    assert f"Not auditable, silver → 5m bars: {line}" in printed(findings)
+    assert report["not_auditable"] == [
+        {
+            "layers": "silver → 5m bars",
+            "what": "windows of old",
+            "count": 3,
+            "first": "2026-11-20T14:30:00Z",
+            "last": "2026-11-20T17:30:00Z",
+        }
+    ]
 
 
 def test_the_first_differences_are_shown_and_the_rest_counted() -> None:

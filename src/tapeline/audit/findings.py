@@ -44,7 +44,7 @@ class Findings:
     """Tallies by pair, the first differences of each, and what could not be audited."""
 
     tallies: dict[Pair, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    unaudited: dict[str, Unaudited] = field(default_factory=dict)
+    unaudited: dict[tuple[Pair, str], Unaudited] = field(default_factory=dict)
     _kept: dict[Pair, list[Difference]] = field(default_factory=lambda: defaultdict(list))
 
     def checked(self, pair: Pair, rows: int, differences: Iterable[Difference]) -> None:
@@ -64,10 +64,10 @@ class Findings:
         """Count what cannot be compared any more, e.g. windows by their starts."""
         for time in times:
             self.tallies[pair].not_auditable += 1
-            if what in self.unaudited:
-                self.unaudited[what].add(time)
+            if (pair, what) in self.unaudited:
+                self.unaudited[pair, what].add(time)
             else:
-                self.unaudited[what] = Unaudited(1, time, time)
+                self.unaudited[pair, what] = Unaudited(1, time, time)
 
     def in_order(self) -> list[tuple[Pair, Tally]]:
         """Return the tallies in the order of the layers."""

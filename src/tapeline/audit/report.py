@@ -17,11 +17,10 @@ SHOWN_DIFFERENCES: Final = 50
 def print_report(findings: Findings, console: Console) -> None:
     """Print the summary, what could not be audited, and the first differences."""
     console.print(_summary(findings))
-    for what, missed in findings.unaudited.items():
-        console.print(
-            f"Not auditable: {missed.count:,} {what}, {iso(missed.first)} to {iso(missed.last)}.",
-            soft_wrap=True,
-        )
+    for (pair, what), missed in findings.unaudited.items():
+        span = f"{iso(missed.first)} to {iso(missed.last)}"
+        line = f"Not auditable, {pair.value}: {missed.count:,} {what}, {span}."
+        console.print(line, soft_wrap=True)
     shown = findings.differences[:SHOWN_DIFFERENCES]
     if shown:
         console.print(_table(shown))
@@ -44,8 +43,14 @@ def json_report(findings: Findings) -> str:
             for pair, tally in findings.in_order()
         ],
         "not_auditable": [
-            {"what": what, "count": m.count, "first": iso(m.first), "last": iso(m.last)}
-            for what, m in findings.unaudited.items()
+            {
+                "layers": pair.value,
+                "what": what,
+                "count": missed.count,
+                "first": iso(missed.first),
+                "last": iso(missed.last),
+            }
+            for (pair, what), missed in findings.unaudited.items()
         ],
         "differences": [_plain(difference) for difference in findings.differences],
     }
