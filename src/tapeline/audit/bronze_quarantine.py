@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tapeline.audit.difference import Difference, MessageRef, Pair
+from tapeline.audit.difference import Difference, Pair
 from tapeline.audit.frames import is_gone
-from tapeline.audit.kafka_bronze import name_message
+from tapeline.audit.kafka_bronze import MessageNames
 from tapeline.audit.messages import Invalid, Message, RawMessage
+
+_Texts = tuple[str, str, str]
 
 
 class Quarantined(NamedTuple):
@@ -19,6 +21,11 @@ class Quarantined(NamedTuple):
     reason: str | None
     key: bytes | None
     value: bytes | None
+
+    @property
+    def message(self) -> Message:
+        """The message that it was made of."""
+        return Message(self.kafka_offset, self.kafka_timestamp_ms, self.key, self.value)
 
 
 def compare_quarantine(
@@ -43,30 +50,26 @@ def compare_quarantine(
         quarantine_gone_ms: the same of quarantine.
     """
     rows = {row.kafka_offset: row for row in quarantine}
-    messages = {m[0]: Message(*m) for m in bronze} if rows else {}
+    stored = {m[0]: Message(*m) for m in bronze} if rows else {}
+    found: list[tuple[Message, _Texts]] = []
     for offset in sorted(invalid.keys() | rows.keys()):
-        ref = MessageRef(topic_id=topic_id, kafka_partition=kafka_partition, kafka_offset=offset)
-        row, bad = rows.get(offset), invalid.get(offset)
-        message = bad.message if bad else messages.get(offset)
-        if row is None and message is not None:
-            is_lost = not is_gone(message.kafka_timestamp_ms, quarantine_gone_ms)
-            texts = ("quarantine", _reasons(bad), "none") if is_lost else None
-        elif row is not None and message is None:
-            is_lost = not is_gone(row.kafka_timestamp_ms, bronze_gone_ms)
-            texts = ("message", "in bronze", "none") if is_lost else None
-            message = Message(offset, row.kafka_timestamp_ms, row.key, row.value)
-        else:
-            texts = _contrast(bad, row, message)
-        if texts is not None:
-            yield name_message(Pair.BRONZE_SILVER, *texts, ref, message)
+        row, message = rows.get(offset), stored.get(offset)
+        if row is None:
+            bad = invalid[offset]
+            if not is_gone(bad.message.kafka_timestamp_ms, quarantine_gone_ms):
+                found.append((bad.message, ("quarantine", _reasons(bad), "none")))
+        elif message is None:
+            if not is_gone(row.kafka_timestamp_ms, bronze_gone_ms):
+                found.append((row.message, ("message", "in bronze", "none")))
+        elif texts := _contrast(invalid.get(offset), row, message):
+            found.append((message, texts))
+    names = MessageNames(topic_id, kafka_partition, [message for message, _ in found])
+    for message, texts in found:
+        yield names.difference(Pair.BRONZE_SILVER, message.kafka_offset, *texts)
 
 
-def _contrast(
-    bad: Invalid | None, row: Quarantined | None, message: Message | None
-) -> tuple[str, str, str] | None:
-    """Return what a row of quarantine says otherwise than its message."""
-    if row is None or message is None:
-        return None
+def _contrast(bad: Invalid | None, row: Quarantined, message: Message) -> _Texts | None:
+    """Return what a row of quarantine says otherwise than its message: what, expected, found."""
     if bad is None:
         return "quarantine", "none: it is a valid trade", str(row.reason)
     if row.reason not in bad.reasons:
@@ -76,5 +79,5 @@ def _contrast(
     return None
 
 
-def _reasons(bad: Invalid | None) -> str:
-    return " or ".join(sorted(bad.reasons)) if bad else "none"
+def _reasons(bad: Invalid) -> str:
+    return " or ".join(sorted(bad.reasons))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from tapeline.audit.difference import Difference, MessageRef, Pair, text_of
 from tapeline.audit.frames import instant, is_gone, trade_ref
@@ -33,34 +32,48 @@ def compare_messages(
         return
     held = {m[0]: Message(*m) for m in kafka if m[0] >= oldest_offset}
     stored = {m[0]: Message(*m) for m in bronze if m[0] >= oldest_offset}
-    for offset in sorted(held.keys() | stored.keys()):
+    offsets = sorted(o for o in held.keys() | stored.keys() if held.get(o) != stored.get(o))
+    names = MessageNames(topic_id, kafka_partition, [held.get(o) or stored[o] for o in offsets])
+    for offset in offsets:
         expected, found = held.get(offset), stored.get(offset)
-        ref = MessageRef(topic_id=topic_id, kafka_partition=kafka_partition, kafka_offset=offset)
         if expected is None:
-            yield name_message(Pair.KAFKA_BRONZE, "message", "none", "in bronze", ref, found)
+            yield names.difference(Pair.KAFKA_BRONZE, offset, "message", "none", "in bronze")
         elif found is None:
             if not is_gone(expected.kafka_timestamp_ms, bronze_gone_ms):
-                yield name_message(Pair.KAFKA_BRONZE, "message", "in bronze", "none", ref, expected)
+                yield names.difference(Pair.KAFKA_BRONZE, offset, "message", "in bronze", "none")
         else:
-            for what, left, right in _contrast(expected, found):
-                yield name_message(Pair.KAFKA_BRONZE, what, left, right, ref, expected)
+            for texts in _contrast(expected, found):
+                yield names.difference(Pair.KAFKA_BRONZE, offset, *texts)
 
 
-def name_message(
-    pair: Pair, what: str, expected: str, found: str, ref: MessageRef, message: Message | None
-) -> Difference:
-    """Return a difference of one message, with its bar and trade where it holds one."""
-    held = [] if message is None else [message]
-    trades = sort_messages(ref.topic_id, ref.kafka_partition, held).trades
-    difference = Difference(pair=pair, what=what, expected=expected, found=found, message=ref)
-    for row in trades.rows(named=True):
-        difference = replace(
-            difference,
-            symbol=row["symbol"],
-            window_start=instant(row["bucket_ms"]),
-            trade=trade_ref(row["event_time_ms"], row["trade_id"]),
+class MessageNames:
+    """Names messages in differences, with bar and trade where they hold one."""
+
+    def __init__(self, topic_id: str, kafka_partition: int, messages: Sequence[RawMessage]) -> None:
+        self._topic_id = topic_id
+        self._kafka_partition = kafka_partition
+        trades = sort_messages(topic_id, kafka_partition, messages).trades
+        self._trades = {row["kafka_offset"]: row for row in trades.rows(named=True)}
+
+    def difference(
+        self, pair: Pair, kafka_offset: int, what: str, expected: str, found: str
+    ) -> Difference:
+        """Return a difference of the message at an offset."""
+        row = self._trades.get(kafka_offset)
+        return Difference(
+            pair=pair,
+            what=what,
+            expected=expected,
+            found=found,
+            symbol=row["symbol"] if row else None,
+            window_start=instant(row["bucket_ms"]) if row else None,
+            trade=trade_ref(row["event_time_ms"], row["trade_id"]) if row else None,
+            message=MessageRef(
+                topic_id=self._topic_id,
+                kafka_partition=self._kafka_partition,
+                kafka_offset=kafka_offset,
+            ),
         )
-    return difference
 
 
 def _contrast(expected: Message, found: Message) -> Iterator[tuple[str, str, str]]:
