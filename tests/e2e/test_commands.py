@@ -37,7 +37,8 @@ from tests.page import read_page
 
 RANGE = ("--from", "2024-03-15", "--to", "2024-03-16")
 COLUMNS = (
-    "symbol,window_start,window_end,open,high,low,close,volume,vwap,trade_count,is_final,revision"
+    "symbol,window_start,window_end,open,high,low,close,volume,vwap,trade_count,is_final,revision,"
+    "is_complete,session"
 )
 
 

@@ -28,7 +28,7 @@ def bar(start: datetime, trade_count: int = 1, high: float | None = 2.0) -> Bar:
 def test_a_bar_is_read_back_as_it_was_written(pipeline: Pipeline) -> None:
     written = bar(NOON)
 
-    pipeline.client.write_bars(Interval.FIVE_MINUTES, [(written, 10)], NOON)
+    pipeline.client.write_bars(Interval.FIVE_MINUTES, [(written, 10)])
 
     (read,) = pipeline.client.bars("X", Interval.FIVE_MINUTES, NOON, NOON + DAY)
     assert read == written
@@ -39,10 +39,10 @@ def test_a_bar_is_read_back_as_it_was_written(pipeline: Pipeline) -> None:
 
 def test_an_older_write_time_never_replaces_a_bar_and_a_null_clears(pipeline: Pipeline) -> None:
     client, interval = pipeline.client, Interval.FIVE_MINUTES
-    client.write_bars(interval, [(bar(NOON, trade_count=2), 20)], NOON)
-    client.write_bars(interval, [(bar(NOON, trade_count=1), 10)], NOON)
+    client.write_bars(interval, [(bar(NOON, trade_count=2), 20)])
+    client.write_bars(interval, [(bar(NOON, trade_count=1), 10)])
     (kept,) = client.bars("X", interval, NOON, NOON + DAY)
-    client.write_bars(interval, [(bar(NOON, trade_count=3, high=None), 30)], NOON)
+    client.write_bars(interval, [(bar(NOON, trade_count=3, high=None), 30)])
     (cleared,) = client.bars("X", interval, NOON, NOON + DAY)
 
     assert kept.trade_count == 2
@@ -60,7 +60,7 @@ def test_bars_are_read_in_order_across_months_and_years(
         datetime(2024, 2, 29, 12, tzinfo=timezone.utc),
         datetime(2024, 3, 1, 0, tzinfo=timezone.utc),
     ]
-    pipeline.client.write_bars(interval, [(bar(s), 10) for s in reversed(starts)], NOON)
+    pipeline.client.write_bars(interval, [(bar(s), 10) for s in reversed(starts)])
 
     read = pipeline.client.bars("X", interval, starts[0], starts[-1])
 
@@ -100,7 +100,7 @@ def test_the_schema_may_be_applied_again_and_follows_the_settings(
 ) -> None:
     settings = pipeline.settings.cassandra.model_copy(update={"bronze_ttl_s": 77})
     client = CassandraClient(settings, stack.cassandra_host, stack.cassandra_port)
-    client.write_bars(Interval.FIVE_MINUTES, [(bar(NOON), 10)], NOON)
+    client.write_bars(Interval.FIVE_MINUTES, [(bar(NOON), 10)])
 
     client.create_schema()
     client.create_schema()
@@ -119,7 +119,7 @@ def test_a_lifetime_of_bars_is_set_on_each_write(pipeline: Pipeline, stack: Endp
     settings = pipeline.settings.cassandra.model_copy(update={"gold_ttl_s": 1000})
     client = CassandraClient(settings, stack.cassandra_host, stack.cassandra_port)
 
-    client.write_bars(Interval.FIVE_MINUTES, [(bar(NOON), 10)], NOON)
+    client.write_bars(Interval.FIVE_MINUTES, [(bar(NOON), 10)])
 
     row = pipeline.session.execute("SELECT TTL(trade_count) AS ttl FROM trades_gold_5m").one()
     assert 990 <= row.ttl <= 1000

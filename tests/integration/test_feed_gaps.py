@@ -26,6 +26,7 @@ from tests.hand import TAPE
 from tests.pipeline import TOKEN, Pipeline
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)
+EVENING = NOON + timedelta(hours=10)
 
 
 def us(text: str) -> int:
@@ -92,6 +93,7 @@ def test_a_gap_marks_the_bars_that_it_touches_before_and_after_they_are_final(
     pipeline: Pipeline,
 ) -> None:
     """TEST has bars at 14:30, 14:35, 14:40 and 16:30; their hours begin at 14:00 and 16:00."""
+    pipeline.now = EVENING
     reports = Reports(pipeline)
     reports.alive("one")
     reports.gap("one", "14:36:00", "14:37:00")
@@ -125,6 +127,7 @@ def test_a_gap_marks_the_bars_that_it_touches_before_and_after_they_are_final(
 
 
 def test_what_another_producer_covered_makes_a_bar_complete_again(pipeline: Pipeline) -> None:
+    pipeline.now = EVENING
     reports = Reports(pipeline)
     reports.alive("one")
     reports.gap("one", "14:31:00", "14:41:00")
