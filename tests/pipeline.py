@@ -14,6 +14,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, S
 from cassandra.policies import RoundRobinPolicy
 from confluent_kafka import Producer
 from pydantic import SecretStr
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from tapeline.bar import Bar, Interval
@@ -34,6 +35,9 @@ from tapeline.settings import Settings, load_settings
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tapeline.simulator.tape import Tape
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rows import GOLD_TABLES
+
+from .commands import wait_for
 
 TOKEN = "test-token"
 BOTH = frozenset({Layer.BRONZE, Layer.SILVER})
@@ -82,6 +86,9 @@ class Pipeline:
             stack.callback(cluster.shutdown)
             for topic in (name, f"{name}_fs", f"{name}_fg"):
                 stack.callback(delete_topic, admin, topic)
+            spark.conf.set("spark.cassandra.connection.port", str(endpoints.cassandra_port))
+            # The connector hears of a keyspace up to a second after it was made.
+            wait_for(lambda: _is_known(spark, name))
             yield cls(
                 spark,
                 endpoints,
@@ -174,6 +181,7 @@ class Pipeline:
                 policy=self.settings.stream.policy,
                 delay=timedelta(seconds=self.settings.stream.watermark_s),
                 max_windows=max_windows,
+                stores_1m=self.settings.stream.store_1m,
                 now=lambda: self.now,
             )
         finally:
@@ -182,7 +190,7 @@ class Pipeline:
     def bars(self, interval: Interval = Interval.FIVE_MINUTES) -> dict[tuple[str, datetime], Bar]:
         """Return every bar of the keyspace."""
         start, end = datetime(2000, 1, 1, tzinfo=timezone.utc), self.now + timedelta(days=2)
-        table = "trades_gold_1h" if interval is Interval.ONE_HOUR else "trades_gold_5m"
+        table = GOLD_TABLES[interval]
         partitions = self.session.execute(f"SELECT DISTINCT symbol, period FROM {table}")
         symbols = {row.symbol for row in partitions}
         return {
@@ -194,3 +202,12 @@ class Pipeline:
     def rows(self, table: str) -> list[Mapping[str, Any]]:
         """Return every row of a table."""
         return [row._asdict() for row in self.session.execute(f"SELECT * FROM {table}")]
+
+
+def _is_known(spark: SparkSession, keyspace: str) -> bool:
+    reader = spark.read.format("org.apache.spark.sql.cassandra")
+    try:
+        reader.options(keyspace=keyspace, table="ingest_progress").load()
+    except AnalysisException:
+        return False
+    return True

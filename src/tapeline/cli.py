@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tapeline import __version__
+from tapeline.audit.command import audit
 from tapeline.bars_command import bars
 from tapeline.command import run_program
 from tapeline.consumer.main import stream
@@ -27,7 +28,7 @@ app = typer.Typer(
 for _command in (
     *(demo, replay, bars, gaps, up, down, status, init, produce, stream, simulate),
     *(settings, metrics),
-    rebuild,
+    *(rebuild, audit),
 ):
     app.command()(_command)
 

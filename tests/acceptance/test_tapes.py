@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import os
+import random
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tapeline.bar import Bar
 from tapeline.local.home import Home
 from tapeline.simulator.ledger import SentReport
 from tests.commands import (
@@ -30,8 +34,9 @@ from tests.commands import (
 )
 from tests.pipeline import Pipeline
 
-from .vendor import differences, read_vendor_bars, roll_up_to_hours, with_ambiguous
+from .vendor import EPOCH, differences, read_vendor_bars, roll_up_to_hours, with_ambiguous
 
+REPLAYED = ("--keyspace", "replay", "--topic", "replay")
 GOLD_TRADES = 40_182
 GOLD_BARS = 434
 
@@ -58,6 +63,17 @@ def require_equal_bars(
     assert all(bar["is_final"] for bar in hours.values())
 
 
+def require_clean_audit(name: str, trades: int, exact_bars: int | None = None) -> None:
+    """Audit every layer of a replay; the vendor's bars too, when it has so many exact ones."""
+    vendor = ("--against", str(tape(name, "bars_5m"))) if exact_bars else ()
+    report = json.loads(run("audit", *REPLAYED, *vendor, "--format", "json", merge=False))
+    checked = {layer["layers"]: layer["checked"] for layer in report["layers"]}
+    assert checked["Kafka → bronze"] == trades
+    assert checked["bronze → silver, quarantine"] == trades
+    assert checked.get("vendor → 5m bars") == exact_bars
+    assert all(layer["not_yet"] == layer["not_auditable"] == 0 for layer in report["layers"])
+
+
 @pytest.mark.parametrize(
     ("name", "trades", "exact_bars"),
     [
@@ -74,6 +90,7 @@ def test_bars_of_a_tape_equal_the_vendors(name: str, trades: int, exact_bars: in
     assert rows["trades_silver"] == trades
     assert rows["trades_quarantine"] == 0
     require_equal_bars(name, exact_bars)
+    require_clean_audit(name, trades, exact_bars)
 
 
 AGAIN = ("--fault", "redeliver=0.1")
@@ -100,6 +117,8 @@ def test_a_faulty_feed_gives_the_same_bars(
     assert rows["trades_bronze"] == sent.trades
     assert rows["trades_silver"] == trades + sent.ambiguous
     require_equal_bars(name, exact_bars, sent.ambiguous_volume)
+    # Volumes that were sent again and look like twins are no vendor's.
+    require_clean_audit(name, sent.trades)
 
 
 @contextmanager
@@ -135,6 +154,7 @@ def test_three_kills_of_the_spark_driver_change_nothing() -> None:
     rows = rows_of_layers(output)
     assert (rows["trades_bronze"], rows["trades_silver"]) == (GOLD_TRADES, GOLD_TRADES)
     require_equal_bars("gold_20131007", GOLD_BARS)
+    require_clean_audit("gold_20131007", GOLD_TRADES, GOLD_BARS)
 
 
 @pytest.mark.usefixtures("stack")
@@ -146,11 +166,58 @@ def test_a_checkpoint_deleted_in_a_replay_changes_nothing(home: Home) -> None:
 
     assert (rows["trades_bronze"], rows["trades_silver"]) == (GOLD_TRADES, GOLD_TRADES)
     require_equal_bars("gold_20131007", GOLD_BARS)
+    require_clean_audit("gold_20131007", GOLD_TRADES, GOLD_BARS)
 
 
 def _batches_in_log() -> int:
     log = Home(Path(os.environ["TAPELINE_HOME"])).logs / "stream.log"
     return log.read_text().count("event=batch_ingested") if log.exists() else 0
+
+
+def test_late_trades_revise_just_their_bars(pipeline: Pipeline, tmp_path: Path) -> None:
+    """One trade in a hundred comes after its bar is final."""
+    with gzip.open(tape("gold_20131007"), "rt", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    chosen = random.Random(7)  # noqa: S311 - a choice, not a secret
+    moments = dict.fromkeys((row["symbol"], row["event_time_ms"]) for row in rows)
+    late = {moment for moment in moments if chosen.random() < 0.01}
+    files = []
+    for name, is_late in (("early", False), ("late", True)):
+        files.append(tmp_path / f"{name}.csv")
+        part = [r for r in rows if ((r["symbol"], r["event_time_ms"]) in late) == is_late]
+        write_tape(files[-1], part)
+
+    early_bars = settled_bars(pipeline, files[0])
+    bars = settled_bars(pipeline, files[1])
+
+    windows = {
+        (symbol, EPOCH + timedelta(milliseconds=int(ms) // 300_000 * 300_000))
+        for symbol, ms in late
+    }
+    assert len(windows) > 50
+    revised = {key for key, bar in bars.items() if bar.revision == 2}
+    assert revised == windows & early_bars.keys()
+    assert {bars[key].reason for key in revised} == {"late_trade"}
+    assert {bar.revision for key, bar in bars.items() if key not in revised} == {1}
+    vendor = read_vendor_bars(tape("gold_20131007", "bars_5m"))
+    ours = stored_bars({b.symbol for b in vendor}, "5m", pipeline.name)
+    assert differences([b for b in vendor if b.is_exact], ours) == []
+
+
+def settled_bars(pipeline: Pipeline, path: Path) -> dict[tuple[str, datetime], Bar]:
+    """Send a tape, settle everything and return the bars."""
+    pipeline.send_tape(path)
+    pipeline.ingest()
+    while not pipeline.settle().is_finished:
+        pass
+    return pipeline.bars()
+
+
+def write_tape(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def test_a_changed_trade_of_the_tape_is_found_and_its_bar_named(
@@ -162,10 +229,7 @@ def test_a_changed_trade_of_the_tape_is_found_and_its_bar_named(
     # 1381104000276 is 2013-10-07T00:00Z, the day's first trade.
     assert rows[0]["event_time_ms"] == "1381104000276"
     rows[0]["price"] = "1300.0"
-    with changed.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_tape(changed, rows)
 
     found = _gold_differences(pipeline, changed)
 

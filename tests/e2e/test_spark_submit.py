@@ -118,7 +118,7 @@ def test_a_submitted_stream_makes_the_hand_worked_bars(
     finish(process)
 
     assert not is_healthy("stream", cluster.web, environment=keyspace)
-    for interval in Interval:
+    for interval in (Interval.FIVE_MINUTES, Interval.ONE_HOUR):
         bars = pipeline.bars(interval)
         assert {key: values_of(bar) for key, bar in bars.items()} == hand_bars(interval)
         assert all(bar.is_final for bar in bars.values())

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from tapeline.bar import Interval
+from tapeline.rollup import ReadInterval, roll_up_bars
 from tapeline.trade import Trade, encode_trade
 from tests.hand import TAPE, TRADES, hand_bars, values_of
 from tests.pipeline import Pipeline
@@ -44,7 +45,7 @@ def test_every_layer_holds_the_tape_worked_by_hand(pipeline: Pipeline) -> None:
         Interval.FIVE_MINUTES
     )
     assert not any(bar.is_final for bar in previews.values())
-    for interval in Interval:
+    for interval in (Interval.FIVE_MINUTES, Interval.ONE_HOUR):
         final = pipeline.bars(interval)
         assert {key: values_of(bar) for key, bar in final.items()} == hand_bars(interval)
         assert {(bar.is_final, bar.revision) for bar in final.values()} == {(True, 1)}
@@ -231,3 +232,40 @@ def test_two_deliveries_of_the_tape_are_one_set_of_trades(pipeline: Pipeline) ->
     final = pipeline.bars()
     assert {key: values_of(bar) for key, bar in final.items()} == hand_bars(Interval.FIVE_MINUTES)
     assert result.differs == 0
+
+
+def test_bars_of_one_minute_are_kept_on_request_and_make_up_the_longer_ones(
+    pipeline: Pipeline,
+) -> None:
+    stream = pipeline.settings.stream.model_copy(update={"store_1m": True})
+    pipeline.settings = pipeline.settings.model_copy(update={"stream": stream})
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+    pipeline.preview()
+    previews = {interval: pipeline.bars(interval) for interval in Interval}
+
+    result = pipeline.settle()
+
+    for interval in (Interval.FIVE_MINUTES, Interval.ONE_HOUR):
+        expected = hand_bars(interval)
+        assert {k: values_of(bar) for k, bar in previews[interval].items()} == expected
+        assert {k: values_of(bar) for k, bar in pipeline.bars(interval).items()} == expected
+    minutes = pipeline.bars(Interval.ONE_MINUTE)
+    assert len(minutes) > len(hand_bars(Interval.FIVE_MINUTES))
+    assert all(bar.is_final for bar in minutes.values())
+    assert all(minutes[k].same_values(b) for k, b in previews[Interval.ONE_MINUTE].items())
+    five = ReadInterval.parse("5m")
+    rolled = [
+        bar
+        for symbol in {symbol for symbol, _ in minutes}
+        for bar in roll_up_bars(
+            [b for (s, _), b in sorted(minutes.items()) if s == symbol],
+            five,
+            pipeline.now,
+            timedelta(0),
+        )
+    ]
+    assert {(b.symbol, b.window_start): values_of(b) for b in rolled} == hand_bars(
+        Interval.FIVE_MINUTES
+    )
+    assert (result.differs, result.stream_incomplete) == (0, 0)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
 from confluent_kafka import KafkaException
 from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
 from tapeline.consumer.session import is_submitted
 from tapeline.errors import StreamError
+
+AWAY: Final = (KafkaException, DriverException, NoHostAvailable)
+"""What Kafka and Cassandra raise when they do not answer."""
 
 
 @contextmanager
@@ -25,7 +30,7 @@ def failures_explained(work: str, stop: threading.Event | None = None) -> Iterat
     """
     try:
         yield
-    except (Py4JError, PySparkException, ConnectionError, KafkaException, DriverException) as error:
+    except (Py4JError, PySparkException, ConnectionError, *AWAY) as error:
         if stop is not None and stop.is_set() and is_submitted():
             # spark-submit's Java takes Ctrl-C too and ends Spark while we stop. The batch under
             # way is not committed: it runs again at the next start.

@@ -12,11 +12,9 @@ from enum import Enum
 from typing import Final
 
 import structlog
-from cassandra import DriverException
-from confluent_kafka import KafkaException
 
 from tapeline.consumer.checkpoints import Checkpoints
-from tapeline.consumer.failures import failures_explained
+from tapeline.consumer.failures import AWAY, failures_explained
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.round_metrics import record_round
 from tapeline.consumer.session import build_session
@@ -53,6 +51,11 @@ class Job(str, Enum):
     def queries(self) -> tuple[str, ...]:
         """The names of its streaming queries."""
         return _QUERIES[self]
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The names of all checkpoints that its queries may have, under any setting."""
+        return (*self.queries, "gold-1m") if "gold" in self.queries else self.queries
 
     @property
     def silver_query(self) -> str | None:
@@ -234,7 +237,7 @@ def _round(settler: Settler) -> RoundResult:
     while True:
         try:
             return settler.round()
-        except (KafkaException, DriverException) as error:
+        except AWAY as error:
             failures += 1
             if failures == _SETTLE_ATTEMPTS:
                 raise

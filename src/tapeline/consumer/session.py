@@ -25,7 +25,7 @@ _CLASS_OF_CONNECTOR: Final = {
     "Avro": "org.apache.spark.sql.avro.functions",
     "Cassandra": CASSANDRA_EXTENSIONS,
 }
-_ON_THIS_MACHINE: Final = re.compile(r"local|spark://(localhost|127\.)")
+_ON_THIS_MACHINE: Final = re.compile(r"local\b|spark://(localhost|127\.[\d.]+):")
 
 
 def build_session(settings: Settings, endpoints: Endpoints) -> SparkSession:
