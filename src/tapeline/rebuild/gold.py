@@ -87,14 +87,14 @@ class GoldRebuild:
             progress.windows += windows
             advanced(windows)
         self._look_again([h for h in hours if h.key in progress.raced], progress)
+        due, _ = self._due()
+        progress.left.add(k for h in hours for k in h.windows if k in due)
 
     def _rebuild(self, chunk: Sequence[Hour], progress: Progress) -> None:
         due, due_hours = self._due()
         keys = [k for h in chunk for k in h.windows]
-        theirs = [k for k in keys if k in due]
-        progress.left.add(theirs)
         if self._has_new_trades:
-            progress.raced |= {hour_of(k) for k in theirs}
+            progress.raced |= {hour_of(k) for k in keys if k in due}
         written = self._windows([k for k in keys if k not in due], progress)
         progress.written.add(written)
         # A round under way may have read the bars of such an hour before we wrote them.
