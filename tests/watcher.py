@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Final
 
 from tapeline.bar import Bar, Interval
 from tapeline.storage.cassandra_client import CassandraClient
 
+_PAUSE_S: Final = 0.02
 _Key = tuple[Interval, str, datetime]
 
 
@@ -22,7 +24,7 @@ class Watcher:
         self._client = client
         self._symbols = symbols
         self._range = start, end
-        self._seen: dict[_Key, Bar] = {}
+        self.seen: dict[_Key, Bar] = {}
         self._stop = threading.Event()
         self._failure: Exception | None = None
         self.worse: list[str] = []
@@ -43,7 +45,7 @@ class Watcher:
 
     def _run(self) -> None:
         try:
-            while not self._stop.is_set():
+            while not self._stop.wait(_PAUSE_S):
                 self._poll()
         except Exception as error:  # noqa: BLE001 - told to the test
             self._failure = error
@@ -54,7 +56,7 @@ class Watcher:
             for symbol in self._symbols:
                 for bar in self._client.bars(symbol, interval, *self._range):
                     found[interval, symbol, bar.window_start] = bar
-        for key, before in self._seen.items():
+        for key, before in self.seen.items():
             now = found.get(key)
             if now is None:
                 self.worse.append(f"{key} is gone")
@@ -63,5 +65,5 @@ class Watcher:
             for name in ("trade_count", "is_final", "revision"):
                 if getattr(now, name) < getattr(before, name):
                     self.worse.append(f"{key}: {name} {getattr(before, name)} → {now}")
-        self._seen.update(found)
+        self.seen.update(found)
         self.rounds += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import structlog
 import typer
 
 from tapeline.errors import SchemaError, UsageError
+from tapeline.local.lock import held
 
 log = structlog.get_logger()
 
@@ -26,11 +28,37 @@ class Checkpoints:
         """Return where a query keeps its checkpoint."""
         return self.root / query
 
+    @contextmanager
+    def held(self, queries: Iterable[str], wait_s: float) -> Iterator[None]:
+        """Keep every other driver from some queries' checkpoints, whatever home it has.
+
+        Raises:
+            UsageError: another one works on them for longer than `wait_s`.
+        """
+        with ExitStack() as stack:
+            for query in queries:
+                message = (
+                    f"Another driver works on the checkpoint {self.folder(query)}: stop it first, "
+                    "or give one of the two a --checkpoint-dir of its own."
+                )
+                stack.enter_context(held(self.root / f"{query}.lock", message, wait_s))
+            yield
+
+    def set_aside(self, query: str, reason: str) -> None:
+        """Move a checkpoint out of the way, so that its query begins anew.
+
+        The one that was moved before it is deleted.
+        """
+        aside = self.root / f"{query}.aside"
+        shutil.rmtree(aside, ignore_errors=True)
+        self.folder(query).rename(aside)
+        log.warning("checkpoint_begun_anew", query=query, reason=reason, moved_to=str(aside))
+
     def reset(self, queries: Sequence[str], *, confirmed: bool) -> None:
         """Delete the checkpoints of some queries, after asking unless `confirmed`.
 
         Raises:
-            UsageError: not confirmed, and there is no terminal to ask on.
+            UsageError: not confirmed, and there is no terminal to ask on; or a driver uses them.
         """
         existing = [self.folder(q) for q in queries if self.folder(q).exists()]
         if not existing:
@@ -41,8 +69,9 @@ class Checkpoints:
                 message = f"--reset-checkpoint deletes {names}; add --yes to confirm."
                 raise UsageError(message)
             typer.confirm(f"Delete {names} and read the topic anew?", abort=True)
-        for folder in existing:
-            shutil.rmtree(folder)
+        with self.held(queries, wait_s=0):
+            for folder in existing:
+                shutil.rmtree(folder)
         log.info("checkpoint_deleted", folders=names)
 
     def begins_anew(self, query: str, *, has_progress: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,14 @@ from tapeline.errors import StreamError
 AWAY: Final = (KafkaException, DriverException, NoHostAvailable)
 """What Kafka and Cassandra raise when they do not answer."""
 
+_CAUSED_BY: Final = "Caused by: "
+_RAISED: Final = re.compile(r"(\w+\.)+\w+: |\w+(Error|Exception): ")
+_STATE: Final = re.compile(
+    r"StateStoreProvider\S*\.(getStore|getLoadedMap|loadMap|updateFromDelta|readSnapshot)"
+    r"|RocksDB\w*\.load|StateSchemaCompatibilityChecker|STATE_STORE"
+)
+"""Frames of Spark's that are on the stack while it loads a state."""
+
 
 @contextmanager
 def failures_explained(work: str, stop: threading.Event | None = None) -> Iterator[None]:
@@ -35,9 +44,27 @@ def failures_explained(work: str, stop: threading.Event | None = None) -> Iterat
             # spark-submit's Java takes Ctrl-C too and ends Spark while we stop. The batch under
             # way is not committed: it runs again at the next start.
             return
-        message = f"The {work} has failed; started again, it goes on where it was. {error}"
+        message = (
+            f"The {work} has failed; started again, it goes on where it was. {cause_of(error)}"
+        )
         if isinstance(error, (Py4JNetworkError, ConnectionError)):
             message = (
                 f"Spark's Java process has gone. Start the {work} again: it goes on where it was."
             )
         raise StreamError(message) from error
+
+
+def cause_of(error: BaseException | None) -> str:
+    """Return the line of a failure that names its cause, without the stacks of Java and Python."""
+    lines = str(error).strip().splitlines()
+    caused = [line for line in lines if line.startswith(_CAUSED_BY)]
+    if caused:
+        return caused[-1].removeprefix(_CAUSED_BY)
+    raised = [line for line in lines if _RAISED.match(line)]
+    thrown = [line.removeprefix(": ") for line in lines if line.startswith(": ")]
+    return next(iter([*thrown[:1], *raised[-1:], *lines[:1]]), "")
+
+
+def is_state_damage(error: BaseException | None) -> bool:
+    """Tell whether a query failed for it could not read the state in its checkpoint."""
+    return _STATE.search(str(error)) is not None

@@ -13,23 +13,29 @@ from typing import Final
 
 import structlog
 
+from tapeline.consumer.checkpoint_check import prepare_checkpoints
 from tapeline.consumer.checkpoints import Checkpoints
-from tapeline.consumer.failures import AWAY, failures_explained
+from tapeline.consumer.failures import AWAY, cause_of, failures_explained
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.round_metrics import record_round
 from tapeline.consumer.session import build_session
 from tapeline.consumer.settle import RoundResult, Settler
 from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
-from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
+from tapeline.consumer.spark_processor import (
+    INGEST_QUERY,
+    Layer,
+    SparkProcessor,
+    Topic,
+    gold_query,
+)
 from tapeline.errors import StreamError
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
 from tapeline.metrics import ROUND_DURATION, STREAM_METRICS, Metrics
 from tapeline.metrics_server import serve_metrics
-from tapeline.settings import Settings
+from tapeline.settings import Settings, StreamSettings
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import PartitionProgress
 
 log = structlog.get_logger()
 
@@ -47,34 +53,28 @@ class Job(str, Enum):
     SETTLE = "settle"
     ALL = "all"
 
-    @property
-    def queries(self) -> tuple[str, ...]:
-        """The names of its streaming queries."""
-        return _QUERIES[self]
+    def queries(self, settings: StreamSettings) -> tuple[str, ...]:
+        """Return the names of its streaming queries, which are those of their checkpoints."""
+        gold = gold_query(settings)
+        return {
+            Job.BRONZE: (Layer.BRONZE.value,),
+            Job.SILVER: (Layer.SILVER.value,),
+            Job.GOLD: (gold,),
+            Job.SETTLE: (),
+            Job.ALL: (INGEST_QUERY, gold),
+        }[self]
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """The names of all checkpoints that its queries may have, under any setting."""
-        return (*self.queries, "gold-1m") if "gold" in self.queries else self.queries
-
-    @property
-    def silver_query(self) -> str | None:
-        """The name of the query that writes silver, if it has one."""
-        return {Job.ALL: "ingest", Job.SILVER: "silver"}.get(self)
+        minutes = (False, True)
+        each = (self.queries(StreamSettings(store_1m=stores)) for stores in minutes)
+        return tuple(dict.fromkeys(name for names in each for name in names))
 
     @property
     def settles(self) -> bool:
         """Whether it marks bars final."""
         return self in {Job.ALL, Job.SETTLE}
-
-
-_QUERIES: Final = {
-    Job.BRONZE: ("bronze",),
-    Job.SILVER: ("silver",),
-    Job.GOLD: ("gold",),
-    Job.SETTLE: (),
-    Job.ALL: ("ingest", "gold"),
-}
 
 
 class SinkKind(str, Enum):
@@ -110,8 +110,8 @@ class RunningJob:
         """
         while not stop.is_set():
             for query in self.processor.queries:
-                if not query.isActive:
-                    message = f"The {query.name} query has failed: {query.exception()}"
+                if not query.isActive and not self.processor.begin_anew(query):
+                    message = f"The {query.name} query has failed: {cause_of(query.exception())}"
                     raise StreamError(message)
             if self.settler is not None:
                 with self.metrics[ROUND_DURATION].time():
@@ -140,6 +140,7 @@ def run_job(
         StreamError: Spark, Kafka or Cassandra failed.
     """
     with ExitStack() as stack:
+        queries = options.job.queries(settings.stream)
         _hold_locks(stack, settings, source, options)
         metrics = Metrics(STREAM_METRICS)
         stack.enter_context(
@@ -154,7 +155,9 @@ def run_job(
             client.require_schema()
         feed = FeedView(source.bootstrap_servers, settings.kafka, source.topic_id)
         stack.callback(feed.close)
-        rereads = client is not None and _prepare(client, feed, source, checkpoints, options.job)
+        stack.enter_context(checkpoints.held(queries, _LOCK_WAIT_S))
+        start = prepare_checkpoints(checkpoints, queries, settings, source, feed, client)
+        source = start.topic
         stop = threading.Event()
         with failures_explained("stream", stop):
             session = build_session(settings, endpoints)
@@ -176,7 +179,7 @@ def run_job(
                     max_windows=settings.stream.settle_max_windows,
                     stores_1m=settings.stream.store_1m,
                     silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
-                    rereads=rereads,
+                    rereads=start.rereads,
                 )
             _start_queries(processor, options.job)
             log.info("streaming", job=options.job.value, topic=source.name)
@@ -191,29 +194,13 @@ def run_job(
 
 def _hold_locks(stack: ExitStack, settings: Settings, source: Topic, options: JobOptions) -> None:
     """Keep a second process from the same queries, and from settling beside us."""
-    parts = [*options.job.queries, *(["settle"] if options.job.settles else [])]
+    parts = [
+        *options.job.queries(settings.stream),
+        *(["settle"] if options.job.settles else []),
+    ]
     for part in parts:
         lock = f"{source.topic_id}.{settings.cassandra.keyspace}.{options.sink.value}.{part}"
         stack.enter_context(only_one(Home(settings.home), lock, wait_s=_LOCK_WAIT_S))
-
-
-def _prepare(
-    client: CassandraClient, feed: FeedView, source: Topic, checkpoints: Checkpoints, job: Job
-) -> bool:
-    """Check the checkpoint against the keyspace; tell whether the topic is read anew."""
-    if job.silver_query is None:
-        return False
-    has_progress = bool(client.progress(source.topic_id))
-    begins_anew = checkpoints.begins_anew(job.silver_query, has_progress=has_progress)
-    has_checkpoint = checkpoints.folder(job.silver_query).exists()
-    if source.starting_offsets == "latest" and not has_checkpoint and not has_progress:
-        # What lies before the start will never be read; nobody shall wait for it.
-        skipped = [
-            PartitionProgress(partition, end - 1, None, None)
-            for partition, (_, end) in feed.offsets().items()
-        ]
-        client.write_progress(source.topic_id, skipped)
-    return begins_anew
 
 
 def _set_on_signals(stop: threading.Event) -> None:

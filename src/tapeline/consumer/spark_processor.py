@@ -15,7 +15,9 @@ from pyspark.sql import functions as F  # noqa: N812 - the usual name
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tapeline.bar import Interval
+from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoints import Checkpoints
+from tapeline.consumer.failures import cause_of, is_state_damage
 from tapeline.consumer.layers import (
     bronze_rows,
     period_of,
@@ -37,7 +39,7 @@ from tapeline.consumer.transformations import (
 )
 from tapeline.errors import StreamError
 from tapeline.metrics import BATCH_DURATION, MESSAGES, QUARANTINED, STREAM_METRICS, Metrics
-from tapeline.settings import Settings
+from tapeline.settings import Settings, StreamSettings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import GOLD_TABLES
 
@@ -48,6 +50,12 @@ _LONGER: Final = {
     Interval.FIVE_MINUTES: (Interval.ONE_HOUR,),
 }
 """What is rolled up from bars of each length, one from the other."""
+
+
+INGEST_QUERY: Final = "ingest"
+"""The query of bronze and silver on one read of Kafka."""
+GOLD_QUERY: Final = "gold"
+"""The query of the previews, and what its names begin with."""
 
 
 class Layer(str, Enum):
@@ -102,6 +110,7 @@ class SparkProcessor:
         self._trigger = trigger
         self._metrics = metrics or Metrics(STREAM_METRICS)
         self._is_stopping = False
+        self._has_begun_anew = False
         # Held during a batch, so that stopping waits for its end.
         self._batch_gates: dict[StreamingQuery, threading.Lock] = {}
 
@@ -120,7 +129,7 @@ class SparkProcessor:
             finally:
                 parsed.unpersist()
 
-        name = "ingest" if len(layers) > 1 else next(iter(layers)).value
+        name = INGEST_QUERY if len(layers) > 1 else next(iter(layers)).value
         return self._start(name, self._messages(), "append", ingest)
 
     def start_gold(self) -> StreamingQuery:
@@ -149,9 +158,24 @@ class SparkProcessor:
             finally:
                 changed.unpersist()
 
-        # The window is part of the query's state, so each length has a checkpoint of its own.
-        name = "gold" if first is Interval.FIVE_MINUTES else f"gold-{first.value}"
-        return self._start(name, bars, "update", preview)
+        return self._start(gold_query(stream), bars, "update", preview)
+
+    def begin_anew(self, query: StreamingQuery) -> bool:
+        """Start the preview again from the topic's start when its state cannot be read.
+
+        Final bars come from silver, so nothing is lost. Once only.
+
+        Returns:
+            Whether the query that has failed was replaced.
+        """
+        is_gold = query.name == gold_query(self._settings.stream)
+        if self._has_begun_anew or not is_gold or not is_state_damage(query.exception()):
+            return False
+        self._has_begun_anew = True
+        del self._batch_gates[query]
+        self._checkpoints.set_aside(query.name, cause_of(query.exception()))
+        self.start_gold()
+        return True
 
     def _write_preview(self, bars: DataFrame, interval: Interval) -> None:
         rows = preview_rows(bars, interval, self._settings.stream.policy)
@@ -221,16 +245,26 @@ class SparkProcessor:
                 with duration.time():
                     batch(frame, batch_id)
 
+        folder = self._checkpoints.folder(name)
+        CheckpointLabel.of(name, self._settings, self._topic.topic_id).write(folder)
         query = (
             rows.writeStream.queryName(name)
             .outputMode(output_mode)
-            .option("checkpointLocation", str(self._checkpoints.folder(name)))
+            .option("checkpointLocation", str(folder))
             .trigger(processingTime=self._trigger)
             .foreachBatch(guarded)
             .start()
         )
         self._batch_gates[query] = gate
         return query
+
+
+def gold_query(settings: StreamSettings) -> str:
+    """Return the name of the previews' query.
+
+    The window is part of its state, so each length has a checkpoint of its own.
+    """
+    return f"{GOLD_QUERY}-{Interval.ONE_MINUTE.value}" if settings.store_1m else GOLD_QUERY
 
 
 def window_of(instant: str, interval: Interval) -> Column:

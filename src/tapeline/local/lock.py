@@ -6,6 +6,7 @@ import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Final
 
 from tapeline.errors import UsageError
@@ -26,12 +27,28 @@ def only_one(home: Home, target: str, wait_s: float = 0.0) -> Iterator[None]:
     Raises:
         UsageError: another command holds it.
     """
-    home.locks.mkdir(parents=True, exist_ok=True)
+    message = f"Another command is working on {target}: stop it first, or wait."
+    with held(home.locks / target, message, wait_s):
+        yield
+
+
+@contextmanager
+def held(path: Path, message: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold a lock file for a while; it is let go however this process ends.
+
+    Args:
+        path: of the file, which is made.
+        message: what is said when another process holds it.
+        wait_s: how long that one may take to let go.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait_s
-    with (home.locks / target).open("w") as file:
+    with path.open("w") as file:
         while not try_lock(file):
             if time.monotonic() >= deadline:
-                message = f"Another command is working on {target}: stop it first, or wait."
                 raise UsageError(message)
             time.sleep(_POLL_S)
         yield

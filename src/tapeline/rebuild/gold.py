@@ -25,6 +25,8 @@ from tapeline.storage.rows import StoredBar
 ROUND_S: Final = 30.0
 """A round of settling that is under way has ended after this long."""
 _POLL_S: Final = 2.0
+_TRIES: Final = 3
+"""How often a window is looked at again that the stream has worked on meanwhile."""
 
 
 class GoldRebuild:
@@ -35,6 +37,7 @@ class GoldRebuild:
         client: reads what is due and what is stored.
         received: when the first trade of a window came in, where it is known.
         stateless: windows that are known from their bar alone.
+        max_windows: the most windows that are computed at once.
         stores_1m: rebuild bars of one minute too.
         allow_shrink: let a final bar have fewer trades than before.
         has_new_trades: silver has just been rebuilt, so that a round of settling under way may
@@ -49,6 +52,7 @@ class GoldRebuild:
         *,
         received: Mapping[WindowKey, datetime],
         stateless: Collection[WindowKey],
+        max_windows: int,
         stores_1m: bool = False,
         allow_shrink: bool = False,
         has_new_trades: bool = False,
@@ -58,6 +62,7 @@ class GoldRebuild:
         self._client = client
         self._received = received
         self._stateless = stateless
+        self._max_windows = max_windows
         self._stores_1m = stores_1m
         self._allow_shrink = allow_shrink
         self._has_new_trades = has_new_trades
@@ -67,7 +72,6 @@ class GoldRebuild:
         self,
         hours: Sequence[Hour],
         progress: Progress,
-        max_windows: int,
         advanced: Callable[[int], None],
     ) -> None:
         """Rebuild hours in their order, after the one that the progress names.
@@ -75,26 +79,27 @@ class GoldRebuild:
         Args:
             hours: all of them, oldest first.
             progress: brought up to date after each chunk.
-            max_windows: the most windows that are computed at once.
             advanced: called after each chunk with its number of windows.
         """
         done = progress.hour
         rest = [h for h in hours if done is None or (h.start, h.symbol) > done]
-        for chunk in in_chunks(rest, max_windows):
-            self._rebuild(chunk, progress)
+        for chunk in in_chunks(rest, self._max_windows):
+            self._rebuild(chunk, progress, has_new_trades=self._has_new_trades)
             progress.hour = chunk[-1].start, chunk[-1].symbol
             windows = sum(len(h.selected) for h in chunk)
             progress.windows += windows
             advanced(windows)
-        self._look_again([h for h in hours if h.key in progress.raced], progress)
+        self._look_again(hours, progress)
+        due, _ = self._due()
+        progress.left.add(k for h in hours for k in h.windows if k in due)
 
-    def _rebuild(self, chunk: Sequence[Hour], progress: Progress) -> None:
+    def _rebuild(
+        self, chunk: Sequence[Hour], progress: Progress, *, has_new_trades: bool = False
+    ) -> None:
         due, due_hours = self._due()
         keys = [k for h in chunk for k in h.windows]
-        theirs = [k for k in keys if k in due]
-        progress.left.add(theirs)
-        if self._has_new_trades:
-            progress.raced |= {hour_of(k) for k in theirs}
+        if has_new_trades:
+            progress.raced |= {hour_of(k) for k in keys if k in due}
         written = self._windows([k for k in keys if k not in due], progress)
         progress.written.add(written)
         # A round under way may have read the bars of such an hour before we wrote them.
@@ -112,7 +117,8 @@ class GoldRebuild:
         outcome = self._store(computed.without(foreign), progress)
         progress.kept.add(outcome.kept)
         if self._stores_1m:
-            minutes = self._writer.compute(Interval.ONE_MINUTE, keys, self._received)
+            ours = [k for k in keys if k not in foreign]
+            minutes = self._writer.compute(Interval.ONE_MINUTE, ours, self._received)
             self._store(minutes, progress)
         return outcome.written
 
@@ -142,18 +148,27 @@ class GoldRebuild:
         return self._writer.store(computed.without(raced), allow_shrink=self._allow_shrink)
 
     def _look_again(self, hours: Sequence[Hour], progress: Progress) -> None:
-        """Rebuild what the stream worked on, once it has settled it; leave it the rest."""
-        deadline = time.monotonic() + self._wait_s
-        while hours and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-            due, due_hours = self._due()
-            ready = [h for h in hours if h.key not in due_hours and due.isdisjoint(h.windows)]
+        """Rebuild what the stream worked on, once its round has ended."""
+        for _ in range(_TRIES):
+            raced = [h for h in hours if h.key in progress.raced]
+            if not raced:
+                return
+            self._await_round(raced)
             again = Progress(started_at=progress.started_at)
-            if ready:
-                self._rebuild(ready, again)
+            for chunk in in_chunks(raced, self._max_windows):
+                self._rebuild(chunk, again)
             progress.written.merge(again.written)
             progress.written_hours.merge(again.written_hours)
-            hours = [h for h in hours if h not in ready or h.key in again.raced]
+            progress.raced = again.raced
+
+    def _await_round(self, hours: Sequence[Hour]) -> None:
+        """Wait until nothing of some hours is due, or no round under way can still be the same."""
+        deadline = time.monotonic() + self._wait_s
+        while time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            due, due_hours = self._due()
+            if not any(h.key in due_hours or not due.isdisjoint(h.windows) for h in hours):
+                return
 
     def _due(self) -> tuple[set[WindowKey], set[WindowKey]]:
         """Return the windows and the hours that the stream is about to settle."""

@@ -179,13 +179,14 @@ class Rebuild:
             client,
             received=plan.received,
             stateless=plan.stateless,
+            max_windows=settings.stream.settle_max_windows,
             stores_1m=settings.stream.store_1m,
             allow_shrink=self._options.allow_shrink,
             has_new_trades=self._options.layer is RebuildLayer.SILVER,
         )
         total = sum(len(h.selected) for h in hours)
         with self._shown("five-minute windows", total, self._progress.windows) as advanced:
-            rebuild.run(hours, self._progress, settings.stream.settle_max_windows, advanced)
+            rebuild.run(hours, self._progress, advanced)
 
     @contextmanager
     def _shown(self, what: str, total: int, done: int) -> Iterator[Callable[[int], None]]:

@@ -69,7 +69,7 @@ def due_states(client: CassandraClient) -> Iterator[WindowState]:
         for p in client.progress(topic_id).values():
             head = p.committed_offset // WINDOW_BUCKET_OFFSETS
             for state in window_states(client, topic_id, p.kafka_partition, p.settled_bucket, head):
-                if state.dirty_offset > min(state.settled_offset, state.hour_settled_offset):
+                if state.is_open:
                     yield state
 
 

@@ -1,0 +1,152 @@
+"""What becomes of each checkpoint before its query starts: it goes on, is mended, begins anew.
+
+A query that begins anew reads its topic again onto the same keys, so it costs time and changes
+no bar. `docs/checkpoints.md` has the table. What would lose trades or mix two keyspaces is
+refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from tapeline.consumer.checkpoint_label import CheckpointLabel
+from tapeline.consumer.checkpoint_log import CheckpointLog
+from tapeline.consumer.checkpoints import Checkpoints
+from tapeline.consumer.feed_view import FeedView
+from tapeline.consumer.spark_processor import GOLD_QUERY, INGEST_QUERY, Layer, Topic
+from tapeline.errors import SchemaError
+from tapeline.settings import Settings
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rows import PartitionProgress
+
+log = structlog.get_logger()
+
+_SILVER_QUERIES: Final = frozenset({INGEST_QUERY, Layer.SILVER.value})
+
+Offsets = Mapping[int, tuple[int, int]]
+"""The oldest and the next offset of each Kafka partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobStart:
+    """How a job begins: what it reads, and whether silver reads a known topic again."""
+
+    topic: Topic
+    rereads: bool
+
+
+def prepare_checkpoints(
+    checkpoints: Checkpoints,
+    queries: Sequence[str],
+    settings: Settings,
+    topic: Topic,
+    feed: FeedView,
+    client: CassandraClient | None,
+) -> JobStart:
+    """Make the checkpoints of a job's queries fit to go on with.
+
+    Args:
+        checkpoints: held by us.
+        queries: the job's.
+        settings: that the queries will have.
+        topic: that they will read.
+        feed: the topic's offsets.
+        client: of the keyspace; None when rows are only printed.
+
+    Raises:
+        SchemaError: a checkpoint is of another keyspace, the keyspace holds nothing of the
+            topic, or Kafka has lost messages that were not read.
+    """
+    progress = {} if client is None else client.progress(topic.topic_id)
+    offsets = feed.offsets()
+    for query in queries:
+        label = CheckpointLabel.of(query, settings, topic.topic_id)
+        if (checkpoints.folder(query)).exists():
+            reason = _reason_to_begin_anew(checkpoints, label, topic, offsets, progress)
+            if reason is not None:
+                checkpoints.set_aside(query, reason)
+                # Whoever asked to begin at the end did not ask to leave out what is unread.
+                topic = replace(topic, starting_offsets="earliest")
+    silver = next((q for q in queries if q in _SILVER_QUERIES), None)
+    if client is None or silver is None:
+        return JobStart(topic, rereads=False)
+    rereads = checkpoints.begins_anew(silver, has_progress=bool(progress))
+    is_new = CheckpointLog(checkpoints.folder(silver)).is_empty
+    if topic.starting_offsets == "latest" and is_new and not progress:
+        # What lies before the start will never be read; nobody shall wait for it.
+        skipped = [
+            PartitionProgress(partition, end - 1, None, None)
+            for partition, (_, end) in offsets.items()
+        ]
+        client.write_progress(topic.topic_id, skipped)
+    return JobStart(topic, rereads)
+
+
+def _reason_to_begin_anew(
+    checkpoints: Checkpoints,
+    label: CheckpointLabel,
+    topic: Topic,
+    offsets: Offsets,
+    progress: Mapping[int, PartitionProgress],
+) -> str | None:
+    """Mend a checkpoint; return why it cannot be gone on with all the same, None if it can."""
+    folder = checkpoints.folder(label.query)
+    stored = CheckpointLabel.read(folder)
+    if stored is not None and stored.keyspace != label.keyspace:
+        message = (
+            f"The checkpoint {folder} is of keyspace {stored.keyspace}: give keyspace "
+            f"{label.keyspace} another --checkpoint-dir, or take it over with --reset-checkpoint."
+        )
+        raise SchemaError(message)
+    checkpoint = CheckpointLog(folder)
+    dropped = checkpoint.mend()
+    if dropped:
+        log.warning("checkpoint_mended", query=label.query, dropped=",".join(dropped))
+    if checkpoint.is_empty:
+        return None
+    has_state = label.query.startswith(GOLD_QUERY)
+    if stored is None and has_state:
+        return "it does not say what it belongs to"
+    differences = [] if stored is None else label.differences(stored, has_state=has_state)
+    if differences:
+        return ", ".join(differences)
+    if not checkpoint.is_whole:
+        return "batches are missing"
+    return _expired(label.query, topic, checkpoint.next_offsets(topic.name), offsets, progress)
+
+
+def _expired(
+    query: str,
+    topic: Topic,
+    read_next: Mapping[int, int],
+    offsets: Offsets,
+    progress: Mapping[int, PartitionProgress],
+) -> str | None:
+    """Return why a checkpoint is too old for what Kafka still has; None if it is not."""
+    reason = None
+    for partition, offset in read_next.items():
+        first, end = offsets.get(partition, (0, 0))
+        if offset > end:
+            message = (
+                f"Kafka has lost messages: partition {partition} of {topic.name} ends at {end}, "
+                f"and {offset} were read. Delete the topic and create it anew with "
+                f"`tapeline init --topic {topic.name}`; what was read stays in Cassandra."
+            )
+            raise SchemaError(message)
+        if offset >= first:
+            continue
+        in_silver = progress[partition].committed_offset if partition in progress else -1
+        if query.startswith(GOLD_QUERY) or (query in _SILVER_QUERIES and in_silver + 1 >= first):
+            reason = f"Kafka begins at {first} in partition {partition}, and it at {offset}"
+            continue
+        message = (
+            f"Messages {offset:,} to {first - 1:,} of partition {partition} of {topic.name} have "
+            f"expired in Kafka before query {query} read them. --reset-checkpoint goes on with "
+            "what is left."
+        )
+        raise SchemaError(message)
+    return reason

@@ -1,0 +1,369 @@
+"""What becomes of checkpoints that are gone, old, damaged or of something else, on real Spark.
+
+`docs/checkpoints.md` has the same table.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicPartition
+from pyspark.errors import StreamingQueryException
+
+from tapeline.bar import Interval
+from tapeline.conditions import ConditionPolicy
+from tapeline.consumer.checkpoint_check import JobStart, prepare_checkpoints
+from tapeline.consumer.checkpoint_label import CheckpointLabel
+from tapeline.consumer.checkpoints import Checkpoints
+from tapeline.consumer.feed_view import FeedView
+from tapeline.consumer.job import Job
+from tapeline.consumer.spark_processor import Layer, Topic
+from tapeline.errors import SchemaError, UsageError
+from tapeline.producer.topics import topic_admin
+from tapeline.settings import Settings
+from tapeline.trade import Trade, encode_trade
+from tests.hand import TAPE, TRADES, hand_bars, values_of
+from tests.pipeline import Pipeline
+
+WINDOW_MS = 1_710_513_000_000
+WINDOW = datetime(2024, 3, 15, 14, 30, tzinfo=timezone.utc)
+
+
+def send(pipeline: Pipeline, *trade_ids: int) -> None:
+    """Send trades of one window, each at its own millisecond."""
+    now_us = int(datetime.now(timezone.utc).timestamp() * 1e6)
+    pipeline.send_messages(
+        [
+            ("TEST", encode_trade(Trade("TEST", 10.0, 1.0, WINDOW_MS + i, None, i, now_us, 0, "x")))
+            for i in trade_ids
+        ]
+    )
+
+
+def prepare(
+    pipeline: Pipeline,
+    checkpoint: str,
+    job: Job = Job.ALL,
+    settings: Settings | None = None,
+    starting_offsets: str = "earliest",
+) -> JobStart:
+    """Check and mend checkpoints as a job does before it starts its queries."""
+    settings = settings or pipeline.settings
+    topic = Topic(
+        pipeline.endpoints.bootstrap_servers, pipeline.name, pipeline.topic_id, starting_offsets
+    )
+    checkpoints = Checkpoints(pipeline.folder / checkpoint)
+    feed = FeedView(pipeline.endpoints.bootstrap_servers, settings.kafka, pipeline.topic_id)
+    with closing(feed):
+        return prepare_checkpoints(
+            checkpoints, job.queries(settings.stream), settings, topic, feed, pipeline.client
+        )
+
+
+def silver_ids(pipeline: Pipeline) -> set[int]:
+    return {row["trade_id"] for row in pipeline.rows("trades_silver")}
+
+
+def log_file(folder: Path, log: str) -> Path:
+    """Return the newest file of one of Spark's logs."""
+    return max((f for f in (folder / log).iterdir() if f.name.isdigit()), key=lambda f: int(f.name))
+
+
+def remove_newest_commit(folder: Path) -> None:
+    log_file(folder, "commits").unlink()
+
+
+def empty_newest_commit(folder: Path) -> None:
+    log_file(folder, "commits").write_bytes(b"")
+
+
+def truncate_newest_offsets(folder: Path) -> None:
+    file = log_file(folder, "offsets")
+    file.write_bytes(file.read_bytes()[:40])
+
+
+def remove_newest_offsets(folder: Path) -> None:
+    log_file(folder, "offsets").unlink()
+
+
+def remove_all_commits(folder: Path) -> None:
+    shutil.rmtree(folder / "commits")
+
+
+def remove_metadata(folder: Path) -> None:
+    (folder / "metadata").unlink()
+
+
+def empty_metadata(folder: Path) -> None:
+    (folder / "metadata").write_bytes(b"")
+
+
+def remove_label(folder: Path) -> None:
+    (folder / "tapeline.json").unlink()
+
+
+def remove_offsets_before_the_newest(folder: Path) -> None:
+    (folder / "offsets" / str(int(log_file(folder, "offsets").name) - 1)).unlink()
+
+
+def remove_all_offsets(folder: Path) -> None:
+    shutil.rmtree(folder / "offsets")
+
+
+MENDED = [
+    remove_newest_commit,
+    empty_newest_commit,
+    truncate_newest_offsets,
+    remove_newest_offsets,
+    remove_all_commits,
+    remove_metadata,
+    empty_metadata,
+    remove_label,
+]
+BEGUN_ANEW = [remove_offsets_before_the_newest, remove_all_offsets]
+
+
+def test_a_damaged_checkpoint_of_ingest_goes_on_or_reads_the_topic_anew(
+    pipeline: Pipeline,
+) -> None:
+    for trade_id in (1, 2, 3):
+        send(pipeline, trade_id)
+        pipeline.ingest(checkpoint="base")
+    expected = {1, 2, 3}
+
+    for n, damage in enumerate([*MENDED, *BEGUN_ANEW]):
+        root = pipeline.folder / damage.__name__
+        shutil.copytree(pipeline.folder / "base" / "ingest", root / "ingest")
+        damage(root / "ingest")
+        send(pipeline, 10 + n)
+        prepare(pipeline, damage.__name__)
+        pipeline.ingest(checkpoint=damage.__name__)
+
+        expected.add(10 + n)
+        assert silver_ids(pipeline) == expected, damage.__name__
+        assert (root / "ingest.aside").exists() == (damage in BEGUN_ANEW), damage.__name__
+
+
+def remove_state(folder: Path) -> None:
+    shutil.rmtree(folder / "state")
+
+
+def truncate_state(folder: Path) -> None:
+    for file in (folder / "state").rglob("*.delta"):
+        file.write_bytes(b"")
+
+
+def test_a_state_that_cannot_be_read_begins_anew_while_the_job_runs(pipeline: Pipeline) -> None:
+    for trade_id in (1, 2):
+        send(pipeline, trade_id)
+        pipeline.preview("base")
+
+    for n, damage in enumerate((remove_state, truncate_state)):
+        root = pipeline.folder / damage.__name__
+        shutil.copytree(pipeline.folder / "base" / "gold", root / "gold")
+        damage(root / "gold")
+        send(pipeline, 10 + n)
+        prepare(pipeline, damage.__name__, Job.GOLD)
+        processor = pipeline.processor(damage.__name__)
+        query = processor.start_gold()
+        with pytest.raises(StreamingQueryException):
+            query.processAllAvailable()
+        assert processor.begin_anew(query), damage.__name__
+        (begun,) = processor.queries
+        begun.processAllAvailable()
+        processor.stop()
+
+        assert pipeline.bars()["TEST", WINDOW].trade_count == 3 + n, damage.__name__
+        assert (root / "gold.aside").exists()
+
+
+def test_a_failure_that_is_not_of_the_state_ends_the_job(pipeline: Pipeline) -> None:
+    send(pipeline, 1)
+    pipeline.session.execute("DROP TABLE trades_gold_5m")
+    processor = pipeline.processor()
+    query = processor.start_gold()
+
+    with pytest.raises(StreamingQueryException):
+        query.processAllAvailable()
+
+    assert not processor.begin_anew(query)
+    processor.stop()
+
+
+def _policy(settings: Settings) -> Settings:
+    stream = settings.stream.model_copy(update={"policy": ConditionPolicy.ALL})
+    return settings.model_copy(update={"stream": stream})
+
+
+def _shuffle(settings: Settings) -> Settings:
+    stream = settings.stream.model_copy(update={"shuffle_partitions": 3})
+    return settings.model_copy(update={"stream": stream})
+
+
+def test_other_settings_begin_the_preview_anew_and_leave_ingest_alone(pipeline: Pipeline) -> None:
+    send(pipeline, 1)
+    pipeline.ingest()
+    pipeline.preview()
+    for change in (_shuffle, _policy):
+        prepare(pipeline, "checkpoint", Job.ALL, change(pipeline.settings))
+
+        assert (pipeline.folder / "checkpoint" / "ingest").exists(), change.__name__
+        assert not (pipeline.folder / "checkpoint" / "gold").exists(), change.__name__
+        pipeline.preview()  # for the next one
+
+    pipeline.settings = _shuffle(pipeline.settings)
+    send(pipeline, 2)
+    with _session_setting(pipeline, "spark.sql.shuffle.partitions", "3"):
+        prepare(pipeline, "checkpoint")
+        pipeline.ingest()
+        pipeline.preview()
+
+    bar = pipeline.bars()["TEST", WINDOW]
+    assert (bar.trade_count, bar.is_final) == (2, False)
+    state = pipeline.folder / "checkpoint" / "gold" / "state" / "0"
+    assert {p.name for p in state.iterdir()} >= {"0", "1", "2"}
+    assert silver_ids(pipeline) == {1, 2}
+
+
+@contextmanager
+def _session_setting(pipeline: Pipeline, name: str, value: str) -> Iterator[None]:
+    before = pipeline.spark.conf.get(name)
+    pipeline.spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        pipeline.spark.conf.set(name, before)
+
+
+@pytest.mark.parametrize("field", ["format", "topic_id"])
+def test_a_checkpoint_of_another_version_or_topic_begins_anew(
+    pipeline: Pipeline, field: str
+) -> None:
+    send(pipeline, 1)
+    pipeline.ingest()
+    folder = pipeline.folder / "checkpoint" / "ingest"
+    label = CheckpointLabel.read(folder)
+    assert label is not None
+    other = {"format": 0, "topic_id": "another"}[field]
+    label.model_copy(update={field: other}).write(folder)
+    pipeline.session.execute("TRUNCATE trades_silver")
+
+    start = prepare(pipeline, "checkpoint", starting_offsets="latest")
+    pipeline.ingest()
+
+    assert start.rereads
+    assert start.topic.starting_offsets == "earliest"
+    assert silver_ids(pipeline) == {1}
+
+
+def test_a_checkpoint_of_another_keyspace_is_refused(pipeline: Pipeline) -> None:
+    send(pipeline, 1)
+    pipeline.ingest()
+    cassandra = pipeline.settings.cassandra.model_copy(update={"keyspace": "other"})
+    settings = pipeline.settings.model_copy(update={"cassandra": cassandra})
+
+    with pytest.raises(SchemaError, match=f"is of keyspace {pipeline.name}: give keyspace other"):
+        prepare(pipeline, "checkpoint", settings=settings)
+
+
+def test_a_checkpoint_of_a_keyspace_that_was_emptied_is_refused(pipeline: Pipeline) -> None:
+    send(pipeline, 1)
+    pipeline.ingest()
+    pipeline.session.execute("TRUNCATE ingest_progress")
+
+    with pytest.raises(SchemaError, match="--reset-checkpoint"):
+        prepare(pipeline, "checkpoint")
+
+
+def test_an_older_checkpoint_repeats_what_it_has_forgotten(pipeline: Pipeline) -> None:
+    send(pipeline, 1)
+    pipeline.ingest()
+    shutil.copytree(pipeline.folder / "checkpoint", pipeline.folder / "older")
+    send(pipeline, 2)
+    pipeline.ingest()
+    before = pipeline.rows("trades_silver")
+
+    prepare(pipeline, "older")
+    pipeline.ingest(checkpoint="older")
+
+    assert pipeline.rows("trades_silver") == before
+    assert not (pipeline.folder / "older" / "ingest.aside").exists()
+
+
+def test_a_checkpoint_older_than_kafka_begins_anew_unless_messages_were_never_read(
+    pipeline: Pipeline,
+) -> None:
+    send(pipeline, 1)
+    pipeline.ingest()
+    shutil.copytree(pipeline.folder / "checkpoint", pipeline.folder / "older")
+    send(pipeline, 2, 3)
+    pipeline.ingest()
+    _expire_before(pipeline, 3)
+
+    prepare(pipeline, "older")  # what has expired is in silver
+    pipeline.ingest(checkpoint="older")
+    read = silver_ids(pipeline)
+    send(pipeline, 4, 5)
+    _expire_before(pipeline, 4)
+
+    assert (pipeline.folder / "older" / "ingest.aside").exists()
+    assert read == {1, 2, 3}
+    with pytest.raises(SchemaError, match=r"Messages 3 to 3 of partition 0 .* expired"):
+        prepare(pipeline, "checkpoint")
+
+
+def _expire_before(pipeline: Pipeline, offset: int) -> None:
+    """Let Kafka forget messages as its retention does."""
+    admin = topic_admin(pipeline.endpoints.bootstrap_servers)
+    partition = TopicPartition(pipeline.name, 0, offset)
+    for future in admin.delete_records([partition]).values():
+        future.result()
+
+
+def test_a_job_moved_from_all_to_apart_gives_the_same_bars(pipeline: Pipeline) -> None:
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+    pipeline.preview()
+
+    for job, layers in ((Job.SILVER, {Layer.SILVER}), (Job.BRONZE, {Layer.BRONZE})):
+        start = prepare(pipeline, "checkpoint", job)
+        assert start.rereads == (job is Job.SILVER)
+        pipeline.ingest(frozenset(layers))
+    prepare(pipeline, "checkpoint", Job.GOLD)
+    pipeline.preview()
+    result = pipeline.settle()
+
+    assert len(pipeline.rows("trades_bronze")) == TRADES
+    assert len(pipeline.rows("trades_silver")) == TRADES
+    assert result.is_finished
+    assert {key: values_of(bar) for key, bar in pipeline.bars().items()} == hand_bars(
+        Interval.FIVE_MINUTES
+    )
+
+
+def test_a_second_driver_on_the_same_checkpoint_is_refused(pipeline: Pipeline) -> None:
+    checkpoints = Checkpoints(pipeline.folder / "checkpoint")
+    with (
+        checkpoints.held(["ingest"], wait_s=0),
+        pytest.raises(UsageError, match="Another driver works on the checkpoint"),
+        checkpoints.held(["ingest", "gold"], wait_s=0.3),
+    ):
+        pass
+    with checkpoints.held(["ingest", "gold"], wait_s=0):
+        pass
+
+
+def test_a_checkpoint_is_not_reset_under_a_driver(pipeline: Pipeline) -> None:
+    send(pipeline, 1)
+    pipeline.ingest()
+    checkpoints = Checkpoints(pipeline.folder / "checkpoint")
+
+    with checkpoints.held(["ingest"], wait_s=0), pytest.raises(UsageError):
+        checkpoints.reset(["ingest"], confirmed=True)
+
+    assert (pipeline.folder / "checkpoint" / "ingest" / "commits").exists()

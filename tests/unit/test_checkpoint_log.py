@@ -1,0 +1,162 @@
+"""Spark's log files in a checkpoint, as Spark 3.5 writes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tapeline.consumer.checkpoint_label import CheckpointLabel
+from tapeline.consumer.checkpoint_log import CheckpointLog
+from tapeline.consumer.failures import cause_of
+from tapeline.settings import Settings
+
+COMMIT = 'v1\n{"nextBatchWatermarkMs":0}'
+
+
+def offsets(end: int) -> str:
+    return f'v1\n{{"batchWatermarkMs":0,"conf":{{}}}}\n{{"trades":{{"0":{end},"1":7}}}}'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three batches, all of them committed."""
+    for log, text in (("offsets", offsets), ("commits", lambda _: COMMIT)):
+        (tmp_path / log).mkdir()
+        for n in range(3):
+            (tmp_path / log / str(n)).write_text(text(10 * (n + 1)))
+            (tmp_path / log / f".{n}.crc").write_bytes(b"crc")
+    (tmp_path / "metadata").write_text('{"id":"6627e063-f0a1-414c-ab01-b43149903cf4"}')
+    return tmp_path
+
+
+def names(folder, log):
+    return sorted(f.name for f in (folder / log).iterdir())
+
+
+def test_a_sound_log_is_left_alone(folder):
+    log = CheckpointLog(folder)
+
+    assert log.mend() == []
+    assert (log.is_empty, log.is_whole) == (False, True)
+    assert log.next_offsets("trades") == {0: 30, 1: 7}
+    assert log.next_offsets("other") == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "v1\n", 'v1\n{"nextBatch', "v2\n{}", COMMIT + "\n{}", "v1\n[]"]
+)
+def test_a_commit_that_cannot_be_read_goes_with_its_checksum(folder, text):
+    (folder / "commits" / "2").write_text(text)
+    log = CheckpointLog(folder)
+
+    assert log.mend() == ["commits/2"]
+    assert names(folder, "commits") == [".0.crc", ".1.crc", "0", "1"]
+    assert log.next_offsets("trades") == {0: 20, 1: 7}
+    assert log.is_whole
+
+
+@pytest.mark.parametrize("text", ["", "v1\n{}", offsets(30)[:-5], offsets(30) + "\n{}"])
+def test_offsets_that_cannot_be_read_go_with_the_commit_of_their_batch(folder, text):
+    (folder / "offsets" / "2").write_text(text)
+    log = CheckpointLog(folder)
+
+    assert log.mend() == ["offsets/2", "commits/2"]
+    assert names(folder, "offsets") == [".0.crc", ".1.crc", "0", "1"]
+    assert log.is_whole
+
+
+def test_a_batch_that_was_begun_is_read_from_where_it_began(folder):
+    (folder / "commits" / "2").unlink()
+    assert CheckpointLog(folder).next_offsets("trades") == {0: 20, 1: 7}
+
+
+def test_a_hole_before_the_newest_batch_cannot_be_mended(folder):
+    (folder / "offsets" / "1").unlink()
+    log = CheckpointLog(folder)
+    assert log.mend() == []
+    assert not log.is_whole
+
+
+def test_a_log_without_offsets_is_neither_whole_nor_empty(folder):
+    for file in (folder / "offsets").iterdir():
+        file.unlink()
+    log = CheckpointLog(folder)
+    assert not log.is_empty
+    assert log.mend() == ["commits/2", "commits/1", "commits/0"]
+    assert not log.is_whole
+
+
+def test_a_name_that_cannot_be_read_goes_with_its_checksum(folder):
+    (folder / "metadata").write_text("")
+    (folder / ".metadata.crc").write_bytes(b"crc")
+    assert CheckpointLog(folder).mend() == [f"{folder.name}/metadata"]
+    assert not (folder / ".metadata.crc").exists()
+
+
+def test_a_checkpoint_that_never_ran_is_empty(tmp_path):
+    log = CheckpointLog(tmp_path / "nothing")
+    assert log.is_empty
+    assert log.mend() == []
+
+
+def label(**changes):
+    return CheckpointLabel.of("gold", Settings(), "topic-1").model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "of_state", "of_ingest"),
+    [
+        ({}, [], []),
+        ({"format": 0}, ["format 0 → 1"], ["format 0 → 1"]),
+        ({"topic_id": "t"}, ["topic_id t → topic-1"], ["topic_id t → topic-1"]),
+        ({"policy": "all"}, ["policy all → sip+oddlot"], []),
+        ({"shuffle_partitions": 9}, ["shuffle_partitions 9 → 2"], []),
+        ({"watermark_s": 1}, ["watermark_s 1 → 600"], []),
+        ({"state_store": "rocksdb"}, ["state_store rocksdb → memory"], []),
+    ],
+)
+def test_a_state_depends_on_settings_and_ingest_does_not(changes, of_state, of_ingest):
+    assert label().differences(label(**changes), has_state=True) == of_state
+    assert label().differences(label(**changes), has_state=False) == of_ingest
+
+
+def test_a_label_is_read_back_and_one_that_is_damaged_is_none(tmp_path):
+    assert CheckpointLabel.read(tmp_path) is None
+    label().write(tmp_path)
+    assert CheckpointLabel.read(tmp_path) == label()
+    (tmp_path / "tapeline.json").write_text('{"format": 1')
+    assert CheckpointLabel.read(tmp_path) is None
+
+
+OF_JAVA = """An error occurred while calling o1.start.
+: org.apache.spark.SparkException: two at once
+\tat a.b(C)"""
+OF_JAVA_BELOW_PYTHON = """[STREAM_FAILED] Query x
+Traceback (most recent call last):
+  File y
+py4j.protocol.Py4JJavaError: An error occurred
+: java.X: the first
+\tat a.b(C)
+Caused by: java.Y: the second
+\tat a.b(C)
+Caused by: java.Z: the third
+\t... 3 more"""
+OF_PYTHON = """[STREAM_FAILED] Query x
+Traceback (most recent call last):
+  File y
+cassandra.OperationTimedOut: errors={}
+
+=== Streaming Query ==="""
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("Kafka is away", "Kafka is away"),
+        (OF_JAVA, "org.apache.spark.SparkException: two at once"),
+        (OF_JAVA_BELOW_PYTHON, "java.Z: the third"),
+        (OF_PYTHON, "cassandra.OperationTimedOut: errors={}"),
+        ("", ""),
+    ],
+)
+def test_a_cause_is_one_line_without_stacks(text, cause):
+    assert cause_of(RuntimeError(text)) == cause
