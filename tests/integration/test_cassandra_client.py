@@ -72,13 +72,25 @@ def test_progress_only_ever_rises(pipeline: Pipeline) -> None:
     client.write_progress(topic, [PartitionProgress(0, 100, NOON + DAY, NOON)])
     client.write_progress(topic, [PartitionProgress(0, 90, NOON, NOON + DAY)])
     client.write_progress(topic, [PartitionProgress(1, 5, None, None)])
-    client.write_settled_bucket(topic, 0, 3)
-    client.write_settled_bucket(topic, 0, 2)
 
     assert client.progress(topic) == {
-        0: PartitionProgress(0, 100, NOON + DAY, NOON + DAY, settled_bucket=3),
-        1: PartitionProgress(1, 5, None, None, settled_bucket=0),
+        0: PartitionProgress(0, 100, NOON + DAY, NOON + DAY, read_offset=90),
+        1: PartitionProgress(1, 5, None, None, read_offset=5),
     }
+
+
+def test_nothing_counts_as_settled_when_a_topic_is_read_again(pipeline: Pipeline) -> None:
+    client, topic = pipeline.client, "topic"
+    client.write_progress(topic, [PartitionProgress(0, 70_000, None, None)])
+    client.write_settled_bucket(topic, 0, 3)
+    before = client.progress(topic)[0]
+
+    client.begin_anew(topic)
+    after = client.progress(topic)[0]
+
+    assert (before.settled_bucket, before.read_bucket) == (3, 3)
+    assert (after.settled_bucket, after.read_bucket) == (0, 0)
+    assert after.committed_offset == 70_000
 
 
 def test_a_window_is_dirty_until_its_offset_is_settled(pipeline: Pipeline) -> None:

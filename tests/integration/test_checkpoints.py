@@ -17,7 +17,7 @@ from pyspark.errors import StreamingQueryException
 
 from tapeline.bar import Interval
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.checkpoint_check import JobStart, prepare_checkpoints
+from tapeline.consumer.checkpoint_check import prepare_checkpoints
 from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.feed_view import FeedView
@@ -26,11 +26,13 @@ from tapeline.consumer.spark_processor import Layer, Topic
 from tapeline.errors import SchemaError, UsageError
 from tapeline.producer.topics import topic_admin
 from tapeline.settings import Settings
+from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS
 from tapeline.trade import Trade, encode_trade
 from tests.hand import TAPE, TRADES, hand_bars, values_of
 from tests.pipeline import Pipeline
 
 WINDOW_MS = 1_710_513_000_000
+HOUR_MS = 3_600_000
 WINDOW = datetime(2024, 3, 15, 14, 30, tzinfo=timezone.utc)
 
 
@@ -51,7 +53,7 @@ def prepare(
     job: Job = Job.ALL,
     settings: Settings | None = None,
     starting_offsets: str = "earliest",
-) -> JobStart:
+) -> Topic:
     """Check and mend checkpoints as a job does before it starts its queries."""
     settings = settings or pipeline.settings
     topic = Topic(
@@ -67,6 +69,11 @@ def prepare(
 
 def silver_ids(pipeline: Pipeline) -> set[int]:
     return {row["trade_id"] for row in pipeline.rows("trades_silver")}
+
+
+def is_read_again(pipeline: Pipeline) -> bool:
+    progress = pipeline.client.progress(pipeline.topic_id).values()
+    return any(p.read_offset != p.committed_offset for p in progress)
 
 
 def log_file(folder: Path, log: str) -> Path:
@@ -253,11 +260,13 @@ def test_a_checkpoint_of_another_version_or_topic_begins_anew(
     label.model_copy(update={field: other}).write(folder)
     pipeline.session.execute("TRUNCATE trades_silver")
 
-    start = prepare(pipeline, "checkpoint", starting_offsets="latest")
+    topic = prepare(pipeline, "checkpoint", starting_offsets="latest")
+    is_behind = is_read_again(pipeline)
     pipeline.ingest()
 
-    assert start.rereads
-    assert start.topic.starting_offsets == "earliest"
+    assert topic.starting_offsets == "earliest"
+    assert is_behind
+    assert not is_read_again(pipeline)
     assert silver_ids(pipeline) == {1}
 
 
@@ -331,8 +340,8 @@ def test_a_job_moved_from_all_to_apart_gives_the_same_bars(pipeline: Pipeline) -
     pipeline.preview()
 
     for job, layers in ((Job.SILVER, {Layer.SILVER}), (Job.BRONZE, {Layer.BRONZE})):
-        start = prepare(pipeline, "checkpoint", job)
-        assert start.rereads == (job is Job.SILVER)
+        prepare(pipeline, "checkpoint", job)
+        assert is_read_again(pipeline) == (job is Job.SILVER)
         pipeline.ingest(frozenset(layers))
     prepare(pipeline, "checkpoint", Job.GOLD)
     pipeline.preview()
@@ -344,6 +353,23 @@ def test_a_job_moved_from_all_to_apart_gives_the_same_bars(pipeline: Pipeline) -
     assert {key: values_of(bar) for key, bar in pipeline.bars().items()} == hand_bars(
         Interval.FIVE_MINUTES
     )
+
+
+def test_history_that_was_left_out_is_settled_when_the_topic_is_read_again(
+    pipeline: Pipeline,
+) -> None:
+    send(pipeline, *range(WINDOW_BUCKET_OFFSETS), HOUR_MS)
+    prepare(pipeline, "checkpoint", starting_offsets="latest")
+    pipeline.settle()
+    left_out = pipeline.client.progress(pipeline.topic_id)[0]
+
+    prepare(pipeline, "checkpoint")
+    pipeline.ingest()
+    pipeline.settle()  # by a settler that knows nothing of what was before
+
+    assert left_out.settled_bucket == 1
+    bar = pipeline.bars()["TEST", WINDOW]
+    assert (bar.is_final, bar.trade_count) == (True, WINDOW_BUCKET_OFFSETS)
 
 
 def test_a_second_driver_on_the_same_checkpoint_is_refused(pipeline: Pipeline) -> None:

@@ -8,7 +8,7 @@ refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -31,14 +31,6 @@ Offsets = Mapping[int, tuple[int, int]]
 """The oldest and the next offset of each Kafka partition."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobStart:
-    """How a job begins: what it reads, and whether silver reads a known topic again."""
-
-    topic: Topic
-    rereads: bool
-
-
 def prepare_checkpoints(
     checkpoints: Checkpoints,
     queries: Sequence[str],
@@ -46,8 +38,8 @@ def prepare_checkpoints(
     topic: Topic,
     feed: FeedView,
     client: CassandraClient | None,
-) -> JobStart:
-    """Make the checkpoints of a job's queries fit to go on with.
+) -> Topic:
+    """Make the checkpoints of a job's queries fit to go on with; return where to begin.
 
     Args:
         checkpoints: held by us.
@@ -73,17 +65,19 @@ def prepare_checkpoints(
                 topic = replace(topic, starting_offsets="earliest")
     silver = next((q for q in queries if q in _SILVER_QUERIES), None)
     if client is None or silver is None:
-        return JobStart(topic, rereads=False)
-    rereads = checkpoints.begins_anew(silver, has_progress=bool(progress))
+        return topic
+    begins_anew = checkpoints.begins_anew(silver, has_progress=bool(progress))
     is_new = CheckpointLog(checkpoints.folder(silver)).is_empty
-    if topic.starting_offsets == "latest" and is_new and not progress:
+    if topic.starting_offsets == "earliest" and begins_anew:
+        client.begin_anew(topic.topic_id)
+    elif topic.starting_offsets == "latest" and is_new and not progress:
         # What lies before the start will never be read; nobody shall wait for it.
         skipped = [
             PartitionProgress(partition, end - 1, None, None)
             for partition, (_, end) in offsets.items()
         ]
         client.write_progress(topic.topic_id, skipped)
-    return JobStart(topic, rereads)
+    return topic
 
 
 def _reason_to_begin_anew(

@@ -156,8 +156,7 @@ def run_job(
         feed = FeedView(source.bootstrap_servers, settings.kafka, source.topic_id)
         stack.callback(feed.close)
         stack.enter_context(checkpoints.held(queries, _LOCK_WAIT_S))
-        start = prepare_checkpoints(checkpoints, queries, settings, source, feed, client)
-        source = start.topic
+        source = prepare_checkpoints(checkpoints, queries, settings, source, feed, client)
         stop = threading.Event()
         with failures_explained("stream", stop):
             session = build_session(settings, endpoints)
@@ -179,7 +178,6 @@ def run_job(
                     max_windows=settings.stream.settle_max_windows,
                     stores_1m=settings.stream.store_1m,
                     silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
-                    rereads=start.rereads,
                 )
             _start_queries(processor, options.job)
             log.info("streaming", job=options.job.value, topic=source.name)

@@ -66,7 +66,6 @@ class Settler:
         max_windows: bound on the windows of one round.
         silver_ttl: how long trades stay in silver; 0 is for ever.
         stores_1m: keep bars of one minute too.
-        rereads: the topic is read anew, so windows long settled may become due again.
         now: the wall clock, UTC.
     """
 
@@ -83,7 +82,6 @@ class Settler:
         max_windows: int,
         silver_ttl: timedelta = timedelta(0),
         stores_1m: bool = False,
-        rereads: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
         self._client = client
@@ -92,7 +90,6 @@ class Settler:
         self._delay = delay
         self._max_windows = max_windows
         self._stores_1m = stores_1m
-        self._rereads = rereads
         self._now = now
         self._open: dict[_StateKey, WindowState] = {}
         self._read_from: dict[int, int] = {}
@@ -147,22 +144,25 @@ class Settler:
         """Return the windows whose bar or hour is not settled; move each partition's start on.
 
         A bucket of offsets is read until all of it is committed, and remembered afterwards, so
-        that a round reads what is new and not what is open.
+        that a round reads what is new and not what is open. While a topic is read again, what
+        lies above its reader may become open once more.
         """
         for p in progress.values():
             head = p.committed_offset // WINDOW_BUCKET_OFFSETS
             start = self._read_from.get(p.kafka_partition, p.settled_bucket)
-            buckets = range(0 if self._rereads else start, head + 1)
+            if p.read_bucket < start:
+                start = 0
+            buckets = range(start, head + 1)
             for state in self._client.window_states(self._topic_id, p.kafka_partition, buckets):
                 self._open[_key_of(state)] = state
-            self._read_from[p.kafka_partition] = head
+            self._read_from[p.kafka_partition] = p.read_bucket
         self._open = {k: s for k, s in self._open.items() if s.is_open}
         for p in progress.values():
             partition = p.kafka_partition
             open_buckets = (s.bucket for s in self._open.values() if s.kafka_partition == partition)
-            first_open = min(open_buckets, default=self._read_from[partition])
-            if first_open > p.settled_bucket:
-                self._client.write_settled_bucket(self._topic_id, partition, first_open)
+            settled = min([*open_buckets, p.read_bucket])
+            if settled != p.settled_bucket:
+                self._client.write_settled_bucket(self._topic_id, partition, settled)
         return list(self._open.values())
 
     def _settle_windows(self, states: Sequence[WindowState], reach: Horizon) -> Outcome:

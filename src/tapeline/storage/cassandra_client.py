@@ -194,7 +194,8 @@ class CassandraClient:
         """Return the progress of each Kafka partition that has any."""
         query = self._prepared(
             "SELECT kafka_partition, committed_offset, newest_event_time, newest_received_at, "
-            f"settled_bucket FROM {self._keyspace}.ingest_progress WHERE topic_id = ?"
+            f"settled_bucket, read_offset FROM {self._keyspace}.ingest_progress "
+            "WHERE topic_id = ?"
         )
         return {
             row.kafka_partition: PartitionProgress(
@@ -203,6 +204,7 @@ class CassandraClient:
                 _aware(row.newest_event_time),
                 _aware(row.newest_received_at),
                 row.settled_bucket or 0,
+                row.read_offset,
             )
             for row in self._session.execute(query, (topic_id,))
         }
@@ -211,6 +213,7 @@ class CassandraClient:
         """Raise the progress of partitions; a lower value never replaces a higher one.
 
         Each column's write time is its own value, which makes the largest win in any order.
+        Where the reader is now goes down too.
         """
         for p in progress:
             key = (topic_id, p.kafka_partition)
@@ -221,10 +224,18 @@ class CassandraClient:
             ):
                 if value is not None:
                     self._raise_column(column, key, value, _microseconds(value))
+            self._set_column("read_offset", key, p.committed_offset)
 
     def write_settled_bucket(self, topic_id: str, kafka_partition: int, bucket: int) -> None:
         """Remember that every bucket below this one is settled."""
-        self._raise_column("settled_bucket", (topic_id, kafka_partition), bucket, bucket + 1)
+        self._set_column("settled_bucket", (topic_id, kafka_partition), bucket)
+
+    def begin_anew(self, topic_id: str) -> None:
+        """Remember that a topic is read again from its start: nothing counts as settled."""
+        for kafka_partition in self.progress(topic_id):
+            key = (topic_id, kafka_partition)
+            self._set_column("read_offset", key, -1)
+            self._set_column("settled_bucket", key, 0)
 
     def window_states(
         self, topic_id: str, kafka_partition: int, buckets: Iterable[int]
@@ -349,6 +360,13 @@ class CassandraClient:
             "WHERE topic_id = ? AND kafka_partition = ?"
         )
         self._session.execute(statement, (write_time_us, value, *key))
+
+    def _set_column(self, column: str, key: tuple[str, int], value: int) -> None:
+        statement = self._prepared(
+            f"UPDATE {self._keyspace}.ingest_progress SET {column} = ? "
+            "WHERE topic_id = ? AND kafka_partition = ?"
+        )
+        self._session.execute(statement, (value, *key))
 
 
 def _make_cluster(settings: CassandraSettings, host: str, port: int) -> Cluster:

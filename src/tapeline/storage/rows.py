@@ -50,13 +50,24 @@ class WindowState:
 
 @dataclass(frozen=True, slots=True)
 class PartitionProgress:
-    """How far one Kafka partition is committed to silver."""
+    """How far one Kafka partition is committed to silver.
+
+    `read_offset` is the newest of the last batch: below `committed_offset` while the topic is
+    read again, None where nobody has said.
+    """
 
     kafka_partition: int
     committed_offset: int
     newest_event_time: datetime | None
     newest_received_at: datetime | None
     settled_bucket: int = 0
+    read_offset: int | None = None
+
+    @property
+    def read_bucket(self) -> int:
+        """The bucket of window_state that the last batch ended in."""
+        read = self.committed_offset if self.read_offset is None else self.read_offset
+        return max(0, min(read, self.committed_offset)) // WINDOW_BUCKET_OFFSETS
 
 
 @dataclass(frozen=True, slots=True)
