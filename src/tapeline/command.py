@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
 from confluent_kafka import KafkaException
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -33,7 +34,7 @@ def run_program(program: typer.Typer) -> None:
         text = Text.assemble(("Error:", "bold red"), f" {error}")
         Console(stderr=True).print(text, soft_wrap=True)
         sys.exit(error.exit_code)
-    except (KafkaException, DriverException, OSError, SettingsError) as error:
+    except (KafkaException, DriverException, NoHostAvailable, OSError, SettingsError) as error:
         typer.echo(f"Error: {type(error).__name__}: {error}", err=True)
         sys.exit(TapelineError.exit_code)
     except ValidationError as error:

@@ -60,7 +60,7 @@ ORIGINAL = trades_of(frames_of())
 
 
 def test_without_faults_nothing_changes():
-    assert frames_of() == list(Plain().frames(0))
+    assert [f.trades for f in frames_of()] == [f.trades for f in Plain().frames(0)]
 
 
 @given(seed=st.integers(0, 1000))
@@ -86,11 +86,12 @@ def test_late_trades_come_late_together_and_once(seed):
 
 
 @given(seed=st.integers(0, 1000))
-def test_redelivered_frames_are_marked_and_come_after_the_first(seed):
+def test_redelivered_frames_share_a_number_and_come_after_the_first(seed):
     frames = frames_of("redeliver=0.3:20s", seed=seed)
 
-    assert trades_of([f for f in frames if not f.is_redelivery]) == ORIGINAL
-    again = [f for f in frames if f.is_redelivery]
+    first = {f.number: f for f in reversed(frames)}
+    assert trades_of(list(first.values())) == ORIGINAL
+    again = [f for f in frames if first[f.number] is not f]
     assert again
     assert all(0 < f.due_ms - f.trades[0]["t"] <= 20_000 for f in again)
 
@@ -136,6 +137,23 @@ def test_what_is_due_in_an_outage_is_lost(fault, is_drop):
     assert isinstance(got[60], Outage)
 
 
+def test_a_copy_of_a_frame_that_fell_into_an_outage_is_no_redelivery():
+    frames = frames_of("redeliver=0.5:60s", "silence=60s:90s")
+
+    report = recorded(frames)
+
+    arrived = {(t["s"], t["t"]) for f in frames for t in f.trades}
+    twins = sum(2 if symbol == "A" else 1 for symbol, _ in arrived)
+    assert report.trades - report.redelivered == twins
+
+
+def test_of_overlapping_outages_the_longer_one_holds():
+    got = events("silence=60s:90s", "drop=80s:10s")
+
+    seconds = [(e.due_ms - START_MS) // 1000 for e in got if isinstance(e, FeedFrame)]
+    assert seconds == [*range(60), *range(150, 300)]
+
+
 def test_a_live_feed_forgets_an_outage_that_is_over():
     feed = FaultyFeed(Plain(is_live=True), parse_faults(["drop=60s:90s"]), 1)
 
@@ -147,14 +165,14 @@ def test_a_live_feed_forgets_an_outage_that_is_over():
 def test_a_frame_sent_again_before_anything_newer_is_ambiguous():
     """A@1 A@2 sent, then again: A@1 is stale, and only A@2 could be a twin."""
 
-    def frame(*seconds: int, again: bool) -> FeedFrame:
+    def frame(number: int, *seconds: int) -> FeedFrame:
         trades = [{"s": "A", "p": 1.0, "t": START_MS + s, "v": 3.0, "c": None} for s in seconds]
-        return FeedFrame(START_MS, trades, is_redelivery=again)
+        return FeedFrame(START_MS, trades, number)
 
-    first, newer = frame(1, 2, again=False), frame(3, again=False)
-    at_once = recorded([first, frame(1, 2, again=True), newer])
-    later = recorded([first, newer, frame(1, 2, again=True)])
-    much_later = recorded([first, frame(2, again=True)], clock=[0.0, 0.0, 2.5])
+    first, newer = frame(0, 1, 2), frame(1, 3)
+    at_once = recorded([first, first, newer])
+    later = recorded([first, newer, first])
+    much_later = recorded([first, frame(0, 2)], clock=[0.0, 0.0, 2.5])
 
     assert (at_once.redelivered, at_once.ambiguous, at_once.silver) == (2, 1, 4)
     assert at_once.ambiguous_volume == {f"A|{START_MS // 300_000 * 300_000}": 3.0}

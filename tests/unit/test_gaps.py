@@ -40,8 +40,9 @@ def gap(
 class Told:
     """A watch that is told the same instant on both clocks."""
 
-    def __init__(self, last_message_us: int | None = None) -> None:
-        self.watch = GapWatch(BLANK, 300.0, 900.0, last_message_us)
+    def __init__(self, *symbols: str, last_message_us: int | None = None) -> None:
+        blank = replace(BLANK, symbols=symbols or SYMBOLS)
+        self.watch = GapWatch(blank, 300.0, 900.0, last_message_us)
 
     def heard(self, at_s: float, *symbols: str) -> list[Gap]:
         return self.watch.heard(us(at_s), at_s, symbols)
@@ -111,6 +112,26 @@ def test_pings_without_trades_are_idle_after_the_time_out():
     assert told.heard(600, BTC) == [gap(GapKind.IDLE, 100, 600, 400.5)]
 
 
+def test_pings_alone_are_idle_too():
+    told = Told()
+    told.heard(0)
+    for second in range(60, 301, 60):
+        told.heard(float(second))
+
+    assert told.check(300) == []
+    assert told.check(301) == [gap(GapKind.IDLE, 0, None, 301)]
+
+
+def test_a_pause_that_was_a_gap_is_not_usual():
+    told = Told()
+    told.trades_each_second(0, 100, BTC)
+    told.lost(GapKind.DISCONNECTED, 101)
+    told.heard(7300, BTC)
+
+    (found,) = told.check(7300 + 301)
+    assert found.kind is GapKind.IDLE
+
+
 def test_where_trades_are_rare_silence_is_usual():
     """A trade each four minutes: an hour and twenty minutes are twenty pauses."""
     told = Told()
@@ -124,7 +145,7 @@ def test_where_trades_are_rare_silence_is_usual():
 
 
 def test_a_closed_market_is_not_idle_and_its_night_is_no_gap():
-    told = Told()
+    told = Told(AAPL)
     told.trades_each_second(int(CLOSE_S) - 100, int(CLOSE_S) - 1, AAPL)
 
     assert told.check(CLOSE_S + 7200) == []

@@ -266,7 +266,7 @@ def test_the_first_receipt_is_kept_when_its_trades_are_no_longer_there():
         ({}, 3, True),
         ({}, 4, False),
         ({}, 0, False),
-        ({"is_final": False}, 3, False),
+        ({"is_final": False}, 3, True),
         ({"first_received_at": None}, 3, False),
     ],
 )

@@ -133,7 +133,14 @@ class BarWriter:
         stored = self._client.stored_bars(interval, _parts_of(keys, interval))
         expired: list[WindowKey] = []
         if interval is not Interval.ONE_HOUR:
-            expired = [k for k in keys if self._has_expired(k, stored, received or {}, at)]
+            expired = [
+                key
+                for key in keys
+                if any(
+                    self._has_expired(part, stored, received or {}, at)
+                    for part in _parts_of([key], interval)
+                )
+            ]
         keys = [k for k in keys if k not in set(expired)]
         bars = [
             replace(bar, is_complete=self._is_complete(bar, stored.get(_key(bar))))

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from tapeline.producer.feed_status import FeedStatus
-from tapeline.producer.gaps import Gap
+from tapeline.producer.gaps import Gap, end_of
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _EVER: Final = 1 << 62
@@ -68,18 +68,12 @@ def _missed_by(producer: ProducerView, gaps: Sequence[Gap]) -> list[_Span]:
     if status.started_us is None or status.last_message_us is None:
         return [(0, _EVER)]
     spans = [(0, status.started_us)]
-    spans += [(gap.started_us, _end_of(gap, gaps)) for gap in gaps]
+    for gap in gaps:
+        ended_us = end_of(gap, gaps)
+        spans.append((gap.started_us, _EVER if ended_us is None else ended_us))
     if producer.is_gone:
         spans.append((status.last_message_us, _EVER))
     return spans
-
-
-def _end_of(gap: Gap, gaps: Iterable[Gap]) -> int:
-    """Return a gap's end; one that a killed producer left open ends with the gap of its death."""
-    if gap.ended_us is not None:
-        return gap.ended_us
-    later = (g.ended_us for g in gaps if g.started_us >= gap.started_us and g.ended_us is not None)
-    return min(later, default=_EVER)
 
 
 def _intersection(first: Sequence[_Span], second: Sequence[_Span]) -> list[_Span]:

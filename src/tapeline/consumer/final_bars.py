@@ -60,12 +60,8 @@ def shrinks(stored: StoredBar | None, computed: Bar) -> bool:
 
 
 def has_expired(stored: StoredBar | None, silver_ttl: timedelta, now: datetime) -> bool:
-    """Tell whether the trades of a final bar have begun to expire from silver."""
-    return (
-        stored is not None
-        and stored.bar.is_final
-        and is_past_lifetime(stored.bar.first_received_at, silver_ttl, now)
-    )
+    """Tell whether the trades of a bar have begun to expire from silver."""
+    return stored is not None and is_past_lifetime(stored.bar.first_received_at, silver_ttl, now)
 
 
 def is_past_lifetime(

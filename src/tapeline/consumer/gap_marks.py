@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
-from tapeline.bar import Interval
+from tapeline.bar import Bar, Interval
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.final_bars import reconcile
 from tapeline.producer.gaps import Gap
@@ -18,6 +18,8 @@ from tapeline.storage.gap_rows import write_gaps
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SPANS_A_ROUND: Final = 100
 """Bound on the ranges of bars that one round looks at."""
+_LOOK_BACK: Final = timedelta(days=7)
+"""Gaps that ended before that were marked by an earlier run, or their bars are long read."""
 
 _Span = tuple[Interval, str, datetime, datetime]
 
@@ -25,8 +27,8 @@ _Span = tuple[Interval, str, datetime, datetime]
 class GapMarks:
     """Keeps `is_complete` of final bars in step with the gaps that producers report.
 
-    A bar that becomes final later is marked when it is settled. Every gap is looked at again
-    after a restart, which changes nothing that is right.
+    A bar that becomes final later is marked when it is settled. The gaps of the last week are
+    looked at again after a restart, which changes nothing that is right.
     """
 
     def __init__(self, client: CassandraClient, now: Callable[[], datetime]) -> None:
@@ -40,12 +42,15 @@ class GapMarks:
         new = [gap for gap in gaps if self._known.get(gap.key) != gap]
         write_gaps(self._client, new)
         self._known.update((gap.key, gap) for gap in new)
-        for gap in new:
-            if gap.kind.marks_bars:
-                self._pending.extend(_spans_of(gap, self._now()))
+        now = self._now()
+        for gap in sorted(new, key=lambda gap: gap.started_us):
+            if gap.kind.marks_bars and _end_of(gap, now) > now - _LOOK_BACK:
+                # The newest first: after a restart all of them are looked at again.
+                self._pending.extendleft(_spans_of(gap, now))
         revised = 0
         for _ in range(min(len(self._pending), _SPANS_A_ROUND)):
-            revised += self._revise(*self._pending.popleft(), coverage)
+            revised += self._revise(*self._pending[0], coverage)
+            self._pending.popleft()  # after the work, so that a failure loses none
         return revised
 
     @property
@@ -65,17 +70,27 @@ class GapMarks:
         keys = [(symbol, bar.window_start) for bar in wrong]
         now = self._now()
         writes = [
-            reconcile(stored, replace(stored.bar, is_complete=not stored.bar.is_complete), now)
+            reconcile(stored, _marked(stored.bar, coverage), now)
             for stored in self._client.stored_bars(interval, keys).values()
+            if stored.bar.is_final
         ]
         self._client.write_bars(interval, [write for write in writes if write is not None])
         return len(writes)
 
 
+def _marked(bar: Bar, coverage: Coverage) -> Bar:
+    is_complete = coverage.is_complete(bar.symbol, bar.window_start, bar.window_end)
+    return replace(bar, is_complete=is_complete)
+
+
+def _end_of(gap: Gap, now: datetime) -> datetime:
+    return now if gap.ended_us is None else _EPOCH + timedelta(microseconds=gap.ended_us)
+
+
 def _spans_of(gap: Gap, now: datetime) -> Iterable[_Span]:
     """Yield the ranges of window starts that a gap overlaps, for each interval and symbol."""
     start = _EPOCH + timedelta(microseconds=gap.started_us)
-    end = now if gap.ended_us is None else _EPOCH + timedelta(microseconds=gap.ended_us)
+    end = _end_of(gap, now)
     for interval in Interval:
         first = start - (start - _EPOCH) % interval.duration
         for symbol in gap.symbols:

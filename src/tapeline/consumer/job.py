@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
 from confluent_kafka import KafkaException
 from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
@@ -37,6 +38,8 @@ from tapeline.storage.rows import PartitionProgress
 
 log = structlog.get_logger()
 
+_AWAY: Final = (KafkaException, DriverException, NoHostAvailable)
+"""What Kafka and Cassandra raise when they do not answer."""
 _LOCK_WAIT_S: Final = 30.0
 _SETTLE_ATTEMPTS: Final = 5
 _SETTLE_RETRY_S: Final = 2.0
@@ -55,6 +58,11 @@ class Job(str, Enum):
     def queries(self) -> tuple[str, ...]:
         """The names of its streaming queries."""
         return _QUERIES[self]
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The names of all checkpoints that its queries may have, under any setting."""
+        return (*self.queries, "gold-1m") if "gold" in self.queries else self.queries
 
     @property
     def silver_query(self) -> str | None:
@@ -220,7 +228,7 @@ def _failures_explained(stop: threading.Event) -> Iterator[None]:
     """Turn what Spark, Kafka and Cassandra raise into one sentence."""
     try:
         yield
-    except (Py4JError, PySparkException, ConnectionError, KafkaException, DriverException) as error:
+    except (Py4JError, PySparkException, ConnectionError, *_AWAY) as error:
         if stop.is_set() and is_submitted():
             # spark-submit's Java takes Ctrl-C too and ends Spark while we stop. The batch under
             # way is not committed: it runs again at the next start.
@@ -254,7 +262,7 @@ def _round(settler: Settler) -> RoundResult:
     while True:
         try:
             return settler.round()
-        except (KafkaException, DriverException) as error:
+        except _AWAY as error:
             failures += 1
             if failures == _SETTLE_ATTEMPTS:
                 raise

@@ -92,7 +92,7 @@ def stream(
     root = checkpoint_dir or Home(settings.home).checkpoints / name
     checkpoints = Checkpoints(root / source.topic_id / sink.value)
     if reset_checkpoint:
-        checkpoints.reset(job.queries, confirmed=yes)
+        checkpoints.reset(job.checkpoints, confirmed=yes)
     options = JobOptions(job, sink, trigger, until_settled)
     if run_job(settings, endpoints, source, checkpoints, options):
         exit_stopped()

@@ -236,8 +236,11 @@ def roll_up(bars: DataFrame, interval: str = ONE_HOUR) -> DataFrame:
             _exact_sum(F.col("volume").cast(_SUM_DECIMAL), "volume"),
             _exact_sum(F.col("notional").cast(_SUM_DECIMAL), "notional"),
             F.sum("trade_count").alias("trade_count"),
-            F.sum("unpriced_count").alias("unpriced_count"),
-            _exact_sum(F.col("unpriced_volume").cast(_SUM_DECIMAL), "unpriced_volume"),
+            # Bars of an earlier version do not know it.
+            F.sum(F.coalesce("unpriced_count", F.lit(0))).alias("unpriced_count"),
+            _exact_sum(
+                F.coalesce("unpriced_volume", F.lit(0)).cast(_SUM_DECIMAL), "unpriced_volume"
+            ),
             F.min("first_trade_time").alias("first_trade_time"),
             F.max("last_trade_time").alias("last_trade_time"),
             F.min("first_received_at").alias("first_received_at"),

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from confluent_kafka import Consumer, TopicPartition
 
+from tapeline.errors import ServiceUnavailableError
 from tapeline.producer.feed_status import FeedStatus
 
 _TIMEOUT_S: Final = 10.0
 _READ_MESSAGES: Final = 1000
 _READ_WAIT_S: Final = 1.0
+_READ_TIMEOUT_S: Final = 60.0
 
 
 def last_status(
     bootstrap_servers: str, status_topic: str, topic_id: str, producer_id: str
 ) -> FeedStatus | None:
-    """Return the newest status of a producer for one topic, None when it has none."""
+    """Return the newest status of a producer for one topic, None when it has none.
+
+    Raises:
+        ServiceUnavailableError: Kafka did not hand over the topic in time.
+    """
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -30,11 +37,12 @@ def last_status(
     try:
         next_offset, end = consumer.get_watermark_offsets(partition, timeout=_TIMEOUT_S)
         consumer.assign([TopicPartition(status_topic, 0, next_offset)])
+        deadline = time.monotonic() + _READ_TIMEOUT_S
         while next_offset < end:
-            messages = consumer.consume(_READ_MESSAGES, _READ_WAIT_S)
-            if not messages:
-                return found
-            for message in messages:
+            if time.monotonic() > deadline:
+                text = f"Kafka does not hand over topic {status_topic}: try again."
+                raise ServiceUnavailableError(text)
+            for message in consumer.consume(_READ_MESSAGES, _READ_WAIT_S):
                 next_offset = (message.offset() or 0) + 1
                 status = _status_in(message.value())
                 if status and (status.topic_id, status.producer_id) == (topic_id, producer_id):

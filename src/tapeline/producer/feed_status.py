@@ -28,14 +28,14 @@ class FeedStatus:
     pending: int
     last_offsets: dict[int, int]
     newest_receipt_us: int | None
-    symbols: tuple[str, ...]
-    is_live: bool
-    started_us: int | None
-    last_message_us: int | None
     end_of_tape: bool
     frames: int
     trades: int
     dead_letters: int
+    symbols: tuple[str, ...] = ()
+    is_live: bool = False
+    started_us: int | None = None
+    last_message_us: int | None = None
 
     @property
     def key(self) -> str:
@@ -54,6 +54,6 @@ class FeedStatus:
             ValueError, KeyError, TypeError: the bytes are no status.
         """
         fields = orjson.loads(value)
-        fields["symbols"] = tuple(fields["symbols"])
         fields["last_offsets"] = {int(p): o for p, o in fields["last_offsets"].items()}
+        fields["symbols"] = tuple(fields.get("symbols", ()))
         return cls(**fields)

@@ -54,9 +54,10 @@ class GapReporter:
     async def report(self) -> None:
         """Look for silence, and send what is known."""
         self._note(self.watch.check(_now_us(), time.monotonic()))
-        unsent, self._unsent = self._unsent, []
-        for gap in unsent:
+        while self._unsent:
+            gap = self._unsent[0]
             await self.producer.send_to(self.topic, gap.key, gap.to_bytes())
+            self._unsent.pop(0)
 
     def _note(self, gaps: Iterable[Gap]) -> None:
         for gap in gaps:

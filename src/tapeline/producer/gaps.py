@@ -137,16 +137,23 @@ class GapWatch:
     def heard(self, received_us: int, monotonic_s: float, symbols: Iterable[str]) -> list[Gap]:
         """Note a message, with the symbols of its trades."""
         self.last_message_us = received_us
+        if self._trades is None:
+            # From now on trades can be overdue, also of a symbol that never has one.
+            self._trades = _Activity(received_us, monotonic_s)
+            self._by_symbol = dict.fromkeys(self._blank.symbols, self._trades)
         ended, self._outage = [self._outage], None
         traded = set(symbols)
         if traded:
             ended.append(self._idle)
             self._idle = None
-            self._trades = _moved_on(self._trades, received_us, monotonic_s)
-        for symbol in traded:
-            ended.append(self._silent.pop(symbol, None))
-            before = self._by_symbol.get(symbol)
-            self._by_symbol[symbol] = _moved_on(before, received_us, monotonic_s)
+            is_usual = not any(ended)
+            self._trades = self._trades.moved_on(received_us, monotonic_s, is_usual=is_usual)
+            for symbol in traded:
+                ended.append(self._silent.pop(symbol, None))
+                before = self._by_symbol.get(symbol, _Activity(received_us, monotonic_s))
+                self._by_symbol[symbol] = before.moved_on(
+                    received_us, monotonic_s, is_usual=is_usual and ended[-1] is None
+                )
         return [replace(gap, ended_us=received_us) for gap in ended if gap is not None]
 
     def check(self, now_us: int, monotonic_s: float) -> list[Gap]:
@@ -200,9 +207,22 @@ class _Activity:
         """Tell whether it is later than usual, and than the time-out."""
         return monotonic_s - self.at_s > max(timeout_s, _OVERDUE_FACTOR * self.usual_pause_s)
 
+    def moved_on(self, at_us: int, at_s: float, *, is_usual: bool) -> _Activity:
+        """Return the same a message later; a pause that was a gap is no usual one."""
+        usual_s = self.usual_pause_s
+        if is_usual:
+            usual_s += _PAUSE_WEIGHT * (at_s - self.at_s - usual_s)
+        return _Activity(at_us, at_s, usual_s)
 
-def _moved_on(before: _Activity | None, at_us: int, at_s: float) -> _Activity:
-    if before is None:
-        return _Activity(at_us, at_s)
-    usual_s = before.usual_pause_s
-    return _Activity(at_us, at_s, usual_s + _PAUSE_WEIGHT * (at_s - before.at_s - usual_s))
+
+def end_of(gap: Gap, gaps: Iterable[Gap]) -> int | None:
+    """Return a gap's end; one that a stopped producer left open ends with its next life's gap.
+
+    Args:
+        gap: of one producer.
+        gaps: all of the same producer.
+    """
+    if gap.ended_us is not None:
+        return gap.ended_us
+    later = (g.ended_us for g in gaps if g.started_us >= gap.started_us and g.ended_us is not None)
+    return min(later, default=None)

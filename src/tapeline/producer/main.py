@@ -47,7 +47,8 @@ def produce(
         str | None, typer.Option(help="Kafka topic; trades_raw, or demo for the simulator.")
     ] = None,
     producer_id: Annotated[
-        str | None, typer.Option(help="Name in feed_status; host and symbols by default.")
+        str | None,
+        typer.Option(help="Begins its name in feed_status; the host by default."),
     ] = None,
     log_level: Annotated[
         LogLevel | None, typer.Option(case_sensitive=False, help="The least that is logged.")
@@ -90,7 +91,7 @@ def _run(
     admin = topic_admin(endpoints.bootstrap_servers)
     create_topics(admin, settings.kafka)
     topic_id = topic_id_of(admin, settings.kafka.topic)
-    name = producer_id or _name_of(symbols)
+    name = _name_of(producer_id or socket.gethostname(), symbols)
     metrics = Metrics(PRODUCER_METRICS)
     producer = KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic)
     client = FinnhubClient(settings.finnhub, token, symbols, metrics=metrics)
@@ -120,9 +121,12 @@ def _run(
         run_until_signalled(pipeline.run())
 
 
-def _name_of(symbols: list[str]) -> str:
-    """Return a name that stays after a restart and differs for other symbols beside us."""
-    return f"{socket.gethostname()}-{xxh32_hexdigest(','.join(symbols).encode())}"
+def _name_of(producer_id: str, symbols: list[str]) -> str:
+    """Return a name that stays after a restart and is another one for other symbols.
+
+    What a producer covered, and its gaps, are of just these symbols.
+    """
+    return f"{producer_id}-{xxh32_hexdigest(','.join(sorted(symbols)).encode())}"
 
 
 def main() -> None:

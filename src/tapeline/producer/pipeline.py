@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -90,6 +90,9 @@ class ProducerPipeline:
         self._newest_receipt_us: int | None = None
         self._end_of_tape = False
         self._gaps = gaps
+        # Receipts whose trades are not all acknowledged yet: trades until then, time in µs.
+        self._heard: deque[tuple[int, int]] = deque()
+        self._acknowledged_us: int | None = None
         self.counts = PipelineCounts()
         self._unknown_conditions = UnknownConditions()
         self._metrics = metrics or Metrics(PRODUCER_METRICS)
@@ -117,6 +120,8 @@ class ProducerPipeline:
         finally:
             status.cancel()
             await asyncio.wait([status])
+            if self._gaps is not None:
+                await self._gaps.report()
             self._producer.flush()
             await self._send_status()  # after the flush: it tells what is acknowledged
             self._producer.flush()
@@ -139,13 +144,14 @@ class ProducerPipeline:
         self._producer.serve()
 
     def _watch_for_gaps(self, frame: Frame, message: TradeFrame | Ping | FeedMessage) -> None:
-        if self._gaps is None:
-            return
+        if self._gaps is None or frame.is_too_large:
+            return  # the connection is gone with such a frame, and that gap goes on
         trades = message.trades if isinstance(message, TradeFrame) else ()
         rejects = message.rejects if isinstance(message, TradeFrame) else ()
         if any(reject.index is None for reject in rejects):
             self._gaps.dropped(frame.received_at_us)
         symbols = {trade.symbol for trade in trades}
+        self._heard.append((self.counts.trades + len(trades), frame.received_at_us))
         self._gaps.heard(frame.received_at_us, frame.monotonic_s, symbols)
 
     async def _handle_trades(self, frame: Frame, message: TradeFrame) -> None:
@@ -206,7 +212,7 @@ class ProducerPipeline:
             symbols=self._client.symbols,
             is_live=gaps is not None,
             started_us=gaps.started_us if gaps else None,
-            last_message_us=gaps.watch.last_message_us if gaps else None,
+            last_message_us=self._acknowledged_until_us() if gaps else None,
             end_of_tape=self._end_of_tape,
             frames=self.counts.frames,
             trades=self.counts.trades,
@@ -215,6 +221,12 @@ class ProducerPipeline:
         await self._producer.send_to(
             self._settings.kafka.status_topic, status.key, status.to_bytes()
         )
+
+    def _acknowledged_until_us(self) -> int | None:
+        """Return the last receipt before which nothing can be lost by a crash of ours."""
+        while self._heard and self._heard[0][0] <= self._producer.acknowledged:
+            self._acknowledged_us = self._heard.popleft()[1]
+        return self._acknowledged_us
 
     @property
     def _pending(self) -> int:

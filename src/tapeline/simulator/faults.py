@@ -7,6 +7,7 @@ order, late, malformed; lost connections; silence.
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -96,6 +97,7 @@ class FaultyFeed:
         self._faults = faults
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - faults, not secrets
+        self._numbers = itertools.count()
         self.symbols = feed.symbols
         self.start_ms = feed.start_ms
         self.is_live = feed.is_live
@@ -104,11 +106,14 @@ class FaultyFeed:
         """Yield the feed's frames as faults leave them, and the outages."""
         if not self.is_live:
             self._random = random.Random(self._seed)  # noqa: S311 - as above
+            self._numbers = itertools.count()
         pending = [o for o in self._outages() if o.until_ms > now_ms or not self.is_live]
         outage: Outage | None = None
         for frame in self._in_order_of_arrival(self._feed.frames(now_ms)):
             while pending and frame.due_ms >= pending[0].due_ms:
-                outage = pending.pop(0)
+                begun = pending.pop(0)
+                until_ms = max(begun.until_ms, outage.until_ms if outage else 0)
+                outage = replace(begun, until_ms=until_ms)
                 yield outage
             if outage is None or frame.due_ms >= outage.until_ms:
                 yield frame
@@ -142,7 +147,8 @@ class FaultyFeed:
         for part in self._without_late(frame):
             if not part.trades:
                 continue
-            delayed = replace(part, due_ms=part.due_ms + rng.randint(0, faults.reorder_ms))
+            delay_ms = rng.randint(0, faults.reorder_ms)
+            delayed = replace(part, due_ms=part.due_ms + delay_ms, number=next(self._numbers))
             if rng.random() < faults.bad:
                 delayed = self._with_bad_trade(delayed)
             yield delayed
@@ -150,7 +156,7 @@ class FaultyFeed:
                 yield FeedFrame(delayed.due_ms, text=rng.choice(_MALFORMED))
             if rng.random() < faults.redeliver:
                 again_ms = delayed.due_ms + rng.randint(1, faults.redeliver_within_ms)
-                yield replace(delayed, due_ms=again_ms, is_redelivery=True)
+                yield replace(delayed, due_ms=again_ms)
 
     def _without_late(self, frame: FeedFrame) -> Iterator[FeedFrame]:
         """Yield the frame without its late trades, and these in frames of their own."""

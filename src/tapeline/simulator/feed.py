@@ -11,13 +11,13 @@ from typing import Any, Protocol
 class FeedFrame:
     """Trades that arrive together, in the feed's own form, due at `due_ms` on its clock.
 
-    `is_redelivery` marks a frame that has been sent before, `bad` the indexes of trades that
-    no client should accept. A frame with `text` is sent as that text instead.
+    Copies of a frame share its `number`. `bad` holds the indexes of trades that no client
+    should accept. A frame with `text` is sent as that text instead.
     """
 
     due_ms: int
     trades: list[dict[str, Any]] = field(default_factory=list)
-    is_redelivery: bool = False
+    number: int | None = None
     bad: frozenset[int] = frozenset()
     text: str | None = None
 

@@ -67,12 +67,14 @@ class Ledger:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._newest: dict[str, tuple[int, float]] = {}
+        self._sent: set[int] = set()
         self.report = SentReport()
 
     def start_anew(self) -> None:
         """Begin again: the tape is sent from its start once more."""
         self.report = SentReport()
         self._newest = {}
+        self._sent = set()
 
     def connect(self) -> None:
         """Note a new connection, on which a client knows nothing of those before."""
@@ -86,13 +88,17 @@ class Ledger:
             report.malformed_frames += 1
             return
         report.bad_trades += len(frame.bad)
+        # Not every copy is one: the first may have fallen into an outage.
+        is_again = frame.number in self._sent
+        if frame.number is not None:
+            self._sent.add(frame.number)
         volumes: Counter[str] = Counter()
         for index, trade in enumerate(frame.trades):
             if index in frame.bad:
                 continue
             report.trades += 1
-            report.redelivered += frame.is_redelivery
-            if self._looks_new(trade) and frame.is_redelivery:
+            report.redelivered += is_again
+            if self._looks_new(trade) and is_again:
                 report.ambiguous += 1
                 volumes[f"{trade['s']}|{trade['t'] // 300_000 * 300_000}"] += trade["v"]
         for key, volume in volumes.items():

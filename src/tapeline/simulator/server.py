@@ -148,7 +148,8 @@ class SimulatedFinnhub:
             self._refused_until_ms = outage.until_ms
         if not self._feed.is_live:
             self._rest = rest
-        connection.transport.abort()
+        # Closed below WebSocket, so without its goodbye; what was sent still arrives.
+        connection.transport.close()
 
     async def _send(self, session: _Session, frame: FeedFrame) -> None:
         part = session.part_of(frame)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Final
+from typing import Any, Final
 
-from tapeline.producer.gaps import Gap, GapKind
+from tapeline.producer.gaps import Gap, GapKind, end_of
 from tapeline.storage.cassandra_client import CassandraClient
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -28,7 +29,7 @@ def write_gaps(client: CassandraClient, gaps: Iterable[Gap]) -> None:
                 None if gap.ended_us is None else _time(gap.ended_us),
                 _time(gap.detected_us),
                 # One that has ended is never replaced by itself while it lasted.
-                gap.detected_us if gap.ended_us is None else gap.ended_us + 1,
+                gap.detected_us if gap.ended_us is None else max(gap.detected_us, gap.ended_us) + 1,
             )
             for gap in gaps
         ],
@@ -36,24 +37,32 @@ def write_gaps(client: CassandraClient, gaps: Iterable[Gap]) -> None:
 
 
 def read_gaps(client: CassandraClient, start: datetime, end: datetime) -> Iterator[Gap]:
-    """Yield the gaps of every topic that overlap a time, oldest first."""
-    topics = [
-        row.topic_id for row in client.rows("SELECT DISTINCT topic_id FROM {keyspace}.feed_gaps")
-    ]
+    """Yield the gaps of every topic that overlap a time, oldest first in each topic."""
+    topics = client.rows("SELECT DISTINCT topic_id FROM {keyspace}.feed_gaps")
     query = "SELECT * FROM {keyspace}.feed_gaps WHERE topic_id = ? AND started_at < ?"
-    for topic_id in topics:
-        for row in client.rows(query, (topic_id, end)):
-            if row.ended_at is None or row.ended_at.replace(tzinfo=timezone.utc) > start:
-                yield Gap(
-                    row.producer_id,
-                    row.topic,
-                    row.topic_id,
-                    GapKind(row.kind),
-                    tuple(row.symbols or ()),
-                    _micros(row.started_at),
-                    None if row.ended_at is None else _micros(row.ended_at),
-                    _micros(row.detected_at),
-                )
+    first_us = (start - _EPOCH) // timedelta(microseconds=1)
+    for topic in topics:
+        by_producer: dict[str, list[Gap]] = {}
+        for row in client.rows(query, (topic.topic_id, end)):
+            by_producer.setdefault(row.producer_id, []).append(_gap(row))
+        for gaps in by_producer.values():
+            for gap in gaps:
+                whole = replace(gap, ended_us=end_of(gap, gaps))
+                if whole.ended_us is None or whole.ended_us > first_us:
+                    yield whole
+
+
+def _gap(row: Any) -> Gap:
+    return Gap(
+        row.producer_id,
+        row.topic,
+        row.topic_id,
+        GapKind(row.kind),
+        tuple(row.symbols or ()),
+        _micros(row.started_at),
+        None if row.ended_at is None else _micros(row.ended_at),
+        _micros(row.detected_at),
+    )
 
 
 def _time(us: int) -> datetime:

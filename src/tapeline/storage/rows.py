@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any, Final
 
 from tapeline.bar import Bar, Interval
@@ -71,7 +72,9 @@ def bar_of(row: Any) -> Bar:
         if isinstance(value, datetime):
             values[name] = value.replace(tzinfo=timezone.utc)
     values["is_final"] = bool(values["is_final"])
-    values["revision"] = values["revision"] or 0
+    for name in ("revision", "unpriced_count"):
+        values[name] = values[name] or 0
+    values["unpriced_volume"] = values["unpriced_volume"] or Decimal(0)
     return Bar(**values)
 
 
