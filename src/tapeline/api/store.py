@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import anyio
 from anyio import CapacityLimiter, to_thread
 from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
 
 from tapeline.api.problems import Problem
 from tapeline.errors import TapelineError
@@ -50,7 +51,7 @@ class Store:
         except TimeoutError as error:
             detail = f"Cassandra has not answered within {_TIMEOUT_S:.0f} s: try again."
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
-        except (DriverException, TapelineError) as error:
+        except (DriverException, NoHostAvailable, TapelineError) as error:
             detail = (
                 str(error)
                 if isinstance(error, TapelineError)
