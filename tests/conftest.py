@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from rich.console import Console
@@ -15,18 +16,24 @@ from rich.console import Console
 from tapeline.consumer.session import build_session
 from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.home import Home
+from tapeline.local.jars import ALL_JARS, fetch_jars
+from tapeline.local.java import find_java
 from tapeline.local.stack import LocalStack
 from tapeline.settings import load_settings
 
 from .commands import wait_for
 from .pipeline import Pipeline
 
+# How long an example takes says nothing of whether it is right.
+settings.register_profile("tapeline", deadline=None)
+settings.load_profile("tapeline")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A home for the tests alone; only the jars are those of the user's home."""
     jars = Home(load_settings().home).jars
-    jars.mkdir(parents=True, exist_ok=True)
+    fetch_jars(jars, ALL_JARS, find_java(), Console())
     root = tmp_path_factory.mktemp("home")
     (root / "jars").symlink_to(jars.resolve())
     before = dict(os.environ)

@@ -13,6 +13,7 @@ from tapeline.demo import demo
 from tapeline.gaps_command import gaps
 from tapeline.init_command import init
 from tapeline.producer.main import produce
+from tapeline.rebuild.main import rebuild
 from tapeline.reference_commands import metrics, settings
 from tapeline.replay import replay
 from tapeline.simulator.main import simulate
@@ -27,6 +28,7 @@ app = typer.Typer(
 for _command in (
     *(demo, replay, bars, gaps, api, up, down, status, init, produce, stream, simulate),
     *(settings, metrics),
+    rebuild,
 ):
     app.command()(_command)
 

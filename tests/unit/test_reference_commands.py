@@ -37,7 +37,7 @@ def rows(page: str) -> list[list[str]]:
 
 def set_variables(example: str) -> dict[str, str]:
     """Return the variables of an example, without the # before them."""
-    return dict(re.findall(r"^#([A-Z_]+)=(.*)$", example, re.MULTILINE))
+    return dict(re.findall(r"^#([A-Z0-9_]+)=(.*)$", example, re.MULTILINE))
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ TABLES = {
     "trades_silver": "PRIMARY KEY ((symbol, bucket), event_time, trade_id)",
     "trades_gold_5m": "PRIMARY KEY ((symbol, period), window_start)",
     "trades_gold_1h": "PRIMARY KEY ((symbol, period), window_start)",
+    "trades_gold_1m": "PRIMARY KEY ((symbol, period), window_start)",
     "trades_quarantine": "PRIMARY KEY ((topic_id, kafka_partition, bucket), kafka_offset)",
     "window_state": "PRIMARY KEY ((topic_id, kafka_partition, bucket), window_start, symbol)",
     "ingest_progress": "PRIMARY KEY ((topic_id), kafka_partition)",
+    "feed_gaps": "PRIMARY KEY ((topic_id), started_at, producer_id, kind)",
 }
 
 

@@ -5,7 +5,7 @@ Settling and rebuilding both go this way, so that they cannot disagree on what a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Final
@@ -16,7 +16,13 @@ from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.bar import Bar, Interval
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.final_bars import has_expired, is_past_lifetime, reconcile, shrinks
+from tapeline.consumer.final_bars import (
+    first_receipt,
+    has_expired,
+    is_past_lifetime,
+    reconcile,
+    shrinks,
+)
 from tapeline.consumer.sinks import read_table
 from tapeline.consumer.spark_processor import longer_bars
 from tapeline.consumer.transformations import FIVE_MINUTES, ONE_MINUTE, calculate_ohlcv
@@ -47,6 +53,8 @@ class Outcome:
     written: list[WindowKey] = field(default_factory=list)
     kept: list[WindowKey] = field(default_factory=list)
     """Final bars of more trades than the layer below them has now."""
+    received: dict[WindowKey, datetime] = field(default_factory=dict)
+    """When the first trade of each bar came in."""
     remaining: Sequence[WindowState] = ()
     """What a settler has still to do."""
 
@@ -110,9 +118,14 @@ class BarWriter:
         self._is_complete = is_complete
         self._now = now
 
-    def write(self, interval: Interval, keys: Sequence[WindowKey]) -> Outcome:
-        """Compute bars and write those that change."""
-        return self.store(self.compute(interval, keys)) if keys else Outcome()
+    def write(
+        self,
+        interval: Interval,
+        keys: Sequence[WindowKey],
+        received: Mapping[WindowKey, datetime] | None = None,
+    ) -> Outcome:
+        """Compute bars, as `compute`, and write those that change."""
+        return self.store(self.compute(interval, keys, received)) if keys else Outcome()
 
     def compute(
         self,
@@ -155,6 +168,9 @@ class BarWriter:
         for bar in computed.bars:
             before = computed.stored.get(_key(bar))
             outcome.count(before, bar)
+            received = first_receipt(before.bar if before else None, bar)
+            if received is not None:
+                outcome.received[_key(bar)] = received
             if shrinks(before, bar) and not allow_shrink:
                 outcome.kept.append(_key(bar))
                 log.error(
@@ -200,6 +216,16 @@ class BarWriter:
 
     def _frame(self, keys: Sequence[WindowKey], time_column: str) -> DataFrame:
         return self._session.createDataFrame(list(keys), f"symbol string, {time_column} timestamp")
+
+
+def first_receipts(states: Iterable[WindowState]) -> dict[WindowKey, datetime]:
+    """Return when the first trade of each window was received, where a state says so."""
+    first: dict[WindowKey, datetime] = {}
+    for s in states:
+        if s.first_received_at is not None:
+            key = s.symbol, s.window_start
+            first[key] = min(s.first_received_at, first.get(key, s.first_received_at))
+    return first
 
 
 def _bar(row: Row, policy: ConditionPolicy) -> Bar:

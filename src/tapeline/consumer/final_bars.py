@@ -37,7 +37,7 @@ def reconcile(
             return None
     final = replace(
         computed,
-        first_received_at=_earliest(before, computed),
+        first_received_at=first_receipt(before, computed),
         is_final=True,
         revision=1 if before is None else before.revision + 1,
         reason=None if before is None else _reason(before, computed),
@@ -77,7 +77,8 @@ def is_past_lifetime(
     return first_received_at + silver_ttl <= now
 
 
-def _earliest(before: Bar | None, computed: Bar) -> datetime | None:
+def first_receipt(before: Bar | None, computed: Bar) -> datetime | None:
+    """Return when the first trade of a bar came in, as far as either of the two knows."""
     times = [computed.first_received_at, before.first_received_at if before else None]
     return min((t for t in times if t is not None), default=None)
 

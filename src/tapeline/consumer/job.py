@@ -5,24 +5,19 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Final
 
 import structlog
-from cassandra import DriverException
-from cassandra.cluster import NoHostAvailable
-from confluent_kafka import KafkaException
-from py4j.protocol import Py4JError, Py4JNetworkError
-from pyspark.errors import PySparkException
 
 from tapeline.consumer.checkpoints import Checkpoints
+from tapeline.consumer.failures import AWAY, failures_explained
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.round_metrics import record_round
-from tapeline.consumer.session import build_session, is_submitted
+from tapeline.consumer.session import build_session
 from tapeline.consumer.settle import RoundResult, Settler
 from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
 from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
@@ -38,8 +33,6 @@ from tapeline.storage.rows import PartitionProgress
 
 log = structlog.get_logger()
 
-_AWAY: Final = (KafkaException, DriverException, NoHostAvailable)
-"""What Kafka and Cassandra raise when they do not answer."""
 _LOCK_WAIT_S: Final = 30.0
 _SETTLE_ATTEMPTS: Final = 5
 _SETTLE_RETRY_S: Final = 2.0
@@ -163,7 +156,7 @@ def run_job(
         stack.callback(feed.close)
         rereads = client is not None and _prepare(client, feed, source, checkpoints, options.job)
         stop = threading.Event()
-        with _failures_explained(stop):
+        with failures_explained("stream", stop):
             session = build_session(settings, endpoints)
             _set_on_signals(stop)
             target: Sink = CassandraSink(settings.cassandra.keyspace) if client else ConsoleSink()
@@ -223,24 +216,6 @@ def _prepare(
     return begins_anew
 
 
-@contextmanager
-def _failures_explained(stop: threading.Event) -> Iterator[None]:
-    """Turn what Spark, Kafka and Cassandra raise into one sentence."""
-    try:
-        yield
-    except (Py4JError, PySparkException, ConnectionError, *_AWAY) as error:
-        if stop.is_set() and is_submitted():
-            # spark-submit's Java takes Ctrl-C too and ends Spark while we stop. The batch under
-            # way is not committed: it runs again at the next start.
-            return
-        message = f"The stream has failed; started again, it goes on where it was. {error}"
-        if isinstance(error, (Py4JNetworkError, ConnectionError)):
-            message = (
-                "Spark's Java process has gone. Start the stream again: it goes on where it was."
-            )
-        raise StreamError(message) from error
-
-
 def _set_on_signals(stop: threading.Event) -> None:
     """Set the event at SIGINT and SIGTERM; to be called after Spark, which takes SIGINT."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -262,7 +237,7 @@ def _round(settler: Settler) -> RoundResult:
     while True:
         try:
             return settler.round()
-        except _AWAY as error:
+        except AWAY as error:
             failures += 1
             if failures == _SETTLE_ATTEMPTS:
                 raise

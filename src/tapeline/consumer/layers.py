@@ -18,6 +18,8 @@ from tapeline.consumer.transformations import BAR_COLUMNS
 from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
 
 WRITE_TIME: Final = "write_time_us"
+TTL: Final = "ttl_s"
+"""The seconds that a row has left to live, where the table's own lifetime is not meant."""
 _WINDOW_US: Final = Interval.FIVE_MINUTES.duration // timedelta(microseconds=1)
 
 _TRADE_COLUMNS: Final = (
@@ -48,9 +50,9 @@ def bronze_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
     )
 
 
-def quarantine_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
-    """Return the messages that are no valid trade, with the reason."""
-    return parsed.where(F.col("reason").isNotNull()).select(
+def quarantine_rows(parsed: DataFrame, topic_id: str, lifetime_s: int = 0) -> DataFrame:
+    """Return the messages that are no valid trade, with the reason; `lifetime_s` as in silver."""
+    rows = parsed.where(F.col("reason").isNotNull()).select(
         F.lit(topic_id).alias("topic_id"),
         "kafka_partition",
         _bucket(BUCKET_OFFSETS).alias("bucket"),
@@ -60,19 +62,30 @@ def quarantine_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
         "message_key",
         "message",
         F.unix_micros("kafka_timestamp").alias(WRITE_TIME),
+        _remaining_s(lifetime_s).alias(TTL),
     )
+    return _living(rows, lifetime_s)
 
 
-def silver_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
-    """Return the valid trades; of copies of one trade the lowest rank wins."""
-    return parsed.where(F.col("reason").isNull()).select(
+def silver_rows(parsed: DataFrame, topic_id: str, lifetime_s: int = 0) -> DataFrame:
+    """Return the valid trades; of copies of one trade the lowest rank wins.
+
+    Args:
+        parsed: as `parse_trade_from_avro` returns them.
+        topic_id: of their topic.
+        lifetime_s: how long a row lives after Kafka received it; rows whose time is over are
+            left out. 0 leaves it to the table, from now on.
+    """
+    rows = parsed.where(F.col("reason").isNull()).select(
         *_TRADE_COLUMNS,
         _window_start().alias("bucket"),
         F.lit(topic_id).alias("topic_id"),
         "kafka_partition",
         "kafka_offset",
         (F.unix_micros("event_time") - F.col("sequence")).alias(WRITE_TIME),
+        _remaining_s(lifetime_s).alias(TTL),
     )
+    return _living(rows, lifetime_s)
 
 
 def touched_windows(parsed: DataFrame) -> DataFrame:
@@ -121,6 +134,15 @@ def period_of(window_start: str, interval: Interval) -> Column:
     """Return the day that names a bar's Cassandra partition, as `Interval.period_of`."""
     unit = "year" if interval is Interval.ONE_HOUR else "month"
     return F.to_date(F.date_trunc(unit, window_start))
+
+
+def _remaining_s(lifetime_s: int) -> Column:
+    age_s = F.unix_timestamp() - F.unix_seconds("kafka_timestamp")
+    return (F.lit(lifetime_s) - age_s).cast("int")
+
+
+def _living(rows: DataFrame, lifetime_s: int) -> DataFrame:
+    return rows.where(F.col(TTL) > 0) if lifetime_s else rows.drop(TTL)
 
 
 def _bucket(offsets: int) -> Column:

@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 
 from tapeline.bar import Interval
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.bar_writer import BarWriter, Outcome, WindowKey
+from tapeline.consumer.bar_writer import BarWriter, Outcome, WindowKey, first_receipts
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.gap_marks import GapMarks
@@ -170,17 +170,23 @@ class Settler:
         length = Interval.FIVE_MINUTES.duration
         for s in states:
             if s.dirty_offset > s.settled_offset and reach.covers(s.window_start + length):
-                due[s.symbol, s.window_start].append(s)
+                due[_window_of(s)].append(s)
         chosen = sorted(due, key=lambda key: key[1])[: self._max_windows]
-        outcome = self._writer.write(Interval.FIVE_MINUTES, chosen)
-        if self._stores_1m:
-            self._writer.write(Interval.ONE_MINUTE, chosen)
         done = [s for key in chosen for s in due[key]]
-        self._client.mark_settled(done, Interval.FIVE_MINUTES)
-        fresh = set(done)
-        outcome.remaining = [
-            replace(s, settled_offset=s.dirty_offset) if s in fresh else s for s in states
-        ]
+        received = first_receipts(done)
+        outcome = self._writer.write(Interval.FIVE_MINUTES, chosen, received)
+        if self._stores_1m:
+            self._writer.write(Interval.ONE_MINUTE, chosen, received)
+        settled = {
+            s: replace(
+                s,
+                settled_offset=s.dirty_offset,
+                first_received_at=outcome.received.get(_window_of(s), s.first_received_at),
+            )
+            for s in done
+        }
+        self._client.mark_settled(settled.values(), Interval.FIVE_MINUTES)
+        outcome.remaining = [settled.get(s, s) for s in states]
         return outcome
 
     def _settle_hours(self, states: Sequence[WindowState], reach: Horizon) -> Outcome:
@@ -208,3 +214,7 @@ _StateKey = tuple[int, int, datetime, str]
 
 def _key_of(state: WindowState) -> _StateKey:
     return state.kafka_partition, state.bucket, state.window_start, state.symbol
+
+
+def _window_of(state: WindowState) -> WindowKey:
+    return state.symbol, state.window_start

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from pyspark.sql import DataFrame
 
-from tapeline.consumer.layers import WRITE_TIME
+from tapeline.consumer.layers import TTL, WRITE_TIME
 
 _CASSANDRA_FORMAT: Final = "org.apache.spark.sql.cassandra"
 _WHOLE_ROWS: Final = frozenset({"trades_gold_1m", "trades_gold_5m", "trades_gold_1h"})
@@ -35,11 +35,12 @@ class CassandraSink:
         self._keyspace = keyspace
 
     def write(self, table: str, rows: DataFrame) -> None:
-        """Upsert rows whose columns are the table's, with `write_time_us`."""
+        """Upsert rows whose columns are the table's, with `write_time_us` and perhaps `ttl_s`."""
+        lifetime = {"ttl": TTL} if TTL in rows.columns else {}
         (
             rows.write.format(_CASSANDRA_FORMAT)
             .mode("append")
-            .options(keyspace=self._keyspace, table=table, writetime=WRITE_TIME)
+            .options(keyspace=self._keyspace, table=table, writetime=WRITE_TIME, **lifetime)
             .option("spark.cassandra.output.ignoreNulls", str(table not in _WHOLE_ROWS).lower())
             .save()
         )

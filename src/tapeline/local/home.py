@@ -33,6 +33,11 @@ class Home:
         return self.root / "checkpoints"
 
     @property
+    def rebuilds(self) -> Path:
+        """How far rebuilds got that have not ended, one file a command."""
+        return self.root / "rebuilds"
+
+    @property
     def locks(self) -> Path:
         """One lock file a target."""
         return self.root / "locks"

@@ -8,6 +8,7 @@ which this module turns into aware ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Final
@@ -27,7 +28,7 @@ from cassandra.policies import (
     DCAwareRoundRobinPolicy,
     TokenAwarePolicy,
 )
-from cassandra.query import PreparedStatement
+from cassandra.query import UNSET_VALUE, PreparedStatement
 
 from tapeline.bar import Bar, Interval
 from tapeline.errors import SchemaError, ServiceUnavailableError
@@ -226,7 +227,7 @@ class CassandraClient:
         """Yield the windows that trades of the given offset buckets touched."""
         query = self._prepared(
             "SELECT bucket, window_start, symbol, dirty_offset, settled_offset, "
-            f"hour_settled_offset FROM {self._keyspace}.window_state "
+            f"hour_settled_offset, first_received_at FROM {self._keyspace}.window_state "
             "WHERE topic_id = ? AND kafka_partition = ? AND bucket = ?"
         )
         for rows in self._run(query, [(topic_id, kafka_partition, b) for b in buckets]):
@@ -240,6 +241,7 @@ class CassandraClient:
                     row.dirty_offset,
                     -1 if row.settled_offset is None else row.settled_offset,
                     -1 if row.hour_settled_offset is None else row.hour_settled_offset,
+                    _aware(row.first_received_at),
                 )
 
     def touched_windows(
@@ -259,9 +261,15 @@ class CassandraClient:
         self._raise_offsets("dirty_offset", states)
 
     def mark_settled(self, states: Iterable[WindowState], interval: Interval) -> None:
-        """Store that bars hold everything up to the dirty offsets that were read."""
-        hour = interval is Interval.ONE_HOUR
-        self._raise_offsets("hour_settled_offset" if hour else "settled_offset", states)
+        """Store that bars hold everything up to the dirty offsets that were read.
+
+        For five minutes also when the first trade was received, where that is known.
+        """
+        if interval is Interval.FIVE_MINUTES:
+            self._raise_offsets("settled_offset", states)
+        else:
+            states = (replace(s, first_received_at=None) for s in states)
+            self._raise_offsets("hour_settled_offset", states)
 
     # Counts
 
@@ -307,8 +315,8 @@ class CassandraClient:
     def _raise_offsets(self, column: str, states: Iterable[WindowState]) -> None:
         """Store each state's dirty offset in a column, the offset being its write time too."""
         statement = self._prepared(
-            f"UPDATE {self._keyspace}.window_state USING TIMESTAMP ? SET {column} = ? WHERE "
-            "topic_id = ? AND kafka_partition = ? AND bucket = ? "
+            f"UPDATE {self._keyspace}.window_state USING TIMESTAMP ? SET {column} = ?, "
+            "first_received_at = ? WHERE topic_id = ? AND kafka_partition = ? AND bucket = ? "
             "AND window_start = ? AND symbol = ?"
         )
         self._run(
@@ -317,6 +325,7 @@ class CassandraClient:
                 (
                     s.dirty_offset + 1,
                     s.dirty_offset,
+                    UNSET_VALUE if s.first_received_at is None else s.first_received_at,
                     s.topic_id,
                     s.kafka_partition,
                     s.bucket,

@@ -39,6 +39,8 @@ class WindowState:
     dirty_offset: int
     settled_offset: int = -1
     hour_settled_offset: int = -1
+    first_received_at: datetime | None = None
+    """When the first trade of a settled window came in."""
 
     @property
     def is_open(self) -> bool:

@@ -1,0 +1,1 @@
+"""Rebuild a layer from the one below it, beside the running stream."""

@@ -1,0 +1,114 @@
+"""`tapeline rebuild`: silver from bronze, gold from silver."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from tapeline.conditions import ConditionPolicy
+from tapeline.local.discovery import find_endpoints
+from tapeline.logs import configure_logging
+from tapeline.process import end_with_parent, sigterm_interrupts
+from tapeline.rebuild.job import RebuildLayer, RebuildOptions, run_rebuild
+from tapeline.rebuild.progress import Progress
+from tapeline.rebuild.selection import Selection
+from tapeline.settings import API_KEY_VARIABLE, LogLevel, load_settings
+from tapeline.storage.schema import check_keyspace_name
+from tapeline.times import TIME_FORMATS, as_utc
+
+_STOPPED_EXIT_CODE: Final = 130
+
+
+def rebuild(
+    layer: Annotated[RebuildLayer, typer.Argument(help="What to make again.")],
+    start: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=TIME_FORMATS, help="First window, UTC; the oldest."),
+    ] = None,
+    end: Annotated[
+        datetime | None,
+        typer.Option("--to", formats=TIME_FORMATS, help="Windows start before this, UTC."),
+    ] = None,
+    symbols: Annotated[
+        str | None, typer.Option(help="Separated by commas; all by default.")
+    ] = None,
+    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(help="Kafka topic whose gaps mark bars that were lost; trades_raw."),
+    ] = None,
+    policy: Annotated[ConditionPolicy | None, typer.Option(help="Which trades set prices.")] = None,
+    allow_shrink: Annotated[
+        bool, typer.Option("--allow-shrink", help="Let a final bar have fewer trades than before.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Do not go on with an earlier run of this command.")
+    ] = False,
+    log_level: Annotated[
+        LogLevel | None, typer.Option(case_sensitive=False, help="The least that is logged.")
+    ] = None,
+) -> None:
+    """Make silver again from bronze, or bars from silver, while the stream may be running.
+
+    A bar that comes out the same is left alone, another one is a revision. Killed, the same
+    command goes on where it was.
+
+    Example: tapeline rebuild gold --from 2026-11-20 --symbols AAPL,MSFT
+    """
+    settings = load_settings().with_target(topic=topic, keyspace=keyspace, policy=policy)
+    os.environ.pop(API_KEY_VARIABLE, None)  # Spark's Java process inherits what is left
+    configure_logging(log_level or settings.log_level)
+    check_keyspace_name(settings.cassandra.keyspace)
+    end_with_parent()
+    console = Console()
+    endpoints = find_endpoints(settings)
+    console.print(f"Using {endpoints}", highlight=False)
+    selection = Selection(
+        as_utc(start) if start else None,
+        as_utc(end) if end else None,
+        frozenset(s.strip() for s in symbols.split(",")) if symbols else None,
+    )
+    options = RebuildOptions(layer, selection, allow_shrink, restart, any_policy=policy is not None)
+    try:
+        with sigterm_interrupts():
+            progress = run_rebuild(settings, endpoints, options, console)
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command goes on where it was.")
+        raise typer.Exit(_STOPPED_EXIT_CODE) from None
+    for line in summary(progress, layer):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def summary(progress: Progress, layer: RebuildLayer) -> list[str]:
+    """Say in sentences what a rebuild has done and what it has not."""
+    lines = []
+    if layer is RebuildLayer.SILVER:
+        lines.append(f"Silver: {progress.messages:,} messages of bronze written again.")
+        if progress.fragments.count:
+            lines.append(
+                f"Left alone, for bronze or silver has begun to lose their trades: "
+                f"{progress.fragments.count:,} windows: {progress.fragments}."
+            )
+        if progress.missing_trades:
+            lines.append(
+                f"Still missing: {progress.missing_trades:,} trades. They were deleted by hand, "
+                "and a deletion is newer than they are; they come back once Cassandra has "
+                f"forgotten it (gc_grace_seconds). Windows: {progress.missing}."
+            )
+    lines.append(
+        f"Gold: {progress.windows:,} windows compared; {progress.written.count:,} bars of five "
+        f"minutes and {progress.written_hours.count:,} of one hour written."
+    )
+    for tally, text in (
+        (progress.kept, "Kept, for silver has fewer trades than the bar (--allow-shrink)"),
+        (progress.empty, "Without a trade in silver, and left as they are"),
+        (progress.expired, "Refused, for their trades have begun to expire from silver"),
+        (progress.left, "Left to the stream, which has not settled them yet"),
+    ):
+        if tally.count:
+            lines.append(f"{text}: {tally.count:,} windows: {tally}.")
+    return lines

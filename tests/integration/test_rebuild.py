@@ -1,0 +1,451 @@
+"""Silver rebuilt from bronze and gold from silver, on the real parts, with the hand tape."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from cassandra import DriverException
+from cassandra.concurrent import execute_concurrent_with_args
+from rich.console import Console
+
+from tapeline.bar import Bar, Interval
+from tapeline.rebuild.job import Rebuild, RebuildLayer, RebuildOptions
+from tapeline.rebuild.progress import Progress, ProgressFile
+from tapeline.rebuild.selection import Selection
+from tapeline.rebuild.silver import windows_begun_to_expire
+from tapeline.settings import Settings
+from tapeline.storage.rebuild_reads import BronzeSpan, bronze_spans
+from tapeline.storage.rows import PartitionProgress, WindowState
+from tapeline.trade import Trade, encode_trade
+from tests.commands import wait_for
+from tests.hand import TAPE, TRADES, hand_bars, values_of
+from tests.pipeline import BOTH, Pipeline
+from tests.watcher import Watcher
+
+WINDOW = datetime(2024, 3, 15, 14, 30, tzinfo=timezone.utc)
+HOUR = WINDOW.replace(minute=0)
+DAY = timedelta(days=1)
+EVERYTHING = Selection()
+
+
+@pytest.fixture
+def settled(pipeline: Pipeline) -> Pipeline:
+    """The hand tape in every layer, every bar final."""
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+    assert pipeline.settle().is_finished
+    return pipeline
+
+
+def rebuild(
+    pipeline: Pipeline,
+    layer: str,
+    selection: Selection = EVERYTHING,
+    *,
+    silver_ttl_s: int = 30 * 86_400,
+    max_windows: int = 500,
+    allow_shrink: bool = False,
+    file: Path | None = None,
+) -> Progress:
+    """Rebuild as the command does, in the Spark of the tests."""
+    settings = _with(pipeline.settings, silver_ttl_s, max_windows)
+    options = RebuildOptions(
+        RebuildLayer(layer), selection, allow_shrink, restart=False, any_policy=True
+    )
+    progress_file = ProgressFile(file or pipeline.folder / "progress.json")
+    progress = progress_file.load() or Progress(started_at=pipeline.now)
+    Rebuild(
+        pipeline.spark,
+        pipeline.client,
+        settings,
+        options,
+        lambda _bar, stored: stored is None or stored.bar.is_complete,
+        progress_file,
+        progress,
+        Console(quiet=True),
+    ).run()
+    return progress
+
+
+def _with(settings: Settings, silver_ttl_s: int, max_windows: int) -> Settings:
+    cassandra = settings.cassandra.model_copy(update={"silver_ttl_s": silver_ttl_s})
+    stream = settings.stream.model_copy(update={"settle_max_windows": max_windows})
+    return settings.model_copy(update={"cassandra": cassandra, "stream": stream})
+
+
+def change_bar(pipeline: Pipeline, table: str, start: datetime, assignment: str) -> None:
+    """Change a stored bar of TEST by hand."""
+    period = "2024-01-01" if table.endswith("1h") else "2024-03-01"
+    pipeline.session.execute(
+        f"UPDATE {table} SET {assignment} "
+        "WHERE symbol = 'TEST' AND period = %s AND window_start = %s",
+        (period, start),
+    )
+
+
+def delete_trade(pipeline: Pipeline, event_time_ms: int) -> None:
+    """Delete the only trade of TEST at a time by hand."""
+    at = datetime.fromtimestamp(event_time_ms / 1000, timezone.utc)
+    pipeline.session.execute(
+        "DELETE FROM trades_silver WHERE symbol = 'TEST' AND bucket = %s AND event_time = %s",
+        (WINDOW, at),
+    )
+
+
+def in_full(pipeline: Pipeline) -> dict[Interval, dict[tuple[str, datetime], Bar]]:
+    return {i: pipeline.bars(i) for i in (Interval.FIVE_MINUTES, Interval.ONE_HOUR)}
+
+
+def test_bars_that_were_deleted_or_changed_by_hand_are_restored(settled: Pipeline) -> None:
+    before = in_full(settled)
+    change_bar(settled, "trades_gold_5m", WINDOW, "high = 999.0, volume = 1")
+    change_bar(settled, "trades_gold_1h", HOUR, "close = 1.0")
+    settled.session.execute(
+        "DELETE FROM trades_gold_5m WHERE symbol = 'COIN:TESTUSD' AND period = '2024-03-01'"
+    )
+
+    progress = rebuild(settled, "gold")
+
+    after = in_full(settled)
+    for interval in before:
+        values = {key: values_of(bar) for key, bar in after[interval].items()}
+        assert values == hand_bars(interval)
+        assert all(bar.is_final for bar in after[interval].values())
+    bar = after[Interval.FIVE_MINUTES]["TEST", WINDOW]
+    assert (bar.revision, bar.reason) == (2, "correction")
+    hour = after[Interval.ONE_HOUR]["TEST", HOUR]
+    assert (hour.revision, hour.reason) == (2, "correction")
+    unchanged = WINDOW + timedelta(minutes=5)
+    assert (
+        after[Interval.FIVE_MINUTES]["TEST", unchanged]
+        == (before[Interval.FIVE_MINUTES]["TEST", unchanged])
+    )
+    assert (progress.windows, progress.written.count, progress.written_hours.count) == (5, 2, 1)
+
+
+def test_a_whole_gold_that_was_lost_comes_back(settled: Pipeline) -> None:
+    before = in_full(settled)
+    settled.session.execute("TRUNCATE trades_gold_5m")
+    settled.session.execute("TRUNCATE trades_gold_1h")
+
+    rebuild(settled, "gold", max_windows=2)
+
+    after = in_full(settled)
+    for interval in before:
+        values = {key: values_of(bar) for key, bar in after[interval].items()}
+        assert values == hand_bars(interval)
+        assert {(bar.is_final, bar.revision) for bar in after[interval].values()} == {(True, 1)}
+
+
+def test_what_is_right_is_not_written_again(settled: Pipeline) -> None:
+    times = "SELECT WRITETIME(trade_count) AS at FROM trades_gold_5m"
+    before = sorted(row.at for row in settled.session.execute(times))
+
+    progress = rebuild(settled, "gold")
+
+    assert sorted(row.at for row in settled.session.execute(times)) == before
+    assert (progress.written.count, progress.written_hours.count) == (0, 0)
+
+
+def test_only_the_windows_that_are_selected_are_rebuilt(settled: Pipeline) -> None:
+    for start in (WINDOW, WINDOW + timedelta(minutes=10)):
+        change_bar(settled, "trades_gold_5m", start, "volume = 1")
+    selection = Selection(
+        WINDOW + timedelta(minutes=10), WINDOW + timedelta(hours=3), frozenset({"TEST"})
+    )
+
+    progress = rebuild(settled, "gold", selection)
+
+    bars = settled.bars()
+    assert bars["TEST", WINDOW].volume == 1
+    assert bars["TEST", WINDOW + timedelta(minutes=10)].volume == 60
+    assert progress.windows == 2  # 14:40 and 16:30
+
+
+def test_a_silver_that_was_lost_comes_back_with_the_time_that_is_left_to_it(
+    settled: Pipeline,
+) -> None:
+    before = _by_key(settled)
+    bars = in_full(settled)
+    settled.session.execute("TRUNCATE trades_silver")
+
+    progress = rebuild(settled, "silver", silver_ttl_s=1000)
+
+    assert _by_key(settled) == before
+    assert len(before) == TRADES
+    assert in_full(settled) == bars
+    assert (progress.messages, progress.missing_trades) == (TRADES, 0)
+    received = max(row["kafka_timestamp"] for row in settled.rows("trades_bronze"))
+    now = datetime.now(timezone.utc).replace(tzinfo=None)
+    ttl = "SELECT TTL(price) AS ttl FROM trades_silver"
+    left = [row.ttl for row in settled.session.execute(ttl)]
+    age_s = (now - received).total_seconds()
+    assert 990 - age_s - 60 < min(left) <= max(left) < 1000 - age_s + 5
+
+
+def test_silver_is_rebuilt_for_the_selected_windows_alone(settled: Pipeline) -> None:
+    settled.session.execute("TRUNCATE trades_silver")
+
+    rebuild(settled, "silver", Selection(WINDOW, WINDOW + timedelta(minutes=5)))
+
+    assert {(row["symbol"], row["bucket"]) for row in settled.rows("trades_silver")} == {
+        ("TEST", WINDOW.replace(tzinfo=None))
+    }
+    assert len(settled.rows("trades_silver")) == 7
+
+
+def test_a_trade_that_came_back_is_in_its_bar_again(settled: Pipeline) -> None:
+    expected = settled.bars()["TEST", WINDOW]
+    settled.session.execute("TRUNCATE trades_silver")
+    settled.session.execute("TRUNCATE trades_gold_5m")
+    settled.session.execute("TRUNCATE trades_gold_1h")
+
+    rebuild(settled, "silver")
+
+    assert values_of(settled.bars()["TEST", WINDOW]) == values_of(expected)
+    assert settled.bars(Interval.ONE_HOUR)["TEST", HOUR].is_final
+
+
+def test_messages_that_are_no_trade_are_quarantined_again(pipeline: Pipeline) -> None:
+    pipeline.send_messages([("TEST", b"no avro"), ("TEST", None)])
+    pipeline.ingest()
+    before = pipeline.rows("trades_quarantine")
+    pipeline.session.execute("TRUNCATE trades_quarantine")
+
+    rebuild(pipeline, "silver")
+
+    assert pipeline.rows("trades_quarantine") == before
+    assert len(before) == 2
+
+
+def test_a_final_bar_keeps_its_trades_unless_it_may_shrink(settled: Pipeline) -> None:
+    delete_trade(settled, 1_710_513_000_200)  # 9.90, size 40: the low
+
+    kept = rebuild(settled, "gold")
+    bar = settled.bars()["TEST", WINDOW]
+    shrunk = rebuild(settled, "gold", allow_shrink=True)
+    smaller = settled.bars()["TEST", WINDOW]
+
+    assert (bar.trade_count, bar.low, bar.revision) == (7, 9.90, 1)
+    assert kept.kept.first == ["TEST 2024-03-15T14:30"]
+    assert (smaller.trade_count, smaller.low, smaller.volume) == (6, 9.95, Decimal(560))
+    assert (smaller.revision, smaller.reason) == (2, "correction")
+    hour = settled.bars(Interval.ONE_HOUR)["TEST", HOUR]
+    assert (hour.trade_count, hour.volume, hour.revision) == (13, Decimal(625), 2)
+    assert shrunk.kept.count == 0
+
+
+def test_a_trade_deleted_by_hand_is_named_as_still_missing(settled: Pipeline) -> None:
+    delete_trade(settled, 1_710_513_000_200)
+
+    progress = rebuild(settled, "silver")
+
+    assert (progress.missing_trades, progress.missing.first) == (1, ["TEST 2024-03-15T14:30"])
+    assert settled.bars()["TEST", WINDOW].trade_count == 7
+
+
+def test_windows_whose_trades_have_begun_to_expire_are_refused(settled: Pipeline) -> None:
+    change_bar(settled, "trades_gold_5m", WINDOW, "volume = 1")
+    later = WINDOW + timedelta(minutes=10)
+    settled.session.execute(
+        "DELETE FROM trades_gold_5m WHERE symbol = 'TEST' AND period = '2024-03-01' "
+        "AND window_start = %s",
+        (later,),
+    )
+
+    progress = rebuild(settled, "gold", silver_ttl_s=1)
+
+    assert settled.bars()["TEST", WINDOW].volume == 1
+    assert ("TEST", later) not in settled.bars()
+    assert progress.expired.count == 5
+    assert progress.written_hours.count == 0
+
+
+def test_windows_of_which_bronze_has_lost_messages_are_refused(settled: Pipeline) -> None:
+    settled.session.execute("TRUNCATE trades_silver")
+    first = min(row["kafka_offset"] for row in _bronze_of(settled, "TEST"))
+    partition = _bronze_of(settled, "TEST")[0]["kafka_partition"]
+    settled.session.execute(
+        "DELETE FROM trades_bronze WHERE topic_id = %s AND kafka_partition = %s AND bucket = 0 "
+        "AND kafka_offset = %s",
+        (settled.topic_id, partition, first),
+    )
+
+    progress = rebuild(settled, "silver")
+
+    assert progress.fragments.count == 4  # every window of TEST
+    assert {row["symbol"] for row in settled.rows("trades_silver")} == {"COIN:TESTUSD"}
+    assert {key: values_of(bar) for key, bar in settled.bars().items()} == hand_bars(
+        Interval.FIVE_MINUTES
+    )
+
+
+def test_a_bucket_counts_as_whole_from_the_first_message_that_bronze_still_has(
+    pipeline: Pipeline,
+) -> None:
+    #  offsets  0 ···· 19,999 | 20,000 ···· 30,000 ······ 30,009
+    #  bronze   expired       | expired     received 12:00 on
+    noon = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+    span = BronzeSpan("topic", 0, 30_000, 30_009, noon)
+    old, before, after, new = (noon + timedelta(minutes=m) for m in (60, -5, 5, 10))
+    states = [(0, old), (1, before), (1, after), (2, old), (2, new)]
+    pipeline.client.write_dirty_windows(
+        WindowState("topic", 0, bucket, start, "X", bucket * 20_000) for bucket, start in states
+    )
+
+    refused = windows_begun_to_expire(
+        pipeline.client, [span], {("X", start) for _, start in states}
+    )
+
+    assert refused == {("X", old), ("X", before)}
+
+
+def test_bronze_is_read_from_its_first_living_message_past_any_number_of_dead_ones(
+    pipeline: Pipeline,
+) -> None:
+    dead, alive = 15_000, 10
+    _fill_bronze(pipeline, dead, alive)
+    pipeline.client.write_progress(
+        pipeline.topic_id, [PartitionProgress(0, dead + alive - 1, WINDOW, WINDOW)]
+    )
+    time.sleep(2)  # the dead ones live for a second
+    whole = "SELECT count(*) FROM trades_bronze WHERE topic_id = %s AND kafka_partition = 0 "
+    with pytest.raises(DriverException):  # too many dead rows to walk over
+        pipeline.session.execute(whole + "AND bucket = 0", (pipeline.topic_id,))
+
+    (span,) = bronze_spans(pipeline.client, None)
+    rebuild(pipeline, "silver")
+
+    assert (span.first_offset, span.last_offset) == (dead, dead + alive - 1)
+    assert {row["trade_id"] for row in pipeline.rows("trades_silver")} == {
+        dead + n for n in range(alive)
+    }
+
+
+def test_a_rebuild_goes_on_after_the_hour_that_was_done(settled: Pipeline, tmp_path: Path) -> None:
+    for start in (WINDOW, WINDOW + timedelta(hours=2)):
+        change_bar(settled, "trades_gold_5m", start, "volume = 1")
+    file = tmp_path / "stopped.json"
+    ProgressFile(file).save(Progress(started_at=settled.now, hour=(HOUR, "TEST"), windows=3))
+
+    progress = rebuild(settled, "gold", file=file)
+
+    bars = settled.bars()
+    assert bars["TEST", WINDOW].volume == 1
+    assert bars["TEST", WINDOW + timedelta(hours=2)].volume == 100
+    assert progress.windows == 5
+    assert not file.exists()
+
+
+def test_a_progress_file_that_is_damaged_begins_anew(tmp_path: Path) -> None:
+    file = tmp_path / "damaged.json"
+    file.write_text('{"version": 1, "started_at"')
+
+    assert ProgressFile(file).load() is None
+
+
+def test_windows_that_the_stream_has_still_to_settle_are_left_to_it(settled: Pipeline) -> None:
+    late = Trade("TEST", 9.0, 1.0, 1_710_513_000_300, None, 77, _now_us(), 0, "replay")
+    settled.send_messages([("TEST", encode_trade(late))])
+    settled.ingest()
+
+    progress = rebuild(settled, "gold")
+    bar = settled.bars()["TEST", WINDOW]
+    settled.settle()
+
+    assert (bar.trade_count, bar.revision) == (7, 1)
+    assert progress.left.first == ["TEST 2024-03-15T14:30"]
+    assert settled.bars()["TEST", WINDOW].trade_count == 8
+
+
+def test_a_reader_sees_no_worse_bar_while_stream_and_rebuild_work_side_by_side(
+    settled: Pipeline,
+) -> None:
+    late_ids = range(1000, 1006)
+    settled.session.execute("TRUNCATE trades_silver")
+    watcher = Watcher(settled.client, {"TEST", "COIN:TESTUSD"}, WINDOW, WINDOW + DAY)
+    processor = settled.processor()
+    processor.start_ingest(BOTH)
+    try:
+        with watcher.watching(), _settling(settled):
+            for trade_id in late_ids:  # each revises a window while it is rebuilt
+                ms = 1_710_513_000_000 + 300_000 * (trade_id % 3) + trade_id
+                late = Trade("TEST", 10.0, 1.0, ms, None, trade_id, _now_us(), 0, "replay")
+                settled.send_messages([("TEST", encode_trade(late))])
+                rebuild(settled, "silver" if trade_id % 2 else "gold", max_windows=1)
+            wait_for(lambda: settled.bars()["TEST", WINDOW].trade_count == 7 + 2)
+            wait_for(lambda: settled.bars(Interval.ONE_HOUR)["TEST", HOUR].trade_count == 14 + 6)
+    finally:
+        processor.stop()
+
+    assert watcher.worse == []
+    assert watcher.changes > 0
+    counts = {key: bar.trade_count for key, bar in settled.bars().items()}
+    expected = {key: bar["trade_count"] for key, bar in hand_bars(Interval.FIVE_MINUTES).items()}
+    for minutes in (0, 5, 10):
+        expected["TEST", WINDOW + timedelta(minutes=minutes)] += 2
+    assert counts == expected
+
+
+@contextmanager
+def _settling(pipeline: Pipeline) -> Iterator[None]:
+    """Settle round after round in a thread, as a stream does."""
+    stop = threading.Event()
+
+    def run() -> None:
+        with pipeline.settler() as settler:
+            while not stop.is_set():
+                settler.round()
+                stop.wait(0.2)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield
+        finally:
+            stop.set()
+        running.result(timeout=120)
+
+
+def _now_us() -> int:
+    return int(datetime.now(timezone.utc).timestamp() * 1e6)
+
+
+def _fill_bronze(pipeline: Pipeline, dead: int, alive: int) -> None:
+    """Write messages to bronze of which the first ones die after a second."""
+    insert = pipeline.session.prepare(
+        "INSERT INTO trades_bronze (topic_id, kafka_partition, bucket, kafka_offset, "
+        "kafka_timestamp, message_key, message, symbol, price, volume, event_time, trade_id, "
+        "received_at, sequence, source) VALUES (?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "USING TTL ?"
+    )
+    received = datetime.now(timezone.utc)
+
+    def row(offset: int) -> tuple[object, ...]:
+        trade = Trade("TEST", 10.0, 1.0, 1_710_513_000_000, None, offset, _now_us(), 0, "replay")
+        values = ("TEST", 10.0, 1.0, WINDOW, offset, received, 0, "replay")
+        key = (pipeline.topic_id, offset, received, b"TEST", encode_trade(trade))
+        return (*key, *values, 1 if offset < dead else 1000)
+
+    rows = (row(offset) for offset in range(dead + alive))
+    results = execute_concurrent_with_args(pipeline.session, insert, rows, concurrency=200)
+    assert all(result.success for result in results)
+
+
+def _bronze_of(pipeline: Pipeline, symbol: str) -> list:
+    return [row for row in pipeline.rows("trades_bronze") if row["symbol"] == symbol]
+
+
+def _by_key(pipeline: Pipeline) -> dict:
+    return {
+        (row["symbol"], row["event_time"], row["trade_id"]): row
+        for row in pipeline.rows("trades_silver")
+    }
