@@ -164,7 +164,7 @@ async def served(pipeline: Pipeline) -> AsyncIterator[str]:
         uvicorn.Config(create_app(pipeline.settings), host=LOOPBACK, port=port, log_level="error")
     )
     task = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells by this flag alone
         await asyncio.sleep(0.05)
     try:
         yield f"http://{LOOPBACK}:{port}"
