@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from rich.console import Console
 
@@ -21,7 +20,6 @@ from tapeline.local.java import find_java
 from tapeline.local.stack import LocalStack
 from tapeline.settings import load_settings
 
-from .commands import wait_for
 from .pipeline import Pipeline
 
 # How long an example takes says nothing of whether it is right.
@@ -66,17 +64,5 @@ def spark() -> Iterator[SparkSession]:
 @pytest.fixture
 def pipeline(stack: Endpoints, spark: SparkSession, tmp_path: Path) -> Iterator[Pipeline]:
     """A topic and a keyspace of this test alone, with the product's parts around them."""
-    spark.conf.set("spark.cassandra.connection.port", str(stack.cassandra_port))
     with Pipeline.create(spark, stack, f"t{uuid.uuid4().hex[:12]}", tmp_path) as parts:
-        # The connector hears of a keyspace up to a second after it was made.
-        wait_for(lambda: _is_known(spark, parts.name))
         yield parts
-
-
-def _is_known(spark: SparkSession, keyspace: str) -> bool:
-    reader = spark.read.format("org.apache.spark.sql.cassandra")
-    try:
-        reader.options(keyspace=keyspace, table="ingest_progress").load()
-    except AnalysisException:
-        return False
-    return True

@@ -14,6 +14,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, S
 from cassandra.policies import RoundRobinPolicy
 from confluent_kafka import Producer
 from pydantic import SecretStr
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from tapeline.bar import Bar, Interval
@@ -35,6 +36,8 @@ from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tapeline.simulator.tape import Tape
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import GOLD_TABLES
+
+from .commands import wait_for
 
 TOKEN = "test-token"
 BOTH = frozenset({Layer.BRONZE, Layer.SILVER})
@@ -83,6 +86,9 @@ class Pipeline:
             stack.callback(cluster.shutdown)
             for topic in (name, f"{name}_fs", f"{name}_fg"):
                 stack.callback(delete_topic, admin, topic)
+            spark.conf.set("spark.cassandra.connection.port", str(endpoints.cassandra_port))
+            # The connector hears of a keyspace up to a second after it was made.
+            wait_for(lambda: _is_known(spark, name))
             yield cls(
                 spark,
                 endpoints,
@@ -196,3 +202,12 @@ class Pipeline:
     def rows(self, table: str) -> list[Mapping[str, Any]]:
         """Return every row of a table."""
         return [row._asdict() for row in self.session.execute(f"SELECT * FROM {table}")]
+
+
+def _is_known(spark: SparkSession, keyspace: str) -> bool:
+    reader = spark.read.format("org.apache.spark.sql.cassandra")
+    try:
+        reader.options(keyspace=keyspace, table="ingest_progress").load()
+    except AnalysisException:
+        return False
+    return True

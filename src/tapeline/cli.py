@@ -6,6 +6,7 @@ import typer
 
 from tapeline import __version__
 from tapeline.api.main import api
+from tapeline.audit.command import audit
 from tapeline.bars_command import bars
 from tapeline.command import run_program
 from tapeline.consumer.main import stream
@@ -28,7 +29,7 @@ app = typer.Typer(
 for _command in (
     *(demo, replay, bars, gaps, api, up, down, status, init, produce, stream, simulate),
     *(settings, metrics),
-    rebuild,
+    *(rebuild, audit),
 ):
     app.command()(_command)
 

@@ -13,7 +13,8 @@ An error's name says how to react; its message says what to do next.
     │   └── PreflightError        memory, disk, Java or a port is missing
     ├── FeedError                 exit code 5: the feed refuses us for good
     ├── DeliveryError             exit code 6: Kafka will not take a message
-    └── StreamError               exit code 7: the Spark job failed
+    ├── StreamError               exit code 7: the Spark job failed
+    └── AuditError                exit code 1: a layer is not what the one before it makes
 """
 
 from __future__ import annotations
@@ -71,3 +72,7 @@ class StreamError(TapelineError):
     """The Spark job failed."""
 
     exit_code = 7
+
+
+class AuditError(TapelineError):
+    """An audit found differences; its report names them."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import os
 import random
 import shutil
@@ -35,6 +36,7 @@ from tests.pipeline import Pipeline
 
 from .vendor import EPOCH, differences, read_vendor_bars, roll_up_to_hours, with_ambiguous
 
+REPLAYED = ("--keyspace", "replay", "--topic", "replay")
 GOLD_TRADES = 40_182
 GOLD_BARS = 434
 
@@ -61,6 +63,17 @@ def require_equal_bars(
     assert all(bar["is_final"] for bar in hours.values())
 
 
+def require_clean_audit(name: str, trades: int, exact_bars: int | None = None) -> None:
+    """Audit every layer of a replay; the vendor's bars too, when it has so many exact ones."""
+    vendor = ("--against", str(tape(name, "bars_5m"))) if exact_bars else ()
+    report = json.loads(run("audit", *REPLAYED, *vendor, "--format", "json", merge=False))
+    checked = {layer["layers"]: layer["checked"] for layer in report["layers"]}
+    assert checked["Kafka → bronze"] == trades
+    assert checked["bronze → silver, quarantine"] == trades
+    assert checked.get("vendor → 5m bars") == exact_bars
+    assert all(layer["not_yet"] == layer["not_auditable"] == 0 for layer in report["layers"])
+
+
 @pytest.mark.parametrize(
     ("name", "trades", "exact_bars"),
     [
@@ -77,6 +90,7 @@ def test_bars_of_a_tape_equal_the_vendors(name: str, trades: int, exact_bars: in
     assert rows["trades_silver"] == trades
     assert rows["trades_quarantine"] == 0
     require_equal_bars(name, exact_bars)
+    require_clean_audit(name, trades, exact_bars)
 
 
 AGAIN = ("--fault", "redeliver=0.1")
@@ -103,6 +117,8 @@ def test_a_faulty_feed_gives_the_same_bars(
     assert rows["trades_bronze"] == sent.trades
     assert rows["trades_silver"] == trades + sent.ambiguous
     require_equal_bars(name, exact_bars, sent.ambiguous_volume)
+    # Volumes that were sent again and look like twins are no vendor's.
+    require_clean_audit(name, sent.trades)
 
 
 @contextmanager
@@ -138,6 +154,7 @@ def test_three_kills_of_the_spark_driver_change_nothing() -> None:
     rows = rows_of_layers(output)
     assert (rows["trades_bronze"], rows["trades_silver"]) == (GOLD_TRADES, GOLD_TRADES)
     require_equal_bars("gold_20131007", GOLD_BARS)
+    require_clean_audit("gold_20131007", GOLD_TRADES, GOLD_BARS)
 
 
 @pytest.mark.usefixtures("stack")
@@ -149,6 +166,7 @@ def test_a_checkpoint_deleted_in_a_replay_changes_nothing(home: Home) -> None:
 
     assert (rows["trades_bronze"], rows["trades_silver"]) == (GOLD_TRADES, GOLD_TRADES)
     require_equal_bars("gold_20131007", GOLD_BARS)
+    require_clean_audit("gold_20131007", GOLD_TRADES, GOLD_BARS)
 
 
 def _batches_in_log() -> int:

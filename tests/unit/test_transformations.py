@@ -226,8 +226,9 @@ def test_every_trade_sets_prices_under_policy_all_and_volume_keeps_its_rule(
         (datetime(2024, 3, 15, 13, 30, tzinfo=timezone.utc), False),  # 09:30
         (datetime(2024, 3, 15, 19, 59, tzinfo=timezone.utc), False),  # 15:59
         (datetime(2024, 3, 15, 20, 0, tzinfo=timezone.utc), True),  # 16:00
-        (datetime(2024, 1, 15, 14, 29, tzinfo=timezone.utc), True),  # 09:29 in winter
-        (datetime(2024, 1, 15, 14, 30, tzinfo=timezone.utc), False),  # 09:30 in winter
+        (datetime(2024, 1, 15, 14, 30, tzinfo=timezone.utc), True),  # Martin Luther King Day
+        (datetime(2024, 1, 16, 14, 29, tzinfo=timezone.utc), True),  # 09:29 in winter
+        (datetime(2024, 1, 16, 14, 30, tzinfo=timezone.utc), False),  # 09:30 in winter
         (datetime(2024, 3, 16, 15, 0, tzinfo=timezone.utc), True),  # a Saturday
     ],
 )

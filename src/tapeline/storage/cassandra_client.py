@@ -77,6 +77,11 @@ class CassandraClient:
             raise ServiceUnavailableError(message) from error
         self._prepared = lru_cache(maxsize=64)(self._prepare)
 
+    @property
+    def session(self) -> Session:
+        """The driver's session, for reads that have a module of their own."""
+        return self._session
+
     def close(self) -> None:
         """Close all connections."""
         self._cluster.shutdown()

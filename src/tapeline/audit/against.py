@@ -1,0 +1,137 @@
+"""Gold against somebody else's bars: a CSV of five-minute bars, gzip or not."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import IO, Final
+
+from tapeline.audit.difference import Difference, Pair, WindowKey, text_of
+from tapeline.audit.frames import BUCKET_MS, instant, millis
+from tapeline.audit.silver_gold import BarsCompared
+from tapeline.bar import Bar, Interval
+from tapeline.errors import UsageError
+
+_PRICES: Final = ("open", "high", "low", "close")
+_REQUIRED: Final = frozenset({"symbol", *_PRICES, "volume"})
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class VendorBar:
+    """A five-minute bar of somebody else."""
+
+    symbol: str
+    window_start: datetime
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: Decimal
+
+    @property
+    def key(self) -> WindowKey:
+        """The window, as readers of bars name it."""
+        return self.symbol, self.window_start
+
+
+def read_vendor_bars(path: Path) -> Iterator[VendorBar]:
+    """Yield the bars of a CSV with the columns symbol, open, high, low, close, volume.
+
+    The start of a window is `window_start_ms` (ms since the epoch) or `window_start` (ISO, UTC
+    where it names no zone). A row whose column `exact` is 0 is left out.
+
+    Raises:
+        UsageError: there is no such file, a column is missing, or a row is no bar.
+    """
+    try:
+        with _open(path) as file:
+            rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+            names = set(rows.fieldnames or ())
+            if not names >= _REQUIRED or not names & {"window_start", "window_start_ms"}:
+                message = (
+                    f"{path} holds no bars: its columns must be window_start_ms or window_start, "
+                    "symbol, open, high, low, close, volume."
+                )
+                raise UsageError(message)
+            for row in rows:
+                if row.get("exact") != "0":
+                    yield _bar(row, f"{path}, line {rows.line_num}")
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        message = f"{path} cannot be read: {error}"
+        raise UsageError(message) from error
+
+
+def compare_vendor(
+    vendor: Iterable[VendorBar], bars: Mapping[WindowKey, Bar], due: Collection[WindowKey]
+) -> BarsCompared:
+    """Compare a vendor's bars with the stored ones of the same windows.
+
+    Bars that the vendor does not have are no difference; windows that are `due` to be settled
+    and bars that are not final are not compared.
+    """
+    found = BarsCompared()
+    for theirs in vendor:
+        ours = bars.get(theirs.key)
+        if theirs.key in due or (ours is not None and not ours.is_final):
+            found.not_yet += 1
+            continue
+        found.checked += 1
+        if ours is None:
+            found.differences.append(_difference(theirs, "bar", "in gold", "none"))
+            continue
+        for name in (*_PRICES, "volume"):
+            expected, value = getattr(theirs, name), getattr(ours, name)
+            if expected != value:
+                found.differences.append(
+                    _difference(theirs, name, text_of(expected), text_of(value))
+                )
+    return found
+
+
+def _difference(bar: VendorBar, what: str, expected: str, found: str) -> Difference:
+    return Difference(
+        pair=Pair.VENDOR,
+        what=what,
+        expected=expected,
+        found=found,
+        symbol=bar.symbol,
+        window_start=bar.window_start,
+        interval=Interval.FIVE_MINUTES,
+    )
+
+
+def _open(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    return gzip.open(path, "rb") if is_gzip else path.open("rb")  # type: ignore[return-value]
+
+
+def _bar(row: Mapping[str, str | None], where: str) -> VendorBar:
+    try:
+        start = _window_start(row)
+        first, high, low, last = (float(row[name] or "") for name in _PRICES)
+        volume = Decimal(row["volume"] or "")
+    except (ValueError, OverflowError, InvalidOperation) as error:
+        message = f"{where}: this is no bar: {error}"
+        raise UsageError(message) from error
+    if millis(start) % BUCKET_MS:
+        message = f"{where}: {text_of(start)} is no start of a five-minute window."
+        raise UsageError(message)
+    return VendorBar(row["symbol"] or "", start, first, high, low, last, volume)
+
+
+def _window_start(row: Mapping[str, str | None]) -> datetime:
+    if row.get("window_start_ms"):
+        return instant(int(row["window_start_ms"] or ""))
+    # Python 3.10 reads no Z.
+    time = datetime.fromisoformat((row.get("window_start") or "").replace("Z", "+00:00"))
+    return (
+        time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
+    )

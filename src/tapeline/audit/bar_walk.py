@@ -1,0 +1,91 @@
+"""Walk over gold: hours against five minutes, a vendor's bars against ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from tapeline.audit.against import compare_vendor, read_vendor_bars
+from tapeline.audit.context import NO_SILVER, Context
+from tapeline.audit.difference import Pair
+from tapeline.audit.frames import WINDOW, instant, is_gone, millis, windows_frame
+from tapeline.audit.hours import compare_hours
+from tapeline.audit.silver_gold import received_ms
+from tapeline.bar import Interval
+from tapeline.errors import UsageError
+
+_BARS_AT_ONCE: Final = 500
+
+
+def silver_windows(context: Context) -> pl.DataFrame:
+    """Return the windows in scope of which silver has trades."""
+    scope = context.scope
+    if scope.symbols is not None and scope.start is not None and scope.end is not None:
+        # Few enough to name: a window without trades costs one look.
+        length = Interval.FIVE_MINUTES.duration // timedelta(milliseconds=1)
+        starts = range(millis(scope.start), millis(scope.end), length)
+        return windows_frame((symbol, start) for symbol in scope.symbols for start in starts)
+    return scope.only(windows_frame(context.reads.silver_windows()))
+
+
+def walk_gold(context: Context, silver: pl.DataFrame) -> pl.DataFrame:
+    """Compare hour bars with their parts; return the windows of gold that silver may explain.
+
+    A bar whose trades have expired from silver is not among them: it is counted.
+    """
+    ground = context.ground
+    windows = [windows_frame([])]
+    for symbol, start, end in _months(context):
+        parts = list(context.client.bars(symbol, Interval.FIVE_MINUTES, start, end))
+        hours = context.client.bars(symbol, Interval.ONE_HOUR, start, end)
+        compared = compare_hours(
+            parts,
+            hours,
+            ground.due_hours,
+            ground.started_at,
+            ground.gone_ms["trades_gold_5m"],
+        )
+        context.note(Pair.GOLD_HOURS, compared)
+        gone_ms = ground.gone_ms["trades_silver"]
+        gone = [is_gone(received_ms(bar), gone_ms) for bar in parts]
+        found = windows_frame((bar.symbol, millis(bar.window_start)) for bar in parts)
+        lost = found.filter(gone).join(silver, on=WINDOW, how="anti")
+        starts = (instant(ms) for ms in lost["bucket_ms"])
+        context.findings.not_auditable(Pair.SILVER_GOLD, NO_SILVER, starts)
+        windows.append(found.join(lost, on=WINDOW, how="anti"))
+    return pl.concat(windows)
+
+
+def walk_vendor(context: Context, path: Path) -> None:
+    """Compare a vendor's bars in scope with the stored ones.
+
+    Raises:
+        UsageError: the file has none.
+    """
+    in_scope = (bar for bar in read_vendor_bars(path) if context.scope.covers(bar.key))
+    total = 0
+    while some := list(islice(in_scope, _BARS_AT_ONCE)):
+        total += len(some)
+        stored = context.client.stored_bars(Interval.FIVE_MINUTES, [bar.key for bar in some])
+        bars = {key: found.bar for key, found in stored.items()}
+        context.note(Pair.VENDOR, compare_vendor(some, bars, context.ground.due))
+    if not total:
+        message = f"{path} has no bar to compare in the times and symbols that are audited."
+        raise UsageError(message)
+
+
+def _months(context: Context) -> Iterator[tuple[str, datetime, datetime]]:
+    """Yield each symbol with the spans of time, a month at most, of which gold has bars."""
+    spans = {
+        (symbol, *span)
+        for interval in Interval
+        for symbol, period in context.reads.gold_periods(interval)
+        if context.scope.symbols is None or symbol in context.scope.symbols
+        for span in context.scope.months(period, interval)
+    }
+    yield from sorted(spans)

@@ -1,0 +1,93 @@
+"""What was so when an audit began; what came later is not ready to be compared."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from tapeline.audit.difference import WindowKey
+from tapeline.audit.frames import millis
+from tapeline.audit.scope import Scope
+from tapeline.audit.silver_gold import Readiness
+from tapeline.storage.audit_reads import AuditReads
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, WindowState
+
+_EXPIRES_WITHIN: Final = timedelta(hours=1)
+"""Rows so near their end may be gone before they are read, and clocks differ."""
+_BUCKETS_AT_ONCE: Final = 200
+
+Partition = tuple[str, int]
+"""A topic's id and one of its Kafka partitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The state of a keyspace at one instant.
+
+    Args:
+        started_at: that instant.
+        committed: the highest offset of each partition that is in silver.
+        due: windows that are to be settled yet.
+        due_hours: the same of hours.
+        touched: the buckets of offsets (see `WINDOW_BUCKET_OFFSETS`) that hold trades of the
+            audit's scope; None when that is everything.
+        gone_ms: for each table, until when what was received may have expired; None for never.
+    """
+
+    started_at: datetime
+    committed: Mapping[Partition, int]
+    due: frozenset[WindowKey]
+    due_hours: frozenset[WindowKey]
+    touched: Mapping[Partition, set[int]] | None
+    gone_ms: Mapping[str, int | None]
+
+    @property
+    def readiness(self) -> Readiness:
+        """Which five-minute bars can be compared."""
+        return Readiness(
+            due=self.due,
+            silver_gone_ms=self.gone_ms["trades_silver"],
+            gold_gone_ms=self.gone_ms["trades_gold_5m"],
+        )
+
+
+def survey(client: CassandraClient, reads: AuditReads, scope: Scope, now: datetime) -> Ground:
+    """Read how far every topic of the keyspace is, and which windows are due."""
+    committed = {
+        (topic_id, p.kafka_partition): p.committed_offset
+        for topic_id in reads.topic_ids()
+        for p in client.progress(topic_id).values()
+    }
+    due, due_hours = set(), set()
+    touched: dict[Partition, set[int]] = defaultdict(set)
+    for state in _states(client, committed):
+        hour = state.window_start.replace(minute=0)
+        if state.dirty_offset > state.settled_offset:
+            due.add((state.symbol, state.window_start))
+        if state.dirty_offset > state.hour_settled_offset:
+            due_hours.add((state.symbol, hour))
+        if scope.covers((state.symbol, state.window_start)):
+            touched[state.topic_id, state.kafka_partition].add(state.bucket)
+    return Ground(
+        now,
+        committed,
+        frozenset(due),
+        frozenset(due_hours),
+        None if scope.is_everything else touched,
+        {
+            table: millis(now - lifetime + _EXPIRES_WITHIN) if lifetime else None
+            for table, lifetime in reads.lifetimes().items()
+        },
+    )
+
+
+def _states(client: CassandraClient, committed: Mapping[Partition, int]) -> Iterator[WindowState]:
+    for (topic_id, partition), offset in committed.items():
+        buckets = offset // WINDOW_BUCKET_OFFSETS + 1
+        for first in range(0, buckets, _BUCKETS_AT_ONCE):
+            some = range(first, min(first + _BUCKETS_AT_ONCE, buckets))
+            yield from client.window_states(topic_id, partition, some)

@@ -1,0 +1,118 @@
+"""One audit from beginning to end: connect, survey, walk over the layers."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+import typer
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
+from confluent_kafka import KafkaException
+from rich.progress import Progress
+
+from tapeline.audit.bar_walk import silver_windows, walk_gold, walk_vendor
+from tapeline.audit.context import Advance, Context
+from tapeline.audit.findings import Findings
+from tapeline.audit.ground import survey
+from tapeline.audit.kafka_reader import TopicReader
+from tapeline.audit.message_walk import message_ranges, walk_messages
+from tapeline.audit.scope import Scope
+from tapeline.audit.spill import Spill
+from tapeline.audit.window_walk import walk_windows
+from tapeline.errors import SchemaError, ServiceUnavailableError, UsageError
+from tapeline.local.discovery import find_endpoints
+from tapeline.producer.topics import topic_admin, topic_id_of
+from tapeline.settings import Settings
+from tapeline.storage.audit_reads import AuditReads
+from tapeline.storage.cassandra_client import CassandraClient
+
+_OBJECTS_BEFORE_COLLECTION: Final = 100_000
+
+
+def run_audit(
+    settings: Settings, scope: Scope, against: Path | None, progress: Progress
+) -> Findings:
+    """Audit a keyspace and topic and return what was found.
+
+    Raises:
+        UsageError: there is nothing to audit, or the vendor's file is none.
+        ServiceUnavailableError: Kafka or Cassandra does not answer, or falls silent.
+    """
+    with (
+        _rare_collections(),
+        _connected(settings, scope) as context,
+        tempfile.TemporaryDirectory(prefix="tapeline-audit-") as folder,
+    ):
+        silver = silver_windows(context)
+        windows = walk_gold(context, silver)
+        if against is not None:
+            walk_vendor(context, against)
+        offsets = context.kafka.offsets()
+        ranges = message_ranges(context, offsets)
+        total = sum(stop - start for some in ranges.values() for start, stop in some)
+        spill = Spill(Path(folder), total)
+        with closing(spill):
+            walk_messages(context, ranges, offsets, spill, _task(progress, "messages", total))
+        windows = pl.concat([silver, windows]).unique()
+        walk_windows(context, spill, windows, _task(progress, "windows", windows.height))
+    if not context.findings.total_checked:
+        message = (
+            f"Keyspace {settings.cassandra.keyspace} has nothing that can be audited in these "
+            "times and symbols."
+        )
+        raise UsageError(message)
+    return context.findings
+
+
+@contextmanager
+def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
+    """Yield what the walks need; a service that fails on the way is one that does not answer."""
+    endpoints = find_endpoints(settings)
+    typer.echo(f"Using {endpoints}", err=True)
+    keyspace, topic = settings.cassandra.keyspace, settings.kafka.topic
+    with ExitStack() as stack:
+        client = CassandraClient(
+            settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
+        )
+        stack.enter_context(closing(client))
+        client.require_schema()
+        topic_id = topic_id_of(topic_admin(endpoints.bootstrap_servers), topic)
+        kafka = TopicReader(endpoints.bootstrap_servers, topic, topic_id)
+        stack.enter_context(closing(kafka))
+        reads = AuditReads(client.session, keyspace)
+        try:
+            ground = survey(client, reads, scope, datetime.now(timezone.utc))
+            if not any(partition[0] == topic_id for partition in ground.committed):
+                message = (
+                    f"Keyspace {keyspace} holds nothing of topic {topic}: name the topic that it "
+                    "was made of with --topic."
+                )
+                raise SchemaError(message)
+            yield Context(client, reads, kafka, ground, scope)
+        except (DriverException, NoHostAvailable, KafkaException, OSError) as error:
+            message = f"The audit has stopped, run it again: {type(error).__name__}: {error}"
+            raise ServiceUnavailableError(message) from error
+
+
+def _task(progress: Progress, name: str, total: int) -> Advance:
+    task = progress.add_task(name, total=total)
+    return partial(progress.advance, task)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for cycles less often: among so many tuples that takes two fifths of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

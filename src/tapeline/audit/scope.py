@@ -1,0 +1,71 @@
+"""Which windows an audit looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from typing import Final
+
+import polars as pl
+
+from tapeline.audit.difference import WindowKey
+from tapeline.audit.frames import instant, millis
+from tapeline.bar import Interval
+
+_HOUR_MS: Final = Interval.ONE_HOUR.duration // timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whole hours with start <= window < end, of some symbols; None is no bound."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    symbols: frozenset[str] | None = None
+
+    @classmethod
+    def of(
+        cls, start: datetime | None, end: datetime | None, symbols: Iterable[str] | None
+    ) -> Scope:
+        """Return a scope with its times widened to whole hours, as hour bars are audited too."""
+        return cls(
+            start and instant(millis(start) // _HOUR_MS * _HOUR_MS),
+            end and instant(-(-millis(end) // _HOUR_MS) * _HOUR_MS),
+            None if symbols is None else frozenset(symbols),
+        )
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing is left out."""
+        return self == Scope()
+
+    def covers(self, key: WindowKey) -> bool:
+        """Tell whether a window is looked at."""
+        symbol, time = key
+        return (
+            (self.symbols is None or symbol in self.symbols)
+            and (self.start is None or time >= self.start)
+            and (self.end is None or time < self.end)
+        )
+
+    def only(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows of the windows that are looked at."""
+        if self.symbols is not None:
+            rows = rows.filter(pl.col("symbol").is_in(list(self.symbols)))
+        if self.start is not None:
+            rows = rows.filter(pl.col("bucket_ms") >= millis(self.start))
+        if self.end is not None:
+            rows = rows.filter(pl.col("bucket_ms") < millis(self.end))
+        return rows
+
+    def months(self, period: date, interval: Interval) -> Iterator[tuple[datetime, datetime]]:
+        """Yield the spans of time, a month at most, of a partition of gold that are looked at."""
+        months = range(1, 13) if interval is Interval.ONE_HOUR else [period.month]
+        for month in months:
+            first = datetime(period.year, month, 1, tzinfo=timezone.utc)
+            following = (first + timedelta(days=32)).replace(day=1)
+            start = max(first, self.start or first)
+            end = min(following, self.end or following)
+            if start < end:
+                yield start, end

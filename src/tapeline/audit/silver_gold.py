@@ -1,0 +1,154 @@
+"""Silver against gold: every window with trades has its bar, and final bars their values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from tapeline.audit.difference import Difference, Pair, WindowKey, text_of
+from tapeline.audit.frames import WINDOW, is_gone, millis, window_key
+from tapeline.audit.recompute import recompute_bars
+from tapeline.bar import VALUES, Bar, Interval
+from tapeline.conditions import ConditionPolicy
+
+_POLICIES = frozenset(policy.value for policy in ConditionPolicy)
+
+
+@dataclass(slots=True)
+class BarsCompared:
+    """What became of some windows: compared, not ready, or past auditing."""
+
+    checked: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    not_yet: int = 0
+    without_silver: set[WindowKey] = field(default_factory=set)
+    without_gold: set[WindowKey] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Which windows can be compared.
+
+    `due` windows are to be settled yet. Tables may have expired what was received until
+    `silver_gone_ms` and `gold_gone_ms`, None for never.
+    """
+
+    due: Collection[WindowKey] = frozenset()
+    silver_gone_ms: int | None = None
+    gold_gone_ms: int | None = None
+
+
+def compare_bars(
+    windows: Iterable[WindowKey],
+    bars: Mapping[WindowKey, Bar],
+    silver: pl.DataFrame,
+    ready: Readiness,
+    moving: Collection[WindowKey] = frozenset(),
+) -> BarsCompared:
+    """Compare the five-minute bars of some windows with what their trades make.
+
+    Args:
+        windows: every window of which bronze, silver or gold has anything.
+        bars: those that are stored, read before the trades.
+        silver: every row of the windows, columns as TRADES.
+        ready: which windows can be compared.
+        moving: windows that got a trade after the audit had begun.
+    """
+    found = BarsCompared()
+    counts = {
+        window_key(symbol, bucket_ms): (trades, first_received_ms)
+        for symbol, bucket_ms, trades, first_received_ms in silver.group_by(*WINDOW)
+        .agg(pl.len(), pl.col("received_at_ms").min().alias("first"))
+        .rows()
+    }
+    comparable: dict[WindowKey, Bar] = {}
+    for key in windows:
+        bar = bars.get(key)
+        trades, first_received_ms = counts.get(key, (0, None))
+        if bar is None and not trades:
+            continue  # only bronze has it, and silver against bronze has said so
+        if key in ready.due or key in moving or (bar and not bar.is_final and not trades):
+            found.not_yet += 1
+        elif bar is not None and _has_lost_trades(bar, first_received_ms, ready.silver_gone_ms):
+            found.without_silver.add(key)
+        elif bar is None and is_gone(first_received_ms, ready.gold_gone_ms):
+            found.without_gold.add(key)
+        else:
+            found.checked += 1
+            difference = _existence(key, bar, trades)
+            if difference is not None:
+                found.differences.append(difference)
+            elif bar is not None:
+                comparable[key] = bar
+    expected = recompute_bars(silver, {key: bar.policy or "" for key, bar in comparable.items()})
+    for key, bar in comparable.items():
+        found.differences += differing_values(
+            Pair.SILVER_GOLD, bar, expected.get(key, {}), Interval.FIVE_MINUTES
+        )
+    return found
+
+
+def differing_values(
+    pair: Pair, bar: Bar, expected: Mapping[str, Any], interval: Interval
+) -> Iterator[Difference]:
+    """Yield each field of a stored bar that its trades or parts determine otherwise."""
+    for name in VALUES:
+        if getattr(bar, name) != expected.get(name):
+            yield Difference(
+                pair=pair,
+                what=name,
+                expected=text_of(expected.get(name)),
+                found=text_of(getattr(bar, name)),
+                symbol=bar.symbol,
+                window_start=bar.window_start,
+                interval=interval,
+            )
+
+
+def missing_or_provisional(
+    pair: Pair, key: WindowKey, bar: Bar | None, interval: Interval
+) -> Difference | None:
+    """Return the difference of a bar that must be final and is not, or is not there."""
+    if bar is not None and bar.is_final:
+        return None
+    return Difference(
+        pair=pair,
+        what="bar",
+        expected="final",
+        found="none" if bar is None else "provisional, and no settling is due",
+        symbol=key[0],
+        window_start=key[1],
+        interval=interval,
+    )
+
+
+def _existence(key: WindowKey, bar: Bar | None, trades: int) -> Difference | None:
+    if not trades:
+        return _about(key, "none: silver has no trade of it", "in gold")
+    if bar is not None and bar.policy not in _POLICIES:
+        return _about(key, " or ".join(sorted(_POLICIES)), text_of(bar.policy), "policy")
+    return missing_or_provisional(Pair.SILVER_GOLD, key, bar, Interval.FIVE_MINUTES)
+
+
+def _about(key: WindowKey, expected: str, found: str, what: str = "bar") -> Difference:
+    return Difference(
+        pair=Pair.SILVER_GOLD,
+        what=what,
+        expected=expected,
+        found=found,
+        symbol=key[0],
+        window_start=key[1],
+    )
+
+
+def _has_lost_trades(bar: Bar, first_received_ms: int | None, gone_ms: int | None) -> bool:
+    """Tell whether silver may have expired trades of a bar, by the first that was received."""
+    return is_gone(first_received_ms, gone_ms) or is_gone(received_ms(bar), gone_ms)
+
+
+def received_ms(bar: Bar) -> int | None:
+    """Return when the first trade of a bar was received, if the bar says so."""
+    return None if bar.first_received_at is None else millis(bar.first_received_at)

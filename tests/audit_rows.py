@@ -1,0 +1,40 @@
+"""Rows for the tests of audit: one trade of AAPL, changed as a test needs it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import polars as pl
+
+from tapeline.audit.frames import TRADES
+
+START = datetime(2026, 11, 20, 15, 30, tzinfo=timezone.utc)
+"""10:30 in New York."""
+START_MS = 1_795_188_600_000
+KEY = ("AAPL", START)
+RECEIVED_MS = START_MS + 1_000
+
+_TRADE = {
+    "symbol": "AAPL",
+    "bucket_ms": START_MS,
+    "event_time_ms": START_MS + 500,
+    "trade_id": 1,
+    "price": 10.0,
+    "volume": 100.0,
+    "conditions": "1",
+    "sequence": 0,
+    "received_at_ms": RECEIVED_MS,
+    "source": "replay",
+    "topic_id": "topic",
+    "kafka_partition": 0,
+    "kafka_offset": 7,
+}
+
+
+def a_trade(**changes: Any) -> dict[str, Any]:
+    return {**_TRADE, **changes}
+
+
+def frame(*trades: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame(list(trades), TRADES)

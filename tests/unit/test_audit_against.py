@@ -1,0 +1,121 @@
+"""A vendor's bars: the file, and the comparison."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tapeline.audit.against import VendorBar, compare_vendor, read_vendor_bars
+from tapeline.audit.silver_gold import BarsCompared
+from tapeline.errors import UsageError
+from tests.sample import START, a_bar
+
+HEADER = "symbol,window_start_ms,open,high,low,close,volume,exact"
+OURS = a_bar(is_final=True)
+THEIRS = VendorBar("AAPL", START, 1.0, 3.0, 0.5, 2.0, Decimal("10.5"))
+KEY = ("AAPL", START)
+
+
+def write(folder: Path, *lines: str) -> Path:
+    path = folder / "vendor.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_file_is_read_gzip_or_not_without_what_is_not_exact(tmp_path: Path) -> None:
+    lines = [
+        HEADER,
+        "BAC,1381132800000,13.94,13.95,13.93,13.945,1000.5,1",
+        "BAC,1381133100000,13.94,13.95,13.94,13.95,1000,0",
+    ]
+    plain = write(tmp_path, *lines)
+    packed = tmp_path / "vendor.csv.gz"
+    packed.write_bytes(gzip.compress("\n".join(lines).encode()))
+    start = datetime(2013, 10, 7, 8, tzinfo=timezone.utc)
+    expected = [VendorBar("BAC", start, 13.94, 13.95, 13.93, 13.945, Decimal("1000.5"))]
+
+    assert list(read_vendor_bars(plain)) == expected
+    assert list(read_vendor_bars(packed)) == expected
+
+
+@pytest.mark.parametrize(
+    "time", ["2013-10-07T08:00:00Z", "2013-10-07T08:00", "2013-10-07T04:00:00-04:00"]
+)
+def test_a_window_may_be_named_by_iso_time(tmp_path: Path, time: str) -> None:
+    path = write(
+        tmp_path, "window_start,symbol,open,high,low,close,volume", f"{time},BAC,1,2,1,2,5"
+    )
+
+    (bar,) = read_vendor_bars(path)
+
+    assert bar.window_start == datetime(2013, 10, 7, 8, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "holds no bars"),
+        (["symbol,open,high,low,close,volume"], "holds no bars"),
+        ([HEADER, "BAC,1381132800000,13.94,,13.94,13.95,1000,1"], "line 2: this is no bar"),
+        ([HEADER, "BAC,1381132800000,13.94"], "line 2: this is no bar"),
+        ([HEADER, "BAC,today,13.94,13.95,13.94,13.95,1000,1"], "line 2: this is no bar"),
+        ([HEADER, "BAC,1381132800000,1,1,1,1,many,1"], "line 2: this is no bar"),
+        ([HEADER, f"BAC,{10**30},1,1,1,1,1,1"], "line 2: this is no bar"),
+        ([HEADER, "BAC,1381132860000,1,1,1,1,1,1"], "line 2: 2013-10-07T08:01:00Z is no start"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(
+    tmp_path: Path, lines: list[str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        list(read_vendor_bars(write(tmp_path, *lines)))
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.csv.gz"
+    broken.write_bytes(gzip.compress(b"symbol")[:12])
+    binary = tmp_path / "binary.csv"
+    binary.write_bytes(b"\xff\xfe\x00")
+
+    for path in (tmp_path / "none.csv", tmp_path, broken, binary):
+        with pytest.raises(UsageError, match="cannot be read"):
+            list(read_vendor_bars(path))
+
+
+def test_equal_bars_are_no_difference() -> None:
+    assert compare_vendor([THEIRS], {KEY: OURS}, set()) == BarsCompared(checked=1)
+
+
+def test_each_price_and_the_volume_must_be_equal() -> None:
+    ours = replace(OURS, open=1.1, high=3.1, low=0.6, close=None, volume=Decimal(11))
+
+    found = compare_vendor([THEIRS], {KEY: ours}, set()).differences
+
+    assert [(d.what, d.expected, d.found) for d in found] == [
+        ("open", "1.0", "1.1"),
+        ("high", "3.0", "3.1"),
+        ("low", "0.5", "0.6"),
+        ("close", "2.0", "none"),
+        ("volume", "10.5", "11"),
+    ]
+    assert {(d.symbol, d.window_start) for d in found} == {KEY}
+
+
+def test_a_bar_that_we_lack_is_a_difference_and_one_that_they_lack_is_none() -> None:
+    (found,) = compare_vendor([THEIRS], {}, set()).differences
+
+    assert (found.what, found.expected, found.found) == ("bar", "in gold", "none")
+    assert compare_vendor([], {KEY: OURS}, set()) == BarsCompared()
+
+
+def test_a_bar_that_may_still_change_is_not_compared() -> None:
+    wrong = replace(OURS, high=99.0)
+
+    assert compare_vendor([THEIRS], {KEY: wrong}, {KEY}) == BarsCompared(not_yet=1)
+    provisional = replace(wrong, is_final=False)
+    assert compare_vendor([THEIRS], {KEY: provisional}, set()) == BarsCompared(not_yet=1)

@@ -1,0 +1,103 @@
+"""Hour bars against their five-minute bars."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+from tapeline.audit.difference import Pair
+from tapeline.audit.hours import compare_hours
+from tapeline.audit.silver_gold import BarsCompared
+from tapeline.bar import Bar, Interval
+from tests.sample import a_bar
+
+HOUR = datetime(2026, 11, 20, 14, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 21, tzinfo=timezone.utc)
+
+# 10.5 at 2.0 a bar, twice; the second opens where the first closed and goes to 4.0.
+PARTS = [
+    a_bar(window_start=HOUR + timedelta(minutes=35), is_final=True),
+    a_bar(window_start=HOUR + timedelta(minutes=50), is_final=True, open=2.0, high=4.0, close=3.5),
+]
+WHOLE = a_bar(
+    window_start=HOUR,
+    is_final=True,
+    open=1.0,
+    high=4.0,
+    low=0.5,
+    close=3.5,
+    volume=Decimal(21),
+    notional=Decimal(42),
+    vwap=2.0,
+    trade_count=8,
+    unpriced_count=2,
+    unpriced_volume=Decimal(1),
+    first_trade_time=HOUR + timedelta(minutes=35),
+    last_trade_time=HOUR + timedelta(minutes=54),
+)
+
+
+def compare(parts: list[Bar], hours: list[Bar], **changes: Any) -> BarsCompared:
+    return compare_hours(parts, hours, **{"due": set(), "started_at": NOW, **changes})
+
+
+def texts(compared: BarsCompared) -> list[tuple[str, str, str]]:
+    return [(d.what, d.expected, d.found) for d in compared.differences]
+
+
+def test_the_hour_that_the_parts_make_is_no_difference() -> None:
+    assert compare(PARTS, [WHOLE]) == BarsCompared(checked=1)
+
+
+def test_a_value_that_differs_names_the_hour() -> None:
+    compared = compare(PARTS, [replace(WHOLE, close=3.4, trade_count=9)])
+
+    assert texts(compared) == [("close", "3.5", "3.4"), ("trade_count", "8", "9")]
+    (close, _) = compared.differences
+    assert (close.pair, close.window_start, close.interval) == (
+        Pair.GOLD_HOURS,
+        HOUR,
+        Interval.ONE_HOUR,
+    )
+
+
+def test_an_hour_must_be_there_final_and_made_of_something() -> None:
+    assert texts(compare(PARTS, [])) == [("bar", "final", "none")]
+    assert texts(compare(PARTS, [replace(WHOLE, is_final=False)])) == [
+        ("bar", "final", "provisional, and no settling is due")
+    ]
+    assert texts(compare([], [WHOLE])) == [
+        ("bar", "none: the hour has no five-minute bar", "in gold")
+    ]
+
+
+def test_an_hour_that_may_still_change_is_not_compared() -> None:
+    wrong = replace(WHOLE, high=99.0)
+    provisional = [PARTS[0], replace(PARTS[1], is_final=False)]
+    just_written = replace(wrong, updated_at=NOW + timedelta(seconds=1))
+
+    assert compare(PARTS, [wrong], due={("AAPL", HOUR)}) == BarsCompared(not_yet=1)
+    assert compare(provisional, [wrong]) == BarsCompared(not_yet=1)
+    assert compare(PARTS, [just_written]) == BarsCompared(not_yet=1)
+    assert len(compare(PARTS, [replace(wrong, updated_at=NOW)]).differences) == 1
+
+
+def test_an_hour_whose_parts_may_have_expired_is_not_auditable() -> None:
+    received = replace(WHOLE, first_received_at=HOUR)
+    gone_ms = round(HOUR.timestamp() * 1000)
+
+    compared = compare(PARTS[1:], [received], gold_gone_ms=gone_ms)
+
+    assert compared == BarsCompared(without_gold={("AAPL", HOUR)})
+    assert len(compare(PARTS[1:], [received], gold_gone_ms=gone_ms - 1).differences) > 1
+
+
+def test_an_hour_has_the_policy_of_one_of_its_parts() -> None:
+    revised = [PARTS[0], replace(PARTS[1], policy="sip")]
+
+    assert compare(revised, [replace(WHOLE, policy="sip")]) == BarsCompared(checked=1)
+    assert texts(compare(revised, [replace(WHOLE, policy="all")])) == [
+        ("policy", "sip+oddlot", "all")
+    ]
