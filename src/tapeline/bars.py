@@ -102,18 +102,37 @@ def read_bars(
     settings = settings or load_settings()
     delay = timedelta(seconds=settings.stream.watermark_s)
     wanted = [symbols] if isinstance(symbols, str) else symbols
-    bars: list[Bar] = []
     with open_keyspace(settings, keyspace) as client:
-        for symbol in wanted:
-            # A longer bar that starts before the end goes on after it.
-            reach = timedelta(0) if length.is_stored else length.duration
-            stored = client.bars(symbol, length.stored, start, end + reach)
-            if length.is_stored:
-                bars += stored
-                continue
-            longer = roll_up_bars(stored, length, datetime.now(timezone.utc), delay)
-            bars += [b for b in longer if start <= b.window_start < end]
+        bars = [b for s in wanted for b in bars_between(client, s, length, start, end, delay)]
     return bars_table(bars, exact=exact, detail=detail)
+
+
+def bars_between(
+    client: CassandraClient,
+    symbol: str,
+    length: ReadInterval,
+    start: datetime,
+    end: datetime,
+    delay: timedelta,
+) -> Iterator[Bar]:
+    """Yield bars of any length with start <= window_start < end, in order of time.
+
+    Args:
+        client: of the keyspace.
+        symbol: in the feed's name.
+        length: of the bars.
+        start: aware.
+        end: aware.
+        delay: how late a trade may be; a longer bar is final that much after its end.
+    """
+    if length.is_stored:
+        yield from client.bars(symbol, length.stored, start, end)
+        return
+    # A longer bar that starts before the end goes on after it.
+    stored = client.bars(symbol, length.stored, start, end + length.duration)
+    for bar in roll_up_bars(stored, length, datetime.now(timezone.utc), delay):
+        if start <= bar.window_start < end:
+            yield bar
 
 
 def known_symbols(keyspace: str | None = None, *, settings: Settings | None = None) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tapeline import __version__
+from tapeline.api.main import api
 from tapeline.audit.command import audit
 from tapeline.bars_command import bars
 from tapeline.command import run_program
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    *(demo, replay, bars, gaps, up, down, status, init, produce, stream, simulate),
+    *(demo, replay, bars, gaps, api, up, down, status, init, produce, stream, simulate),
     *(settings, metrics),
     *(rebuild, audit),
 ):

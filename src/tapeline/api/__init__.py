@@ -1,0 +1,1 @@
+"""Bars over HTTP: JSON, CSV and Arrow, live push, and a page that draws them."""

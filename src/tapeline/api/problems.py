@@ -1,0 +1,44 @@
+"""Errors as `application/problem+json` (RFC 9457): what went wrong and what to do."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):  # noqa: N818 - the standard's own word
+    """An answer that is an error."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error in the same form."""
+
+    @app.exception_handler(Problem)
+    async def _problem(_: Request, error: Problem) -> JSONResponse:
+        return _answer(error.status, error.detail)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][1:])
+        return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> JSONResponse:
+        return _answer(HTTPStatus(error.status_code), str(error.detail))
+
+
+def _answer(status: HTTPStatus, detail: str) -> JSONResponse:
+    body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
+    return JSONResponse(body, status, media_type=MEDIA_TYPE)
