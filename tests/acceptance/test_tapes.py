@@ -14,7 +14,8 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import psutil
@@ -37,8 +38,10 @@ from tests.pipeline import Pipeline
 from .vendor import EPOCH, differences, read_vendor_bars, roll_up_to_hours, with_ambiguous
 
 REPLAYED = ("--keyspace", "replay", "--topic", "replay")
-GOLD_TRADES = 40_182
-GOLD_BARS = 434
+SPY = ("spy_20131007", 250_601, 188)
+GOLD = (_, GOLD_TRADES, GOLD_BARS) = ("gold_20131007", 40_182, 434)
+BAC = ("bac_20131007_11", 573_620, 733)
+"""Name, trades, and windows whose bar the vendor made of exactly these trades."""
 
 
 def tape(name: str, kind: str = "trades") -> Path:
@@ -74,14 +77,7 @@ def require_clean_audit(name: str, trades: int, exact_bars: int | None = None) -
     assert all(layer["not_yet"] == layer["not_auditable"] == 0 for layer in report["layers"])
 
 
-@pytest.mark.parametrize(
-    ("name", "trades", "exact_bars"),
-    [
-        ("spy_20131007", 250_601, 188),
-        ("gold_20131007", GOLD_TRADES, GOLD_BARS),
-        ("bac_20131007_11", 573_620, 733),
-    ],
-)
+@pytest.mark.parametrize(("name", "trades", "exact_bars"), [SPY, GOLD, BAC])
 @pytest.mark.usefixtures("stack")
 def test_bars_of_a_tape_equal_the_vendors(name: str, trades: int, exact_bars: int) -> None:
     rows = rows_of_layers(run("replay", str(tape(name)), "--policy", "sip"))
@@ -95,14 +91,21 @@ def test_bars_of_a_tape_equal_the_vendors(name: str, trades: int, exact_bars: in
 
 AGAIN = ("--fault", "redeliver=0.1")
 REORDERED = ("--fault", "reorder=5m")
+FAULTS = {"redelivered": AGAIN, "reordered": REORDERED, "both": (*AGAIN, *REORDERED)}
+QUICK = {(GOLD, "redelivered"), (GOLD, "reordered"), (SPY, "both")}
 
 
 @pytest.mark.parametrize(
     ("name", "trades", "exact_bars", "faults"),
     [
-        ("gold_20131007", GOLD_TRADES, GOLD_BARS, AGAIN),
-        ("gold_20131007", GOLD_TRADES, GOLD_BARS, REORDERED),
-        ("spy_20131007", 250_601, 188, (*AGAIN, *REORDERED)),
+        pytest.param(
+            *sizes,
+            FAULTS[what],
+            marks=[] if (sizes, what) in QUICK else pytest.mark.long,
+            id=f"{sizes[0]}-{what}",
+        )
+        for sizes in (GOLD, SPY, BAC)
+        for what in FAULTS
     ],
 )
 @pytest.mark.usefixtures("stack")
@@ -218,6 +221,30 @@ def write_tape(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+
+
+def test_a_tape_of_2013_after_one_of_today_gives_the_vendors_bars(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    """One keyspace, topic and checkpoint; the gold tape is moved by whole days to yesterday."""
+    days = datetime.now(timezone.utc) - datetime(2013, 10, 8, tzinfo=timezone.utc)
+    shift = timedelta(days=days.days)
+    with gzip.open(tape("gold_20131007"), "rt", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    for row in rows:
+        row["event_time_ms"] = str(int(row["event_time_ms"]) + shift // timedelta(milliseconds=1))
+    write_tape(tmp_path / "yesterday.csv", rows)
+
+    for path in (tmp_path / "yesterday.csv", tape("gold_20131007")):
+        settled_bars(pipeline, path)
+        pipeline.preview()
+
+    exact = [b for b in read_vendor_bars(tape("gold_20131007", "bars_5m")) if b.is_exact]
+    moved = [replace(b, window_start=b.window_start + shift) for b in exact]
+    ours = stored_bars({b.symbol for b in exact}, "5m", pipeline.name)
+    assert differences([*exact, *moved], ours) == []
+    assert all(bar["is_final"] for bar in ours.values())
+    run("audit", "--keyspace", pipeline.name, "--topic", pipeline.name)
 
 
 def test_a_changed_trade_of_the_tape_is_found_and_its_bar_named(
