@@ -107,10 +107,16 @@ def spark_drivers(parent: int) -> list[psutil.Process]:
     ]
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 300.0) -> Any:
-    """Wait until a condition returns something true, and return it."""
+def wait_for(
+    condition: Callable[[], Any],
+    timeout_s: float = 300.0,
+    while_runs: subprocess.Popen[str] | None = None,
+) -> Any:
+    """Wait until a condition returns something true, and return it; a process may not end."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
+        if while_runs is not None:
+            assert while_runs.poll() is None, finish(while_runs)
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.2)
     return value

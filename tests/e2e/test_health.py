@@ -32,7 +32,7 @@ def test_a_simulator_and_its_producer_are_healthy_while_they_run(topic: str) -> 
     producer = start(*produce, environment=environment)
     try:
         wait_for(lambda: is_healthy("simulator", url))
-        wait_for(lambda: is_healthy("producer", environment=environment))
+        wait_for(lambda: is_healthy("producer", environment=environment), while_runs=producer)
 
         # A producer that has lost its feed goes on trying, and is not healthy.
         simulator.terminate()

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tapeline.audit.messages import RawMessage
 from tapeline.errors import ServiceUnavailableError
+from tapeline.producer.offsets import offsets_of
 
 _TIMEOUT_S: Final = 10.0
 _READ_MESSAGES: Final = 10_000
@@ -44,11 +45,14 @@ class TopicReader:
     def offsets(self) -> dict[int, tuple[int, int]]:
         """Return each partition's oldest and next offset."""
         metadata = self._consumer.list_topics(self._topic, timeout=_TIMEOUT_S)
-        return {p: self._offsets_of(p) for p in sorted(metadata.topics[self._topic].partitions)}
+        return {
+            p: offsets_of(self._consumer, self._topic, p)
+            for p in sorted(metadata.topics[self._topic].partitions)
+        }
 
     def oldest(self, partition: int) -> int:
         """Return the oldest offset that Kafka still holds of a partition."""
-        return self._offsets_of(partition)[0]
+        return offsets_of(self._consumer, self._topic, partition)[0]
 
     def read(self, partition: int, start: int, stop: int) -> list[RawMessage]:
         """Return the messages with start <= offset < stop that Kafka holds, in order.
@@ -89,9 +93,3 @@ class TopicReader:
             elif error is not None and not error.retriable():
                 raise KafkaException(error)
         return some
-
-    def _offsets_of(self, partition: int) -> tuple[int, int]:
-        first, end = self._consumer.get_watermark_offsets(
-            TopicPartition(self._topic, partition), timeout=_TIMEOUT_S
-        )
-        return first, end

@@ -14,6 +14,7 @@ from tapeline.consumer.coverage import ProducerView
 from tapeline.errors import SchemaError
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap
+from tapeline.producer.offsets import offsets_of
 from tapeline.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -95,12 +96,7 @@ class FeedView:
 
     def offsets(self) -> dict[int, tuple[int, int]]:
         """Return each partition's oldest and next offset."""
-        return {
-            p: self._consumer.get_watermark_offsets(
-                TopicPartition(self._topic, p), timeout=_TIMEOUT_S
-            )
-            for p in self._partitions
-        }
+        return {p: offsets_of(self._consumer, self._topic, p) for p in self._partitions}
 
     def close(self) -> None:
         """Leave Kafka."""
@@ -108,12 +104,7 @@ class FeedView:
 
     def _read_reports(self) -> None:
         """Read to the ends that the topics have now; how long that takes is Kafka's affair."""
-        ends = {
-            name: self._consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=_TIMEOUT_S)[
-                1
-            ]
-            for name in self._next
-        }
+        ends = {name: offsets_of(self._consumer, name, 0)[1] for name in self._next}
         deadline = time.monotonic() + _TIMEOUT_S
         while time.monotonic() < deadline and any(self._next[n] < ends[n] for n in ends):
             for message in self._consumer.consume(_READ_MESSAGES, _READ_WAIT_S):

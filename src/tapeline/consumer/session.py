@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +21,7 @@ from tapeline.local.jars import SPARK_JARS, fetch_jars, jar_folder
 from tapeline.local.java import find_java
 from tapeline.settings import Settings
 
+_LOG_LEVEL: Final = "WARN"
 CASSANDRA_EXTENSIONS: Final = "com.datastax.spark.connector.CassandraSparkExtensions"
 _ROCKSDB: Final = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 _CLASS_OF_CONNECTOR: Final = {
@@ -45,8 +49,21 @@ def build_session(settings: Settings, endpoints: Endpoints) -> SparkSession:
         for key, value in _own_spark(settings).items():
             builder = builder.config(key, value)
     session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("WARN")
+    session.sparkContext.setLogLevel(_LOG_LEVEL)
     return session
+
+
+@contextmanager
+def without_logs(session: SparkSession) -> Iterator[None]:
+    """Keep Spark and py4j from reporting what is done to a query on purpose."""
+    py4j = logging.getLogger("py4j")
+    session.sparkContext.setLogLevel("OFF")
+    py4j.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        py4j.setLevel(logging.NOTSET)
+        session.sparkContext.setLogLevel(_LOG_LEVEL)
 
 
 def is_submitted() -> bool:

@@ -26,6 +26,7 @@ from tapeline.consumer.layers import (
     silver_rows,
     touched_windows,
 )
+from tapeline.consumer.session import without_logs
 from tapeline.consumer.sinks import Sink, read_table
 from tapeline.consumer.touched import dirty_windows, invalid_messages, progress_of
 from tapeline.consumer.transformations import (
@@ -183,11 +184,12 @@ class SparkProcessor:
 
     def stop(self) -> None:
         """Stop every query between two batches."""
-        self._is_stopping = True
-        for query, gate in self._batch_gates.items():
-            with gate:  # the batch under way has ended, and none begins
-                pass
-            query.stop()
+        with without_logs(self._session):
+            self._is_stopping = True
+            for query, gate in self._batch_gates.items():
+                with gate:  # the batch under way has ended, and none begins
+                    pass
+                query.stop()
 
     def _write_ingest(self, parsed: DataFrame, layers: frozenset[Layer], batch_id: int) -> None:
         touched = touched_windows(parsed).collect()

@@ -9,8 +9,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from tapeline.errors import ServiceUnavailableError
 from tapeline.producer.feed_status import FeedStatus
+from tapeline.producer.offsets import offsets_of
 
-_TIMEOUT_S: Final = 10.0
 _READ_MESSAGES: Final = 1000
 _READ_WAIT_S: Final = 1.0
 _READ_TIMEOUT_S: Final = 60.0
@@ -32,10 +32,9 @@ def last_status(
             "auto.offset.reset": "earliest",
         }
     )
-    partition = TopicPartition(status_topic, 0)
     found: FeedStatus | None = None
     try:
-        next_offset, end = consumer.get_watermark_offsets(partition, timeout=_TIMEOUT_S)
+        next_offset, end = offsets_of(consumer, status_topic, 0)
         consumer.assign([TopicPartition(status_topic, 0, next_offset)])
         deadline = time.monotonic() + _READ_TIMEOUT_S
         while next_offset < end:
