@@ -17,10 +17,13 @@ from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.home import Home
 from tapeline.local.jars import ALL_JARS, fetch_jars
 from tapeline.local.java import find_java
+from tapeline.local.lock import held
 from tapeline.local.stack import LocalStack
 from tapeline.settings import load_settings
 
 from .pipeline import Pipeline
+
+_OTHER_STACK_S = 180.0
 
 # How long an example takes says nothing of whether it is right.
 settings.register_profile("tapeline", deadline=None)
@@ -45,10 +48,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 @pytest.fixture(scope="session")
-def stack(home: Home) -> Iterator[Endpoints]:
-    """A running Kafka and Cassandra."""
+def stack(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
+    """A running Kafka and Cassandra; each process of the tests has its own."""
     local = LocalStack(home, Console())
-    local.up(keep=True)
+    # Two stacks that start at once may find the same port free.
+    turn = tmp_path_factory.getbasetemp().parent / "stack.lock"
+    with held(turn, "The other stack does not start.", _OTHER_STACK_S):
+        local.up(keep=True)
     yield find_endpoints(load_settings())
     local.down()
 

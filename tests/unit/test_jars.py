@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillWaitingError
 
 import pytest
 from rich.console import Console
@@ -19,6 +21,7 @@ from tapeline.local.jars import (
     jar_folder,
     missing_jars,
 )
+from tapeline.local.lock import held
 
 ONE = JarSet("one-1.0", ("org.example:one:1.0", "org.example.deep:two_2.13:2.0"), 2, 1)
 TWO = JarSet("two-2.0", ("org.example:two:2.0",), 1, 1)
@@ -115,6 +118,17 @@ def test_what_is_there_is_not_fetched_again(jars, java_home):
     jar_folder(jars, ONE).mkdir(parents=True)
     fetch_jars(jars, [ONE], java_home(FAIL), console())
     assert list(jar_folder(jars, ONE).iterdir()) == []
+
+
+def test_another_command_that_fetches_is_waited_for(jars, java_home):
+    failing = java_home(FAIL)
+    with ThreadPoolExecutor() as pool:
+        with held(jars / "fetching.lock", "cannot be"):
+            waiting = pool.submit(fetch_jars, jars, [ONE], failing, console())
+            with pytest.raises(StillWaitingError):
+                waiting.result(timeout=0.5)
+            jar_folder(jars, ONE).mkdir()
+        waiting.result(timeout=30)  # it fetched nothing: that would have failed
 
 
 def test_a_failed_fetch_is_told_with_the_end_of_ivys_log_and_is_not_used(jars, java_home):

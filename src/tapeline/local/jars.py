@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from tapeline.errors import LocalStackError
 from tapeline.local.java import bundled_java, java_environment
+from tapeline.local.lock import held
 from tapeline.local.truststore import write_trust_store
 
 
@@ -54,6 +55,7 @@ SPARK_JARS: Final = JarSet(
 )
 ALL_JARS: Final = (KAFKA_JARS, CASSANDRA_JARS, SPARK_JARS)
 _POLL_S: Final = 0.2
+_OTHER_FETCH_S: Final = 1800.0
 _LOG_TAIL_LINES: Final = 15
 
 
@@ -71,15 +73,22 @@ def fetch_jars(jars: Path, wanted: Iterable[JarSet], java_home: Path, console: C
     """Fetch the missing sets side by side, with a progress bar each.
 
     A set appears under its own name only when it is whole, so an interrupted fetch is
-    simply repeated.
+    simply repeated. Another process that fetches is waited for.
 
     Raises:
         LocalStackError: Ivy failed; the message ends with the end of its log.
+        UsageError: another process does not come to an end.
     """
-    missing = missing_jars(jars, wanted)
-    if not missing:
+    if not missing_jars(jars, wanted):
         return
-    jars.mkdir(parents=True, exist_ok=True)
+    message = f"Another command fetches into {jars}: try again when it has ended."
+    with held(jars / "fetching.lock", message, _OTHER_FETCH_S):
+        _fetch_missing(jars, missing_jars(jars, wanted), java_home, console)
+
+
+def _fetch_missing(
+    jars: Path, missing: Iterable[JarSet], java_home: Path, console: Console
+) -> None:
     fetches = [_Fetch(jars, jar_set, java_home) for jar_set in missing]
     columns = (
         SpinnerColumn(),
