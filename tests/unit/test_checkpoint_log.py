@@ -64,6 +64,13 @@ def test_offsets_that_cannot_be_read_go_with_the_commit_of_their_batch(folder, t
     assert log.is_whole
 
 
+def test_the_checksum_of_a_file_that_is_gone_goes_too(folder):
+    (folder / "commits" / "2").unlink()
+
+    assert CheckpointLog(folder).mend() == ["commits/2"]
+    assert names(folder, "commits") == [".0.crc", ".1.crc", "0", "1"]
+
+
 def test_a_batch_that_was_begun_is_read_from_where_it_began(folder):
     (folder / "commits" / "2").unlink()
     assert CheckpointLog(folder).next_offsets("trades") == {0: 20, 1: 7}
@@ -71,6 +78,7 @@ def test_a_batch_that_was_begun_is_read_from_where_it_began(folder):
 
 def test_a_hole_before_the_newest_batch_cannot_be_mended(folder):
     (folder / "offsets" / "1").unlink()
+    (folder / "offsets" / ".1.crc").unlink()
     log = CheckpointLog(folder)
     assert log.mend() == []
     assert not log.is_whole

@@ -50,6 +50,12 @@ class CheckpointLog:
                 dropped += _drop(self._commits / str(number))
         while (newest := _newest(self._commits)) is not None and not self._is_commit(newest):
             dropped += _drop(self._commits / str(newest))
+        for folder in (self._offsets, self._commits):
+            for checksum in folder.glob(".[0-9]*.crc"):
+                # The checksum of a file that is gone keeps Spark from writing it again.
+                file = folder / checksum.name[1 : -len(".crc")]
+                if file.name.isdigit() and not file.exists():
+                    dropped += _drop(file)
         return dropped
 
     @property
