@@ -1,0 +1,142 @@
+"""Many listeners on the live stream: does any miss a final bar, and how fresh are bars?
+
+Needs a running `tapeline demo` (or `tapeline api` on a live feed):
+
+    python bench/listeners.py --url http://127.0.0.1:8700 --listeners 100 --seconds 300
+
+A bar's freshness is the time from its last trade, by the feed's clock, to the event at the
+listener. It holds the whole way: the feed's frame, producer, Kafka, Spark, Cassandra and API.
+One listener in `--sampled` takes times, so that measuring does not slow what is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import quote, urlsplit
+
+import psutil
+
+Final = tuple[str, str, int]
+"""Symbol, start of the window, revision."""
+
+
+@dataclass
+class Heard:
+    """What one listener got."""
+
+    is_sampled: bool
+    events: int = 0
+    finals: set[Final] = field(default_factory=set)
+    ages_s: list[float] = field(default_factory=list)
+    trades: dict[tuple[str, str], int] = field(default_factory=dict)
+    was_cut: bool = False
+
+    def take(self, line: bytes, joined_s: float) -> None:
+        """Take the data of one event `bar`."""
+        self.events += 1
+        is_final = b'"is_final":true' in line
+        if not (is_final or self.is_sampled):
+            return
+        bar = json.loads(line.removeprefix(b"data: "))
+        if is_final:
+            self.finals.add((bar["symbol"], bar["window_start"], bar["revision"]))
+            return
+        key = bar["symbol"], bar["window_start"]
+        # The newest bars come at once to whoever joins; they are not news.
+        if key in self.trades and self.trades[key] < bar["trade_count"] and joined_s > 1:
+            last = datetime.fromisoformat(bar["last_trade_time"].replace("Z", "+00:00"))
+            self.ages_s.append(time.time() - last.timestamp())
+        self.trades[key] = bar["trade_count"]
+
+
+async def listen(url: str, heard: Heard, seconds: float) -> None:
+    """Read events over HTTP/1.0, which sends them as they are."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 20)
+    writer.write(f"GET {parts.path}?{parts.query} HTTP/1.0\r\n\r\n".encode())
+    began = time.monotonic()
+    is_bar = False
+    try:
+        while (left_s := began + seconds - time.monotonic()) > 0:
+            line = await asyncio.wait_for(reader.readline(), left_s)
+            if not line:
+                heard.was_cut = True
+                return
+            if line.startswith(b"event: "):
+                is_bar = line == b"event: bar\n"
+            elif is_bar and line.startswith(b"data: "):
+                heard.take(line, time.monotonic() - began)
+    except (TimeoutError, asyncio.TimeoutError):
+        return
+    finally:
+        writer.close()
+
+
+async def watch_memory(process: psutil.Process, seconds: float) -> list[float]:
+    """Return the process's resident memory in MB, every ten seconds."""
+    found = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found.append(process.memory_info().rss / 2**20)
+        await asyncio.sleep(10)
+    return found
+
+
+def server_of(port: int) -> psutil.Process:
+    """Return the process that listens on a port of this machine."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+            return psutil.Process(connection.pid)
+    message = f"Nothing listens on port {port}: start `tapeline demo` first."
+    raise SystemExit(message)
+
+
+def symbols_of(url: str) -> list[str]:
+    """Return every symbol that has bars."""
+    with urllib.request.urlopen(f"{url}/v1/symbols") as answer:
+        symbols: list[str] = json.load(answer)["symbols"]
+    return symbols
+
+
+async def measure(options: argparse.Namespace, symbols: list[str]) -> None:
+    """Run all listeners and print what they got."""
+    names = quote(",".join(symbols))
+    url = f"{options.url}/v1/stream?symbols={names}&interval=5m"
+    every = [Heard(n % options.sampled == 0) for n in range(options.listeners)]
+    memory, *_ = await asyncio.gather(
+        watch_memory(server_of(urlsplit(options.url).port or 80), options.seconds),
+        *(listen(url, heard, options.seconds) for heard in every),
+    )
+    finals = set().union(*(heard.finals for heard in every))
+    missed = sum(len(finals - heard.finals) for heard in every)
+    ages = sorted(age for heard in every for age in heard.ages_s)
+    cuts = statistics.quantiles(ages, n=100)
+    print(f"{options.listeners} listeners, {len(symbols)} symbols, {options.seconds:.0f} s")
+    print(f"events {sum(h.events for h in every):,}; cut off {sum(h.was_cut for h in every)}")
+    print(f"final bars {len(finals):,}; missed by any listener {missed}")
+    print(f"freshness p50 {cuts[49]:.2f} s, p95 {cuts[94]:.2f} s, p99 {cuts[98]:.2f} s", end="")
+    print(f" of {len(ages):,} updates")
+    print(f"memory of the API {memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at last", end="")
+    print(f", {max(memory):.0f} MB at most")
+
+
+def main() -> None:
+    """Read the options and measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", default="http://127.0.0.1:8700")
+    parser.add_argument("--listeners", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--sampled", type=int, default=20, help="one in so many takes times")
+    options = parser.parse_args()
+    asyncio.run(measure(options, symbols_of(options.url)))
+
+
+if __name__ == "__main__":
+    main()
