@@ -16,7 +16,7 @@ demo: $(BIN)/.run ## Start everything and show live bars of a simulated market.
 	@$(BIN)/tapeline demo
 
 test: $(BIN)/.dev ## Run all tests that need no outside data.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov tests/e2e tests/integration tests/unit
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e tests/integration tests/unit --cov
 
 check: $(BIN)/.dev ## Run the linters and the type checker.
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -97,10 +97,11 @@ def _reason_to_begin_anew(
         )
         raise SchemaError(message)
     checkpoint = CheckpointLog(folder)
+    has_never_run = checkpoint.is_empty
     dropped = checkpoint.mend()
     if dropped:
         log.warning("checkpoint_mended", query=label.query, dropped=",".join(dropped))
-    if checkpoint.is_empty:
+    if has_never_run:
         return None
     has_state = label.query.startswith(GOLD_QUERY)
     if stored is None and has_state:
