@@ -37,7 +37,12 @@ class Format(str, Enum):
     PARQUET = "parquet"
 
 
-def _check_interval(text: str) -> str:
+def check_interval(text: str) -> str:
+    """Return a length of bars as it was given.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
     try:
         ReadInterval.parse(text)
     except ValueError as error:
@@ -49,7 +54,7 @@ def bars(
     symbols: Annotated[list[str], typer.Argument(help="In the feed's names.")],
     interval: Annotated[
         str,
-        typer.Option(callback=_check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …"),
+        typer.Option(callback=check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …"),
     ] = "5m",
     start: Annotated[
         datetime | None,
