@@ -19,7 +19,8 @@ from tapeline.rebuild.main import rebuild
 from tapeline.reference_commands import metrics, settings
 from tapeline.replay import replay
 from tapeline.simulator.main import simulate
-from tapeline.stack_commands import down, status, up
+from tapeline.stack_commands import down, up
+from tapeline.status.command import status
 
 app = typer.Typer(
     help="Real-time market bars you can trust: Finnhub, Kafka, Spark and Cassandra.",

@@ -90,7 +90,7 @@ def test_read_trades_gives_the_tape_in_its_order(settled: Pipeline) -> None:
         (t["p"], t["v"], t["c"]) for t in in_order
     ]
     assert [str(f.type) for f in table.schema] == [
-        *("string", "timestamp[ms, tz=UTC]", "double", "double", "list<element: string>"),
+        *("string", "timestamp[ms, tz=UTC]", "double", "double", "list<item: string>"),
         *("int64", "int32", "string", "timestamp[ms, tz=UTC]"),
     ]
     assert {r["source"] for r in got} == {"replay"}
