@@ -61,7 +61,7 @@ def _short(rows: Sequence[_Row], left_out: Sequence[str]) -> Table:
         "trades": lambda row: str(row["trade_count"]),
         "state": _state,
     }
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     for name in left_out:
         del cells[name]
     for name in cells:

@@ -106,7 +106,6 @@ def _header(symbol: str, interval: ReadInterval, bars: Sequence[Bar], feed: Text
         text.append(
             f" since {since:%H:%M}" if interval.duration < _DAY else f" since {since:%Y-%m-%d}"
         )
-        text.append(f"  {state_of(bars[-1])}")
     return text.append("  ").append_text(feed)
 
 

@@ -53,10 +53,10 @@ def grid_of(charts: int, width: int, height: int) -> Grid:
     most = Grid(max(1, width // LEAST_WIDTH), max(1, height // LEAST_HEIGHT))
     grids = [Grid(columns, math.ceil(charts / columns)) for columns in range(1, most.columns + 1)]
     fitting = [grid for grid in grids if grid.rows <= most.rows]
-    # A character is about twice as high as wide.
+    # A character is about twice as high as wide, and a chart should be twice as wide as high.
     return max(
         fitting,
-        key=lambda g: min(width // g.columns / 2, height // g.rows),
+        key=lambda g: min(width // g.columns / 4, height // g.rows),
         default=most,
     )
 
