@@ -71,7 +71,7 @@ def draw_chart(
         header,
         *_price_lines(shown, scale),
         *_volume_lines(shown, size.volume_rows),
-        Text(_cells([_state(bar) for bar in shown], "─"), "dim"),
+        Text("".join(_state(bar) for bar in shown), "dim"),
         Text(_times(shown, interval), "dim"),
     ]
     for line in lines:
@@ -140,19 +140,15 @@ def _volume_lines(bars: Sequence[Bar], rows: int) -> list[Text]:
     columns = [column(float(b.volume), most, rows) for b in bars]
     labels = {0: f"  {most:,.6g}"}
     return [
-        Text(_cells([cells[row] for cells in columns], " ") + labels.get(row, ""), "blue")
+        Text("".join(f"{cells[row]} " for cells in columns) + labels.get(row, ""), "blue")
         for row in range(rows)
     ]
 
 
-def _cells(cells: Sequence[str], between: str) -> str:
-    return "".join(cell + between for cell in cells)
-
-
 def _state(bar: Bar) -> str:
     if bar.is_complete is False:
-        return "!"
-    return "─" if bar.is_final else "╌"
+        return "!─"
+    return "──" if bar.is_final else "╌╌"
 
 
 def _times(bars: Sequence[Bar], interval: ReadInterval) -> str:
