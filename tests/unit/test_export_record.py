@@ -74,10 +74,20 @@ def test_a_kill_before_the_first_line_was_whole_is_a_new_beginning(tmp_path):
 
 
 def test_a_folder_of_something_else_is_refused_in_words(tmp_path):
-    Record(tmp_path / "bars", OPTIONS)
+    bars = Record(tmp_path / "bars", OPTIONS)
+    write(tmp_path / "bars", A, "aa")
+    bars.add(A, 1, "one")
     with pytest.raises(UsageError, match="an export of interval 5m and not 1h: choose another"):
         Record(tmp_path / "bars", {**OPTIONS, "interval": "1h"})
 
     write(tmp_path, A, "not ours")
     with pytest.raises(UsageError, match="days that no export of ours wrote"):
         Record(tmp_path, OPTIONS)
+
+
+def test_a_run_that_wrote_nothing_binds_nobody(tmp_path):
+    Record(tmp_path, OPTIONS)
+    other = Record(tmp_path, {**OPTIONS, "interval": "1h"})
+    write(tmp_path, A, "aa")
+    other.add(A, 1, "one")
+    assert Record(tmp_path, {**OPTIONS, "interval": "1h"}).holds(A, "one")

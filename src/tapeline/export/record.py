@@ -47,11 +47,11 @@ class Record:
         self._written: dict[str, Written] = {}
         folder.mkdir(parents=True, exist_ok=True)
         lines = _whole_lines(self._file)
-        if lines:
+        if len(lines) > 1:
             self._require_same(orjson.loads(lines[0]), dict(options))
             found = (Written(**orjson.loads(line)) for line in lines[1:])
             self._written = {w.path: w for w in found}
-        elif any(folder.glob("date=*")):
+        elif any(folder.glob("date=*/*.*")):
             message = f"{folder} has days that no export of ours wrote: choose another folder."
             raise UsageError(message)
         else:
