@@ -91,3 +91,13 @@ def test_a_run_that_wrote_nothing_binds_nobody(tmp_path):
     write(tmp_path, A, "aa")
     other.add(A, 1, "one")
     assert Record(tmp_path, {**OPTIONS, "interval": "1h"}).holds(A, "one")
+
+
+def test_a_kill_in_or_right_after_the_first_file_is_no_obstacle(tmp_path):
+    Record(tmp_path, OPTIONS)
+    write(tmp_path, "date=2024-03-15/.A.parquet.part", "half")
+    assert Record(tmp_path, OPTIONS).rows_of(A) == 0
+    write(tmp_path, A, "aa")
+    assert Record(tmp_path, OPTIONS).rows_of(A) == 0
+    with pytest.raises(UsageError, match="choose another"):
+        Record(tmp_path, {**OPTIONS, "interval": "1h"})

@@ -47,11 +47,12 @@ class Record:
         self._written: dict[str, Written] = {}
         folder.mkdir(parents=True, exist_ok=True)
         lines = _whole_lines(self._file)
-        if len(lines) > 1:
+        has_files = any(not p.name.startswith(".") for p in folder.glob("date=*/*"))
+        if len(lines) > 1 or (lines and has_files):
             self._require_same(orjson.loads(lines[0]), dict(options))
             found = (Written(**orjson.loads(line)) for line in lines[1:])
             self._written = {w.path: w for w in found}
-        elif any(folder.glob("date=*/*.*")):
+        elif has_files:
             message = f"{folder} has days that no export of ours wrote: choose another folder."
             raise UsageError(message)
         else:
