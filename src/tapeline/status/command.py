@@ -105,6 +105,8 @@ def _flow_lines(flow: Flow, now: datetime) -> Iterator[tuple[str, str]]:
 
 
 def _feed(flow: Flow) -> str:
+    if flow.producers and all(p.has_ended for p in flow.producers):
+        return "a tape, which has ended"
     living = [p for p in flow.producers if not p.is_gone]
     connected = [p for p in living if p.connected]
     if living:
@@ -112,8 +114,6 @@ def _feed(flow: Flow) -> str:
         waits = sum(p.pending for p in living)
         text = f"{len(connected)} of {len(living)} producers connected, {symbols} symbols"
         return f"{text}, {waits:,} trades on their way to Kafka" if waits else text
-    if flow.producers and all(p.has_ended for p in flow.producers):
-        return "a tape, which has ended"
     return "no producer reports"
 
 
