@@ -26,7 +26,7 @@ DAY = datetime(2024, 3, 15, tzinfo=timezone.utc)
 NEXT = DAY + timedelta(days=1)
 MANY = "many_days"
 SYMBOLS = ("BINANCE:BTCUSDT", "BRK/B")
-DAYS = 150
+DAYS = 400
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_what_cannot_be_exported_is_one_sentence(tmp_path: Path) -> None:
 
 
 def a_day(symbol: str, index: int) -> list[Bar]:
-    begin = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(days=index)
+    begin = datetime(2025, 1, 1, tzinfo=timezone.utc) + timedelta(days=index)
     return [
         a_bar(
             symbol=symbol,
@@ -134,7 +134,7 @@ def test_an_export_that_is_stopped_leaves_whole_files_and_goes_on(
     # A kill may come between a file and the record of it, which is then written again.
     assert len(untouched) >= len(done) - 1
     assert f"wrote {DAYS * len(SYMBOLS) - len(untouched)} files" in summary
-    first = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    first = datetime(2025, 1, 1, tzinfo=timezone.utc)
     last = first + timedelta(days=DAYS)
     read = read_bars(SYMBOLS, "5m", first, last, keyspace=MANY, exact=True)
     rows = [row for path in after for row in pq.ParquetFile(path).read().to_pylist()]
