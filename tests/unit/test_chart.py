@@ -62,8 +62,8 @@ def test_a_chart_worked_by_hand():
 def test_the_newest_bars_are_shown_when_not_all_fit():
     many = [bar(n, n + 1, n + 2, n, n + 1) for n in range(100)]
     lines = lines_of(many, Size(41, 10))
-    assert "since 20:00" in lines_of(many, Size(81, 10))[0]  # the 65th is the first of 35
-    assert len(lines[-2]) == 2 * 15
+    assert "since 20:10" in lines_of(many, Size(81, 10))[0]  # the 67th is the first of 33
+    assert len(lines[-2]) == 2 * 13
     assert "100.00" in "".join(lines[1:3])
 
 
@@ -74,6 +74,13 @@ def test_a_chart_fits_its_rectangle(size):
     lines = chart.plain.split("\n")
     assert len(lines) == size.height
     assert max(map(len, lines)) <= size.width
+
+
+@pytest.mark.parametrize("width", [80, 81])
+def test_a_long_price_is_not_cut(width):
+    many = [bar(n, *[123_456.25 + n] * 4) for n in range(60)]
+    text = draw_chart("BINANCE:BTCUSDT", FIVE_MINUTES, many, Size(width, 24), FEED).plain
+    assert "╞ 123,515.25\n" in text
 
 
 def test_without_a_price_it_says_so():

@@ -18,7 +18,7 @@ LEAST_HEIGHT: Final = 10
 """The smallest chart that is worth drawing."""
 
 _SPACING: Final = 2
-_LABEL: Final = 11
+_LABEL: Final = 14
 _TIME_EVERY: Final = 12
 _DAY: Final = timedelta(days=1)
 
