@@ -7,7 +7,7 @@ import sys
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, BinaryIO
 
 import orjson
 import pyarrow as pa
@@ -15,17 +15,15 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from tapeline.bars import known_symbols, read_bars
 from tapeline.errors import UsageError
 from tapeline.local.discovery import find_endpoints
 from tapeline.rollup import ReadInterval
 from tapeline.settings import Settings, load_settings
+from tapeline.terminal.bars_table import iso, no_bar_of, print_bars
+from tapeline.terminal.watch import watch_bars
 from tapeline.times import TIME_FORMATS, as_utc
-
-_TABLE_WIDTH: Final = 400
-_SYMBOLS_NAMED: Final = 10
 
 
 class Format(str, Enum):
@@ -37,7 +35,12 @@ class Format(str, Enum):
     PARQUET = "parquet"
 
 
-def _check_interval(text: str) -> str:
+def check_interval(text: str) -> str:
+    """Return a length of bars as it was given.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
     try:
         ReadInterval.parse(text)
     except ValueError as error:
@@ -49,7 +52,7 @@ def bars(
     symbols: Annotated[list[str], typer.Argument(help="In the feed's names.")],
     interval: Annotated[
         str,
-        typer.Option(callback=_check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …"),
+        typer.Option(callback=check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …"),
     ] = "5m",
     start: Annotated[
         datetime | None,
@@ -65,11 +68,23 @@ def bars(
     ] = Format.TABLE,
     detail: Annotated[bool, typer.Option("--detail", help="All columns of a bar.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Draw live candles until Ctrl-C.")] = False,
 ) -> None:
-    """Print or save bars; times are UTC.
+    """Print or save bars, or watch them live; times are UTC.
 
     Example: tapeline bars AAPL MSFT --interval 1h --from 2026-11-20 --format csv -o bars.csv
+
+    Example: tapeline bars AAPL --watch
     """
+    if watch:
+        watch_bars(
+            symbols,
+            ReadInterval.parse(interval),
+            as_utc(start) if start else None,
+            as_utc(end) if end else None,
+            load_settings().with_target(keyspace=keyspace),
+        )
+        return
     now = datetime.now(timezone.utc)
     first = as_utc(start) if start else now.replace(hour=0, minute=0, second=0, microsecond=0)
     last = as_utc(end) if end else now
@@ -84,27 +99,22 @@ def bars(
         message = "Parquet is binary: add -o FILE."
         raise UsageError(message)
     if output_format is Format.TABLE and output is None:
-        _print_table(table, Console())
+        print_bars(table, Console(), detail=detail)
     elif output is None:
-        _write(table, output_format, sys.stdout.buffer)
+        _write(table, output_format, sys.stdout.buffer, detail=detail)
     else:
         with output.open("wb") as file:
-            _write(table, output_format, file)
+            _write(table, output_format, file, detail=detail)
 
 
 def _require_known(symbols: list[str], keyspace: str | None, settings: Settings) -> None:
     """Tell a wrong name from a time without bars."""
     known = known_symbols(keyspace, settings=settings)
     if known.isdisjoint(symbols):
-        some = ", ".join(sorted(known)[:_SYMBOLS_NAMED]) or "none yet"
-        message = (
-            f"There is no bar of {', '.join(symbols)} in keyspace "
-            f"{keyspace or settings.cassandra.keyspace}; it has {some}."
-        )
-        raise UsageError(message)
+        raise UsageError(no_bar_of(symbols, known, keyspace or settings.cassandra.keyspace))
 
 
-def _write(table: pa.Table, output_format: Format, file: BinaryIO) -> None:
+def _write(table: pa.Table, output_format: Format, file: BinaryIO, *, detail: bool) -> None:
     if output_format is Format.PARQUET:
         pq.write_table(table, file)
         return
@@ -116,36 +126,13 @@ def _write(table: pa.Table, output_format: Format, file: BinaryIO) -> None:
         file.write(orjson.dumps(text.to_pylist(), option=orjson.OPT_INDENT_2) + b"\n")
     else:
         lines = io.TextIOWrapper(file, encoding="utf-8")
-        _print_table(table, Console(file=lines))
+        print_bars(table, Console(file=lines), detail=detail)
         lines.detach()
-
-
-def _print_table(table: pa.Table, console: Console) -> None:
-    """Print the table whole: a narrow terminal wraps its lines, and no column is cut."""
-    console.width = _TABLE_WIDTH
-    console.print(_rich_table(table))
 
 
 def _with_iso_times(table: pa.Table) -> pa.Table:
     for index, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type):
-            texts = [None if t is None else _iso(t) for t in table[field.name].to_pylist()]
+            texts = [None if t is None else iso(t) for t in table[field.name].to_pylist()]
             table = table.set_column(index, field.name, pa.array(texts, pa.string()))
     return table
-
-
-def _iso(time: datetime) -> str:
-    seconds = time.strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{seconds}.{time.microsecond // 1000:03d}Z" if time.microsecond else f"{seconds}Z"
-
-
-def _rich_table(table: pa.Table) -> Table:
-    rich_table = Table()
-    for name in table.schema.names:
-        is_number = pa.types.is_floating(table.schema.field(name).type) or pa.types.is_integer(
-            table.schema.field(name).type
-        )
-        rich_table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
-    for row in _with_iso_times(table).to_pylist():
-        rich_table.add_row(*("" if value is None else f"{value}" for value in row.values()))
-    return rich_table

@@ -11,6 +11,7 @@ from tapeline.bars_command import bars
 from tapeline.command import run_program
 from tapeline.consumer.main import stream
 from tapeline.demo import demo
+from tapeline.export.command import export
 from tapeline.gaps_command import gaps
 from tapeline.init_command import init
 from tapeline.producer.main import produce
@@ -18,7 +19,8 @@ from tapeline.rebuild.main import rebuild
 from tapeline.reference_commands import metrics, settings
 from tapeline.replay import replay
 from tapeline.simulator.main import simulate
-from tapeline.stack_commands import down, status, up
+from tapeline.stack_commands import down, up
+from tapeline.status.command import status
 
 app = typer.Typer(
     help="Real-time market bars you can trust: Finnhub, Kafka, Spark and Cassandra.",
@@ -27,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    *(demo, replay, bars, gaps, api, up, down, status, init, produce, stream, simulate),
+    *(demo, replay, bars, export, gaps, api, up, down, status, init, produce, stream, simulate),
     *(settings, metrics),
     *(rebuild, audit),
 ):

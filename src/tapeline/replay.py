@@ -70,7 +70,10 @@ def replay(
     policy: Annotated[ConditionPolicy | None, typer.Option(help="Which trades set prices.")] = None,
     speed: Annotated[str, typer.Option(help="'max', or how many times real time.")] = "max",
     into: Annotated[
-        str, typer.Option(help="Keyspace. The default one is emptied first, another is kept.")
+        str,
+        typer.Option(
+            help="Keyspace. The default one is emptied first; another is kept, as market_data is."
+        ),
     ] = REPLAY,
     fault: Annotated[list[str] | None, typer.Option(help=FAULT_HELP)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the faults.")] = 1,
@@ -80,6 +83,8 @@ def replay(
     Ends by itself when every trade is settled into its bar.
 
     Example: tapeline replay day.csv.gz --policy sip
+
+    Backfill of one's own trades: tapeline replay my.csv --into market_data
     """
     console = Console()
     parse_speed(speed)

@@ -104,13 +104,14 @@ def test_bars_as_json_parquet_and_table_agree(tmp_path: Path) -> None:
     from_json = json.loads(run(*options, "--format", "json", merge=False))
     run(*options, "--format", "parquet", "-o", str(file))
     from_parquet = pq.read_table(file).to_pylist()
-    table = run(*options)
+    table, details = run(*options), run(*options, "--detail")
 
     assert [row["volume"] for row in from_json] == [665.0, 100.0]
     assert [row["volume"] for row in from_parquet] == [665.0, 100.0]
     assert [row["close"] for row in from_json] == [10.2, 10.3]
-    assert "2024-03-15T14:00:00Z" in table
-    assert "665.0" in table
+    assert "03-15 14:00" in table
+    assert "665" in table
+    assert "2024-03-15T14:00:00Z" in details
 
 
 @pytest.mark.usefixtures("replayed")
@@ -252,8 +253,9 @@ def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
     assert "The demo has ended" in output
     _, alive = psutil.wait_procs(seen, timeout=20)
     assert alive == []
-    status = run("status")
-    assert "kafka" in status
+    status = start("status", "--keyspace", "demo", "--topic", "demo").communicate()[0]
+    assert "Kafka       127.0.0.1:" in status
+    assert "Feed        " in status
 
 
 @pytest.mark.usefixtures("replayed")

@@ -82,6 +82,11 @@ class CassandraClient:
         """The driver's session, for reads that have a module of their own."""
         return self._session
 
+    @property
+    def keyspace(self) -> str:
+        """The checked name of the keyspace."""
+        return self._keyspace
+
     def close(self) -> None:
         """Close all connections."""
         self._cluster.shutdown()

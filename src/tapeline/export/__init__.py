@@ -1,0 +1,1 @@
+"""Bars and trades as files: one folder a day, one file a symbol."""

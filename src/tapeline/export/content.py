@@ -1,0 +1,142 @@
+"""What the file of a symbol's day holds, and whether the day is settled."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from enum import Enum
+from typing import Final
+
+import pyarrow as pa
+
+from tapeline.bar import Bar
+from tapeline.bars import bars_between, bars_table
+from tapeline.export.files import ExportFormat
+from tapeline.rollup import ReadInterval
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.trades import trade_batches, trades_schema
+
+_DAY: Final = timedelta(days=1)
+_FIVE_MINUTES: Final = ReadInterval.parse("5m")
+
+
+class Kind(str, Enum):
+    """What is exported."""
+
+    BARS = "bars"
+    TRADES = "trades"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What to write. `first` and `stop` bound the days, `stop` excluded; None is all there is.
+
+    `delay` is how late a trade may be: a day is over that much after its end.
+    """
+
+    kind: Kind
+    file_format: ExportFormat
+    interval: ReadInterval
+    symbols: frozenset[str] | None
+    first: date | None
+    stop: date | None
+    exact: bool
+    detail: bool
+    provisional: bool
+    overwrite: bool
+    delay: timedelta
+
+    def wants(self, symbol: str, day: date) -> bool:
+        """Tell whether a symbol's day is asked for."""
+        return (
+            (self.symbols is None or symbol in self.symbols)
+            and (self.first is None or day >= self.first)
+            and (self.stop is None or day < self.stop)
+        )
+
+    def lasting(self, keyspace: str) -> dict[str, object]:
+        """Return what all files of one folder have in common."""
+        common: dict[str, object] = {
+            "kind": self.kind.value,
+            "keyspace": keyspace,
+            "format": self.file_format.value,
+            "exact": self.exact,
+        }
+        if self.kind is Kind.TRADES:
+            return common
+        return {
+            **common,
+            "interval": self.interval.name,
+            "detail": self.detail,
+            "provisional": self.provisional,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The rows of a file and what they show.
+
+    `state` names the state of the store, None when it may change unseen; `expected` is the
+    least number of rows that it ought to have; `is_open` says that more rows will come.
+    """
+
+    schema: pa.Schema
+    batches: Iterable[pa.RecordBatch]
+    state: str | None
+    expected: int
+    is_open: bool
+
+
+def content_of(
+    client: CassandraClient, options: ExportOptions, symbol: str, day: date, now: datetime
+) -> Content:
+    """Return what the file of a symbol's day must hold; trades are read as they are asked for."""
+    is_over = now >= midnight(day) + _DAY + options.delay
+    if options.kind is Kind.BARS:
+        return _bars(client, options, symbol, day, is_over=is_over)
+    return _trades(client, options, symbol, day, is_over=is_over)
+
+
+def midnight(day: date) -> datetime:
+    """Return the beginning of a day, UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
+
+
+def _bars(
+    client: CassandraClient, options: ExportOptions, symbol: str, day: date, *, is_over: bool
+) -> Content:
+    every = list(_bars_of_day(client, options.interval, symbol, day, options.delay))
+    bars = [b for b in every if b.is_final or options.provisional]
+    table = bars_table(bars, exact=options.exact, detail=options.detail)
+    is_open = not is_over or not all(b.is_final for b in every)
+    return Content(table.schema, table.to_batches(), _digest(map(repr, bars)), 0, is_open)
+
+
+def _trades(
+    client: CassandraClient, options: ExportOptions, symbol: str, day: date, *, is_over: bool
+) -> Content:
+    """Read the bars first: a trade that comes meanwhile is one too many, and revises its bar."""
+    bars = list(_bars_of_day(client, _FIVE_MINUTES, symbol, day, options.delay))
+    is_settled = is_over and bool(bars) and all(b.is_final for b in bars)
+    state = _digest(f"{b.window_start} {b.revision} {b.trade_count}" for b in bars)
+    start = midnight(day)
+    return Content(
+        trades_schema(exact=options.exact),
+        trade_batches(client, symbol, start, start + _DAY, exact=options.exact),
+        state if is_settled else None,
+        sum(b.trade_count for b in bars) if is_settled else 0,
+        not is_settled,
+    )
+
+
+def _bars_of_day(
+    client: CassandraClient, interval: ReadInterval, symbol: str, day: date, delay: timedelta
+) -> Iterator[Bar]:
+    start = midnight(day)
+    return bars_between(client, symbol, interval, start, start + _DAY, delay)
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

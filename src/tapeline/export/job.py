@@ -1,0 +1,121 @@
+"""Write the days that are asked for: which there are, and which need to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Final
+
+from rich.progress import Progress
+
+from tapeline.bar import Interval
+from tapeline.export.content import Content, ExportOptions, Kind, content_of, midnight
+from tapeline.export.files import PART_SUFFIX, path_in_export, write_file
+from tapeline.export.record import Record
+from tapeline.storage.audit_reads import AuditReads
+from tapeline.storage.cassandra_client import CassandraClient
+
+_DAY: Final = timedelta(days=1)
+_EPOCH_DAY: Final = date(1970, 1, 1)
+_DAY_MS: Final = 86_400_000
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How many files and rows were written, and how many files left as they were.
+
+    `open_days` counts written files whose day is not settled; `fragments` are files of trades
+    that silver has begun to lose.
+    """
+
+    files: int = 0
+    rows: int = 0
+    kept: int = 0
+    open_days: int = 0
+    fragments: list[str] = field(default_factory=list)
+
+
+def run_export(
+    client: CassandraClient, folder: Path, options: ExportOptions, progress: Progress
+) -> Outcome:
+    """Write every file that is missing, or of a day that is not settled or was revised.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    record = Record(folder, options.lasting(client.keyspace))
+    for part in folder.glob(f"date=*/.*{PART_SUFFIX}"):
+        part.unlink()
+    now = datetime.now(timezone.utc)
+    days = sorted(stored_days(client, options, now.date()))
+    task = progress.add_task(options.kind.value, total=len(days))
+    outcome = Outcome()
+    for day, symbol in days:
+        progress.update(task, description=f"{day} {symbol}")
+        path = path_in_export(day, symbol, options.file_format)
+        content = content_of(client, options, symbol, day, now)
+        if not options.overwrite and record.holds(path, content.state):
+            outcome.kept += 1
+        else:
+            _write(folder, path, content, options, record, outcome)
+        progress.advance(task)
+    return outcome
+
+
+def _write(
+    folder: Path,
+    path: str,
+    content: Content,
+    options: ExportOptions,
+    record: Record,
+    outcome: Outcome,
+) -> None:
+    before = record.rows_of(path)
+    rows = write_file(
+        folder / path,
+        content.schema,
+        content.batches,
+        options.file_format,
+        # What has expired since must not take a whole file's place.
+        least=min(before, content.expected),
+    )
+    if rows < content.expected:
+        outcome.fragments.append(path)
+    if rows < min(before, content.expected):
+        outcome.kept += 1
+    elif rows:
+        record.add(path, rows, content.state)
+        outcome.files += 1
+        outcome.rows += rows
+        outcome.open_days += content.is_open
+
+
+def stored_days(
+    client: CassandraClient, options: ExportOptions, today: date
+) -> set[tuple[date, str]]:
+    """Return the (day, symbol) that may have something to write, by the keys of the tables."""
+    reads = AuditReads(client.session, client.keyspace)
+    found: Iterator[tuple[str, date]]
+    if options.kind is Kind.TRADES:
+        found = ((symbol, day_of(start_ms)) for symbol, start_ms in reads.silver_windows())
+    else:
+        found = _days_of_periods(reads, options.interval.stored, today)
+    return {(day, symbol) for symbol, day in found if options.wants(symbol, day)}
+
+
+def day_of(window_start_ms: int) -> date:
+    """Return the UTC day of a window."""
+    return _EPOCH_DAY + timedelta(days=window_start_ms // _DAY_MS)
+
+
+def _days_of_periods(
+    reads: AuditReads, stored: Interval, today: date
+) -> Iterator[tuple[str, date]]:
+    """Yield each day of the months or years of which gold has something, up to today's."""
+    for symbol, period in reads.gold_periods(stored):
+        day = period
+        while day <= today and stored.period_of(midnight(day)) == period:
+            yield symbol, day
+            day += _DAY

@@ -1,0 +1,1 @@
+"""One screen of health: what runs, how far it is, and what is wrong."""

@@ -1,0 +1,154 @@
+"""What is looked at, and what of it is a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+_WAITS_FOR: Final = timedelta(seconds=60)
+"""A message should be in silver, and a window settled, this long after it could be."""
+LEAST_FREE_MB: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Kafka or Cassandra: where, by what it was found, and why it does not work, if so.
+
+    `pid` and `memory_mb` are of the local stack.
+    """
+
+    name: str
+    address: str
+    found: str
+    trouble: str | None = None
+    pid: int | None = None
+    memory_mb: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """What one producer last reported."""
+
+    name: str
+    symbols: int
+    connected: bool
+    is_gone: bool
+    has_ended: bool
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGap:
+    """A time without a feed that lasts."""
+
+    producer: str
+    kind: str
+    since: datetime
+    symbols: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How far the topic's trades are: None where nothing has come yet.
+
+    `overdue` counts windows that could have been settled a minute ago.
+    """
+
+    producers: tuple[Producer, ...] = ()
+    gaps: tuple[OpenGap, ...] = ()
+    messages: int = 0
+    unread: int = 0
+    newest_trade: datetime | None = None
+    newest_receipt: datetime | None = None
+    freshness_s: float | None = None
+    frontier: datetime | None = None
+    open_windows: int = 0
+    overdue: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BarCounts:
+    """Five-minute bars of today, UTC."""
+
+    symbols: int
+    final: int
+    provisional: int
+    revised: int
+    incomplete: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What the home takes and what is left, in MB."""
+
+    home: str
+    used_mb: int
+    free_mb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Everything on the screen; `flow` and `bars` are None when they could not be read."""
+
+    at: datetime
+    keyspace: str
+    topic: str
+    services: tuple[Service, ...]
+    flow: Flow | None
+    bars: BarCounts | None
+    disk: Disk
+    missing: tuple[str, ...] = ()
+    """What of tables and topics is not there, in sentences."""
+
+
+def problems_of(health: Health) -> list[str]:
+    """Return what is wrong, each with what to do about it; none when all is well."""
+    problems = [s.trouble for s in health.services if s.trouble is not None]
+    problems += health.missing
+    if health.flow is not None:
+        problems += _problems_of_feed(health.flow)
+        problems += _problems_of_stream(health.flow, health.at)
+    if health.disk.free_mb < LEAST_FREE_MB:
+        problems.append(f"Only {health.disk.free_mb:,} MB are free at {health.disk.home}.")
+    return problems
+
+
+def _problems_of_feed(flow: Flow) -> Iterator[str]:
+    living = [p for p in flow.producers if not p.is_gone]
+    has_ended = bool(flow.producers) and all(p.has_ended for p in flow.producers)
+    if not living and not has_ended:
+        yield "No producer reports: start one with `tapeline produce`."
+    for p in living:
+        if not p.connected and not p.has_ended:
+            yield f"Producer {p.name} has no connection to the feed: see its log."
+    names = {p.name for p in living if p.connected}
+    for gap in flow.gaps:
+        if gap.producer in names:
+            since = f"{gap.since:%Y-%m-%d %H:%M:%S} UTC"
+            yield f"Producer {gap.producer} hears no trades since {since} ({gap.kind})."
+
+
+def _problems_of_stream(flow: Flow, now: datetime) -> Iterator[str]:
+    if flow.unread and (flow.newest_receipt is None or now - flow.newest_receipt > _WAITS_FOR):
+        yield (
+            f"{flow.unread:,} messages wait in Kafka and none has reached silver for a minute: "
+            "start `tapeline stream`, or see its log."
+        )
+    elif flow.overdue:
+        yield (
+            f"{flow.overdue:,} windows could have been settled a minute ago: start `tapeline "
+            "stream` (--job all or settle), or see its log."
+        )
+
+
+def is_overdue(window_end: datetime, settled_to: datetime | None, now: datetime) -> bool:
+    """Tell whether a window should have been settled for a minute.
+
+    Args:
+        window_end: of a window that is not settled.
+        settled_to: windows that end by then can be settled; None is none of them.
+        now: the clock.
+    """
+    return settled_to is not None and window_end <= min(settled_to, now) - _WAITS_FOR

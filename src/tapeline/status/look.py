@@ -1,0 +1,236 @@
+"""Look at everything once, with reads whose number does not grow with the data's age."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import psutil
+from confluent_kafka import KafkaException
+
+from tapeline.bar import Interval
+from tapeline.consumer.feed_view import FeedSnapshot, FeedView
+from tapeline.consumer.horizon import (
+    frontier,
+    horizon,
+    newest_receipt,
+    unread_messages,
+)
+from tapeline.errors import SchemaError, TapelineError
+from tapeline.local import cassandra, kafka
+from tapeline.local.discovery import Endpoints, find_endpoints
+from tapeline.local.home import Home
+from tapeline.local.stack import read_state
+from tapeline.producer.gaps import end_of
+from tapeline.producer.topics import topic_admin, topic_id_of
+from tapeline.settings import Settings
+from tapeline.status.health import (
+    BarCounts,
+    Disk,
+    Flow,
+    Health,
+    OpenGap,
+    Producer,
+    Service,
+    is_overdue,
+)
+from tapeline.storage.audit_reads import AuditReads
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rebuild_reads import window_states
+from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MOST_BUCKETS: Final = 50
+"""Buckets of window_state looked at in a Kafka partition: a million messages."""
+_SYMBOLS_AT_ONCE: Final = 100
+_MB: Final = 2**20
+
+
+def look(settings: Settings, now: datetime) -> Health:
+    """Return the state of services, feed, stream and bars."""
+    endpoints = find_endpoints(settings)
+    troubles: dict[str, str] = {}
+    missing: list[str] = []
+    flow, bars = None, None
+    topic_id = _topic_id(settings, endpoints, troubles, missing)
+    try:
+        client = CassandraClient(
+            settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
+        )
+    except TapelineError as error:
+        troubles[cassandra.NAME] = str(error)
+    else:
+        with closing(client):
+            try:
+                client.require_schema()
+                bars = _count_bars(client, now)
+                if topic_id is not None:
+                    flow = _look_at_flow(client, settings, endpoints, topic_id, now)
+            except SchemaError as error:
+                missing.append(str(error))
+            except KafkaException as error:
+                troubles[kafka.NAME] = f"Kafka answers with an error: {error}."
+    home = Home(settings.home)
+    return Health(
+        now,
+        settings.cassandra.keyspace,
+        settings.kafka.topic,
+        tuple(_services(endpoints, home, troubles)),
+        flow,
+        bars,
+        _disk(home),
+        tuple(missing),
+    )
+
+
+def _topic_id(
+    settings: Settings, endpoints: Endpoints, troubles: dict[str, str], missing: list[str]
+) -> str | None:
+    try:
+        admin = topic_admin(endpoints.bootstrap_servers)
+        return topic_id_of(admin, settings.kafka.topic)
+    except SchemaError as error:
+        missing.append(str(error))
+    except TapelineError as error:
+        troubles[kafka.NAME] = str(error)
+    except KafkaException as error:
+        troubles[kafka.NAME] = f"Kafka answers with an error: {error}."
+    return None
+
+
+def _services(endpoints: Endpoints, home: Home, troubles: Mapping[str, str]) -> Iterator[Service]:
+    local = {s.name: s for s in read_state(home).services}
+    address = f"{endpoints.cassandra_host}:{endpoints.cassandra_port}"
+    for name, where, found in (
+        (kafka.NAME, endpoints.bootstrap_servers, endpoints.kafka_from),
+        (cassandra.NAME, address, endpoints.cassandra_from),
+    ):
+        service = local.get(name)
+        process = None if service is None else service.process()
+        memory_mb = None if process is None else _memory_mb(process)
+        pid = None if process is None else process.pid
+        yield Service(name, where, found, troubles.get(name), pid, memory_mb)
+
+
+def _memory_mb(process: psutil.Process) -> int | None:
+    try:
+        return int(process.memory_info().rss) // _MB
+    except psutil.Error:
+        return None
+
+
+def _look_at_flow(
+    client: CassandraClient,
+    settings: Settings,
+    endpoints: Endpoints,
+    topic_id: str,
+    now: datetime,
+) -> Flow:
+    view = FeedView(endpoints.bootstrap_servers, settings.kafka, topic_id)
+    try:
+        feed = view.snapshot(now)
+    finally:
+        view.close()
+    progress = client.progress(topic_id)
+    states = [s for p in progress.values() for s in _open_windows(client, topic_id, p)]
+    newest = [p.newest_event_time for p in progress.values() if p.newest_event_time is not None]
+    received = newest_receipt(progress)
+    return Flow(
+        producers=tuple(_producers(feed)),
+        gaps=tuple(_open_gaps(feed)),
+        messages=sum(feed.end_offsets.values()),
+        unread=sum(unread_messages(progress, feed).values()),
+        newest_trade=max(newest, default=None),
+        newest_receipt=received,
+        freshness_s=None if received is None else round((now - received).total_seconds(), 1),
+        frontier=frontier(progress, feed, now),
+        open_windows=len({(s.symbol, s.window_start) for s in states}),
+        overdue=_count_overdue(states, settings, progress, feed, now),
+    )
+
+
+def _open_windows(
+    client: CassandraClient, topic_id: str, p: PartitionProgress
+) -> Iterator[WindowState]:
+    head = p.committed_offset // WINDOW_BUCKET_OFFSETS
+    first = max(p.settled_bucket, head - _MOST_BUCKETS + 1)
+    states = window_states(client, topic_id, p.kafka_partition, first, head)
+    return (s for s in states if s.is_open)
+
+
+def _count_overdue(
+    states: Sequence[WindowState],
+    settings: Settings,
+    progress: Mapping[int, PartitionProgress],
+    feed: FeedSnapshot,
+    now: datetime,
+) -> int:
+    """Count the five-minute windows that a running stream would have settled by now."""
+    due = [s for s in states if s.dirty_offset > s.settled_offset]
+    reach = horizon(progress, feed, now, timedelta(seconds=settings.stream.watermark_s))
+    if reach.everything:
+        # A tape that has ended is settled at once, whatever the times of its trades.
+        received = newest_receipt(progress)
+        return len(due) if received is not None and is_overdue(received, now, now) else 0
+    length = Interval.FIVE_MINUTES.duration
+    return sum(is_overdue(s.window_start + length, reach.until, now) for s in due)
+
+
+def _producers(feed: FeedSnapshot) -> Iterator[Producer]:
+    for view in feed.producers:
+        s = view.status
+        yield Producer(
+            s.producer_id, len(s.symbols), s.connected, view.is_gone, s.end_of_tape, s.pending
+        )
+
+
+def _open_gaps(feed: FeedSnapshot) -> Iterator[OpenGap]:
+    for gap in feed.gaps:
+        of_producer = [g for g in feed.gaps if g.producer_id == gap.producer_id]
+        if gap.kind.marks_bars and end_of(gap, of_producer) is None:
+            since = _EPOCH + timedelta(microseconds=gap.started_us)
+            yield OpenGap(gap.producer_id, gap.kind.value, since, len(gap.symbols))
+
+
+def _count_bars(client: CassandraClient, now: datetime) -> BarCounts:
+    """Count today's bars, some symbols at a time: one partition of each, of this month."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    period = Interval.FIVE_MINUTES.period_of(now)
+    periods = AuditReads(client.session, client.keyspace).gold_periods(Interval.FIVE_MINUTES)
+    symbols = (symbol for symbol, found in periods if found == period)
+    seen = final = revised = incomplete = every = 0
+    while some := list(islice(symbols, _SYMBOLS_AT_ONCE)):
+        answers = client.run(
+            "SELECT is_final, revision, is_complete FROM {keyspace}.trades_gold_5m "
+            "WHERE symbol = ? AND period = ? AND window_start >= ?",
+            [(symbol, period, midnight) for symbol in some],
+        )
+        for answer in answers:
+            rows = list(answer)
+            seen += bool(rows)
+            every += len(rows)
+            final += sum(bool(row.is_final) for row in rows)
+            revised += sum((row.revision or 0) > 1 for row in rows)
+            incomplete += sum(row.is_complete is False for row in rows)
+    return BarCounts(seen, final, every - final, revised, incomplete)
+
+
+def _disk(home: Home) -> Disk:
+    root = next(p for p in (home.root, *home.root.parents) if p.exists())
+    used = sum(_sizes(home.data))
+    return Disk(str(root), used // _MB, shutil.disk_usage(root).free // _MB)
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """Yield the size of each file below a folder; services make and remove them meanwhile."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                yield (Path(parent) / name).lstat().st_size

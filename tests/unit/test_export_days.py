@@ -1,0 +1,80 @@
+"""Which days an export writes, and what it says of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from tapeline.export.command import summary
+from tapeline.export.content import ExportOptions, Kind, midnight
+from tapeline.export.files import ExportFormat
+from tapeline.export.job import Outcome, day_of
+from tapeline.rollup import ReadInterval
+
+DAY = date(2024, 3, 15)
+OPTIONS = ExportOptions(
+    Kind.BARS,
+    ExportFormat.PARQUET,
+    ReadInterval.parse("5m"),
+    frozenset({"AAPL"}),
+    DAY,
+    date(2024, 3, 17),
+    exact=False,
+    detail=False,
+    provisional=False,
+    overwrite=False,
+    delay=timedelta(minutes=10),
+)
+
+
+@pytest.mark.parametrize(
+    ("window_start", "day"),
+    [
+        ("2024-03-15T00:00:00+00:00", DAY),
+        ("2024-03-15T23:55:00+00:00", DAY),
+        ("2024-03-16T00:00:00+00:00", date(2024, 3, 16)),
+        ("1969-12-31T23:55:00+00:00", date(1969, 12, 31)),
+    ],
+)
+def test_a_window_belongs_to_its_day_in_utc(window_start, day):
+    assert day_of(int(datetime.fromisoformat(window_start).timestamp() * 1000)) == day
+
+
+def test_a_day_begins_at_midnight_utc():
+    assert midnight(DAY) == datetime(2024, 3, 15, tzinfo=timezone.utc)
+
+
+def test_the_last_day_is_before_the_one_given():
+    days = [date(2024, 3, 14), DAY, date(2024, 3, 16), date(2024, 3, 17)]
+    assert [OPTIONS.wants("AAPL", d) for d in days] == [False, True, True, False]
+    assert not OPTIONS.wants("MSFT", DAY)
+    assert replace(OPTIONS, symbols=None, first=None, stop=None).wants("MSFT", date(1999, 1, 1))
+
+
+def test_a_folder_is_bound_to_what_changes_its_rows():
+    assert OPTIONS.lasting("demo") == {
+        "kind": "bars",
+        "keyspace": "demo",
+        "format": "parquet",
+        "exact": False,
+        "interval": "5m",
+        "detail": False,
+        "provisional": False,
+    }
+    assert replace(OPTIONS, kind=Kind.TRADES).lasting("demo").keys() == {
+        *("kind", "keyspace", "format", "exact")
+    }
+
+
+def test_the_end_says_what_was_written_what_is_open_and_what_is_lost():
+    lost = [f"date=2024-03-0{n}/A.parquet" for n in range(1, 8)]
+    outcome = Outcome(files=1_200, rows=3_456_789, kept=7, open_days=2, fragments=lost)
+    first, unsettled, warning = summary(outcome, Path("out"))
+    assert first == "out: wrote 1,200 files with 3,456,789 rows, left 7 as they were."
+    assert unsettled.startswith("2 of the files written are of days that are not settled")
+    assert "no longer has all trades of 7 files" in warning
+    assert warning.endswith("date=2024-03-05/A.parquet and 2 more.")
+    assert len(summary(Outcome(kept=3), Path("out"))) == 1
