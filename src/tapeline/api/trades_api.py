@@ -49,7 +49,7 @@ _CSV: Final = (
 )
 _BUCKET: Final = Interval.FIVE_MINUTES.duration
 _BUCKETS_A_PAGE: Final = 288
-"""Windows of five minutes that one page looks at, a day of them, whether they hold trades or not."""
+"""One page looks at a day of five-minute windows at most, whether they hold trades or not."""
 _LOWEST_ID: Final = -(2**63)
 _HIGHEST_ID: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
