@@ -1,4 +1,4 @@
-"""Live push from a real `tapeline api`: what changes in Cassandra comes, and nothing final is lost."""
+"""Live push from a real `tapeline api`: what changes comes, and nothing final is lost."""
 
 from __future__ import annotations
 
