@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
-from fastapi.testclient import TestClient
 
 from tapeline.api.app import create_app
 from tapeline.bar import Interval
@@ -19,6 +19,7 @@ from tapeline.settings import load_settings
 from tests.commands import wait_for
 from tests.hand import TAPE, hand_bars
 from tests.pipeline import Pipeline
+from tests.served import serving
 
 DAY = {"start": "2024-03-15T00:00:00Z", "end": "2024-03-16T00:00:00Z"}
 ARROW = "application/vnd.apache.arrow.stream"
@@ -36,8 +37,17 @@ def settled(pipeline: Pipeline) -> Pipeline:
 
 
 @pytest.fixture
-def client(pipeline: Pipeline) -> Iterator[TestClient]:
-    with TestClient(create_app(pipeline.settings)) as client:
+def client(pipeline: Pipeline) -> Iterator[httpx.Client]:
+    with serving(create_app(pipeline.settings)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[httpx.Client]:
+    """An API without a database, for what is answered before one is asked."""
+    settings = load_settings()
+    cassandra = settings.cassandra.model_copy(update={"host": LOOPBACK, "port": 9})
+    with serving(create_app(settings.model_copy(update={"cassandra": cassandra}))) as client:
         yield client
 
 
@@ -47,7 +57,7 @@ def start_of(row: dict[str, object]) -> datetime:
 
 @pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("interval", ["5m", "1h"])
-def test_bars_are_those_worked_by_hand(client: TestClient, interval: str) -> None:
+def test_bars_are_those_worked_by_hand(client: httpx.Client, interval: str) -> None:
     answer = client.get("/v1/bars/TEST", params={"interval": interval, **DAY})
 
     body = answer.json()
@@ -63,7 +73,7 @@ def test_bars_are_those_worked_by_hand(client: TestClient, interval: str) -> Non
 
 
 @pytest.mark.usefixtures("settled")
-def test_pages_join_to_the_whole_and_no_bar_comes_twice(client: TestClient) -> None:
+def test_pages_join_to_the_whole_and_no_bar_comes_twice(client: httpx.Client) -> None:
     whole = client.get("/v1/bars/TEST", params=DAY).json()
     pages, cursor = [], None
     while True:
@@ -80,7 +90,7 @@ def test_pages_join_to_the_whole_and_no_bar_comes_twice(client: TestClient) -> N
 
 
 @pytest.mark.usefixtures("settled")
-def test_the_same_bars_come_as_csv_and_arrow(client: TestClient) -> None:
+def test_the_same_bars_come_as_csv_and_arrow(client: httpx.Client) -> None:
     as_json = client.get("/v1/bars/TEST", params=DAY).json()["bars"]
     csv = client.get("/v1/bars/TEST", params=DAY, headers={"Accept": "text/csv"})
     arrow = client.get(
@@ -104,7 +114,7 @@ def test_the_same_bars_come_as_csv_and_arrow(client: TestClient) -> None:
 
 
 @pytest.mark.usefixtures("settled")
-def test_several_symbols_come_with_one_cursor(client: TestClient) -> None:
+def test_several_symbols_come_with_one_cursor(client: httpx.Client) -> None:
     query = {**DAY, "symbols": "TEST,COIN:TESTUSD"}
     whole = client.get("/v1/bars", params=query).json()
     pages: list[dict[str, object]] = []
@@ -123,7 +133,7 @@ def test_several_symbols_come_with_one_cursor(client: TestClient) -> None:
 
 
 @pytest.mark.usefixtures("settled")
-def test_trades_are_those_of_silver(client: TestClient, pipeline: Pipeline) -> None:
+def test_trades_are_those_of_silver(client: httpx.Client, pipeline: Pipeline) -> None:
     silver = sorted(
         (row for row in pipeline.rows("trades_silver") if row["symbol"] == "TEST"),
         key=lambda row: (row["event_time"], row["trade_id"]),
@@ -148,7 +158,7 @@ def test_trades_are_those_of_silver(client: TestClient, pipeline: Pipeline) -> N
 
 
 @pytest.mark.usefixtures("settled")
-def test_final_bars_may_be_kept_and_are_not_sent_twice(client: TestClient) -> None:
+def test_final_bars_may_be_kept_and_are_not_sent_twice(client: httpx.Client) -> None:
     first = client.get("/v1/bars/TEST", params=DAY)
     headers = {"If-None-Match": first.headers["etag"]}
     again = client.get("/v1/bars/TEST", params=DAY, headers=headers)
@@ -161,7 +171,7 @@ def test_final_bars_may_be_kept_and_are_not_sent_twice(client: TestClient) -> No
 
 
 @pytest.mark.usefixtures("settled")
-def test_the_wrong_name_is_not_found_and_a_quiet_time_is_empty(client: TestClient) -> None:
+def test_the_wrong_name_is_not_found_and_a_quiet_time_is_empty(client: httpx.Client) -> None:
     quiet = {"start": "2024-03-20", "end": "2024-03-21"}
     for path in ("/v1/bars", "/v1/trades"):
         wrong = client.get(f"{path}/NOBODY", params=DAY)
@@ -171,7 +181,7 @@ def test_the_wrong_name_is_not_found_and_a_quiet_time_is_empty(client: TestClien
 
 
 @pytest.mark.usefixtures("settled")
-def test_status_says_how_far_the_pipeline_is(client: TestClient, pipeline: Pipeline) -> None:
+def test_status_says_how_far_the_pipeline_is(client: httpx.Client, pipeline: Pipeline) -> None:
     status = wait_for(lambda: _known_status(client), 30)
 
     assert status["counts"]["messages"] == len(pipeline.rows("trades_bronze")) == 17
@@ -185,13 +195,13 @@ def test_status_says_how_far_the_pipeline_is(client: TestClient, pipeline: Pipel
     assert 0 <= status["freshness_s"] < 600
 
 
-def _known_status(client: TestClient) -> dict[str, Any] | None:
+def _known_status(client: httpx.Client) -> dict[str, Any] | None:
     status: dict[str, Any] = client.get("/v1/status").json()
     return None if status["feed"]["state"] == "unknown" else status
 
 
 @pytest.mark.usefixtures("settled")
-def test_requests_are_counted_by_route_and_status(client: TestClient) -> None:
+def test_requests_are_counted_by_route_and_status(client: httpx.Client) -> None:
     client.get("/v1/bars/TEST", params=DAY)
     client.get("/v1/bars/OTHER", params=DAY)
     client.get("/nothing")
@@ -204,7 +214,7 @@ def test_requests_are_counted_by_route_and_status(client: TestClient) -> None:
 
 
 @pytest.mark.usefixtures("settled")
-def test_gaps_between_bars_are_filled_flat_on_request(client: TestClient) -> None:
+def test_gaps_between_bars_are_filled_flat_on_request(client: httpx.Client) -> None:
     """TEST has bars at 14:30, 14:35 (without prices), 14:40 and 16:30."""
     rows = client.get("/v1/bars/TEST", params={**DAY, "fill": "flat"}).json()["bars"]
 
@@ -218,7 +228,7 @@ def test_gaps_between_bars_are_filled_flat_on_request(client: TestClient) -> Non
 
 
 @pytest.mark.usefixtures("settled")
-def test_symbols_gaps_and_health(client: TestClient) -> None:
+def test_symbols_gaps_and_health(client: httpx.Client) -> None:
     assert client.get("/v1/symbols").json() == {"symbols": ["COIN:TESTUSD", "TEST"]}
     assert client.get("/v1/gaps").json() == {"gaps": [], "is_cut": False}
     assert client.get("/health/live").status_code == 200
@@ -253,9 +263,9 @@ def test_symbols_gaps_and_health(client: TestClient) -> None:
     ],
 )
 def test_a_wrong_question_is_a_problem_that_names_the_field(
-    client: TestClient, path: str, query: dict[str, str], name: str
+    alone: httpx.Client, path: str, query: dict[str, str], name: str
 ) -> None:
-    answer = client.get(path, params=query)
+    answer = alone.get(path, params=query)
 
     assert answer.status_code == 422
     assert answer.headers["content-type"] == PROBLEM
@@ -268,25 +278,22 @@ def test_a_wrong_question_is_a_problem_that_names_the_field(
 )
 @pytest.mark.usefixtures("settled")
 def test_what_cannot_be_made_is_not_acceptable(
-    client: TestClient, accept: str, status: int
+    client: httpx.Client, accept: str, status: int
 ) -> None:
     assert client.get("/v1/bars/TEST", headers={"Accept": accept}).status_code == status
 
 
-def test_another_method_is_a_problem_that_names_those_allowed(client: TestClient) -> None:
-    answer = client.post("/v1/symbols")
+def test_another_method_is_a_problem_that_names_those_allowed(alone: httpx.Client) -> None:
+    answer = alone.post("/v1/symbols")
 
     assert (answer.status_code, answer.headers["content-type"]) == (405, PROBLEM)
     assert answer.headers["allow"] == "GET"
 
 
-def test_without_a_database_it_says_so_and_comes_back() -> None:
-    settings = load_settings()
-    cassandra = settings.cassandra.model_copy(update={"host": LOOPBACK, "port": 9})
-    with TestClient(create_app(settings.model_copy(update={"cassandra": cassandra}))) as client:
-        answer = client.get("/v1/symbols")
-        assert client.get("/health/live").status_code == 200
+def test_without_a_database_it_lives_and_says_what_is_missing(alone: httpx.Client) -> None:
+    answer = alone.get("/v1/symbols")
 
-    assert answer.status_code == 503
-    assert answer.headers["content-type"] == PROBLEM
+    assert (answer.status_code, answer.headers["content-type"]) == (503, PROBLEM)
     assert "Cassandra does not answer at 127.0.0.1:9" in answer.json()["detail"]
+    assert alone.get("/health/live").status_code == 200
+    assert alone.get("/health/ready").status_code == 503
