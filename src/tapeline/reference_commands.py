@@ -93,7 +93,7 @@ def metrics(
         MetricsFormat, typer.Option("--format", help="How to print them.")
     ] = MetricsFormat.TABLE,
 ) -> None:
-    """Print every metric that `produce`, `stream` and `api` export: kind, unit, labels and meaning.
+    """Print every metric that is exported: its kind, unit, labels and meaning.
 
     Example: tapeline metrics
     """

@@ -19,9 +19,8 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.local.service import LOOPBACK
 from tapeline.logs import configure_logging
 from tapeline.process import end_with_parent, exit_stopped
-from tapeline.settings import load_settings
+from tapeline.settings import API_PORT, load_settings
 
-DEFAULT_PORT: Final = 8700
 _BACKLOG: Final = 1024
 
 
@@ -29,7 +28,7 @@ def api(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines too.")
     ] = LOOPBACK,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any.")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any.")] = API_PORT,
     keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
     topic: Annotated[
         str | None, typer.Option(help="Topic whose feed is shown; trades_raw by default.")
