@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -11,9 +12,11 @@ import httpx
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
+from pyspark.sql import SparkSession
 
 from tapeline.api.app import create_app
 from tapeline.bar import Interval
+from tapeline.local.discovery import Endpoints
 from tapeline.local.service import LOOPBACK
 from tapeline.settings import load_settings
 from tests.commands import wait_for
@@ -27,18 +30,22 @@ PROBLEM = "application/problem+json"
 PRICES = ("open", "high", "low", "close")
 
 
-@pytest.fixture
-def settled(pipeline: Pipeline) -> Pipeline:
-    """The tape worked by hand, settled."""
-    pipeline.send_tape(TAPE)
-    pipeline.ingest()
-    pipeline.settle()
-    return pipeline
+@pytest.fixture(scope="module")
+def settled(
+    spark: SparkSession, stack: Endpoints, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pipeline]:
+    """The tape worked by hand, settled once: these tests only read."""
+    folder = tmp_path_factory.mktemp("api")
+    with Pipeline.create(spark, stack, f"t{uuid.uuid4().hex[:12]}", folder) as pipeline:
+        pipeline.send_tape(TAPE)
+        pipeline.ingest()
+        pipeline.settle()
+        yield pipeline
 
 
 @pytest.fixture
-def client(pipeline: Pipeline) -> Iterator[httpx.Client]:
-    with serving(create_app(pipeline.settings)) as client:
+def client(settled: Pipeline) -> Iterator[httpx.Client]:
+    with serving(create_app(settled.settings)) as client:
         yield client
 
 
@@ -55,7 +62,6 @@ def start_of(row: dict[str, object]) -> datetime:
     return datetime.fromisoformat(str(row["window_start"]).replace("Z", "+00:00"))
 
 
-@pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("interval", ["5m", "1h"])
 def test_bars_are_those_worked_by_hand(client: httpx.Client, interval: str) -> None:
     answer = client.get("/v1/bars/TEST", params={"interval": interval, **DAY})
@@ -72,7 +78,6 @@ def test_bars_are_those_worked_by_hand(client: httpx.Client, interval: str) -> N
     assert "max-age" in answer.headers["cache-control"]
 
 
-@pytest.mark.usefixtures("settled")
 def test_pages_join_to_the_whole_and_no_bar_comes_twice(client: httpx.Client) -> None:
     whole = client.get("/v1/bars/TEST", params=DAY).json()
     pages, cursor = [], None
@@ -89,7 +94,6 @@ def test_pages_join_to_the_whole_and_no_bar_comes_twice(client: httpx.Client) ->
     assert whole["next_cursor"] is None
 
 
-@pytest.mark.usefixtures("settled")
 def test_the_same_bars_come_as_csv_and_arrow(client: httpx.Client) -> None:
     as_json = client.get("/v1/bars/TEST", params=DAY).json()["bars"]
     csv = client.get("/v1/bars/TEST", params=DAY, headers={"Accept": "text/csv"})
@@ -113,7 +117,6 @@ def test_the_same_bars_come_as_csv_and_arrow(client: httpx.Client) -> None:
     assert csv.headers["content-type"].startswith("text/csv")
 
 
-@pytest.mark.usefixtures("settled")
 def test_several_symbols_come_with_one_cursor(client: httpx.Client) -> None:
     query = {**DAY, "symbols": "TEST,COIN:TESTUSD"}
     whole = client.get("/v1/bars", params=query).json()
@@ -132,10 +135,9 @@ def test_several_symbols_come_with_one_cursor(client: httpx.Client) -> None:
     assert [(row["symbol"], start_of(row)) for row in pages] == expected
 
 
-@pytest.mark.usefixtures("settled")
-def test_trades_are_those_of_silver(client: httpx.Client, pipeline: Pipeline) -> None:
+def test_trades_are_those_of_silver(client: httpx.Client, settled: Pipeline) -> None:
     silver = sorted(
-        (row for row in pipeline.rows("trades_silver") if row["symbol"] == "TEST"),
+        (row for row in settled.rows("trades_silver") if row["symbol"] == "TEST"),
         key=lambda row: (row["event_time"], row["trade_id"]),
     )
     found: list[dict[str, object]] = []
@@ -157,7 +159,6 @@ def test_trades_are_those_of_silver(client: httpx.Client, pipeline: Pipeline) ->
     assert ids == [row["trade_id"] for row in silver]
 
 
-@pytest.mark.usefixtures("settled")
 def test_final_bars_may_be_kept_and_are_not_sent_twice(client: httpx.Client) -> None:
     first = client.get("/v1/bars/TEST", params=DAY)
     headers = {"If-None-Match": first.headers["etag"]}
@@ -170,7 +171,6 @@ def test_final_bars_may_be_kept_and_are_not_sent_twice(client: httpx.Client) -> 
     assert open_end.headers["cache-control"] == "no-cache"  # a new one may follow
 
 
-@pytest.mark.usefixtures("settled")
 def test_the_wrong_name_is_not_found_and_a_quiet_time_is_empty(client: httpx.Client) -> None:
     quiet = {"start": "2024-03-20", "end": "2024-03-21"}
     for path in ("/v1/bars", "/v1/trades"):
@@ -180,15 +180,14 @@ def test_the_wrong_name_is_not_found_and_a_quiet_time_is_empty(client: httpx.Cli
     assert client.get("/v1/bars/TEST", params=quiet).json()["bars"] == []
 
 
-@pytest.mark.usefixtures("settled")
-def test_status_says_how_far_the_pipeline_is(client: httpx.Client, pipeline: Pipeline) -> None:
+def test_status_says_how_far_the_pipeline_is(client: httpx.Client, settled: Pipeline) -> None:
     status = wait_for(lambda: _known_status(client), 30)
 
-    assert status["counts"]["messages"] == len(pipeline.rows("trades_bronze")) == 17
+    assert status["counts"]["messages"] == len(settled.rows("trades_bronze")) == 17
     assert status["counts"]["symbols"] == 2
     assert (status["lag_messages"], status["feed"]["state"]) == (0, "ended")
-    assert status["keyspace"] == pipeline.name
-    newest = max(row["event_time"] for row in pipeline.rows("trades_silver"))
+    assert status["keyspace"] == settled.name
+    newest = max(row["event_time"] for row in settled.rows("trades_silver"))
     assert start_of({"window_start": status["newest_trade_time"]}) == newest.replace(
         tzinfo=timezone.utc
     )
@@ -200,7 +199,6 @@ def _known_status(client: httpx.Client) -> dict[str, Any] | None:
     return None if status["feed"]["state"] == "unknown" else status
 
 
-@pytest.mark.usefixtures("settled")
 def test_requests_are_counted_by_route_and_status(client: httpx.Client) -> None:
     client.get("/v1/bars/TEST", params=DAY)
     client.get("/v1/bars/OTHER", params=DAY)
@@ -213,7 +211,6 @@ def test_requests_are_counted_by_route_and_status(client: httpx.Client) -> None:
     assert f'{name}{{route="none",status="404"}} 1.0' in page
 
 
-@pytest.mark.usefixtures("settled")
 def test_gaps_between_bars_are_filled_flat_on_request(client: httpx.Client) -> None:
     """TEST has bars at 14:30, 14:35 (without prices), 14:40 and 16:30."""
     rows = client.get("/v1/bars/TEST", params={**DAY, "fill": "flat"}).json()["bars"]
@@ -227,7 +224,6 @@ def test_gaps_between_bars_are_filled_flat_on_request(client: httpx.Client) -> N
     assert {(row["volume"], row["trade_count"]) for row in filled} == {(0.0, 0)}
 
 
-@pytest.mark.usefixtures("settled")
 def test_symbols_gaps_and_health(client: httpx.Client) -> None:
     assert client.get("/v1/symbols").json() == {"symbols": ["COIN:TESTUSD", "TEST"]}
     assert client.get("/v1/gaps").json() == {"gaps": [], "is_cut": False}
@@ -276,7 +272,6 @@ def test_a_wrong_question_is_a_problem_that_names_the_field(
     ("accept", "status"),
     [("text/html", 406), ("", 406), ("*/*;q=0", 406), ("text/*", 200), ("a/b;q=x, */*", 200)],
 )
-@pytest.mark.usefixtures("settled")
 def test_what_cannot_be_made_is_not_acceptable(
     client: httpx.Client, accept: str, status: int
 ) -> None:
