@@ -6,6 +6,7 @@ not answer holds up no request.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -54,7 +55,7 @@ class FeedWatch:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._asked_s = 0.0
+        self._asked_s = -math.inf
         self._wake = threading.Event()
         self._is_closed = False
         self._topic_id: str | None = None
@@ -101,6 +102,8 @@ class FeedWatch:
 
     def _run(self) -> None:
         while not self._is_closed:
+            if not self._is_wanted():
+                self._wake.clear()
             self._wake.wait()
             try:
                 self._follow()
@@ -115,13 +118,15 @@ class FeedWatch:
         topic_id = topic_id_of(topic_admin(servers), kafka.topic)
         view = FeedView(servers, kafka, topic_id)
         try:
-            while not self._is_closed and time.monotonic() - self._asked_s < _ASKED_WITHIN_S:
+            while self._is_wanted():
                 snapshot = view.snapshot(datetime.now(timezone.utc))
                 self._topic_id, self._newest = topic_id, (time.monotonic(), snapshot)
                 time.sleep(_PERIOD_S)
-            self._wake.clear()
         finally:
             view.close()
+
+    def _is_wanted(self) -> bool:
+        return not self._is_closed and time.monotonic() - self._asked_s < _ASKED_WITHIN_S
 
 
 def _state_of(snapshot: FeedSnapshot) -> tuple[str, str]:

@@ -54,4 +54,6 @@ def add_handlers(app: FastAPI) -> None:
 def _answer(status: HTTPStatus, detail: str) -> JSONResponse:
     body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
     headers = {"Cache-Control": "no-store"}
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = "1"
     return JSONResponse(body, status, headers, MEDIA_TYPE)

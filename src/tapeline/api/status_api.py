@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from itertools import islice
+from heapq import nlargest
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -56,10 +56,10 @@ async def gaps(
     span = span_of(start or max(last - _WEEK, _EPOCH), last)
 
     def query(client: CassandraClient) -> list[Gap]:
-        return list(islice(read_gaps(client, span.start, span.end), 10 * limit))
+        found = read_gaps(client, span.start, span.end)
+        return nlargest(limit + 1, found, key=lambda gap: gap.started_us)
 
     found = await store_of(request).read(query)
-    found.sort(key=lambda gap: gap.started_us, reverse=True)
     rows = [_gap_out(gap) for gap in found[:limit]]
     return _json({"gaps": rows, "is_cut": len(found) > limit})
 
