@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
@@ -18,6 +18,7 @@ from tapeline.api import bars_api, status_api, stream_api, trades_api
 from tapeline.api.feed_state import FeedWatch
 from tapeline.api.live import Live
 from tapeline.api.measure import Measured
+from tapeline.api.models import ProblemOut
 from tapeline.api.problems import add_handlers
 from tapeline.api.store import Store
 from tapeline.metrics import API_METRICS, Metrics
@@ -74,6 +75,15 @@ def create_app(settings: Settings) -> FastAPI:
         headers = {"Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
         return FileResponse(_STATIC / "index.html", headers=headers)
 
+    described = app.openapi
+
+    def describe() -> dict[str, Any]:
+        """Name the form of errors, which no route returns."""
+        description = described()
+        description["components"]["schemas"]["ProblemOut"] = ProblemOut.model_json_schema()
+        return description
+
+    app.openapi = describe  # type: ignore[method-assign]
     app.mount("/static", _Static(directory=_STATIC), name="static")
     return app
 
