@@ -174,11 +174,11 @@ function say(title, ...lines) {
     ...lines.map((line) => (line instanceof Node ? line : element("p", {}, line))));
 }
 
-function trouble(text) {
+function trouble(text, isBroken) {
   const isEmpty = !state.bars.size;
   $("banner").hidden = !text || isEmpty;
   $("banner").textContent = text ?? "";
-  if (text && isEmpty) say("Nothing to show yet", text);
+  if (isBroken && isEmpty) say("Nothing to show yet", text);
 }
 
 function fail(error) {
@@ -269,8 +269,10 @@ async function begin() {
     throw new Error("no bars");
   }
   state.symbols = symbols;
-  watch.fill(symbols);
-  choose(wanted(), { isNew: true });
+  if (state.symbol === null) {
+    watch.fill(symbols);
+    choose(wanted());
+  }
   await quote();
 }
 

@@ -18,7 +18,7 @@ export class Feed {
   #state = "wait";
   #changedMs = 0;
 
-  // handlers: bar(bar), reload(), trouble(text or null)
+  // handlers: bar(bar), reload(), trouble(text or null, whether nothing can be read)
   constructor(handlers) {
     this.handlers = handlers;
     this.#poll();
@@ -69,7 +69,7 @@ export class Feed {
       this.#isStoreDown = !answer.ok;
       this.#state = answer.ok ? status.feed.state : this.#state;
       this.detail = answer.ok ? status.feed.detail : status.detail;
-      if (this.#isLost && this.#source === null) this.#isLost = false;
+      if (this.#source === null) this.#isLost = false;
     } catch {
       this.#isLost = true;
     }
@@ -85,8 +85,9 @@ export class Feed {
     }
     const detail = this.#isLost ? "The API does not answer." : this.detail;
     const isGood = GOOD.has(state) || state === "wait" || state === "unknown";
-    this.handlers.trouble(isGood ? null
-      : `${detail ?? ""} ${this.#isLost || this.#isStoreDown ? "The page tries again by itself." : ""}`.trim());
+    const isBroken = this.#isLost || this.#isStoreDown;
+    const hope = isBroken ? " The page tries again by itself." : "";
+    this.handlers.trouble(isGood ? null : `${detail ?? ""}${hope}`, isBroken);
   }
 
   #health(status) {
