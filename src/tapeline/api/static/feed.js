@@ -69,7 +69,7 @@ export class Feed {
       this.#isStoreDown = !answer.ok;
       this.#state = answer.ok ? status.feed.state : this.#state;
       this.detail = answer.ok ? status.feed.detail : status.detail;
-      if (this.#source === null) this.#isLost = false;
+      this.#isLost = this.#source !== null && this.#source.readyState !== EventSource.OPEN;
     } catch {
       this.#isLost = true;
     }
