@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ def api(
     """
     settings = load_settings().with_target(keyspace=keyspace, topic=topic)
     configure_logging(settings.log_level)
+    # What it says of a Cassandra that is away, at length and often, our own log says once.
+    logging.getLogger("cassandra").setLevel(logging.CRITICAL)
     end_with_parent()
     listening = _listen(host, port)
     address = f"http://{host}:{listening.getsockname()[1]}"

@@ -79,7 +79,7 @@ class Store:
         except TapelineError as error:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
         except (DriverException, NoHostAvailable) as error:
-            log.warning("read_failed", error=repr(error))
+            log.info("read_failed", error=repr(error))
             detail = "Cassandra cannot answer now: try again."
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
         finally:
