@@ -16,6 +16,7 @@ export class Feed {
   #isLost = false;
   #isStoreDown = false;
   #state = "wait";
+  #detail = "";
   #changedMs = 0;
 
   // handlers: bar(bar), reload(), trouble(text or null, whether nothing can be read)
@@ -68,7 +69,7 @@ export class Feed {
       if (answer.ok) this.#health(status);
       this.#isStoreDown = !answer.ok;
       this.#state = answer.ok ? status.feed.state : this.#state;
-      this.detail = answer.ok ? status.feed.detail : status.detail;
+      this.#detail = answer.ok ? status.feed.detail : this.#detail;
       this.#isLost = this.#source !== null && this.#source.readyState !== EventSource.OPEN;
     } catch {
       this.#isLost = true;
@@ -83,11 +84,12 @@ export class Feed {
       $("feed").dataset.state = state;
       $("feed").replaceChildren(element("span", {}, WORDS[state]));
     }
-    const detail = this.#isLost ? "The API does not answer." : this.detail;
+    const detail = this.#isLost ? "The API does not answer."
+      : this.#isStoreDown ? "The database does not answer." : this.#detail;
     const isGood = GOOD.has(state) || state === "wait" || state === "unknown";
     const isBroken = this.#isLost || this.#isStoreDown;
     const hope = isBroken ? " The page tries again by itself." : "";
-    this.handlers.trouble(isGood ? null : `${detail ?? ""}${hope}`, isBroken);
+    this.handlers.trouble(isGood ? null : `${detail}${hope}`, isBroken);
   }
 
   #health(status) {
