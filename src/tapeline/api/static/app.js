@@ -1,18 +1,18 @@
 // The page: symbol, interval and range live in the URL; bars come from the API, and changes
 // by server-sent events. Nothing is computed here that the API has not said.
 
+import { daysAgo, get, quote } from "./ask.js";
 import { Chart } from "./chart.js";
 import { Feed } from "./feed.js";
-import { amount, element, moment, nextZone, price, zoneName } from "./format.js";
+import { element, nextZone, price, zoneName } from "./format.js";
+import { tableOf } from "./table.js";
 import { Watch } from "./watch.js";
 
 const INTERVALS = ["5m", "15m", "1h", "4h", "1d"];
 const RANGES = { "1d": 1, "5d": 5, "1m": 30, all: null };
 const STREAMED = new Set(["5m", "1h"]);
-const DAY_MS = 86_400_000;
 const WATCHED = 60;
 const PAGES = 6;
-const TABLE_ROWS = 300;
 const AGAIN_MS = 3000;
 
 const $ = (id) => document.getElementById(id);
@@ -29,14 +29,8 @@ window.tapeline = {
   state,
 };
 
-async function get(path) {
-  const answer = await fetch(path, { headers: { Accept: "application/json" }, cache: "no-cache" });
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(body.detail ?? answer.statusText);
-  return body;
-}
-
-const ago = (days) => (days === null ? "2000-01-01" : new Date(Date.now() - days * DAY_MS).toISOString());
+const watched = () => state.symbols.slice(0, WATCHED);
+const ago = (days) => (days === null ? "2000-01-01" : daysAgo(days));
 
 async function load(start = ago(RANGES[state.range])) {
   const { symbol, interval, range } = state;
@@ -123,7 +117,7 @@ function choose(wanted, { isNew = true } = {}) {
     if (state.range === "1d" && STREAMED.has(state.interval)) chart.chart.timeScale().resetTimeScale();
     else chart.chart.timeScale().fitContent();
   });
-  feed.listen(state.symbols.slice(0, WATCHED), STREAMED.has(state.interval) ? state.interval : "5m");
+  feed.listen(watched(), STREAMED.has(state.interval) ? state.interval : "5m");
   showGaps().catch(fail);
   done.catch(fail);
 }
@@ -151,20 +145,7 @@ function build(group, names, pick) {
 }
 
 function fillTable() {
-  if ($("table").hidden) return;
-  const heads = ["start", "open", "high", "low", "close", "volume", "trades", "state", "complete", "session"];
-  const rows = sorted().slice(-TABLE_ROWS).reverse().map((bar) => [
-    moment(Date.parse(bar.window_start)),
-    ...["open", "high", "low", "close"].map((name) => price(bar[name])),
-    amount(bar.volume), bar.trade_count.toLocaleString("en"),
-    !bar.is_final ? "provisional" : bar.revision > 1 ? `revision ${bar.revision}` : "final",
-    bar.is_complete === null ? "" : bar.is_complete ? "yes" : "no", bar.session ?? "",
-  ]);
-  $("table").replaceChildren(element("table", {},
-    element("caption", {}, `${state.symbol}, ${state.interval}, times ${zoneName()}`),
-    element("thead", {}, element("tr", {}, ...heads.map((h) => element("th", { scope: "col" }, h)))),
-    element("tbody", {}, ...rows.map((row) =>
-      element("tr", {}, ...row.map((text) => element("td", {}, text)))))));
+  if (!$("table").hidden) $("table").replaceChildren(tableOf(sorted(), `${state.symbol}, ${state.interval}`));
 }
 
 // A message stands where bars should be; a banner above bars that are there.
@@ -241,25 +222,6 @@ function wanted() {
   };
 }
 
-// Prices of the watch list: the last three hours, and what the day's change is counted from.
-async function quote() {
-  const names = encodeURIComponent(state.symbols.slice(0, WATCHED).join(","));
-  const recent = await get(`/v1/bars?symbols=${names}&interval=5m&start=${ago(1 / 8)}&limit=10000`);
-  const newest = await get(`/v1/bars/latest?symbols=${names}&interval=5m`);
-  for (const bar of [...newest.bars, ...recent.bars]) watch.update(bar);
-  const today = new Date().toISOString().slice(0, 10);
-  const hours = await get(`/v1/bars?symbols=${names}&interval=1h&start=${today}&limit=10000`);
-  for (const bar of hours.bars.toReversed()) {
-    if (bar.open !== null) watch.refer(bar.symbol, bar.open, "the first price of the day (UTC)");
-  }
-  const days = await get(`/v1/bars?symbols=${names}&interval=1d&start=${ago(5)}&limit=10000`);
-  for (const bar of days.bars) {
-    if (Date.parse(bar.window_end) <= Date.now() && bar.close !== null) {
-      watch.refer(bar.symbol, bar.close, `the close of ${moment(Date.parse(bar.window_end))}`);
-    }
-  }
-}
-
 async function begin() {
   const { symbols } = await get("/v1/symbols");
   if (!symbols.length) {
@@ -273,7 +235,7 @@ async function begin() {
     watch.fill(symbols);
     choose(wanted());
   }
-  await quote();
+  await quote(watch, watched());
 }
 
 build($("intervals"), INTERVALS, (interval) => choose({ interval }));
@@ -298,7 +260,7 @@ setInterval(async () => {
   if (symbols.length > state.symbols.length && state.symbol) {
     state.symbols = symbols;
     watch.fill(symbols);
-    feed.listen(symbols.slice(0, WATCHED), STREAMED.has(state.interval) ? state.interval : "5m");
-    await quote().catch(fail);
+    feed.listen(watched(), STREAMED.has(state.interval) ? state.interval : "5m");
+    await quote(watch, watched()).catch(fail);
   }
 }, 10_000);
