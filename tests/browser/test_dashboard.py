@@ -29,6 +29,8 @@ from tests.served import ServedApi
 from .conftest import DESKTOP, PHONE, Open, Tab
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
+WRITES_IMAGES = os.environ.get("TAPELINE_SCREENSHOTS") == "1"
+"""Read before the fixtures, which take settings out of the environment."""
 PRICES = ("open", "high", "low", "close")
 LOOKS = {
     "dark": ("dark", DESKTOP),
@@ -204,7 +206,7 @@ def test_it_is_accessible_in_every_look(market: Market, open_page: Open, look: s
     tab.wait("document.querySelectorAll('#watch .change:not(:empty)').length > 5")
     tab.wait("document.getElementById('health').children.length > 0")
     tab.page.wait_for_timeout(1500)
-    if os.environ.get("TAPELINE_SCREENSHOTS") == "1":
+    if WRITES_IMAGES:
         IMAGES.mkdir(exist_ok=True)
         tab.page.screenshot(path=IMAGES / f"dashboard-{look}.png")
 
