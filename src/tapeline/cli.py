@@ -1,39 +1,108 @@
-"""The `tapeline` command: each subcommand is a function of its own module."""
+"""The `tapeline` command: each subcommand is a function of its own module.
+
+A module is loaded when its command is called, so that help and the quick commands need not wait
+for Spark or a web server.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any, Final
+
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from tapeline import __version__
-from tapeline.api.main import api
-from tapeline.audit.command import audit
-from tapeline.bars_command import bars
 from tapeline.command import run_program
-from tapeline.consumer.main import stream
-from tapeline.demo import demo
-from tapeline.export.command import export
-from tapeline.gaps_command import gaps
-from tapeline.init_command import init
-from tapeline.producer.main import produce
-from tapeline.rebuild.main import rebuild
-from tapeline.reference_commands import metrics, settings
-from tapeline.replay import replay
-from tapeline.simulator.main import simulate
-from tapeline.stack_commands import down, up
-from tapeline.status.command import status
+
+COMMANDS: Final = {
+    "demo": ("tapeline.demo", "Start everything and show live bars of a simulated market."),
+    "replay": (
+        "tapeline.replay",
+        "Send a tape through simulator, producer, Kafka, Spark and Cassandra.",
+    ),
+    "bars": ("tapeline.bars_command", "Print or save bars; times are UTC."),
+    "export": (
+        "tapeline.export.command",
+        "Write bars or trades into OUTPUT/date=2024-03-15/SYMBOL.parquet, a file a symbol and UTC day.",
+    ),
+    "gaps": ("tapeline.gaps_command", "Show when a producer had no feed, and why; times are UTC."),
+    "api": ("tapeline.api.main", "Serve bars over HTTP, live push, and a page that draws them."),
+    "up": (
+        "tapeline.stack_commands",
+        "Start the local Kafka and Cassandra and leave them running.",
+    ),
+    "down": ("tapeline.stack_commands", "Stop the local Kafka and Cassandra; their data stays."),
+    "status": (
+        "tapeline.status.command",
+        "Say what runs, how far it is and what is wrong; exit code 0 if all is well, 1 if not.",
+    ),
+    "init": (
+        "tapeline.init_command",
+        "Create keyspace, tables and topics; running it again changes nothing.",
+    ),
+    "produce": (
+        "tapeline.producer.main",
+        "Read the feed and write every trade to Kafka until stopped.",
+    ),
+    "stream": ("tapeline.consumer.main", "Run the layers from Kafka to Cassandra until stopped."),
+    "simulate": (
+        "tapeline.simulator.main",
+        "Serve Finnhub's protocol, from a tape or a random market.",
+    ),
+    "settings": (
+        "tapeline.reference_commands",
+        "Print every setting: its environment variable, default, unit and meaning.",
+    ),
+    "metrics": (
+        "tapeline.reference_commands",
+        "Print every metric that is exported: its kind, unit, labels and meaning.",
+    ),
+    "rebuild": (
+        "tapeline.rebuild.main",
+        "Make silver again from bronze, or bars from silver, while the stream may be running.",
+    ),
+    "audit": (
+        "tapeline.audit.command",
+        "Check every layer against the one before it; exit code 1 if anything differs.",
+    ),
+}
+"""Each command's module, and the first line of its help."""
+
+
+class LazyCommands(TyperGroup):
+    """Knows the names and first lines of all commands, and loads the one that is called."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        listed = {name: TyperCommand(name, help=text) for name, (_, text) in COMMANDS.items()}
+        self.commands = {**listed, **self.commands}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command to run."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name in COMMANDS else command, rest
+
+
+def load_command(name: str) -> Any:
+    """Import a command's module and return the command."""
+    program = typer.Typer(pretty_exceptions_enable=False)
+    program.command(name)(getattr(import_module(COMMANDS[name][0]), name))
+    return typer.main.get_command(program)
+
 
 app = typer.Typer(
+    cls=LazyCommands,
     help="Real-time market bars you can trust: Finnhub, Kafka, Spark and Cassandra.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (
-    *(demo, replay, bars, export, gaps, api, up, down, status, init, produce, stream, simulate),
-    *(settings, metrics),
-    *(rebuild, audit),
-):
-    app.command()(_command)
+
+
+@app.callback()
+def _group() -> None:
+    """Real-time market bars you can trust: Finnhub, Kafka, Spark and Cassandra."""
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`tapeline demo`: everything at once, and live bars of a simulated market on the terminal."""
+"""`tapeline demo`: everything at once, and live bars on the terminal and in the browser."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from rich.text import Text
 from tapeline.bar import Bar, Interval
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
+from tapeline.local.service import LOOPBACK, free_port
 from tapeline.local.services import running_services
 from tapeline.logs import configure_logging
 from tapeline.producer.topics import create_topics, topic_admin
-from tapeline.settings import load_settings
+from tapeline.settings import API_PORT, load_settings
 from tapeline.simulator.child import DEMO, simulated_feed
 from tapeline.simulator.market import INSTRUMENTS
 from tapeline.storage.cassandra_client import CassandraClient
@@ -43,8 +44,8 @@ def demo(
 ) -> None:
     """Start everything and show live bars of a simulated market.
 
-    Kafka, Cassandra, the simulated feed, the producer and the Spark job, in keyspace and topic
-    `demo`. Ctrl-C stops all of it; the data stays.
+    Kafka, Cassandra, the simulated feed, the producer, the Spark job and the API with its page,
+    in keyspace and topic `demo`. Ctrl-C stops all of it; the data stays.
 
     Example: tapeline demo --for 60
     """
@@ -67,11 +68,16 @@ def demo(
         feed = stack.enter_context(simulated_feed(settings.home))
         produce = ["produce", "--source", "simulator", "--symbols", ",".join(_SYMBOLS)]
         stream = ["stream", "--topic", DEMO, "--keyspace", DEMO]
+        port = free_port(API_PORT)
+        api = ["api", "--topic", DEMO, "--keyspace", DEMO, "--port", str(port)]
         children = [
             feed.child,
             stack.enter_context(child_process(produce, settings.home, feed.environment)),
             stack.enter_context(child_process(stream, settings.home)),
+            stack.enter_context(child_process(api, settings.home)),
         ]
+        page = f"http://{LOOPBACK}:{port}/"
+        console.print(f"\nThe bars are live at [bold][link={page}]{page}[/link][/bold]\n")
         console.print(f"Logs are in {Home(settings.home).logs}. Ctrl-C ends the demo.")
         show = _show_table if console.is_terminal else _show_lines
         show(console, client, children, _Until(stop, for_s))

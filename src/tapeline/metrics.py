@@ -205,6 +205,45 @@ STREAM_METRICS: Final[Sequence[Metric[Any]]] = (
 """What `tapeline stream` exports."""
 
 
+API_REQUESTS: Final = Metric(
+    "tapeline_api_requests_total",
+    Counter,
+    "requests",
+    "Requests that were answered, by the route's pattern and the status; no route is none of ours.",
+    {"route": [], "status": []},
+)
+API_DURATION: Final = Metric(
+    "tapeline_api_request_duration_seconds",
+    Histogram,
+    "seconds",
+    "Time to a whole answer, by the route's pattern; streams are left out.",
+    {"route": []},
+)
+LISTENERS: Final = Metric("tapeline_api_listeners", Gauge, "streams", "Open streams of live bars.")
+LISTENERS_CUT: Final = Metric(
+    "tapeline_api_listeners_cut_total",
+    Counter,
+    "streams",
+    "Streams that were cut off since their clients did not keep up.",
+)
+STORE_READS: Final = Metric(
+    "tapeline_api_store_reads_total",
+    Counter,
+    "reads",
+    "Reads of Cassandra, by what came of them.",
+    {"outcome": ["ok", "failed"]},
+)
+
+API_METRICS: Final[Sequence[Metric[Any]]] = (
+    API_REQUESTS,
+    API_DURATION,
+    LISTENERS,
+    LISTENERS_CUT,
+    STORE_READS,
+)
+"""What `tapeline api` exports."""
+
+
 class Metrics:
     """The values of some metrics, in a registry of their own.
 

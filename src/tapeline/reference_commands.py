@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.markdown import Markdown
 
-from tapeline.metrics import PRODUCER_METRICS, STREAM_METRICS, Metric
+from tapeline.metrics import API_METRICS, PRODUCER_METRICS, STREAM_METRICS, Metric
 from tapeline.settings import ENV_DELIMITER, ENV_PREFIX, Settings
 
 _TABLE_WIDTH: Final = 200
@@ -93,7 +93,7 @@ def metrics(
         MetricsFormat, typer.Option("--format", help="How to print them.")
     ] = MetricsFormat.TABLE,
 ) -> None:
-    """Print every metric that `produce` and `stream` export: kind, unit, labels and meaning.
+    """Print every metric that is exported: its kind, unit, labels and meaning.
 
     Example: tapeline metrics
     """
@@ -120,7 +120,8 @@ def env_example() -> str:
 def metrics_page() -> str:
     """Return the metrics as Markdown."""
     parts = [_METRICS_INTRODUCTION]
-    for title, listed in (("produce", PRODUCER_METRICS), ("stream", STREAM_METRICS)):
+    lists = {"produce": PRODUCER_METRICS, "stream": STREAM_METRICS, "api": API_METRICS}
+    for title, listed in lists.items():
         table = _table(("metric", "kind", "unit", "labels", "meaning"), map(_metric_row, listed))
         parts.append(f"## `tapeline {title}`\n\n{table}")
     return "\n".join(parts)

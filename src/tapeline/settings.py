@@ -31,6 +31,9 @@ class LogLevel(str, Enum):
 API_KEY_VARIABLE: Final = "FINNHUB_API_KEY"
 """The one variable that holds a secret."""
 
+API_PORT: Final = 8700
+"""Where `tapeline api` listens when it is told no other port."""
+
 ENV_PREFIX: Final = "TAPELINE_"
 ENV_DELIMITER: Final = "__"
 ENV_FILE_VARIABLE: Final = "TAPELINE_ENV_FILE"

@@ -10,6 +10,7 @@ import re
 import signal
 from datetime import datetime, timezone
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pyarrow.parquet as pq
@@ -230,6 +231,16 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
     assert "read it anew with --reset-checkpoint" in output
 
 
+def symbols_of(address: str) -> list[str]:
+    """Ask the demo's API, which may still be starting."""
+    try:
+        with urlopen(f"{address}v1/symbols", timeout=10) as answer:  # noqa: S310 - our own
+            symbols: list[str] = json.load(answer)["symbols"]
+            return symbols
+    except OSError:
+        return []
+
+
 @pytest.mark.usefixtures("stack")
 def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
     process = start("demo")
@@ -243,13 +254,17 @@ def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
         wait_for(lambda f=log_file, n=name: metric(f.read_text(), n))
 
     assert process.stdout is not None
+    found = (re.search(r"live at (http://\S+)", line) for line in process.stdout)
+    address = next(match[1] for match in found if match)
     changes = (line for line in process.stdout if line.startswith("BINANCE:BTCUSDT"))
     first, second = next(changes), next(changes)
+    symbols = wait_for(lambda: symbols_of(address))
     process.send_signal(signal.SIGINT)
     output = finish(process)
 
     assert "provisional" in first
     assert first != second
+    assert "BINANCE:BTCUSDT" in symbols
     assert "The demo has ended" in output
     _, alive = psutil.wait_procs(seen, timeout=20)
     assert alive == []

@@ -2,46 +2,59 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from datetime import datetime, timedelta, timezone
-from decimal import Decimal
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
 
 import httpx
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
-import uvicorn
-from fastapi.testclient import TestClient
+from pyspark.sql import SparkSession
 
 from tapeline.api.app import create_app
-from tapeline.bar import Bar, Interval
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.bar import Interval
+from tapeline.local.discovery import Endpoints
+from tapeline.local.service import LOOPBACK
 from tapeline.settings import load_settings
+from tests.commands import wait_for
 from tests.hand import TAPE, hand_bars
 from tests.pipeline import Pipeline
-from tests.sample import a_bar
+from tests.served import serving
 
 DAY = {"start": "2024-03-15T00:00:00Z", "end": "2024-03-16T00:00:00Z"}
+ARROW = "application/vnd.apache.arrow.stream"
+PROBLEM = "application/problem+json"
 PRICES = ("open", "high", "low", "close")
 
 
-@pytest.fixture
-def settled(pipeline: Pipeline) -> Pipeline:
-    """The tape worked by hand, settled."""
-    pipeline.send_tape(TAPE)
-    pipeline.ingest()
-    pipeline.settle()
-    return pipeline
+@pytest.fixture(scope="module")
+def settled(
+    spark: SparkSession, stack: Endpoints, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pipeline]:
+    """The tape worked by hand, settled once: these tests only read."""
+    folder = tmp_path_factory.mktemp("api")
+    with Pipeline.create(spark, stack, f"t{uuid.uuid4().hex[:12]}", folder) as pipeline:
+        pipeline.send_tape(TAPE)
+        pipeline.ingest()
+        pipeline.settle()
+        yield pipeline
 
 
 @pytest.fixture
-def client(pipeline: Pipeline) -> Iterator[TestClient]:
-    with TestClient(create_app(pipeline.settings)) as client:
+def client(settled: Pipeline) -> Iterator[httpx.Client]:
+    with serving(create_app(settled.settings)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[httpx.Client]:
+    """An API without a database, for what is answered before one is asked."""
+    settings = load_settings()
+    cassandra = settings.cassandra.model_copy(update={"host": LOOPBACK, "port": 9})
+    with serving(create_app(settings.model_copy(update={"cassandra": cassandra}))) as client:
         yield client
 
 
@@ -49,9 +62,8 @@ def start_of(row: dict[str, object]) -> datetime:
     return datetime.fromisoformat(str(row["window_start"]).replace("Z", "+00:00"))
 
 
-@pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("interval", ["5m", "1h"])
-def test_bars_are_those_worked_by_hand(client: TestClient, interval: str) -> None:
+def test_bars_are_those_worked_by_hand(client: httpx.Client, interval: str) -> None:
     answer = client.get("/v1/bars/TEST", params={"interval": interval, **DAY})
 
     body = answer.json()
@@ -66,8 +78,7 @@ def test_bars_are_those_worked_by_hand(client: TestClient, interval: str) -> Non
     assert "max-age" in answer.headers["cache-control"]
 
 
-@pytest.mark.usefixtures("settled")
-def test_pages_join_to_the_whole_and_no_bar_comes_twice(client: TestClient) -> None:
+def test_pages_join_to_the_whole_and_no_bar_comes_twice(client: httpx.Client) -> None:
     whole = client.get("/v1/bars/TEST", params=DAY).json()
     pages, cursor = [], None
     while True:
@@ -83,8 +94,7 @@ def test_pages_join_to_the_whole_and_no_bar_comes_twice(client: TestClient) -> N
     assert whole["next_cursor"] is None
 
 
-@pytest.mark.usefixtures("settled")
-def test_the_same_bars_come_as_csv_and_arrow(client: TestClient) -> None:
+def test_the_same_bars_come_as_csv_and_arrow(client: httpx.Client) -> None:
     as_json = client.get("/v1/bars/TEST", params=DAY).json()["bars"]
     csv = client.get("/v1/bars/TEST", params=DAY, headers={"Accept": "text/csv"})
     arrow = client.get(
@@ -94,13 +104,114 @@ def test_the_same_bars_come_as_csv_and_arrow(client: TestClient) -> None:
     from_csv = pacsv.read_csv(io.BytesIO(csv.content))
     from_arrow = pa.ipc.open_stream(arrow.content).read_all()
     for table in (from_csv, from_arrow):
+        assert table.schema.names == from_arrow.schema.names
+        assert set(table.schema.names) == set(as_json[0])
         assert table["close"].to_pylist() == [row["close"] for row in as_json]
-        assert table["volume"].to_pylist() == [row["volume"] for row in as_json]
+        assert [float(v) for v in table["volume"].to_pylist()] == [r["volume"] for r in as_json]
+        assert table["is_final"].to_pylist() == [row["is_final"] for row in as_json]
+    assert from_arrow.schema.field("volume").type == pa.decimal128(38, 10)
+    exact = [
+        v["volume"] for k, v in sorted(hand_bars(Interval.FIVE_MINUTES).items()) if k[0] == "TEST"
+    ]
+    assert from_arrow["volume"].to_pylist() == exact
     assert csv.headers["content-type"].startswith("text/csv")
 
 
-@pytest.mark.usefixtures("settled")
-def test_gaps_between_bars_are_filled_flat_on_request(client: TestClient) -> None:
+def test_several_symbols_come_with_one_cursor(client: httpx.Client) -> None:
+    query = {**DAY, "symbols": "TEST,COIN:TESTUSD"}
+    whole = client.get("/v1/bars", params=query).json()
+    pages: list[dict[str, object]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = client.get("/v1/bars", params={**query, "limit": 2, **cursor}).json()
+        assert len(page["bars"]) <= 2
+        pages += page["bars"]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+
+    assert pages == whole["bars"]
+    expected = sorted(hand_bars(Interval.FIVE_MINUTES), key=lambda k: (k[0] != "TEST", k[1]))
+    assert [(row["symbol"], start_of(row)) for row in pages] == expected
+
+
+def test_trades_are_those_of_silver(client: httpx.Client, settled: Pipeline) -> None:
+    silver = sorted(
+        (row for row in settled.rows("trades_silver") if row["symbol"] == "TEST"),
+        key=lambda row: (row["event_time"], row["trade_id"]),
+    )
+    found: list[dict[str, object]] = []
+    query = {**DAY, "limit": "3"}
+    while True:
+        page = client.get("/v1/trades/TEST", params=query).json()
+        found += page["trades"]
+        if page["next_cursor"] is None:
+            break
+        query["cursor"] = page["next_cursor"]
+
+    assert [row["trade_id"] for row in found] == [str(row["trade_id"]) for row in silver]
+    assert [(row["price"], row["volume"], row["conditions"]) for row in found] == [
+        (row["price"], row["volume"], row["conditions"]) for row in silver
+    ]
+    assert len(found) > 3
+    arrow = client.get("/v1/trades/TEST", params=DAY, headers={"Accept": ARROW})
+    ids = pa.ipc.open_stream(arrow.content).read_all()["trade_id"].to_pylist()
+    assert ids == [row["trade_id"] for row in silver]
+
+
+def test_final_bars_may_be_kept_and_are_not_sent_twice(client: httpx.Client) -> None:
+    first = client.get("/v1/bars/TEST", params=DAY)
+    headers = {"If-None-Match": first.headers["etag"]}
+    again = client.get("/v1/bars/TEST", params=DAY, headers=headers)
+
+    assert first.headers["cache-control"] == "public, max-age=3600"
+    assert (again.status_code, again.content) == (304, b"")
+    open_end = client.get("/v1/bars/TEST", params={"start": DAY["start"]})
+    assert len(open_end.json()["bars"]) == 4
+    assert open_end.headers["cache-control"] == "no-cache"  # a new one may follow
+
+
+def test_the_wrong_name_is_not_found_and_a_quiet_time_is_empty(client: httpx.Client) -> None:
+    quiet = {"start": "2024-03-20", "end": "2024-03-21"}
+    for path in ("/v1/bars", "/v1/trades"):
+        wrong = client.get(f"{path}/NOBODY", params=DAY)
+        assert (wrong.status_code, wrong.headers["content-type"]) == (404, PROBLEM)
+        assert client.get(f"{path}/TEST", params=quiet).status_code == 200
+    assert client.get("/v1/bars/TEST", params=quiet).json()["bars"] == []
+
+
+def test_status_says_how_far_the_pipeline_is(client: httpx.Client, settled: Pipeline) -> None:
+    status = wait_for(lambda: _known_status(client), 30)
+
+    assert status["counts"]["messages"] == len(settled.rows("trades_bronze")) == 17
+    assert status["counts"]["symbols"] == 2
+    assert (status["lag_messages"], status["feed"]["state"]) == (0, "ended")
+    assert status["keyspace"] == settled.name
+    newest = max(row["event_time"] for row in settled.rows("trades_silver"))
+    assert start_of({"window_start": status["newest_trade_time"]}) == newest.replace(
+        tzinfo=timezone.utc
+    )
+    assert 0 <= status["freshness_s"] < 600
+
+
+def _known_status(client: httpx.Client) -> dict[str, Any] | None:
+    status: dict[str, Any] = client.get("/v1/status").json()
+    return None if status["feed"]["state"] == "unknown" else status
+
+
+def test_requests_are_counted_by_route_and_status(client: httpx.Client) -> None:
+    client.get("/v1/bars/TEST", params=DAY)
+    client.get("/v1/bars/OTHER", params=DAY)
+    client.get("/nothing")
+
+    page = client.get("/metrics").text.splitlines()
+    name = "tapeline_api_requests_total"
+    assert f'{name}{{route="/v1/bars/{{symbol}}",status="200"}} 1.0' in page
+    assert f'{name}{{route="/v1/bars/{{symbol}}",status="404"}} 1.0' in page
+    assert f'{name}{{route="none",status="404"}} 1.0' in page
+
+
+def test_gaps_between_bars_are_filled_flat_on_request(client: httpx.Client) -> None:
     """TEST has bars at 14:30, 14:35 (without prices), 14:40 and 16:30."""
     rows = client.get("/v1/bars/TEST", params={**DAY, "fill": "flat"}).json()["bars"]
 
@@ -113,10 +224,9 @@ def test_gaps_between_bars_are_filled_flat_on_request(client: TestClient) -> Non
     assert {(row["volume"], row["trade_count"]) for row in filled} == {(0.0, 0)}
 
 
-@pytest.mark.usefixtures("settled")
-def test_symbols_gaps_and_health(client: TestClient) -> None:
+def test_symbols_gaps_and_health(client: httpx.Client) -> None:
     assert client.get("/v1/symbols").json() == {"symbols": ["COIN:TESTUSD", "TEST"]}
-    assert client.get("/v1/gaps").json() == {"gaps": []}
+    assert client.get("/v1/gaps").json() == {"gaps": [], "is_cut": False}
     assert client.get("/health/live").status_code == 200
     assert client.get("/health/ready").status_code == 200
     assert client.get("/").text.startswith("<!doctype html>")
@@ -131,99 +241,54 @@ def test_symbols_gaps_and_health(client: TestClient) -> None:
         ("/v1/bars/A", {"limit": "0"}, "limit"),
         ("/v1/bars/A", {"cursor": "!"}, "cursor"),
         ("/v1/bars/A", {"fill": "up"}, "fill"),
+        ("/v1/bars/A", {"cursor": "abc"}, "cursor"),
+        ("/v1/bars/A", {"start": "0001-01-01T00:00:00+14:00"}, "start"),
+        ("/v1/bars/A", {"end": "9999-12-31T23:59:59-14:00"}, "end"),
+        ("/v1/bars/A", {"end": "2026-02-30"}, "end"),
+        ("/v1/bars/A", {"limit": "99999999999999999999"}, "limit"),
+        ("/v1/bars/A%00B", {}, "symbol"),
+        (f"/v1/bars/{'A' * 65}", {}, "symbol"),
         ("/v1/bars/latest", {"symbols": ","}, "symbols"),
+        ("/v1/bars", {"symbols": "A,\0"}, "symbols"),
+        ("/v1/bars", {}, "symbols"),
+        ("/v1/bars", {"symbols": "A", "cursor": "WyJCIiwxXQ"}, "cursor"),
+        ("/v1/trades/A", {"cursor": "WzEsOTIyMzM3MjAzNjg1NDc3NTgwOF0"}, "cursor"),
+        ("/v1/trades/A", {"start": "2026-01-02", "end": "2026-01-01"}, "start"),
+        ("/v1/gaps", {"start": "now"}, "start"),
+        ("/v1/stream", {"symbols": "A", "interval": "15m"}, "interval"),
     ],
 )
 def test_a_wrong_question_is_a_problem_that_names_the_field(
-    client: TestClient, path: str, query: dict[str, str], name: str
+    alone: httpx.Client, path: str, query: dict[str, str], name: str
 ) -> None:
-    answer = client.get(path, params=query)
+    answer = alone.get(path, params=query)
 
     assert answer.status_code == 422
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["content-type"] == PROBLEM
     assert answer.json()["detail"].startswith(f"{name}: ")
 
 
-def test_without_a_database_it_says_so_and_comes_back() -> None:
-    settings = load_settings()
-    cassandra = settings.cassandra.model_copy(update={"host": LOOPBACK, "port": 9})
-    with TestClient(create_app(settings.model_copy(update={"cassandra": cassandra}))) as client:
-        answer = client.get("/v1/symbols")
-        assert client.get("/health/live").status_code == 200
-
-    assert answer.status_code == 503
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert "Cassandra does not answer at 127.0.0.1:9" in answer.json()["detail"]
-
-
-@asynccontextmanager
-async def served(pipeline: Pipeline) -> AsyncIterator[str]:
-    """Serve the API on a port, as `tapeline api` does."""
-    port = free_port(0)
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(pipeline.settings), host=LOOPBACK, port=port, log_level="error")
-    )
-    task = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells by this flag alone
-        await asyncio.sleep(0.05)
-    try:
-        yield f"http://{LOOPBACK}:{port}"
-    finally:
-        server.should_exit = True
-        await task
-
-
-def write(pipeline: Pipeline, bar: Bar) -> Bar:
-    """Put a bar into gold as if it had just changed."""
-    now = datetime.now(timezone.utc)
-    bar = replace(bar, updated_at=now)
-    pipeline.client.write_bars(Interval.FIVE_MINUTES, [(bar, int(now.timestamp() * 1e6))])
-    return bar
-
-
-async def next_bar(lines: AsyncIterator[str]) -> tuple[int, dict[str, object]]:
-    """Read events up to the next bar; return its id and content."""
-    fields: dict[str, str] = {}
-    async for line in lines:
-        name, _, value = line.partition(": ")
-        if name:
-            fields[name] = value
-        elif fields.get("event") == "bar":
-            return int(fields["id"]), json.loads(fields["data"])
-        else:
-            fields = {}
-    raise AssertionError
-
-
-def test_changes_come_as_events_and_are_not_lost_between_two_connections(
-    pipeline: Pipeline,
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [("text/html", 406), ("", 406), ("*/*;q=0", 406), ("text/*", 200), ("a/b;q=x, */*", 200)],
+)
+def test_what_cannot_be_made_is_not_acceptable(
+    client: httpx.Client, accept: str, status: int
 ) -> None:
-    now = datetime.now(timezone.utc)
-    start = now - (now - datetime(2000, 1, 1, tzinfo=timezone.utc)) % timedelta(minutes=5)
-    first = a_bar(window_start=start, volume=Decimal("1.5"))
+    assert client.get("/v1/bars/TEST", headers={"Accept": accept}).status_code == status
 
-    async def listen() -> list[tuple[int, dict[str, object]]]:
-        heard = []
-        async with served(pipeline) as url, httpx.AsyncClient(timeout=30) as http:
-            query = {"symbols": "AAPL,MSFT", "interval": "5m"}
-            async with http.stream("GET", f"{url}/v1/stream", params=query) as answer:
-                lines = answer.aiter_lines()
-                await asyncio.sleep(2)  # the first look at the store
-                write(pipeline, first)
-                heard.append(await next_bar(lines))
-                write(pipeline, replace(first, close=2.5, trade_count=5))
-                heard.append(await next_bar(lines))
-            write(pipeline, replace(first, is_final=True, revision=1, trade_count=6))
-            headers = {"Last-Event-ID": str(heard[-1][0])}
-            async with http.stream(
-                "GET", f"{url}/v1/stream", params=query, headers=headers
-            ) as answer:
-                heard.append(await next_bar(answer.aiter_lines()))
-        return heard
 
-    heard = asyncio.run(asyncio.wait_for(listen(), 60))
+def test_another_method_is_a_problem_that_names_those_allowed(alone: httpx.Client) -> None:
+    answer = alone.post("/v1/symbols")
 
-    assert [bar["trade_count"] for _, bar in heard] == [4, 5, 6]
-    assert [bar["is_final"] for _, bar in heard] == [False, False, True]
-    assert [number for number, _ in heard] == sorted(number for number, _ in heard)
-    assert {bar["symbol"] for _, bar in heard} == {"AAPL"}
+    assert (answer.status_code, answer.headers["content-type"]) == (405, PROBLEM)
+    assert answer.headers["allow"] == "GET"
+
+
+def test_without_a_database_it_lives_and_says_what_is_missing(alone: httpx.Client) -> None:
+    answer = alone.get("/v1/symbols")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (503, PROBLEM)
+    assert "Cassandra does not answer at 127.0.0.1:9" in answer.json()["detail"]
+    assert alone.get("/health/live").status_code == 200
+    assert alone.get("/health/ready").status_code == 503

@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 from pydantic import BaseModel
 
 from tapeline import __version__
-from tapeline.cli import app
+from tapeline.cli import load_command
 from tapeline.local.jars import CASSANDRA_JARS, KAFKA_JARS, SPARK_JARS
 from tapeline.local.java import REQUIRED_MAJOR
 from tapeline.settings import API_KEY_VARIABLE, Settings, load_settings
@@ -88,7 +87,7 @@ def test_a_service_runs_a_command_that_exists(service):
         assert (ROOT / first).is_file()
     else:
         assert program == "tapeline"
-        command = typer.main.get_command(app).commands[first]
+        command = load_command(first)
         command.make_context(first, rest)
 
 

@@ -10,6 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
 from tapeline import metrics as module
 from tapeline.metrics import (
+    API_METRICS,
     BATCH_DURATION,
     CONNECTED,
     DEAD_LETTERS,
@@ -24,8 +25,8 @@ from tapeline.metrics import (
 )
 from tests.page import types_on
 
-LISTS = pytest.mark.parametrize("listed", [PRODUCER_METRICS, STREAM_METRICS])
-EVERY = [*PRODUCER_METRICS, *STREAM_METRICS]
+LISTS = pytest.mark.parametrize("listed", [PRODUCER_METRICS, STREAM_METRICS, API_METRICS])
+EVERY = [*PRODUCER_METRICS, *STREAM_METRICS, *API_METRICS]
 KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 
 

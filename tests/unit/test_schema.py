@@ -19,6 +19,7 @@ TABLES = {
     "window_state": "PRIMARY KEY ((topic_id, kafka_partition, bucket), window_start, symbol)",
     "ingest_progress": "PRIMARY KEY ((topic_id), kafka_partition)",
     "feed_gaps": "PRIMARY KEY ((topic_id), started_at, producer_id, kind)",
+    "bar_changes": "PRIMARY KEY ((bucket), logged_at, bar_interval, symbol, window_start)",
 }
 
 

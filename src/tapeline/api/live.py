@@ -1,159 +1,242 @@
 """Live bars: one reader of the store for all listeners.
 
-A listener that does not keep up is cut off; its browser comes back with the id of the last
-event that it got, and gets what changed since.
+Each look asks for the newest windows of the symbols that somebody listens to, for what the log
+of final bars says has changed, and rarely for the last hours. An event's id is how far the log
+had been read, so a listener that comes back gets every final bar since, of whatever age.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
 import structlog
 
+from tapeline.api.bar_pages import row_of
+from tapeline.api.formats import to_json
+from tapeline.api.listeners import Listener, Listeners
+from tapeline.api.look import Key, Look, Seen, Topic, look, oldest_of
+from tapeline.api.parameters import millis
 from tapeline.api.problems import Problem
 from tapeline.api.store import Store
 from tapeline.bar import Bar, Interval
-from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.metrics import Metrics
+from tapeline.storage.live_rows import CHANGES_KEPT, BarChange
 
 log = structlog.get_logger()
 
-_PERIOD_S: Final = 0.5
-_LOOK_BACK: Final = timedelta(hours=3)
-"""How far back bars are looked at for changes; a bar is final well within it."""
-_QUEUE_EVENTS: Final = 1000
-_Topic = tuple[str, Interval]
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A changed bar. `number` grows with the time of the change, in ms since the epoch."""
-
-    number: int
-    bar: Bar
-
-
-class SlowListenerError(Exception):
-    """A listener has not taken its events in time."""
-
-
-@dataclass(slots=True)
-class _Listener:
-    topics: frozenset[_Topic]
-    queue: asyncio.Queue[Event] = field(default_factory=lambda: asyncio.Queue(_QUEUE_EVENTS))
-    is_cut: bool = False
+_PERIOD_S: Final = 0.4
+_REST: Final = 2.0
+"""The pause after a look is at least so many times as long as the look took."""
+_WIDE_EVERY: Final = 25
+"""Every so many looks, the last hours are looked at and not only the newest windows."""
+_OVERLAP: Final = timedelta(seconds=30)
+"""Writers' clocks and requests may be late by so much: what was logged then is read again."""
+_UNMADE_S: Final = 60.0
+"""A logged change that has not been made by then never will be."""
+_HEARTBEAT_S: Final = 5.0
+_MOST_MISSED: Final = 10_000
+_RESET: Final = b'event: reset\ndata: {"reason": "too much has changed: read the bars anew"}\n\n'
+_LONGEST_ID: Final = 14
 
 
 class Live:
-    """Watches the bars that somebody listens to."""
+    """Watches the bars that somebody listens to.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: of the bars.
+        metrics: of the API.
+    """
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
-        self._listeners: list[_Listener] = []
-        self._known: dict[_Topic, dict[datetime, Bar]] = {}
-        self._is_store_down = False
-
-    @property
-    def state(self) -> str:
-        """How the last look at the store went: `up` or `down`."""
-        return "down" if self._is_store_down else "up"
+        self.listeners = Listeners(metrics)
+        self._known: dict[Key, Bar] = {}
+        self._unmade: dict[BarChange, float] = {}
+        self._handled: set[BarChange] = set()
+        self._position = datetime.now(timezone.utc)
+        self._topics: frozenset[Topic] = frozenset()
+        self._looks = 0
+        self._is_down = False
 
     async def run(self) -> None:
-        """Look for changes until cancelled."""
+        """Look for changes while somebody listens, until cancelled."""
         while True:
+            await self.listeners.wait()
+            started = time.monotonic()
             await self._look()
-            await asyncio.sleep(_PERIOD_S)
+            took_s = time.monotonic() - started
+            await asyncio.sleep(max(_PERIOD_S - took_s, took_s * _REST))
 
-    async def events(
-        self, symbols: Iterable[str], interval: Interval, since: int | None
-    ) -> AsyncIterator[Event | None]:
-        """Yield changes as they come, None when there was none for a while.
-
-        Args:
-            symbols: in the feed's names.
-            interval: of the bars.
-            since: number of the last event that the listener has; None for what changes now.
+    def register(self, symbols: Iterable[str], interval: Interval, last_id: str | None) -> Listener:
+        """Open a stream for what changes after the event with `last_id`, or from now on.
 
         Raises:
-            SlowListenerError: the listener does not keep up.
+            Problem: 503, there are too many listeners.
         """
-        listener = _Listener(frozenset((symbol, interval) for symbol in symbols))
-        self._listeners.append(listener)
-        try:
-            if since is not None:
-                for event in await self._missed(listener.topics, since):
-                    yield event
-            while not listener.is_cut:
-                try:
-                    yield await asyncio.wait_for(listener.queue.get(), _PERIOD_S * 10)
-                except (TimeoutError, asyncio.TimeoutError):
-                    yield None
-            raise SlowListenerError
-        finally:
-            self._listeners.remove(listener)
+        now = datetime.now(timezone.utc)
+        since = now if last_id is None else _time_of(last_id)
+        is_kept = since is not None and now - CHANGES_KEPT < since < now + timedelta(minutes=1)
+        topics = frozenset((interval, symbol) for symbol in symbols)
+        listener = Listener(topics, since if since is not None and is_kept else now)
+        self.listeners.add(listener)
+        if not is_kept:
+            self.listeners.put(listener, _RESET)
+        return listener
 
-    async def _missed(self, topics: frozenset[_Topic], since: int) -> list[Event]:
-        recent = await self._store.read(lambda client: _recent(client, topics))
-        events = [_event(bar) for bars in recent.values() for bar in bars.values()]
-        return sorted((e for e in events if e.number > since), key=lambda e: e.number)
+    async def events(self, listener: Listener) -> AsyncIterator[bytes]:
+        """Yield events as they come, and the state every few seconds, until the stream ends."""
+        try:
+            yield b"retry: 1000\n" + self._state()
+            while True:
+                try:
+                    batch = await asyncio.wait_for(listener.queue.get(), _HEARTBEAT_S)
+                except (TimeoutError, asyncio.TimeoutError):
+                    batch = self._state()
+                if batch is None:
+                    return
+                yield batch
+        finally:
+            self.listeners.remove(listener)
 
     async def _look(self) -> None:
-        topics = frozenset(t for listener in self._listeners for t in listener.topics)
-        for gone in self._known.keys() - topics:
-            del self._known[gone]
-        if not topics:
-            return
+        joining = [listener for listener in self.listeners if not listener.has_joined]
+        topics = frozenset(topic for listener in self.listeners for topic in listener.topics)
+        since = min([self._position, *(listener.since for listener in joining)])
+        skipped = frozenset() if joining else frozenset(self._handled)
+        self._looks += 1
+        is_wide = self._looks % _WIDE_EVERY == 0 or not topics <= self._topics
+        wanted = Look(topics, since - _OVERLAP, skipped, is_wide=is_wide)
         try:
-            recent = await self._store.read(lambda client: _recent(client, topics))
+            seen = await self._store.read(lambda client: look(client, wanted))
         except Problem as problem:
-            if not self._is_store_down:
-                log.warning("store_down", detail=problem.detail)
-            self._is_store_down = True
+            self._tell_state(is_down=True, detail=problem.detail)
             return
-        self._is_store_down = False
-        for topic, bars in recent.items():
-            before = self._known.get(topic)
-            self._known[topic] = bars
-            if before is None:
-                continue  # nobody has listened before, so nothing has been missed
-            changed = [bar for start, bar in bars.items() if before.get(start) != bar]
-            self._publish(topic, sorted(map(_event, changed), key=lambda e: e.number))
+        self._tell_state(is_down=False)
+        self._topics = topics
+        fresh = {**self._made(seen), **self._moved(seen)}
+        before = self._move_on(seen)
+        self._send(fresh, joining, seen, before)
 
-    def _publish(self, topic: _Topic, events: Iterable[Event]) -> None:
-        listeners = [x for x in self._listeners if topic in x.topics]
-        for event in events:
-            for listener in listeners:
-                try:
-                    listener.queue.put_nowait(event)
-                except asyncio.QueueFull:
-                    listener.is_cut = True
+    def _moved(self, seen: Seen) -> dict[Key, Bar]:
+        """Return the newest bars that are other than they were."""
+        return {key: bar for key, bar in seen.newest.items() if self._known.get(key) != bar}
+
+    def _made(self, seen: Seen) -> dict[Key, Bar]:
+        """Return the bars of logged changes that have been made by now."""
+        now_s = time.monotonic()
+        for change in seen.changes:
+            if change not in self._handled:
+                self._unmade.setdefault(change, now_s)
+        made: dict[Key, Bar] = {}
+        for change, since_s in list(self._unmade.items()):
+            key = change.interval, change.symbol, change.window_start
+            bar = seen.changed.get(key)
+            if bar is not None and _is_made(change, bar):
+                made[key] = bar
+            elif now_s - since_s < _UNMADE_S:
+                continue
+            del self._unmade[change]
+            self._handled.add(change)
+        return {key: bar for key, bar in made.items() if self._known.get(key) != bar}
+
+    def _move_on(self, seen: Seen) -> datetime:
+        """Remember what was seen, and forget what is not read again; return the last position."""
+        before, now = self._position, datetime.now(timezone.utc)
+        newest = max((change.logged_at for change in seen.changes), default=before)
+        self._position = max(before, newest, now - CHANGES_KEPT / 2)
+        self._handled = {c for c in self._handled if c.logged_at >= self._position - _OVERLAP}
+        self._known.update(seen.newest)
+        self._known.update(seen.changed)
+        self._known = {
+            key: bar
+            for key, bar in self._known.items()
+            if key[:2] in self._topics and key[2] >= oldest_of(key[0], now, is_wide=True)
+        }
+        return before
+
+    def _send(
+        self, fresh: Mapping[Key, Bar], joining: list[Listener], seen: Seen, before: datetime
+    ) -> None:
+        """Hand out what is new; those that join get the newest bars and what they missed."""
+        now, encoded = datetime.now(timezone.utc), _Encoder(self._position)
+        payloads: dict[frozenset[Topic], bytes] = {}
+        for listener in self.listeners:
+            topics = listener.topics
+            if listener in joining:
+                listener.has_joined = True
+                newest = {
+                    key: bar
+                    for key, bar in self._known.items()
+                    if key[2] >= oldest_of(key[0], now, is_wide=False)
+                }
+                missed = {**seen.changed, **fresh}
+                if len(missed) > _MOST_MISSED:
+                    self.listeners.put(listener, _RESET)
+                    missed = {}
+                payload = encoded.batch(_only({**missed, **newest}, topics), listener.since)
+            elif listener.has_joined:
+                if topics not in payloads:
+                    payloads[topics] = encoded.batch(_only(fresh, topics), before)
+                payload = payloads[topics]
+            else:
+                continue  # it came while we looked
+            if payload:
+                self.listeners.put(listener, payload)
+
+    def _tell_state(self, *, is_down: bool, detail: str = "") -> None:
+        if is_down == self._is_down:
+            return
+        self._is_down = is_down
+        log.warning("store_down" if is_down else "store_up", detail=detail)
+        for listener in self.listeners:
+            self.listeners.put(listener, self._state())
+
+    def _state(self) -> bytes:
+        return b'event: state\ndata: {"store": "%s"}\n\n' % (b"down" if self._is_down else b"up")
 
 
-def _recent(
-    client: CassandraClient, topics: frozenset[_Topic]
-) -> dict[_Topic, dict[datetime, Bar]]:
-    now = datetime.now(timezone.utc)
-    found: dict[_Topic, dict[datetime, Bar]] = defaultdict(dict)
-    for symbol, interval in topics:
-        for bar in client.bars(symbol, interval, now - _LOOK_BACK, now):
-            found[symbol, interval][bar.window_start] = bar
-        found[symbol, interval]  # an empty one too, so that its first bar is a change
-    return found
+class _Encoder:
+    """Bars as events, each bar encoded once however many listeners get it."""
+
+    def __init__(self, position: datetime) -> None:
+        self._position = position
+        self._bodies: dict[Key, bytes] = {}
+
+    def batch(self, bars: Mapping[Key, Bar], since: datetime) -> bytes:
+        """Return events by time of their bars.
+
+        The last one's id is our position. The others have the one before, since a listener
+        that comes back after one of them lacks the rest.
+        """
+        keys = sorted(bars, key=lambda key: (key[2], key[1]))
+        numbers = [millis(since)] * (len(keys) - 1) + [millis(self._position)]
+        return b"".join(
+            b"event: bar\nid: %d\ndata: %s\n\n" % (number, self._body(key, bars[key]))
+            for number, key in zip(numbers, keys, strict=False)
+        )
+
+    def _body(self, key: Key, bar: Bar) -> bytes:
+        if key not in self._bodies:
+            self._bodies[key] = to_json({**row_of(bar), "interval": key[0].value})
+        return self._bodies[key]
 
 
-def _event(bar: Bar) -> Event:
-    updated_at = bar.updated_at or bar.window_start
-    return Event((updated_at - _EPOCH) // timedelta(milliseconds=1), bar)
+def _only(bars: Mapping[Key, Bar], topics: frozenset[Topic]) -> dict[Key, Bar]:
+    return {key: bar for key, bar in bars.items() if key[:2] in topics}
 
 
-async def close_quietly(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait for its end."""
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+def _is_made(change: BarChange, bar: Bar) -> bool:
+    """Tell whether a stored bar is as new as a logged change says."""
+    if change.updated_at is None or bar.updated_at is None:
+        return bar.is_final
+    return bar.is_final and bar.updated_at >= change.updated_at
+
+
+def _time_of(last_id: str) -> datetime | None:
+    if not (last_id.isascii() and last_id.isdigit() and len(last_id) < _LONGEST_ID):
+        return None
+    return datetime.fromtimestamp(int(last_id) / 1000, timezone.utc)

@@ -2,35 +2,87 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Final
 
 import typer
 import uvicorn
 
 from tapeline.api.app import create_app
+from tapeline.api.live import Live
+from tapeline.errors import UsageError
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.service import LOOPBACK
 from tapeline.logs import configure_logging
-from tapeline.process import end_with_parent
-from tapeline.settings import load_settings
+from tapeline.process import end_with_parent, exit_stopped
+from tapeline.settings import API_PORT, load_settings
 
-DEFAULT_PORT: Final = 8700
+_BACKLOG: Final = 1024
 
 
 def api(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines too.")
     ] = LOOPBACK,
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any.")] = API_PORT,
     keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="Topic whose feed is shown; trades_raw by default.")
+    ] = None,
 ) -> None:
     """Serve bars over HTTP, live push, and a page that draws them.
 
-    Example: tapeline api --keyspace demo
+    Example: tapeline api --keyspace demo --topic demo
     """
-    settings = load_settings().with_target(keyspace=keyspace)
+    settings = load_settings().with_target(keyspace=keyspace, topic=topic)
     configure_logging(settings.log_level)
+    # What it says of a Cassandra that is away, at length and often, our own log says once.
+    logging.getLogger("cassandra").setLevel(logging.CRITICAL)
     end_with_parent()
+    listening = _listen(host, port)
+    address = f"http://{host}:{listening.getsockname()[1]}"
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
-    typer.echo(f"Page http://{host}:{port}/, documentation http://{host}:{port}/docs", err=True)
-    uvicorn.run(create_app(settings), host=host, port=port, log_level="warning", access_log=False)
+    typer.echo(
+        f"Page {address}/, API {address}/v1, its description {address}/openapi.json", err=True
+    )
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, backlog=_BACKLOG
+    )
+    asyncio.run(_Server(config, app.state.live).serve(sockets=[listening]))
+    exit_stopped()
+
+
+class _Server(uvicorn.Server):
+    """Ends open streams first, which would otherwise hold up the end for ever."""
+
+    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+        super().__init__(config)
+        self._live = live
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+        yield
+
+    def _stop(self) -> None:
+        self._live.listeners.close()
+        self.should_exit = True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=_BACKLOG, reuse_port=False)
+    except OSError as error:
+        message = (
+            f"{host}:{port} cannot be listened on ({error.strerror or error}): choose another "
+            "address with --host and --port; --port 0 takes any free one."
+        )
+        raise UsageError(message) from error

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+
+log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -32,13 +35,25 @@ def add_handlers(app: FastAPI) -> None:
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"][1:])
-        return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {first['msg']}")
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {reason}")
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:
-        return _answer(HTTPStatus(error.status_code), str(error.detail))
+        answer = _answer(HTTPStatus(error.status_code), str(error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def _fault(request: Request, error: Exception) -> JSONResponse:
+        log.error("request_failed", path=request.url.path, error=repr(error))
+        detail = "This is a fault in Tapeline; its log says more."
+        return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
 
 
 def _answer(status: HTTPStatus, detail: str) -> JSONResponse:
     body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
-    return JSONResponse(body, status, media_type=MEDIA_TYPE)
+    headers = {"Cache-Control": "no-store"}
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = "1"
+    return JSONResponse(body, status, headers, MEDIA_TYPE)

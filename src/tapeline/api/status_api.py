@@ -1,53 +1,154 @@
-"""What there is, and whether it works: symbols, gaps, health."""
+"""What there is, and whether it works: symbols, gaps, status, health, metrics."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from heapq import nlargest
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from tapeline.api.bars_api import store_of, to_utc
+from tapeline.api.bars_api import store_of
+from tapeline.api.feed_state import FeedWatch
+from tapeline.api.formats import MAY_CHANGE, to_json
+from tapeline.api.models import PROBLEMS, GapsOut, HealthOut, StatusOut, SymbolsOut
+from tapeline.api.parameters import Limit, Time, span_of
+from tapeline.bar import Interval
+from tapeline.consumer.horizon import newest_receipt
 from tapeline.producer.gaps import Gap
+from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.gap_rows import read_gaps
+from tapeline.storage.live_rows import bars_of_symbols
+from tapeline.storage.rows import PartitionProgress
 
-router = APIRouter(tags=["status"])
+router = APIRouter(tags=["status"], responses={503: PROBLEMS[503]})
 
 _WEEK: Final = timedelta(days=7)
+_DAY: Final = timedelta(days=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_COUNTED_SYMBOLS: Final = 100
+_COUNTS_KEPT: Final = timedelta(seconds=30)
 
 
-@router.get("/v1/symbols", summary="Every symbol that has bars")
-async def symbols(request: Request) -> dict[str, list[str]]:
+@router.get("/v1/symbols", summary="Every symbol that has bars", response_model=SymbolsOut)
+async def symbols(request: Request) -> Response:
     """Return the symbols of the keyspace in alphabetical order."""
-    found = await store_of(request).read(lambda client: client.symbols())
-    return {"symbols": sorted(found)}
+    found = await store_of(request).symbols()
+    return _json({"symbols": sorted(found)})
 
 
-@router.get("/v1/gaps", summary="When the feed was not there")
+@router.get(
+    "/v1/gaps",
+    summary="When the feed was not there",
+    response_model=GapsOut,
+    responses={422: PROBLEMS[422]},
+)
 async def gaps(
     request: Request,
-    start: Annotated[datetime | None, Query(description="A week ago by default.")] = None,
-    end: Annotated[datetime | None, Query(description="Now by default.")] = None,
-) -> dict[str, list[dict[str, Any]]]:
-    """Return the gaps that overlap a time, as producers reported them."""
-    last = to_utc(end) if end else datetime.now(timezone.utc)
-    first = to_utc(start) if start else last - _WEEK
-    found = await store_of(request).read(lambda client: list(read_gaps(client, first, last)))
-    return {"gaps": [_gap_out(gap) for gap in found]}
+    start: Annotated[Time | None, Query(description="A week before the end by default.")] = None,
+    end: Annotated[Time | None, Query(description="Not included; now by default.")] = None,
+    limit: Limit = 1000,
+) -> Response:
+    """Return the gaps that overlap a time, as producers reported them, newest first."""
+    last = end or datetime.now(timezone.utc)
+    span = span_of(start or max(last - _WEEK, _EPOCH), last)
+
+    def query(client: CassandraClient) -> list[Gap]:
+        found = read_gaps(client, span.start, span.end)
+        return nlargest(limit + 1, found, key=lambda gap: gap.started_us)
+
+    found = await store_of(request).read(query)
+    rows = [_gap_out(gap) for gap in found[:limit]]
+    return _json({"gaps": rows, "is_cut": len(found) > limit})
 
 
-@router.get("/health/live", summary="Whether the process runs")
-async def is_live() -> dict[str, str]:
+@router.get("/v1/status", summary="The whole pipeline at one instant", response_model=StatusOut)
+async def status(request: Request) -> Response:
+    """Return feed, lag, freshness, frontier and counts; it scans nothing."""
+    store, app = store_of(request), request.app.state
+    watch: FeedWatch = app.feed_watch
+    watch.ask()
+    topic_id = watch.topic_id
+    progress = await store.read(lambda client: _progress(client, topic_id))
+    names = await store.symbols()
+    now = datetime.now(timezone.utc)
+    if app.counts is None or now - app.counts[0] > _COUNTS_KEPT:
+        wanted = sorted(names)[:_COUNTED_SYMBOLS]
+        app.counts = now, await store.read(lambda client: _count_bars(client, wanted, now))
+    bars, final_bars = app.counts[1]
+    feed = watch.state(progress)
+    received = newest_receipt(progress)
+    event_times = [p.newest_event_time for p in progress.values() if p.newest_event_time]
+    content = {
+        "time": now,
+        "keyspace": store.keyspace,
+        "feed": {
+            "state": feed.state,
+            "detail": feed.detail,
+            "producers": feed.producers,
+            "pending_trades": feed.pending,
+        },
+        "lag_messages": feed.lag,
+        "freshness_s": None if received is None else max(0.0, (now - received).total_seconds()),
+        "newest_trade_time": max(event_times, default=None),
+        "frontier": feed.frontier,
+        "counts": {
+            "messages": sum(p.committed_offset + 1 for p in progress.values()),
+            "symbols": len(names),
+            "bars_5m_last_day": bars,
+            "final_bars_5m_last_day": final_bars,
+        },
+        "listeners": len(app.live.listeners),
+    }
+    return _json(content)
+
+
+@router.get("/health/live", summary="Whether the process runs", response_model=HealthOut)
+async def is_live() -> Response:
     """Answer at once."""
-    return {"status": "ok"}
+    return _json({"status": "ok"})
 
 
-@router.get("/health/ready", summary="Whether bars can be read")
-async def is_ready(request: Request) -> dict[str, str]:
+@router.get("/health/ready", summary="Whether bars can be read", response_model=HealthOut)
+async def is_ready(request: Request) -> Response:
     """Ask Cassandra; 503 when it does not answer."""
     await store_of(request).read(lambda client: client.rows("SELECT key FROM system.local").one())
-    return {"status": "ok"}
+    return _json({"status": "ok"})
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(request: Request) -> Response:
+    """Return the API's own metrics."""
+    body = generate_latest(request.app.state.metrics.registry)
+    return Response(body, media_type=CONTENT_TYPE_LATEST)
+
+
+def _progress(client: CassandraClient, topic_id: str | None) -> Mapping[int, PartitionProgress]:
+    """Return the progress of a topic; of the one that moved last, while Kafka does not say."""
+    if topic_id is None:
+        rows = list(
+            client.rows("SELECT topic_id, newest_received_at FROM {keyspace}.ingest_progress")
+        )
+        known = [row for row in rows if row.newest_received_at is not None]
+        if not known:
+            return {}
+        topic_id = max(known, key=lambda row: row.newest_received_at).topic_id
+    return client.progress(str(topic_id))
+
+
+def _count_bars(client: CassandraClient, names: list[str], now: datetime) -> tuple[int, int]:
+    bars = [
+        bar.is_final
+        for bar in bars_of_symbols(client, names, Interval.FIVE_MINUTES, now - _DAY, now)
+    ]
+    return len(bars), sum(bars)
 
 
 def _gap_out(gap: Gap) -> dict[str, Any]:
@@ -61,5 +162,10 @@ def _gap_out(gap: Gap) -> dict[str, Any]:
     }
 
 
-def _time(us: int) -> str:
-    return (_EPOCH + timedelta(microseconds=us)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _time(us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def _json(content: Mapping[str, Any]) -> Response:
+    headers = {"Cache-Control": MAY_CHANGE}
+    return Response(to_json(content), headers=headers, media_type="application/json")

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
 
 import anyio
+import structlog
 from anyio import CapacityLimiter, to_thread
-from cassandra import DriverException
+from cassandra import DriverException, InvalidRequest
 from cassandra.cluster import NoHostAvailable
 
 from tapeline.api.problems import Problem
-from tapeline.errors import TapelineError
+from tapeline.errors import ServiceUnavailableError, TapelineError
 from tapeline.local.discovery import find_endpoints
+from tapeline.metrics import STORE_READS, Metrics
 from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 
+log = structlog.get_logger()
+
 _READS_AT_ONCE: Final = 16
 _TIMEOUT_S: Final = 10.0
+_REQUEST_TIMEOUT_S: Final = 5.0
+"""Of one request of the driver's: a thread that nobody waits for any more ends soon."""
+_CONNECT_AGAIN_S: Final = 1.0
+_SYMBOLS_KEPT_S: Final = 10.0
 _T = TypeVar("_T")
 
 
@@ -29,13 +38,24 @@ class Store:
 
     Args:
         settings: keyspace and services.
+        metrics: of the API.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._metrics = metrics
+        timeout_s = min(settings.cassandra.request_timeout_s, _REQUEST_TIMEOUT_S)
+        cassandra = settings.cassandra.model_copy(update={"request_timeout_s": timeout_s})
+        self._settings = settings.model_copy(update={"cassandra": cassandra})
         self._limiter = CapacityLimiter(_READS_AT_ONCE)
         self._lock = threading.Lock()
         self._client: CassandraClient | None = None
+        self._failure: tuple[float, TapelineError] | None = None
+        self._symbols: tuple[float, frozenset[str]] | None = None
+
+    @property
+    def keyspace(self) -> str:
+        """Name of the keyspace."""
+        return self._settings.cassandra.keyspace
 
     async def read(self, query: Callable[[CassandraClient], _T]) -> _T:
         """Run a query in a thread.
@@ -43,41 +63,88 @@ class Store:
         Raises:
             Problem: 503 when Cassandra does not answer, or not in time.
         """
+        outcome = "failed"
         try:
             with anyio.fail_after(_TIMEOUT_S):
-                return await to_thread.run_sync(
+                found = await to_thread.run_sync(
                     partial(self._run, query), abandon_on_cancel=True, limiter=self._limiter
                 )
+            outcome = "ok"
+            return found  # noqa: TRY300 - the outcome is counted below
         except TimeoutError as error:
             detail = f"Cassandra has not answered within {_TIMEOUT_S:.0f} s: try again."
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
-        except (DriverException, NoHostAvailable, TapelineError) as error:
-            detail = (
-                str(error)
-                if isinstance(error, TapelineError)
-                else "Cassandra cannot answer now: try again."
-            )
+        except InvalidRequest as error:
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "query: Cassandra refuses it") from error
+        except TapelineError as error:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
+        except (DriverException, NoHostAvailable) as error:
+            log.info("read_failed", error=repr(error))
+            detail = "Cassandra cannot answer now: try again."
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
+        finally:
+            self._metrics[STORE_READS].labels(outcome).inc()
+
+    async def symbols(self) -> frozenset[str]:
+        """Return every symbol that has a bar, as of a few seconds ago."""
+        kept = self._symbols
+        if kept is None or time.monotonic() - kept[0] > _SYMBOLS_KEPT_S:
+            found = frozenset(await self.read(lambda client: client.symbols()))
+            kept = self._symbols = (time.monotonic(), found)
+        return kept[1]
+
+    async def require_known(self, symbol: str) -> None:
+        """Tell a wrong name from a time without rows.
+
+        Raises:
+            Problem: 404, there is no bar of this symbol at all.
+        """
+        if symbol not in await self.symbols():
+            detail = f"There is no bar of {symbol}; /v1/symbols lists what there is."
+            raise Problem(HTTPStatus.NOT_FOUND, detail)
 
     def close(self) -> None:
         """Close the connection."""
-        if self._client is not None:
-            self._client.close()
+        with self._lock:
+            self._drop()
 
     def _run(self, query: Callable[[CassandraClient], _T]) -> _T:
-        return query(self._connected())
+        client = self._connected()
+        try:
+            return query(client)
+        except NoHostAvailable:
+            # Its place may be another one now: a local Cassandra that was started again.
+            with self._lock:
+                if self._client is client:
+                    self._drop()
+            raise
+
+    def _drop(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def _connected(self) -> CassandraClient:
         with self._lock:
-            if self._client is None:
-                endpoints = find_endpoints(self._settings)
-                client = CassandraClient(
-                    self._settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
-                )
-                try:
-                    client.require_schema()
-                except TapelineError:
-                    client.close()
-                    raise
-                self._client = client
+            if self._client is not None:
+                return self._client
+            if self._failure and time.monotonic() - self._failure[0] < _CONNECT_AGAIN_S:
+                raise ServiceUnavailableError(str(self._failure[1]))
+            try:
+                self._client = self._connect()
+            except TapelineError as error:
+                self._failure = time.monotonic(), error
+                raise
             return self._client
+
+    def _connect(self) -> CassandraClient:
+        endpoints = find_endpoints(self._settings)
+        client = CassandraClient(
+            self._settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
+        )
+        try:
+            client.require_schema()
+        except TapelineError:
+            client.close()
+            raise
+        return client

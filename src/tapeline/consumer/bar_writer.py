@@ -27,6 +27,7 @@ from tapeline.consumer.sinks import read_table
 from tapeline.consumer.spark_processor import longer_bars
 from tapeline.consumer.transformations import FIVE_MINUTES, ONE_MINUTE, calculate_ohlcv
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.live_rows import write_final_bars
 from tapeline.storage.rows import StoredBar, WindowState
 
 log = structlog.get_logger()
@@ -181,7 +182,7 @@ class BarWriter:
             if write is not None:
                 outcome.written.append(_key(bar))
                 writes.append(write)
-        self._client.write_bars(computed.interval, writes)
+        write_final_bars(self._client, computed.interval, writes)
         return outcome
 
     def _has_expired(

@@ -14,6 +14,7 @@ from tapeline.consumer.final_bars import reconcile
 from tapeline.producer.gaps import Gap
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.gap_rows import write_gaps
+from tapeline.storage.live_rows import write_final_bars
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SPANS_A_ROUND: Final = 100
@@ -74,7 +75,7 @@ class GapMarks:
             for stored in self._client.stored_bars(interval, keys).values()
             if stored.bar.is_final
         ]
-        self._client.write_bars(interval, [write for write in writes if write is not None])
+        write_final_bars(self._client, interval, [write for write in writes if write is not None])
         return len(writes)
 
 

@@ -1,258 +1,266 @@
 // The page: symbol, interval and range live in the URL; bars come from the API, and changes
 // by server-sent events. Nothing is computed here that the API has not said.
 
-const INTERVALS = ["5m", "15m", "1h", "1d"];
-const LIVE = new Set(["5m", "1h"]);
-const DAYS = { "5m": 1, "15m": 3, "1h": 14, "1d": 365 };
-const QUOTES_EVERY_MS = 5000;
+import { daysAgo, get, quote } from "./ask.js";
+import { Chart } from "./chart.js";
+import { Feed } from "./feed.js";
+import { element, nextZone, price, zoneName } from "./format.js";
+import { tableOf } from "./table.js";
+import { Watch } from "./watch.js";
+
+const INTERVALS = ["5m", "15m", "1h", "4h", "1d"];
+const RANGES = { "1d": 1, "5d": 5, "1m": 30, all: null };
+const STREAMED = new Set(["5m", "1h"]);
+const WATCHED = 60;
+const PAGES = 6;
+const AGAIN_MS = 3000;
 
 const $ = (id) => document.getElementById(id);
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const state = { symbols: [], symbol: null, interval: "5m", bars: new Map(), source: null };
+const state = { symbols: [], symbol: null, interval: "5m", range: "1d", bars: new Map() };
+const chart = new Chart();
+const watch = new Watch($("watch"), $("search"), (symbol) => choose({ symbol }));
+const feed = new Feed({ bar: onBar, reload: () => load().catch(fail), trouble });
+let refetch = null;
 
-function color(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-}
+// For tests and the curious: what the chart holds.
+window.tapeline = {
+  candles: () => chart.candles.data(),
+  bars: () => [...state.bars.values()],
+  state,
+};
 
-const chart = LightweightCharts.createChart($("chart"), {
-  autoSize: true,
-  layout: { attributionLogo: true, fontFamily: "system-ui, sans-serif" },
-  timeScale: { timeVisible: true, secondsVisible: false, rightOffset: 4 },
-  rightPriceScale: { scaleMargins: { top: 0.08, bottom: 0.24 } },
-  crosshair: { mode: LightweightCharts.CrosshairMode.Normal },
-});
-const candles = chart.addSeries(LightweightCharts.CandlestickSeries);
-const volume = chart.addSeries(LightweightCharts.HistogramSeries, {
-  priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false,
-  priceLineVisible: false,
-});
-chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.82, bottom: 0 } });
-const marks = LightweightCharts.createSeriesMarkers(candles, []);
+const watched = () => state.symbols.slice(0, WATCHED);
+const ago = (days) => (days === null ? "2000-01-01" : daysAgo(days));
 
-function paint() {
-  const line = color("line");
-  chart.applyOptions({
-    layout: { background: { color: color("ground") }, textColor: color("quiet") },
-    grid: { vertLines: { color: line }, horzLines: { color: line } },
-  });
-  candles.applyOptions({ upColor: color("up"), downColor: color("down"), borderVisible: true });
-  draw();
-}
-
-// A provisional candle is hollow, an incomplete one has the colour of a warning.
-function candle(bar) {
-  const time = Date.parse(bar.window_start) / 1000;
-  if (bar.open === null || bar.close === null) return { time };
-  const tone = bar.is_complete === false ? color("warn")
-    : color(bar.close >= bar.open ? "up" : "down");
-  return {
-    time, open: bar.open, high: bar.high, low: bar.low, close: bar.close,
-    color: bar.is_final ? tone : "transparent", borderColor: tone, wickColor: tone,
-  };
-}
-
-function column(bar) {
-  const up = bar.open === null || bar.close >= bar.open;
-  return {
-    time: Date.parse(bar.window_start) / 1000, value: bar.volume,
-    color: `${color(up ? "up" : "down")}66`,
-  };
-}
-
-function mark(bar) {
-  return {
-    time: Date.parse(bar.window_start) / 1000, position: "aboveBar", shape: "circle",
-    color: color("accent"), text: `revision ${bar.revision}`,
-  };
-}
-
-function draw() {
-  const bars = [...state.bars.values()].sort((a, b) => (a.window_start < b.window_start ? -1 : 1));
-  candles.setData(bars.map(candle));
-  volume.setData(bars.map(column));
-  marks.setMarkers(bars.filter((bar) => bar.revision > 1).map(mark));
-  const last = bars.filter((bar) => bar.close !== null).at(-1);
-  if (last) {
-    const digits = decimals(last.close);
-    candles.applyOptions({
-      priceFormat: { type: "price", precision: digits, minMove: 10 ** -digits },
-    });
+async function load(start = ago(RANGES[state.range])) {
+  const { symbol, interval, range } = state;
+  if (!symbol) return;
+  const isWhole = start === ago(RANGES[range]) || arguments.length === 0;
+  const found = [];
+  let cursor = "";
+  for (let page = 0; page < PAGES && cursor !== null; page += 1) {
+    const query = new URLSearchParams({ interval, start, limit: 10_000, ...(cursor && { cursor }) });
+    const part = await get(`/v1/bars/${encodeURIComponent(symbol)}?${query}`);
+    found.push(...part.bars);
+    cursor = part.next_cursor;
   }
-  showTitle(last);
-}
-
-function decimals(price) {
-  return price >= 1000 ? 2 : price >= 10 ? 2 : 5;
-}
-
-function showTitle(last) {
-  const title = $("title");
-  title.replaceChildren(Object.assign(document.createElement("strong"), {
-    textContent: state.symbol ?? "",
-  }));
-  if (!last) return;
-  const kind = last.is_final ? (last.revision > 1 ? `revision ${last.revision}` : "final")
-    : "provisional";
-  const text = ` ${last.close.toFixed(decimals(last.close))} · ${last.window_start.slice(11, 16)} ` +
-    `${kind} · ${last.trade_count.toLocaleString("en")} trades` +
-    (last.session ? ` · ${last.session}` : "");
-  title.append(text);
-  document.title = `${last.close} ${state.symbol} – Tapeline`;
-}
-
-function say(text) {
-  $("message").hidden = !text;
-  $("message").textContent = text ?? "";
-}
-
-function showFeed(name, text) {
-  $("feed").dataset.state = name;
-  $("feed").textContent = text;
-}
-
-async function get(path) {
-  const answer = await fetch(path, { headers: { Accept: "application/json" } });
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(body.detail ?? answer.statusText);
-  return body;
-}
-
-async function load() {
-  const { symbol, interval } = state;
-  const start = new Date(Date.now() - DAYS[interval] * 86_400_000).toISOString();
-  const path = `/v1/bars/${encodeURIComponent(symbol)}?interval=${interval}&start=${start}&limit=10000`;
-  const page = await get(path);
-  if (symbol !== state.symbol || interval !== state.interval) return;
-  state.bars = new Map(page.bars.map((bar) => [bar.window_start, bar]));
-  draw();
-  say(page.bars.length ? null : `${symbol} has no bars in this time. They appear as trades come.`);
-}
-
-function listen() {
-  state.source?.close();
-  state.source = null;
-  if (!LIVE.has(state.interval)) {
-    showFeed("", `${state.interval} bars are drawn anew every few seconds`);
+  if (symbol !== state.symbol || interval !== state.interval || range !== state.range) return;
+  if (!isWhole) {
+    for (const bar of found) put(bar);
     return;
   }
-  const symbols = state.symbols.map(encodeURIComponent).join(",");
-  const source = new EventSource(`/v1/stream?symbols=${symbols}&interval=${state.interval}`);
-  source.addEventListener("open", () => {
-    showFeed("live", "live");
-    load().catch(fail);
-  });
-  source.addEventListener("bar", (event) => {
-    const bar = JSON.parse(event.data);
-    showQuote(bar);
-    showFeed("live", `live · ${new Date().toISOString().slice(11, 19)}`);
-    if (bar.symbol !== state.symbol) return;
-    state.bars.set(bar.window_start, bar);
+  // A live bar may have come while we asked; it is the newer one.
+  const later = [...state.bars.values()].filter((bar) => bar.isLive);
+  state.bars = new Map(found.map((bar) => [bar.window_start, bar]));
+  for (const bar of later) {
+    const read = state.bars.get(bar.window_start);
+    if (!read || bar.revision > read.revision
+      || (bar.revision === read.revision && bar.trade_count > read.trade_count)) {
+      state.bars.set(bar.window_start, bar);
+    }
+  }
+  draw();
+}
+
+const sorted = () =>
+  [...state.bars.values()].sort((a, b) => (a.window_start < b.window_start ? -1 : 1));
+
+function draw() {
+  const bars = sorted();
+  chart.show(bars, { symbol: state.symbol, interval: state.interval });
+  fillTable();
+  if (bars.length) {
     say(null);
-    draw();
+  } else {
+    say(`No bars of ${state.symbol} in this range`, "They appear as trades come. A longer range may have some.");
+  }
+}
+
+function put(bar) {
+  state.bars.set(bar.window_start, bar);
+  chart.update(bar);
+  fillTable();
+  say(null);
+}
+
+function onBar(bar) {
+  watch.update(bar);
+  if (bar.symbol !== state.symbol) return;
+  document.title = `${price(bar.close)} ${bar.symbol} – Tapeline`;
+  if (bar.interval === state.interval) {
+    put({ ...bar, isLive: true });
+  } else if (refetch === null) {
+    // Longer bars are made by the API from those that have changed.
+    refetch = setTimeout(() => {
+      refetch = null;
+      const first = sorted().at(-2)?.window_start;
+      (first ? load(first) : load()).catch(fail);
+    }, AGAIN_MS);
+  }
+}
+
+// Change what is shown; the URL follows, and the back button leads back.
+function choose(wanted, { isNew = true } = {}) {
+  const before = { ...state };
+  Object.assign(state, wanted);
+  if (isNew) {
+    const { symbol, interval, range } = state;
+    const query = new URLSearchParams({ symbol, interval, range });
+    const method = before.symbol === null ? "replaceState" : "pushState";
+    history[method](null, "", `?${query}`);
+  }
+  state.bars = new Map();
+  watch.select(state.symbol);
+  press($("intervals"), state.interval);
+  press($("ranges"), state.range);
+  const done = load().then(() => {
+    if (state.range === "1d" && STREAMED.has(state.interval)) chart.chart.timeScale().resetTimeScale();
+    else chart.chart.timeScale().fitContent();
   });
-  source.addEventListener("state", (event) => {
-    const isDown = JSON.parse(event.data).store === "down";
-    showFeed(isDown ? "down" : "live", isDown ? "the database does not answer" : "no change now");
-  });
-  source.addEventListener("error", () => showFeed("down", "connection lost, trying again"));
-  state.source = source;
+  feed.listen(watched(), STREAMED.has(state.interval) ? state.interval : "5m");
+  showGaps().catch(fail);
+  done.catch(fail);
+}
+
+async function showGaps() {
+  const { symbol, range } = state;
+  const { gaps } = await get(`/v1/gaps?start=${ago(RANGES[range] ?? 30)}`);
+  if (symbol !== state.symbol) return;
+  chart.gaps.gaps = gaps.filter((gap) => gap.marks_bars && gap.symbols.includes(symbol));
+}
+
+function press(group, name) {
+  for (const button of group.children) {
+    button.setAttribute("aria-pressed", String(button.dataset.name === name));
+  }
+}
+
+function build(group, names, pick) {
+  group.replaceChildren(...names.map((name) => {
+    const button = element("button", { type: "button" }, name === "all" ? "All" : name);
+    button.dataset.name = name;
+    button.addEventListener("click", () => pick(name));
+    return button;
+  }));
+}
+
+function fillTable() {
+  if (!$("table").hidden) $("table").replaceChildren(tableOf(sorted(), `${state.symbol}, ${state.interval}`));
+}
+
+// A message stands where bars should be; a banner above bars that are there.
+function say(title, ...lines) {
+  $("message").hidden = !title;
+  $("message").replaceChildren(element("strong", {}, title ?? ""),
+    ...lines.map((line) => (line instanceof Node ? line : element("p", {}, line))));
+}
+
+function trouble(text, isBroken) {
+  const isEmpty = !state.bars.size;
+  $("banner").hidden = !text || isEmpty;
+  $("banner").textContent = text ?? "";
+  if (isBroken && isEmpty) say("Nothing to show yet", text);
 }
 
 function fail(error) {
-  showFeed("down", "no answer");
-  say(`${error.message} The page tries again by itself.`);
+  if (state.bars.size) return; // the feed says what is wrong
+  say("Nothing to show yet", `${error.message} The page tries again by itself.`);
 }
 
-function showQuote(bar) {
-  const button = document.querySelector(`#watch button[data-symbol="${CSS.escape(bar.symbol)}"]`);
-  if (!button || bar.close === null) return;
-  const change = (bar.close / bar.open - 1) * 100;
-  const way = change > 0 ? "up" : change < 0 ? "down" : "";
-  button.querySelector(".price").textContent = bar.close.toFixed(decimals(bar.close));
-  const cell = button.querySelector(".change");
-  cell.textContent = `${change > 0 ? "+" : ""}${change.toFixed(3)} %`;
-  cell.className = `change ${way}`;
+const tools = {
+  t: () => {
+    const isTable = $("table").hidden;
+    $("table").hidden = !isTable;
+    $("view").setAttribute("aria-pressed", String(isTable));
+    fillTable();
+  },
+  z: () => {
+    nextZone();
+    $("zone").textContent = zoneName();
+    draw();
+  },
+  d: () => {
+    const next = isDark() ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    localStorage.setItem("theme", next);
+    paint();
+  },
+  "?": () => $("keys").showModal(),
+  "/": () => $("search").focus(),
+};
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
+
+function paint() {
+  $("theme").textContent = isDark() ? "Light" : "Dark";
+  chart.paint();
 }
 
-function select(symbol, interval) {
-  state.symbol = symbol;
-  const isOther = interval !== state.interval;
-  state.interval = interval;
-  state.bars = new Map();
-  const url = new URL(location.href);
-  url.searchParams.set("symbol", symbol);
-  url.searchParams.set("interval", interval);
-  history.replaceState(null, "", url);
-  for (const button of document.querySelectorAll("#watch button")) {
-    button.setAttribute("aria-pressed", String(button.dataset.symbol === symbol));
-  }
-  for (const button of document.querySelectorAll("#intervals button")) {
-    button.setAttribute("aria-pressed", String(button.textContent === interval));
-  }
-  load().then(() => chart.timeScale().scrollToRealTime()).catch(fail);
-  if (isOther || !state.source) listen();
-}
-
-function buildIntervals() {
-  for (const name of INTERVALS) {
-    const button = Object.assign(document.createElement("button"), { textContent: name });
-    button.addEventListener("click", () => select(state.symbol, name));
-    $("intervals").append(button);
-  }
-}
-
-function buildWatch() {
-  $("watch").replaceChildren(...state.symbols.map((symbol) => {
-    const button = document.createElement("button");
-    button.dataset.symbol = symbol;
-    for (const [name, text] of [["name", symbol], ["price", ""], ["change", ""]]) {
-      button.append(Object.assign(document.createElement("span"), {
-        className: name, textContent: text,
-      }));
-    }
-    button.addEventListener("click", () => select(symbol, state.interval));
-    const item = document.createElement("li");
-    item.append(button);
-    return item;
-  }));
-}
-
-// Up and down walk through the watch list, left and right through the intervals.
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || !state.symbols.length) return;
-  const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+  if (event.target instanceof HTMLInputElement || $("keys").open) return;
+  const next = (list, now, by) => list[(list.indexOf(now) + by + list.length) % list.length];
+  const move = { ArrowUp: -1, ArrowDown: 1 }[event.key];
   const turn = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  const of = (list, now, by) => list[(list.indexOf(now) + by + list.length) % list.length];
-  if (step) select(of(state.symbols, state.symbol, step), state.interval);
-  else if (turn) select(state.symbol, of(INTERVALS, state.interval, turn));
+  const range = Object.keys(RANGES)[Number(event.key) - 1];
+  const isScrolling = document.activeElement === $("table");
+  if (move && !isScrolling && watch.shown.length) choose({ symbol: next(watch.shown, state.symbol, move) });
+  else if (turn) choose({ interval: next(INTERVALS, state.interval, turn) });
+  else if (range) choose({ range });
+  else if (tools[event.key]) tools[event.key]();
   else return;
   event.preventDefault();
 }
 
-async function refresh() {
-  if (!state.symbols.length) {
-    const { symbols } = await get("/v1/symbols");
-    state.symbols = symbols;
-    if (!symbols.length) {
-      say("There are no bars yet. Start `tapeline demo`, or `tapeline produce` and `tapeline stream`.");
-      return;
-    }
-    buildWatch();
-    const wanted = new URL(location.href).searchParams;
-    const symbol = wanted.get("symbol");
-    const interval = wanted.get("interval");
-    select(symbols.includes(symbol) ? symbol : symbols[0],
-      INTERVALS.includes(interval) ? interval : "5m");
-  }
-  const names = encodeURIComponent(state.symbols.slice(0, 100).join(","));
-  const { bars } = await get(`/v1/bars/latest?symbols=${names}&interval=5m`);
-  bars.forEach(showQuote);
-  if (!LIVE.has(state.interval)) await load();
+function wanted() {
+  const query = new URL(location.href).searchParams;
+  const one = (name, known, otherwise) => (known.includes(query.get(name)) ? query.get(name) : otherwise);
+  return {
+    symbol: one("symbol", state.symbols, state.symbols[0]),
+    interval: one("interval", INTERVALS, "5m"),
+    range: one("range", Object.keys(RANGES), "1d"),
+  };
 }
 
-buildIntervals();
+async function begin() {
+  const { symbols } = await get("/v1/symbols");
+  if (!symbols.length) {
+    say("There are no bars yet", element("p", {}, "Start a market with ", element("code", {}, "tapeline demo"),
+      ", or your own feed with ", element("code", {}, "tapeline produce"), " and ",
+      element("code", {}, "tapeline stream"), ". Bars appear here by themselves."));
+    throw new Error("no bars");
+  }
+  state.symbols = symbols;
+  if (state.symbol === null) {
+    watch.fill(symbols);
+    choose(wanted());
+  }
+  await quote(watch, watched());
+}
+
+build($("intervals"), INTERVALS, (interval) => choose({ interval }));
+build($("ranges"), Object.keys(RANGES), (range) => choose({ range }));
+for (const [id, key] of [["view", "t"], ["zone", "z"], ["theme", "d"], ["help", "?"]]) {
+  $(id).addEventListener("click", tools[key]);
+}
+$("zone").textContent = zoneName();
 paint();
 dark.addEventListener("change", paint);
 document.addEventListener("keydown", onKey);
-const again = () => refresh().catch(fail).finally(() => setTimeout(again, QUOTES_EVERY_MS));
+addEventListener("popstate", () => choose(wanted(), { isNew: false }));
+const again = () => begin().catch((error) => {
+  if (error.message !== "no bars") fail(error);
+  setTimeout(again, AGAIN_MS);
+});
 again();
+setInterval(() => { if (state.symbol) showGaps().catch(fail); }, 30_000);
+setInterval(async () => {
+  // New symbols join the list as they come.
+  const { symbols } = await get("/v1/symbols").catch(() => state);
+  if (symbols.length > state.symbols.length && state.symbol) {
+    state.symbols = symbols;
+    watch.fill(symbols);
+    feed.listen(watched(), STREAMED.has(state.interval) ? state.interval : "5m");
+    await quote(watch, watched()).catch(fail);
+  }
+}, 10_000);

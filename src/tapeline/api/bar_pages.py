@@ -1,0 +1,133 @@
+"""Pages of bars: no more is read than is sent, whatever range is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from itertools import islice
+from typing import Any, Final
+
+import pyarrow as pa
+
+from tapeline.api.formats import IS_FINAL, MAY_CHANGE
+from tapeline.api.parameters import Span
+from tapeline.bar import Bar
+from tapeline.bars import bars_between, bars_schema
+from tapeline.rollup import ReadInterval
+from tapeline.storage.cassandra_client import CassandraClient
+
+SCHEMA: Final = bars_schema(exact=True).append(pa.field("is_filled", pa.bool_()))
+"""The columns of bars in CSV and Arrow."""
+
+_DAY: Final = timedelta(days=1)
+_LONGEST_READ: Final = timedelta(days=366)
+_MIDNIGHT: Final = {"hour": 0, "minute": 0, "second": 0, "microsecond": 0}
+_FIRST_BARS: Final = datetime(2000, 1, 1, tzinfo=timezone.utc)
+_QUANTUM: Final = Decimal("1e-10")
+_FIELDS: Final = tuple(name for name in SCHEMA.names if name != "is_filled")
+
+
+def bars_of(
+    client: CassandraClient,
+    symbol: str,
+    length: ReadInterval,
+    span: Span,
+    delay: timedelta,
+    limit: int,
+) -> Iterator[Bar]:
+    """Yield bars in order of time, of which the caller takes `limit` at most.
+
+    Days are read as they are wanted: no length of bars crosses midnight UTC. The first read
+    is for as many bars as are wanted; where bars are rare, later ones reach further.
+    """
+    start = max(span.start, _FIRST_BARS)
+    end = min(span.end, datetime.now(timezone.utc) + _DAY)
+    step = max(_DAY, min(length.duration * limit, _LONGEST_READ))
+    while start < end:
+        until = min(end, (start + step).replace(**_MIDNIGHT))  # type: ignore[arg-type]
+        # Bars end with their day, so a read to midnight holds the last one whole.
+        yield from bars_between(client, symbol, length, start, until, delay)
+        start, step = until, min(step * 2, _LONGEST_READ)
+
+
+def newest(
+    client: CassandraClient, symbol: str, length: ReadInterval, delay: timedelta
+) -> list[Bar]:
+    """Return the newest bar of the last week, looking at the newest day first."""
+    end = datetime.now(timezone.utc) + timedelta(minutes=1)
+    for days in (1, 3, 7):
+        start = (end - timedelta(days=days)).replace(**_MIDNIGHT)  # type: ignore[arg-type]
+        found = list(bars_between(client, symbol, length, start, end, delay))
+        if found:
+            return found[-1:]
+    return []
+
+
+def page_of_symbols(
+    client: CassandraClient,
+    symbols: Sequence[str],
+    length: ReadInterval,
+    span: Span,
+    delay: timedelta,
+    first: tuple[str, datetime] | None,
+    limit: int,
+) -> list[Bar]:
+    """Return up to `limit` bars of several symbols, from (symbol, window start) `first` on."""
+    found: list[Bar] = []
+    rest = symbols if first is None else symbols[symbols.index(first[0]) :]
+    for symbol in rest:
+        wanted = span
+        if first is not None and symbol == first[0]:
+            wanted = replace(span, start=max(span.start, first[1]))
+        lacking = limit - len(found)
+        found += islice(bars_of(client, symbol, length, wanted, delay, lacking), lacking)
+        if len(found) == limit:
+            break
+    return found
+
+
+def row_of(bar: Bar) -> dict[str, Any]:
+    """Return a bar as it is sent."""
+    row = {name: getattr(bar, name) for name in _FIELDS}
+    row["volume"] = bar.volume.quantize(_QUANTUM)
+    row["is_filled"] = False
+    return row
+
+
+def filled(
+    rows: Sequence[dict[str, Any]], length: ReadInterval, limit: int
+) -> list[dict[str, Any]]:
+    """Put flat bars where none is, at the close before them; days are left as they are.
+
+    Never more than `limit` rows, and the last one is never a flat one, so that the next page
+    begins after a bar.
+    """
+    if length.is_day:
+        return list(rows)
+    result: list[dict[str, Any]] = []
+    for row in rows:
+        between = list(islice(_flat(result[-1], row, length.duration), limit)) if result else []
+        if len(result) + len(between) + 1 > limit:
+            break
+        result += [*between, row]
+    return result
+
+
+def _flat(
+    before: Mapping[str, Any], after: Mapping[str, Any], duration: timedelta
+) -> Iterator[dict[str, Any]]:
+    start, close = before["window_end"], before["close"]
+    while start < after["window_start"]:
+        prices = dict.fromkeys(("open", "high", "low", "close"), close)
+        times = {"window_start": start, "window_end": start + duration}
+        nothing = {"volume": Decimal(0), "vwap": None, "trade_count": 0, "is_filled": True}
+        yield {**before, **times, **prices, **nothing}
+        start += duration
+
+
+def cache_of(bars: Sequence[Bar], span: Span, delay: timedelta, *, is_full: bool) -> str:
+    """Return how long an answer holds: final bars long, where no new one can come among them."""
+    is_over = is_full or (span.is_closed and span.end + delay < datetime.now(timezone.utc))
+    return IS_FINAL if bars and is_over and all(bar.is_final for bar in bars) else MAY_CHANGE

@@ -1,0 +1,80 @@
+"""One look at the store on behalf of all listeners: no more is asked for than can have changed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+from tapeline.bar import Bar, Interval
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.live_rows import BarChange, bars_of_symbols, read_changes
+
+Topic = tuple[Interval, str]
+"""What can be listened to: the bars of one length of one symbol."""
+Key = tuple[Interval, str, datetime]
+"""One bar."""
+
+_WIDE: Final = timedelta(hours=3)
+_AHEAD: Final = timedelta(minutes=1)
+"""The feed's clock may be ahead of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What to ask for.
+
+    `since` is where to read the log of final bars from, but for the changes in `skipped`;
+    `is_wide` asks for the last hours instead of the newest two windows.
+    """
+
+    topics: frozenset[Topic]
+    since: datetime
+    skipped: frozenset[BarChange]
+    is_wide: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found: the newest bars, and those that the log names."""
+
+    newest: dict[Key, Bar]
+    changes: Sequence[BarChange]
+    changed: dict[Key, Bar]
+
+
+def look(client: CassandraClient, wanted: Look) -> Seen:
+    """Ask the store; the log before the bars, so that a change is seen no later than it."""
+    now = datetime.now(timezone.utc)
+    changes = [
+        change
+        for change in read_changes(client, wanted.since, now)
+        if (change.interval, change.symbol) in wanted.topics and change not in wanted.skipped
+    ]
+    names: dict[Interval, set[str]] = defaultdict(set)
+    for interval, symbol in wanted.topics:
+        names[interval].add(symbol)
+    newest = {
+        (interval, bar.symbol, bar.window_start): bar
+        for interval, symbols in names.items()
+        for bar in bars_of_symbols(
+            client,
+            symbols,
+            interval,
+            oldest_of(interval, now, is_wide=wanted.is_wide),
+            now + _AHEAD,
+        )
+    }
+    changed: dict[Key, Bar] = {}
+    for interval in names:
+        keys = {(c.symbol, c.window_start) for c in changes if c.interval is interval}
+        for (symbol, start), stored in client.stored_bars(interval, sorted(keys)).items():
+            changed[interval, symbol, start] = stored.bar
+    return Seen(newest, changes, changed)
+
+
+def oldest_of(interval: Interval, now: datetime, *, is_wide: bool) -> datetime:
+    """Return from which window start on a look reads."""
+    return now - (max(_WIDE, 2 * interval.duration) if is_wide else 2 * interval.duration)

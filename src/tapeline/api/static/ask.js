@@ -1,0 +1,36 @@
+// Questions to the API.
+
+import { moment } from "./format.js";
+
+const DAY_MS = 86_400_000;
+
+export const daysAgo = (days) => new Date(Date.now() - days * DAY_MS).toISOString();
+
+// Throws an error with the API's own sentence. Copies that were kept are asked about first.
+export async function get(path) {
+  const answer = await fetch(path, { headers: { Accept: "application/json" }, cache: "no-cache" });
+  const body = await answer.json();
+  if (!answer.ok) throw new Error(body.detail ?? answer.statusText);
+  return body;
+}
+
+// Prices of the watch list: the last three hours, and what the day's change is counted from,
+// which is the last day's close or else the first price of this one.
+export async function quote(watch, symbols) {
+  const names = encodeURIComponent(symbols.join(","));
+  const some = (interval, start) =>
+    get(`/v1/bars?symbols=${names}&interval=${interval}&start=${start}&limit=10000`);
+  const newest = await get(`/v1/bars/latest?symbols=${names}&interval=5m`);
+  const recent = await some("5m", daysAgo(1 / 8));
+  for (const bar of [...newest.bars, ...recent.bars]) watch.update(bar);
+  const hours = await some("1h", new Date().toISOString().slice(0, 10));
+  for (const bar of hours.bars.toReversed()) {
+    if (bar.open !== null) watch.refer(bar.symbol, bar.open, "the first price of the day (UTC)");
+  }
+  const days = await some("1d", daysAgo(5));
+  for (const bar of days.bars) {
+    if (Date.parse(bar.window_end) <= Date.now() && bar.close !== null) {
+      watch.refer(bar.symbol, bar.close, `the close of ${moment(Date.parse(bar.window_end))}`);
+    }
+  }
+}

@@ -1,0 +1,114 @@
+// What comes by itself: changed bars by server-sent events, and the pipeline's health.
+
+import { amount, duration, element, seconds } from "./format.js";
+
+const $ = (id) => document.getElementById(id);
+const STATUS_EVERY_MS = 3000;
+const WORDS = {
+  live: "live", ended: "tape has ended", stale: "no feed", down: "feed down", unknown: "feed unknown",
+  store: "database down", lost: "reconnecting", wait: "connecting",
+};
+const GOOD = new Set(["live", "ended"]);
+
+export class Feed {
+  #source = null;
+  #key = "";
+  #isLost = false;
+  #isStoreDown = false;
+  #state = "wait";
+  #detail = "";
+  #changedMs = 0;
+
+  // handlers: bar(bar), reload(), trouble(text or null, whether nothing can be read)
+  constructor(handlers) {
+    this.handlers = handlers;
+    this.#poll();
+  }
+
+  listen(symbols, interval) {
+    const key = `${interval}|${symbols.join(",")}`;
+    if (key === this.#key && this.#source?.readyState !== EventSource.CLOSED) return;
+    this.#key = key;
+    this.#source?.close();
+    const names = encodeURIComponent(symbols.join(","));
+    const source = new EventSource(`/v1/stream?symbols=${names}&interval=${interval}`);
+    source.addEventListener("open", () => {
+      this.#lost(false);
+      this.handlers.reload();
+    });
+    source.addEventListener("reset", () => this.handlers.reload());
+    source.addEventListener("bar", (event) => {
+      this.#changedMs = Date.now();
+      this.handlers.bar(JSON.parse(event.data));
+    });
+    source.addEventListener("state", (event) => {
+      const isDown = JSON.parse(event.data).store === "down";
+      if (this.#isStoreDown && !isDown) this.handlers.reload();
+      this.#isStoreDown = isDown;
+      this.#show();
+    });
+    source.addEventListener("error", () => {
+      this.#lost(true);
+      // The browser comes back by itself, unless it was refused.
+      if (source.readyState === EventSource.CLOSED) {
+        setTimeout(() => { if (this.#source === source) this.listen(symbols, interval); }, 3000);
+      }
+    });
+    this.#source = source;
+  }
+
+  #lost(isLost) {
+    this.#isLost = isLost;
+    this.#show();
+  }
+
+  async #poll() {
+    try {
+      const answer = await fetch("/v1/status");
+      const status = await answer.json();
+      if (answer.ok) this.#health(status);
+      this.#isStoreDown = !answer.ok;
+      this.#state = answer.ok ? status.feed.state : this.#state;
+      this.#detail = answer.ok ? status.feed.detail : this.#detail;
+      this.#isLost = this.#source !== null && this.#source.readyState !== EventSource.OPEN;
+    } catch {
+      this.#isLost = true;
+    }
+    this.#show();
+    setTimeout(() => this.#poll(), STATUS_EVERY_MS);
+  }
+
+  #show() {
+    const state = this.#isLost ? "lost" : this.#isStoreDown ? "store" : this.#state;
+    if ($("feed").dataset.state !== state) {
+      $("feed").dataset.state = state;
+      $("feed").replaceChildren(element("span", {}, WORDS[state]));
+    }
+    const detail = this.#isLost ? "The API does not answer."
+      : this.#isStoreDown ? "The database does not answer." : this.#detail;
+    const isGood = GOOD.has(state) || state === "wait" || state === "unknown";
+    const isBroken = this.#isLost || this.#isStoreDown;
+    const hope = isBroken ? " The page tries again by itself." : "";
+    this.handlers.trouble(isGood ? null : `${detail}${hope}`, isBroken);
+  }
+
+  #health(status) {
+    const { counts } = status;
+    if (status.keyspace !== "market_data") {
+      $("keyspace").textContent = status.keyspace;
+      $("keyspace").hidden = false;
+    }
+    const time = (text) => (text === null ? "–" : seconds(Date.parse(text)));
+    const fresh = status.freshness_s;
+    const values = [
+      ["freshness", fresh === null ? "–" : duration(fresh), "Since Kafka received the newest trade that is stored"],
+      ["lag", status.lag_messages === null ? "–" : `${amount(status.lag_messages)} msgs`, "Messages in Kafka that are not stored yet"],
+      ["frontier", time(status.frontier), "Event time up to which everything is stored"],
+      ["last change", this.#changedMs ? seconds(this.#changedMs) : "–", "When a bar last changed here"],
+      ["messages", amount(counts.messages), "Messages of the topic that are stored"],
+      ["bars today", amount(counts.bars_5m_last_day), `${amount(counts.final_bars_5m_last_day)} of them final`],
+    ];
+    $("health").replaceChildren(...values.map(([name, text, title]) =>
+      element("div", { title }, element("dt", {}, name), element("dd", {}, text))));
+  }
+}

@@ -1,0 +1,134 @@
+"""`/v1/trades`: the valid trades of one symbol, from silver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from http import HTTPStatus
+from itertools import islice
+from typing import Annotated, Any, Final
+
+import pyarrow as pa
+from fastapi import APIRouter, Query, Request, Response
+
+from tapeline.api.bars_api import store_of
+from tapeline.api.formats import MAY_CHANGE, accepted, answer
+from tapeline.api.models import PROBLEMS, UNKNOWN, TradesOut, tables
+from tapeline.api.parameters import (
+    Cursor,
+    Limit,
+    Symbol,
+    Time,
+    cursor_of,
+    millis,
+    parts_of,
+    time_of,
+)
+from tapeline.api.problems import Problem
+from tapeline.bar import Interval
+from tapeline.storage.cassandra_client import CassandraClient
+
+router = APIRouter(prefix="/v1", tags=["trades"], responses=PROBLEMS)
+
+SCHEMA: Final = pa.schema(
+    [
+        ("symbol", pa.string()),
+        ("event_time", pa.timestamp("ms", tz="UTC")),
+        ("trade_id", pa.int64()),
+        ("price", pa.float64()),
+        ("volume", pa.float64()),
+        ("conditions", pa.list_(pa.string())),
+        ("sequence", pa.int32()),
+        ("received_at", pa.timestamp("ms", tz="UTC")),
+        ("source", pa.string()),
+    ]
+)
+_CSV: Final = (
+    "symbol,event_time,trade_id,price,volume,conditions,sequence,received_at,source\n"
+    "AAPL,2026-11-20T14:35:00.012000Z,-42,271.4,100,1|37,0,2026-11-20T14:35:00.151000Z,finnhub\n"
+)
+_BUCKET: Final = Interval.FIVE_MINUTES.duration
+_BUCKETS_A_PAGE: Final = 288
+"""One page looks at a day of five-minute windows at most, whether they hold trades or not."""
+_LOWEST_ID: Final = -(2**63)
+_HIGHEST_ID: Final = 2**63 - 1
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@router.get(
+    "/trades/{symbol}",
+    summary="Trades of one symbol",
+    responses={**tables(TradesOut, _CSV), **UNKNOWN},
+    response_model=TradesOut,
+)
+async def trades(
+    request: Request,
+    symbol: Symbol,
+    start: Annotated[Time | None, Query(description="An hour before the end by default.")] = None,
+    end: Annotated[Time | None, Query(description="Not included; now by default.")] = None,
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+) -> Response:
+    """Return trades with start <= event_time < end, by event time and then by id.
+
+    A page looks at one day at most: over a long quiet time it may hold few trades, or none,
+    and still lead to a next one.
+    """
+    accepted(request)
+    last = end or datetime.now(timezone.utc)
+    first, lowest_id = start or max(last - timedelta(hours=1), _EPOCH), _LOWEST_ID
+    if first > last:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "start: it lies after the end")
+    if cursor is not None:
+        ms, lowest_id = parts_of(cursor, int, int)
+        first = max(first, time_of(ms))
+        if not _LOWEST_ID <= lowest_id <= _HIGHEST_ID:
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: it holds no trade")
+    until = min(last, _bucket_of(first) + _BUCKETS_A_PAGE * _BUCKET)
+
+    def query(client: CassandraClient) -> list[dict[str, Any]]:
+        return list(islice(_trades(client, symbol, first, lowest_id, until, limit + 1), limit + 1))
+
+    store = store_of(request)
+    rows = await store.read(query)
+    if not rows:
+        await store.require_known(symbol)
+    page, rest = rows[:limit], rows[limit:]
+    following = None
+    if rest:
+        following = cursor_of(millis(rest[0]["event_time"]), rest[0]["trade_id"])
+    elif until < last:
+        following = cursor_of(millis(until), _LOWEST_ID)
+    content = {
+        "symbol": symbol,
+        "trades": [{**row, "trade_id": str(row["trade_id"])} for row in page],
+        "next_cursor": following,
+    }
+    return answer(request, content, page, SCHEMA, MAY_CHANGE)
+
+
+def _trades(
+    client: CassandraClient,
+    symbol: str,
+    start: datetime,
+    lowest_id: int,
+    end: datetime,
+    limit: int,
+) -> Iterator[dict[str, Any]]:
+    query = (
+        "SELECT * FROM {keyspace}.trades_silver WHERE symbol = ? AND bucket = ? "
+        "AND (event_time, trade_id) >= (?, ?) AND (event_time) < (?) LIMIT ?"
+    )
+    bucket = _bucket_of(start)
+    while bucket < end:
+        for row in client.rows(query, (symbol, bucket, start, lowest_id, end, limit)):
+            yield {name: _utc(getattr(row, name)) for name in SCHEMA.names}
+        bucket += _BUCKET
+
+
+def _bucket_of(time: datetime) -> datetime:
+    return time - (time - _EPOCH) % _BUCKET
+
+
+def _utc(value: object) -> object:
+    return value.replace(tzinfo=timezone.utc) if isinstance(value, datetime) else value

@@ -1,0 +1,115 @@
+"""`tapeline api` as users run it, in a process of its own, and a listener to its stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from tapeline.local.service import LOOPBACK, free_port
+
+from .commands import wait_for
+
+
+class ServedApi:
+    """A running `tapeline api`, which can be killed and started again on its port."""
+
+    def __init__(self, keyspace: str, environment: dict[str, str] | None = None) -> None:
+        self.port = free_port(0)
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self._keyspace = keyspace
+        self._environment = environment or {}
+        self.process = self._start()
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it as an operator does; return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=15)
+
+    def start(self) -> None:
+        """Start it again."""
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tapeline", "api", "--port", str(self.port)]
+        command += ["--keyspace", self._keyspace, "--topic", self._keyspace]
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, env={**os.environ, **self._environment}
+        )
+        wait_for(self._answers, 60)
+        return process
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/live", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[httpx.Client]:
+    """Serve an application in this process for a while; yields a client of it."""
+    port = free_port(0)
+    server = uvicorn.Server(uvicorn.Config(app, host=LOOPBACK, port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(lambda: server.started, 30)
+        with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+@contextmanager
+def served_api(keyspace: str, environment: dict[str, str] | None = None) -> Iterator[ServedApi]:
+    """Run `tapeline api` for a while."""
+    api = ServedApi(keyspace, environment)
+    try:
+        yield api
+    finally:
+        if api.process.poll() is None:
+            api.stop()
+
+
+@asynccontextmanager
+async def listening(
+    url: str, symbols: str, last_id: int | None = None, interval: str = "5m"
+) -> AsyncIterator[AsyncIterator[tuple[int, dict[str, Any]]]]:
+    """Listen to a stream; yields what comes with its ids."""
+    headers = {} if last_id is None else {"Last-Event-ID": str(last_id)}
+    query = {"symbols": symbols, "interval": interval}
+    async with (
+        httpx.AsyncClient(timeout=30) as http,
+        http.stream("GET", f"{url}/v1/stream", params=query, headers=headers) as answer,
+    ):
+        assert answer.status_code == 200, await answer.aread()
+        yield _bars(answer.aiter_lines())
+
+
+async def _bars(lines: AsyncIterator[str]) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+    fields: dict[str, str] = {}
+    async for line in lines:
+        name, _, value = line.partition(": ")
+        if name:
+            fields[name] = value
+            continue
+        if fields.get("event") == "bar":
+            yield int(fields["id"]), json.loads(fields["data"])
+        fields = {}
