@@ -21,10 +21,10 @@ COMMANDS: Final = {
         "tapeline.replay",
         "Send a tape through simulator, producer, Kafka, Spark and Cassandra.",
     ),
-    "bars": ("tapeline.bars_command", "Print or save bars; times are UTC."),
+    "bars": ("tapeline.bars_command", "Print or save bars, or watch them live; times are UTC."),
     "export": (
         "tapeline.export.command",
-        "Write bars or trades into OUTPUT/date=2024-03-15/SYMBOL.parquet, a file a symbol and UTC day.",
+        "Write bars or trades into OUTPUT/date=DAY/SYMBOL.parquet, a file a symbol and UTC day.",
     ),
     "gaps": ("tapeline.gaps_command", "Show when a producer had no feed, and why; times are UTC."),
     "api": ("tapeline.api.main", "Serve bars over HTTP, live push, and a page that draws them."),

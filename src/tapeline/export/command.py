@@ -62,7 +62,7 @@ def export(
         bool, typer.Option("--overwrite", help="Write finished days again too.")
     ] = False,
 ) -> None:
-    """Write bars or trades into OUTPUT/date=2024-03-15/SYMBOL.parquet, a file a symbol and UTC day.
+    """Write bars or trades into OUTPUT/date=DAY/SYMBOL.parquet, a file a symbol and UTC day.
 
     Only final bars, unless told otherwise; every trade that is stored. Run it again as often as
     you like: a day that is finished is left alone until one of its bars is revised, and a day
