@@ -218,9 +218,13 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
 ) -> None:
     run("init", "--keyspace", "empty_one", "--topic", "replay")
     topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), "replay")
-    commits = tmp_path / topic_id / "cassandra" / "ingest" / "commits"
-    commits.mkdir(parents=True)
-    (commits / "0").touch()
+    checkpoint = tmp_path / topic_id / "cassandra" / "ingest"
+    for log, text in (
+        ("offsets", 'v1\n{"batchWatermarkMs":0,"conf":{}}\n{"replay":{"0":1}}'),
+        ("commits", 'v1\n{"nextBatchWatermarkMs":0}'),
+    ):
+        (checkpoint / log).mkdir(parents=True)
+        (checkpoint / log / "0").write_text(text)
 
     code, output = fail(
         *("stream", "--topic", "replay", "--keyspace", "empty_one"),
