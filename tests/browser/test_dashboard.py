@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
 from rich.console import Console
 
 from tapeline.bar import Bar, Interval
@@ -60,9 +62,10 @@ def assert_shows(tab: Tab, bars: dict[datetime, Bar]) -> None:
         for name in (*PRICES, "trade_count", "is_final", "is_complete", "revision", "session"):
             assert seen[name] == getattr(bar, name), (start, name)
         assert seen["volume"] == float(bar.volume)
-        candle = candles[int(start.timestamp())]
-        assert [candle.get(name) for name in PRICES] == [getattr(bar, name) for name in PRICES]
-    assert len(candles) == len(bars)
+        if bar.open is not None:  # without prices it has a place on the axis and no candle
+            candle = candles.pop(int(start.timestamp()))
+            assert [candle[name] for name in PRICES] == [getattr(bar, name) for name in PRICES]
+    assert candles == {}
 
 
 def of_symbol(pipeline: Pipeline, symbol: str, interval: str = "5m") -> dict[datetime, Bar]:
@@ -153,10 +156,18 @@ def test_the_page_survives_a_crash_of_the_api_and_of_cassandra(
     tab.wait_for_state("store")
     LocalStack(home, Console()).up(keep=True)
     tab.wait("!['store', 'lost'].includes(document.getElementById('feed').dataset.state)", 120)
-    wait_for(lambda: of_symbol(pipeline, "AAPL"), 120)
+    wait_for(lambda: answers(pipeline), 120)
     write_again(pipeline, market, close=2.5)
     tab.wait("tapeline.bars().some((bar) => bar.close === 2.5)", 60)
     assert_shows(tab, of_symbol(pipeline, "AAPL"))
+
+
+def answers(pipeline: Pipeline) -> bool:
+    """Tell whether the test's own connections have come back."""
+    try:
+        return bool(pipeline.bars())
+    except (DriverException, NoHostAvailable):
+        return False
 
 
 def write_again(pipeline: Pipeline, market: Market, close: float) -> None:

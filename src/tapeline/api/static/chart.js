@@ -73,6 +73,17 @@ export class Chart {
     this.show([...this.#bars.values()], this.#title);
   }
 
+  // Show the newest bars at a good width, or all of them.
+  fit(isNewest) {
+    const axis = this.chart.timeScale();
+    if (isNewest || this.#bars.size < 40) {
+      axis.applyOptions({ barSpacing: this.#bars.size < 40 ? 16 : 9 });
+      axis.scrollToPosition(6, false);
+    } else {
+      axis.fitContent();
+    }
+  }
+
   show(bars, title) {
     this.#title = title;
     this.#bars = new Map(bars.map((bar) => [at(bar), bar]));
