@@ -35,6 +35,8 @@ _WIDE_EVERY: Final = 25
 """Every so many looks, the last hours are looked at and not only the newest windows."""
 _OVERLAP: Final = timedelta(seconds=30)
 """Writers' clocks and requests may be late by so much: what was logged then is read again."""
+_LATEST: Final = timedelta(minutes=10)
+"""Nothing is logged with a time that lies so far back."""
 _UNMADE_S: Final = 60.0
 """A logged change that has not been made by then never will be."""
 _HEARTBEAT_S: Final = 5.0
@@ -146,8 +148,8 @@ class Live:
     def _move_on(self, seen: Seen) -> datetime:
         """Remember what was seen, and forget what is not read again; return the last position."""
         before, now = self._position, datetime.now(timezone.utc)
-        newest = max((change.logged_at for change in seen.changes), default=before)
-        self._position = max(before, newest, now - CHANGES_KEPT / 2)
+        # Where nothing is logged, what is read again must not grow for ever.
+        self._position = max(before, seen.position, now - _LATEST)
         self._handled = {c for c in self._handled if c.logged_at >= self._position - _OVERLAP}
         self._known.update(seen.newest)
         self._known.update(seen.changed)
