@@ -107,7 +107,9 @@ class Live:
     async def _look(self) -> None:
         joining = [listener for listener in self.listeners if not listener.has_joined]
         topics = frozenset(topic for listener in self.listeners for topic in listener.topics)
-        since = min([self._position, *(listener.since for listener in joining)])
+        # Only those who have joined go on from where the last look ended.
+        ours = [self._position] if len(joining) < len(self.listeners) else []
+        since = min([*ours, *(listener.since for listener in joining)])
         skipped = frozenset() if joining else frozenset(self._handled)
         self._looks += 1
         is_wide = self._looks % _WIDE_EVERY == 0 or not topics <= self._topics
