@@ -69,7 +69,10 @@ class Live:
         while True:
             await self.listeners.wait()
             started = time.monotonic()
-            await self._look()
+            try:
+                await self._look()
+            except Exception as error:  # one bad look must not end live push for everyone
+                log.exception("look_failed", error=repr(error))
             took_s = time.monotonic() - started
             await asyncio.sleep(max(_PERIOD_S - took_s, took_s * _REST))
 
@@ -105,6 +108,8 @@ class Live:
             self.listeners.remove(listener)
 
     async def _look(self) -> None:
+        if not len(self.listeners):
+            return  # the last one went as we woke
         joining = [listener for listener in self.listeners if not listener.has_joined]
         topics = frozenset(topic for listener in self.listeners for topic in listener.topics)
         # Only those who have joined go on from where the last look ended.
