@@ -10,12 +10,16 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import groupby
 
+from confluent_kafka import Producer
+
 from tapeline.bar import Bar, Interval
+from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap, GapKind
 from tapeline.sessions import asset_class_of, session_at
 from tapeline.simulator.market import INSTRUMENTS, Instrument
 from tapeline.storage.gap_rows import write_gaps
 from tapeline.storage.live_rows import write_final_bars
+from tapeline.storage.rows import PartitionProgress
 
 from .pipeline import Pipeline
 
@@ -47,7 +51,31 @@ def write_market(pipeline: Pipeline) -> Market:
             write_final_bars(pipeline.client, interval, [w for w in writes if w[0].is_final])
             pipeline.client.write_bars(interval, [w for w in writes if not w[0].is_final])
     write_gaps(pipeline.client, [gap])
+    _say_that_the_feed_lives(pipeline, now)
     return Market(bars, gap)
+
+
+def _say_that_the_feed_lives(pipeline: Pipeline, now: datetime) -> None:
+    """Report as a producer that is connected, and as an ingest that has kept up."""
+    kafka = pipeline.settings.kafka
+    status = FeedStatus(
+        "test",
+        kafka.topic,
+        pipeline.topic_id,
+        connected=True,
+        pending=0,
+        last_offsets={},
+        newest_receipt_us=None,
+        end_of_tape=False,
+        frames=1,
+        trades=1,
+        dead_letters=0,
+        is_live=True,
+    )
+    producer = Producer({"bootstrap.servers": pipeline.endpoints.bootstrap_servers})
+    producer.produce(kafka.status_topic, status.to_bytes(), status.key)
+    assert producer.flush(30) == 0
+    pipeline.client.write_progress(pipeline.topic_id, [PartitionProgress(0, 4_812_906, now, now)])
 
 
 def _walk(
@@ -61,10 +89,10 @@ def _walk(
     digits = max(2, round(-math.log10(instrument.tick)))
     for number in range(_DAY_BARS):
         start = newest - _FIVE * (_DAY_BARS - 1 - number)
-        drift = 0.92 * drift + choice.gauss(0, 0.00022)
+        drift = 0.9 * drift + choice.gauss(0, 0.00005)
         steps = [price]
         for _ in range(24):
-            steps.append(steps[-1] * (1 + drift / 12 + choice.gauss(0, 0.00028)))
+            steps.append(steps[-1] * (1 + drift / 12 + choice.gauss(0, 0.0003)))
         price = steps[-1]
         prices = [round(p, digits) for p in steps]
         count = max(1, int(instrument.trades_per_s * 300 * choice.lognormvariate(-0.3, 0.45)))

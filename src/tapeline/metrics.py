@@ -209,7 +209,7 @@ API_REQUESTS: Final = Metric(
     "tapeline_api_requests_total",
     Counter,
     "requests",
-    "Requests that were answered, by the route's pattern and the status; no route is none of ours.",
+    "Requests that were answered, by the route's pattern (none: there is no such path) and status.",
     {"route": [], "status": []},
 )
 API_DURATION: Final = Metric(

@@ -23,6 +23,8 @@ SCHEMA: Final = bars_schema(exact=True).append(pa.field("is_filled", pa.bool_())
 
 _DAY: Final = timedelta(days=1)
 _LONGEST_READ: Final = timedelta(days=366)
+_MOST_STORED: Final = 20_000
+"""Stored bars that one page is made of, at most."""
 _MIDNIGHT: Final = {"hour": 0, "minute": 0, "second": 0, "microsecond": 0}
 _FIRST_BARS: Final = datetime(2000, 1, 1, tzinfo=timezone.utc)
 _QUANTUM: Final = Decimal("1e-10")
@@ -44,12 +46,18 @@ def bars_of(
     """
     start = max(span.start, _FIRST_BARS)
     end = min(span.end, datetime.now(timezone.utc) + _DAY)
-    step = max(_DAY, min(length.duration * limit, _LONGEST_READ))
+    longest = min(_LONGEST_READ, length.stored.duration * _MOST_STORED)
+    step = max(_DAY, min(length.duration * limit, longest))
     while start < end:
         until = min(end, (start + step).replace(**_MIDNIGHT))  # type: ignore[arg-type]
         # Bars end with their day, so a read to midnight holds the last one whole.
         yield from bars_between(client, symbol, length, start, until, delay)
-        start, step = until, min(step * 2, _LONGEST_READ)
+        start, step = until, min(step * 2, longest)
+
+
+def most_bars(length: ReadInterval, limit: int) -> int:
+    """Return how many bars a page may hold: longer ones are made of many that are stored."""
+    return min(limit, _MOST_STORED * length.stored.duration // length.duration)
 
 
 def newest(

@@ -13,6 +13,7 @@ from tapeline.api.bar_pages import (
     SCHEMA,
     cache_of,
     filled,
+    most_bars,
     newest,
     page_of_symbols,
     row_of,
@@ -99,7 +100,7 @@ async def of_symbols(
 ) -> Response:
     """Return bars with start <= window_start < end, by symbol and then by time."""
     accepted(request)
-    delay = _delay_of(request)
+    delay, limit = _delay_of(request), most_bars(interval, limit)
     first: tuple[str, datetime] | None = None
     if cursor is not None:
         symbol, ms = parts_of(cursor, str, int)
@@ -142,7 +143,7 @@ async def of_symbol(
     JSON, CSV or Arrow by the Accept header. `limit` counts filled bars too.
     """
     accepted(request)
-    delay = _delay_of(request)
+    delay, limit = _delay_of(request), most_bars(interval, limit)
     first = [] if cursor is None else [(symbol, time_of(parts_of(cursor, int)[0]))]
 
     def query(client: CassandraClient) -> list[Bar]:

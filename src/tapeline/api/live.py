@@ -35,6 +35,8 @@ _WIDE_EVERY: Final = 25
 """Every so many looks, the last hours are looked at and not only the newest windows."""
 _OVERLAP: Final = timedelta(seconds=30)
 """Writers' clocks and requests may be late by so much: what was logged then is read again."""
+_LATEST: Final = timedelta(minutes=10)
+"""Nothing is logged with a time that lies so far back."""
 _UNMADE_S: Final = 60.0
 """A logged change that has not been made by then never will be."""
 _HEARTBEAT_S: Final = 5.0
@@ -67,7 +69,10 @@ class Live:
         while True:
             await self.listeners.wait()
             started = time.monotonic()
-            await self._look()
+            try:
+                await self._look()
+            except Exception as error:  # one bad look must not end live push for everyone
+                log.exception("look_failed", error=repr(error))
             took_s = time.monotonic() - started
             await asyncio.sleep(max(_PERIOD_S - took_s, took_s * _REST))
 
@@ -103,9 +108,13 @@ class Live:
             self.listeners.remove(listener)
 
     async def _look(self) -> None:
+        if not len(self.listeners):
+            return  # the last one went as we woke
         joining = [listener for listener in self.listeners if not listener.has_joined]
         topics = frozenset(topic for listener in self.listeners for topic in listener.topics)
-        since = min([self._position, *(listener.since for listener in joining)])
+        # Only those who have joined go on from where the last look ended.
+        ours = [self._position] if len(joining) < len(self.listeners) else []
+        since = min([*ours, *(listener.since for listener in joining)])
         skipped = frozenset() if joining else frozenset(self._handled)
         self._looks += 1
         is_wide = self._looks % _WIDE_EVERY == 0 or not topics <= self._topics
@@ -146,8 +155,8 @@ class Live:
     def _move_on(self, seen: Seen) -> datetime:
         """Remember what was seen, and forget what is not read again; return the last position."""
         before, now = self._position, datetime.now(timezone.utc)
-        newest = max((change.logged_at for change in seen.changes), default=before)
-        self._position = max(before, newest, now - CHANGES_KEPT / 2)
+        # Where nothing is logged, what is read again must not grow for ever.
+        self._position = max(before, seen.position, now - _LATEST)
         self._handled = {c for c in self._handled if c.logged_at >= self._position - _OVERLAP}
         self._known.update(seen.newest)
         self._known.update(seen.changed)

@@ -38,8 +38,9 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was found: the newest bars, and those that the log names."""
+    """What was found: the newest bars, and those that the log names; how far the log was read."""
 
+    position: datetime
     newest: dict[Key, Bar]
     changes: Sequence[BarChange]
     changed: dict[Key, Bar]
@@ -48,11 +49,11 @@ class Seen:
 def look(client: CassandraClient, wanted: Look) -> Seen:
     """Ask the store; the log before the bars, so that a change is seen no later than it."""
     now = datetime.now(timezone.utc)
-    changes = [
-        change
-        for change in read_changes(client, wanted.since, now)
-        if (change.interval, change.symbol) in wanted.topics and change not in wanted.skipped
-    ]
+    position, changes = wanted.since, []
+    for change in read_changes(client, wanted.since, now):
+        position = max(position, change.logged_at)
+        if (change.interval, change.symbol) in wanted.topics and change not in wanted.skipped:
+            changes.append(change)
     names: dict[Interval, set[str]] = defaultdict(set)
     for interval, symbol in wanted.topics:
         names[interval].add(symbol)
@@ -72,7 +73,7 @@ def look(client: CassandraClient, wanted: Look) -> Seen:
         keys = {(c.symbol, c.window_start) for c in changes if c.interval is interval}
         for (symbol, start), stored in client.stored_bars(interval, sorted(keys)).items():
             changed[interval, symbol, start] = stored.bar
-    return Seen(newest, changes, changed)
+    return Seen(position, newest, changes, changed)
 
 
 def oldest_of(interval: Interval, now: datetime, *, is_wide: bool) -> datetime:

@@ -40,7 +40,12 @@ class Measured:
         try:
             await self._app(scope, receive, note)
         finally:
-            route = getattr(scope.get("route"), "path", "none")
+            route = getattr(scope.get("route"), "path", None) or _unrouted(scope["path"])
             self._metrics[API_REQUESTS].labels(route, str(status)).inc()
             if route != _UNTIMED:
                 self._metrics[API_DURATION].labels(route).observe(time.perf_counter() - started)
+
+
+def _unrouted(path: str) -> str:
+    """Name what has no route, but never by what a client asked for: that has no end."""
+    return "/static" if path.startswith("/static/") else "none"

@@ -14,6 +14,7 @@ import structlog
 from anyio import CapacityLimiter, to_thread
 from cassandra import DriverException, InvalidRequest
 from cassandra.cluster import NoHostAvailable
+from cassandra.connection import ConnectionException
 
 from tapeline.api.problems import Problem
 from tapeline.errors import ServiceUnavailableError, TapelineError
@@ -78,7 +79,7 @@ class Store:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "query: Cassandra refuses it") from error
         except TapelineError as error:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
-        except (DriverException, NoHostAvailable) as error:
+        except (DriverException, NoHostAvailable, ConnectionException) as error:
             log.info("read_failed", error=repr(error))
             detail = "Cassandra cannot answer now: try again."
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error

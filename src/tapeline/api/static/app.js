@@ -114,8 +114,7 @@ function choose(wanted, { isNew = true } = {}) {
   press($("intervals"), state.interval);
   press($("ranges"), state.range);
   const done = load().then(() => {
-    if (state.range === "1d" && STREAMED.has(state.interval)) chart.chart.timeScale().resetTimeScale();
-    else chart.chart.timeScale().fitContent();
+    chart.fit(state.range === "1d" && STREAMED.has(state.interval));
   });
   feed.listen(watched(), STREAMED.has(state.interval) ? state.interval : "5m");
   showGaps().catch(fail);
@@ -253,7 +252,11 @@ const again = () => begin().catch((error) => {
   setTimeout(again, AGAIN_MS);
 });
 again();
-setInterval(() => { if (state.symbol) showGaps().catch(fail); }, 30_000);
+setInterval(() => {
+  if (!state.symbol) return;
+  showGaps().catch(fail);
+  quote(watch, watched()).catch(fail);
+}, 60_000);
 setInterval(async () => {
   // New symbols join the list as they come.
   const { symbols } = await get("/v1/symbols").catch(() => state);

@@ -15,7 +15,7 @@ export async function get(path) {
 }
 
 // Prices of the watch list: the last three hours, and what the day's change is counted from,
-// which is the last day's close or else the first price of this one.
+// which is the last day's close, else the first price of this one, else of the newest bar.
 export async function quote(watch, symbols) {
   const names = encodeURIComponent(symbols.join(","));
   const some = (interval, start) =>
@@ -23,6 +23,9 @@ export async function quote(watch, symbols) {
   const newest = await get(`/v1/bars/latest?symbols=${names}&interval=5m`);
   const recent = await some("5m", daysAgo(1 / 8));
   for (const bar of [...newest.bars, ...recent.bars]) watch.update(bar);
+  for (const bar of newest.bars) {
+    if (bar.open !== null) watch.refer(bar.symbol, bar.open, "the first price of the newest bar");
+  }
   const hours = await some("1h", new Date().toISOString().slice(0, 10));
   for (const bar of hours.bars.toReversed()) {
     if (bar.open !== null) watch.refer(bar.symbol, bar.open, "the first price of the day (UTC)");

@@ -9,6 +9,12 @@ const at = (bar) => Date.parse(bar.window_start) / 1000;
 export const color = (name) =>
   getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+// A fifth of a colour on a ground, both #rrggbb.
+function mixed(tone, ground) {
+  const parts = [1, 3, 5].map((i) => [tone, ground].map((hex) => parseInt(hex.slice(i, i + 2), 16)));
+  return `#${parts.map(([a, b]) => Math.round(b + (a - b) / 5).toString(16).padStart(2, "0")).join("")}`;
+}
+
 const TICKS = [month, month, day, clock, clock];
 
 export class Chart {
@@ -21,7 +27,7 @@ export class Chart {
   constructor() {
     this.chart = LightweightCharts.createChart($("chart"), {
       autoSize: true,
-      layout: { attributionLogo: true, fontFamily: "inherit", fontSize: 12 },
+      layout: { attributionLogo: true, fontFamily: "system-ui, sans-serif", fontSize: 12 },
       timeScale: {
         timeVisible: true, secondsVisible: false, rightOffset: 6, borderVisible: false,
         barSpacing: 9, minBarSpacing: 0.4,
@@ -51,12 +57,12 @@ export class Chart {
 
   // Take the colours of the theme.
   paint() {
-    for (const name of ["up", "down", "warn", "accent", "grid", "quiet", "line"]) {
+    for (const name of ["ground", "up", "down", "warn", "accent", "grid", "quiet", "line"]) {
       this.#colors[name] = color(name);
     }
-    const { grid, quiet, line, up, down } = this.#colors;
+    const { ground, grid, quiet, line, up, down } = this.#colors;
     this.chart.applyOptions({
-      layout: { background: { color: color("ground") }, textColor: quiet },
+      layout: { background: { color: ground }, textColor: quiet },
       grid: { vertLines: { color: grid }, horzLines: { color: grid } },
       crosshair: {
         vertLine: { color: quiet, labelBackgroundColor: line },
@@ -65,6 +71,17 @@ export class Chart {
     });
     this.candles.applyOptions({ upColor: up, downColor: down });
     this.show([...this.#bars.values()], this.#title);
+  }
+
+  // Show the newest bars at a good width, or all of them.
+  fit(isNewest) {
+    const axis = this.chart.timeScale();
+    if (isNewest || this.#bars.size < 40) {
+      axis.applyOptions({ barSpacing: this.#bars.size < 40 ? 16 : 9 });
+      axis.scrollToPosition(6, false);
+    } else {
+      axis.fitContent();
+    }
   }
 
   show(bars, title) {
@@ -96,14 +113,14 @@ export class Chart {
     this.#tell();
   }
 
-  // A provisional candle is hollow; an incomplete one has the colour of a warning.
+  // A provisional candle is all but hollow; an incomplete one has the colour of a warning.
   #candle(bar) {
     if (bar.open === null || bar.close === null) return { time: at(bar) };
     const { up, down, warn } = this.#colors;
     const tone = bar.is_complete === false ? warn : bar.close >= bar.open ? up : down;
     return {
       time: at(bar), open: bar.open, high: bar.high, low: bar.low, close: bar.close,
-      color: bar.is_final ? tone : "transparent", borderColor: tone, wickColor: tone,
+      color: bar.is_final ? tone : mixed(tone, this.#colors.ground), borderColor: tone, wickColor: tone,
     };
   }
 
@@ -124,7 +141,7 @@ export class Chart {
       }
       if (bar.is_complete === false) {
         marks.push({
-          time, position: "belowBar", shape: "square", size: 0.5, color: this.#colors.warn,
+          time, position: "belowBar", shape: "square", size: 0.3, color: this.#colors.warn,
         });
       }
     }

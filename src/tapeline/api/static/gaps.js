@@ -45,7 +45,7 @@ export class FeedGaps {
   #span(gap) {
     const start = this.#place(parse(gap.start));
     const end = this.#place(gap.end === null ? Date.now() / 1000 : parse(gap.end));
-    return start === null || end === null ? null : [start, end, gap.kind];
+    return start === null ? null : [start, end, gap.kind];
   }
 
   // The axis has a place for each bar and none for times without: a time in a bar lies
@@ -62,6 +62,10 @@ export class FeedGaps {
     const bar = this.bars[low];
     const share = bar === undefined ? 0
       : (time - parse(bar.window_start)) / (parse(bar.window_end) - parse(bar.window_start));
-    return this.chart.timeScale().logicalToCoordinate(low - 0.5 + Math.min(1, Math.max(0, share)));
+    // The library knows the places of whole bars only.
+    const axis = this.chart.timeScale();
+    const middle = axis.logicalToCoordinate(low);
+    const width = axis.logicalToCoordinate(low + 1) - middle;
+    return middle + (Math.min(1, Math.max(0, share)) - 0.5) * width;
   }
 }
