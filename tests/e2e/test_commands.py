@@ -220,7 +220,7 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
     topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), "replay")
     checkpoint = tmp_path / topic_id / "cassandra" / "ingest"
     for log, text in (
-        ("offsets", 'v1\n{"batchWatermarkMs":0,"conf":{}}\n{"replay":{"0":1}}'),
+        ("offsets", 'v1\n{"batchWatermarkMs":0,"conf":{}}\n{"replay":{"0":0}}'),
         ("commits", 'v1\n{"nextBatchWatermarkMs":0}'),
     ):
         (checkpoint / log).mkdir(parents=True)

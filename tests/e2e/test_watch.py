@@ -40,12 +40,14 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         self.written = ""
         self.resize(80, 24)
+        # Processes of the tests may have got a size of their own, which would come first.
+        inherited = {k: v for k, v in os.environ.items() if k not in {"LINES", "COLUMNS"}}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tapeline", *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env={**os.environ, "TERM": "xterm-256color", **environment},
+            env={**inherited, "TERM": "xterm-256color", **environment},
         )
         os.close(theirs)
         self._reader = threading.Thread(target=self._read, daemon=True)

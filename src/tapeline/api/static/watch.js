@@ -3,7 +3,7 @@
 import { element, percent, price } from "./format.js";
 
 const HOURS_MS = 3 * 3_600_000;
-const WIDTH = 56;
+const WIDTH = 46;
 const HEIGHT = 20;
 
 export class Watch {
