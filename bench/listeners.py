@@ -2,11 +2,12 @@
 
 Needs a running `tapeline demo` (or `tapeline api` on a live feed):
 
-    python bench/listeners.py --url http://127.0.0.1:8700 --listeners 100 --seconds 300
+    python bench/listeners.py --keyspace demo --listeners 100 --seconds 300
 
-A bar's freshness is the time from its last trade, by the feed's clock, to the event at the
-listener. It holds the whole way: the feed's frame, producer, Kafka, Spark, Cassandra and API.
-One listener in `--sampled` takes times, so that measuring does not slow what is measured.
+Freshness is the time from the producer's receipt of the newest trade in a bar to the event at
+the listener: Kafka, Spark, Cassandra and API. An event says how many trades its bar has; when the
+last of so many was received is looked up in silver afterwards. One listener in `--sampled` takes
+times, so that measuring does not slow what is measured.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ import statistics
 import time
 import urllib.request
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import quote, urlsplit
 
 import psutil
 
+import tapeline
+
+Window = tuple[str, str]
+"""Symbol and start."""
 Final = tuple[str, str, int]
 """Symbol, start of the window, revision."""
 
@@ -34,8 +39,9 @@ class Heard:
     is_sampled: bool
     events: int = 0
     finals: set[Final] = field(default_factory=set)
-    ages_s: list[float] = field(default_factory=list)
-    trades: dict[tuple[str, str], int] = field(default_factory=dict)
+    updates: list[tuple[Window, int, float]] = field(default_factory=list)
+    """Window, trades in it, and when the event came (s since the epoch)."""
+    trades: dict[Window, int] = field(default_factory=dict)
     was_cut: bool = False
 
     def take(self, line: bytes, joined_s: float) -> None:
@@ -51,8 +57,7 @@ class Heard:
         key = bar["symbol"], bar["window_start"]
         # The newest bars come at once to whoever joins; they are not news.
         if key in self.trades and self.trades[key] < bar["trade_count"] and joined_s > 1:
-            last = datetime.fromisoformat(bar["last_trade_time"].replace("Z", "+00:00"))
-            self.ages_s.append(time.time() - last.timestamp())
+            self.updates.append((key, bar["trade_count"], time.time()))
         self.trades[key] = bar["trade_count"]
 
 
@@ -105,6 +110,21 @@ def symbols_of(url: str) -> list[str]:
     return symbols
 
 
+def ages_of(every: list[Heard], keyspace: str) -> list[float]:
+    """Return the freshness (s) of each update, in order."""
+    receipts: dict[Window, list[float]] = {}
+    ages = []
+    for window, trades, came_at in (update for heard in every for update in heard.updates):
+        if window not in receipts:
+            start = datetime.fromisoformat(window[1].replace("Z", "+00:00"))
+            end = start + timedelta(minutes=5)
+            rows = tapeline.read_trades(window[0], start, end, keyspace=keyspace)
+            receipts[window] = sorted(t.timestamp() for t in rows["received_at"].to_pylist())
+        if trades <= len(receipts[window]):
+            ages.append(came_at - receipts[window][trades - 1])
+    return sorted(ages)
+
+
 async def measure(options: argparse.Namespace, symbols: list[str]) -> None:
     """Run all listeners and print what they got."""
     names = quote(",".join(symbols))
@@ -116,7 +136,7 @@ async def measure(options: argparse.Namespace, symbols: list[str]) -> None:
     )
     finals = set().union(*(heard.finals for heard in every))
     missed = sum(len(finals - heard.finals) for heard in every)
-    ages = sorted(age for heard in every for age in heard.ages_s)
+    ages = ages_of(every, options.keyspace)
     cuts = statistics.quantiles(ages, n=100)
     print(f"{options.listeners} listeners, {len(symbols)} symbols, {options.seconds:.0f} s")
     print(f"events {sum(h.events for h in every):,}; cut off {sum(h.was_cut for h in every)}")
@@ -131,6 +151,7 @@ def main() -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default="http://127.0.0.1:8700")
+    parser.add_argument("--keyspace", default="demo")
     parser.add_argument("--listeners", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--sampled", type=int, default=20, help="one in so many takes times")
