@@ -1,7 +1,8 @@
 """Ask a service of docker-compose.yml whether it works; the exit code is 0 when it does.
 
 `python scripts/health.py spark URL` asks a master or a worker, `stream URL` the master for the
-stream of our keyspace, `simulator URL` the simulator, `producer` Kafka for this host's reports.
+stream of our keyspace, `simulator URL` the simulator, `api URL` the API whether it can read bars,
+`producer` Kafka for this host's reports.
 """
 
 import json
@@ -17,6 +18,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from tapeline.local.discovery import find_endpoints
 from tapeline.producer.feed_status import FeedStatus
+from tapeline.producer.offsets import offsets_of
 from tapeline.settings import Settings, load_settings
 
 TIMEOUT_S = 5.0
@@ -46,6 +48,15 @@ def simulator_answers(url: str) -> bool:
     return False
 
 
+def api_is_ready(url: str) -> bool:
+    """Tell whether the API can read bars."""
+    try:
+        urllib.request.urlopen(f"{url}/health/ready", timeout=TIMEOUT_S)  # noqa: S310 - our own
+    except OSError:
+        return False
+    return True
+
+
 def producer_reports(settings: Settings) -> bool:
     """Tell whether this host's producer has lately reported a connection to the feed."""
     consumer = Consumer(
@@ -56,11 +67,10 @@ def producer_reports(settings: Settings) -> bool:
         }
     )
     try:
-        status = TopicPartition(settings.kafka.status_topic, 0)
-        first, end = consumer.get_watermark_offsets(status, timeout=TIMEOUT_S)
-        status.offset = max(first, end - LAST_REPORTS)
-        consumer.assign([status])
-        messages = consumer.consume(end - status.offset, TIMEOUT_S)
+        first, end = offsets_of(consumer, settings.kafka.status_topic, 0)
+        start = max(first, end - LAST_REPORTS)
+        consumer.assign([TopicPartition(settings.kafka.status_topic, 0, start)])
+        messages = consumer.consume(end - start, TIMEOUT_S)
     finally:
         consumer.close()
     since_ms = (time.time() - REPORT_IS_OLD_AFTER_S) * 1000
@@ -81,7 +91,8 @@ def main(service: str, url: str = "") -> bool:
         return producer_reports(load_settings())
     if service == "stream":
         return stream_runs(url, load_settings())
-    return {"spark": spark_works, "simulator": simulator_answers}[service](url)
+    checks = {"spark": spark_works, "simulator": simulator_answers, "api": api_is_ready}
+    return checks[service](url)
 
 
 sys.exit(not main(*sys.argv[1:]))

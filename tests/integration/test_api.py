@@ -19,7 +19,7 @@ from tapeline.bar import Interval
 from tapeline.local.discovery import Endpoints
 from tapeline.local.service import LOOPBACK
 from tapeline.settings import load_settings
-from tests.commands import wait_for
+from tests.commands import is_healthy, wait_for
 from tests.hand import TAPE, hand_bars
 from tests.pipeline import Pipeline
 from tests.served import serving
@@ -229,6 +229,7 @@ def test_symbols_gaps_and_health(client: httpx.Client) -> None:
     assert client.get("/v1/gaps").json() == {"gaps": [], "is_cut": False}
     assert client.get("/health/live").status_code == 200
     assert client.get("/health/ready").status_code == 200
+    assert is_healthy("api", str(client.base_url).rstrip("/"))
     assert client.get("/").text.startswith("<!doctype html>")
 
 
@@ -292,3 +293,4 @@ def test_without_a_database_it_lives_and_says_what_is_missing(alone: httpx.Clien
     assert "Cassandra does not answer at 127.0.0.1:9" in answer.json()["detail"]
     assert alone.get("/health/live").status_code == 200
     assert alone.get("/health/ready").status_code == 503
+    assert not is_healthy("api", str(alone.base_url).rstrip("/"))

@@ -14,7 +14,7 @@ from tapeline import __version__
 from tapeline.cli import load_command
 from tapeline.local.jars import CASSANDRA_JARS, KAFKA_JARS, SPARK_JARS
 from tapeline.local.java import REQUIRED_MAJOR
-from tapeline.settings import API_KEY_VARIABLE, Settings, load_settings
+from tapeline.settings import API_KEY_VARIABLE, API_PORT, Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -109,6 +109,8 @@ def test_every_published_port_is_on_loopback():
         "kafka": ["127.0.0.1:9092:9092"],
         "cassandra": ["127.0.0.1:9042:9042"],
         "spark-master": ["127.0.0.1:8080:8080"],
+        "api": [f"127.0.0.1:{API_PORT}:{API_PORT}"],
+        "simulated-api": [f"127.0.0.1:8701:{API_PORT}"],
     }
 
 
