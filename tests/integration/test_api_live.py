@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from tapeline.api.look import Look, look
 from tapeline.bar import Bar, Interval
+from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.live_rows import write_final_bars
 from tests.page import read_page
 from tests.pipeline import Pipeline
@@ -123,6 +125,34 @@ def test_a_revision_of_an_old_bar_comes_to_those_who_listen(
 
 
 @pytest.mark.parametrize("last_id", [0, 10**13, 10**30])
+def test_a_bar_that_becomes_final_while_it_is_looked_at_is_seen_final(pipeline: Pipeline) -> None:
+    bar = now_bar()
+    write(pipeline, bar)
+    now = datetime.now(timezone.utc)
+    final = replace(bar, is_final=True, revision=1, updated_at=now)
+
+    class Meanwhile(CassandraClient):
+        """The settler writes between two reads of ours; it has logged the change before."""
+
+        def stored_bars(self, interval: Interval, keys: Any) -> Any:
+            self.write_bars(interval, [(final, int(now.timestamp() * 1e6))])
+            return super().stored_bars(interval, keys)
+
+    pipeline.session.execute(
+        "INSERT INTO bar_changes (bucket, logged_at, bar_interval, symbol, window_start, "
+        "updated_at) VALUES (%s, %s, %s, %s, %s, %s)",
+        (now.replace(minute=0, second=0, microsecond=0), now, "5m", "AAPL", bar.window_start, now),
+    )
+    endpoints, topic = pipeline.endpoints, (Interval.FIVE_MINUTES, "AAPL")
+    with closing(
+        Meanwhile(pipeline.settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
+    ) as client:
+        since = now - timedelta(minutes=1)
+        seen = look(client, Look(frozenset({topic}), since, frozenset(), is_wide=False))
+
+    assert seen.newest[Interval.FIVE_MINUTES, "AAPL", bar.window_start].is_final
+
+
 def test_an_id_of_too_long_ago_or_of_no_time_says_to_begin_anew(
     api: ServedApi, last_id: int
 ) -> None:

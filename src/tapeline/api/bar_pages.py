@@ -115,27 +115,32 @@ def filled(
     if length.is_day:
         return list(rows)
     result: list[dict[str, Any]] = []
+    close = None
     for row in rows:
-        between = list(islice(_flat(result[-1], row, length.duration), limit)) if result else []
+        flat = _flat(result[-1], row, length.duration, close) if result else ()
+        between = list(islice(flat, limit))
         if len(result) + len(between) + 1 > limit:
             break
         result += [*between, row]
+        close = close if row["close"] is None else row["close"]
     return result
 
 
 def _flat(
-    before: Mapping[str, Any], after: Mapping[str, Any], duration: timedelta
+    before: Mapping[str, Any], after: Mapping[str, Any], duration: timedelta, close: float | None
 ) -> Iterator[dict[str, Any]]:
-    start, close = before["window_end"], before["close"]
+    """Yield bars at the last known close; nobody can say whether the feed was there for them."""
+    start = before["window_end"]
     while start < after["window_start"]:
         prices = dict.fromkeys(("open", "high", "low", "close"), close)
         times = {"window_start": start, "window_end": start + duration}
         nothing = {"volume": Decimal(0), "vwap": None, "trade_count": 0, "is_filled": True}
-        yield {**before, **times, **prices, **nothing}
+        unknown = {"is_complete": None, "session": None}
+        yield {**before, **times, **prices, **nothing, **unknown}
         start += duration
 
 
-def cache_of(bars: Sequence[Bar], span: Span, delay: timedelta, *, is_full: bool) -> str:
+def cache_of(bars: Sequence[Bar], span: Span, delay: timedelta) -> str:
     """Return how long an answer holds: final bars long, where no new one can come among them."""
-    is_over = is_full or (span.is_closed and span.end + delay < datetime.now(timezone.utc))
+    is_over = span.is_closed and span.end + delay < datetime.now(timezone.utc)
     return IS_FINAL if bars and is_over and all(bar.is_final for bar in bars) else MAY_CHANGE

@@ -119,12 +119,12 @@ async def of_symbols(
         "bars": rows,
         "next_cursor": cursor_of(rest[0].symbol, millis(rest[0].window_start)) if rest else None,
     }
-    cache = cache_of(bars[:limit], span, delay, is_full=bool(rest))
+    cache = cache_of(bars[:limit], span, delay)
     return answer(request, content, rows, SCHEMA, cache)
 
 
 @router.get(
-    "/bars/{symbol}",
+    "/bars/{symbol:path}",
     summary="Bars of one symbol",
     responses={**tables(BarsOut, _CSV), **UNKNOWN},
     response_model=BarsOut,
@@ -164,5 +164,5 @@ async def of_symbol(
         "bars": rows,
         "next_cursor": cursor_of(millis(rest[0].window_start)) if rest else None,
     }
-    cache = cache_of(bars[:limit], span, delay, is_full=bool(rest))
+    cache = cache_of(bars[:limit], span, delay)
     return answer(request, content, rows, SCHEMA, cache)

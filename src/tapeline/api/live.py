@@ -113,7 +113,7 @@ class Live:
         joining = [listener for listener in self.listeners if not listener.has_joined]
         topics = frozenset(topic for listener in self.listeners for topic in listener.topics)
         # Only those who have joined go on from where the last look ended.
-        ours = [self._position] if len(joining) < len(self.listeners) else []
+        ours = [self._resume_at] if len(joining) < len(self.listeners) else []
         since = min([*ours, *(listener.since for listener in joining)])
         skipped = frozenset() if joining else frozenset(self._handled)
         self._looks += 1
@@ -154,9 +154,10 @@ class Live:
 
     def _move_on(self, seen: Seen) -> datetime:
         """Remember what was seen, and forget what is not read again; return the last position."""
-        before, now = self._position, datetime.now(timezone.utc)
-        # Where nothing is logged, what is read again must not grow for ever.
-        self._position = max(before, seen.position, now - _LATEST)
+        before, now = self._resume_at, datetime.now(timezone.utc)
+        # Where nothing is logged, what is read again must not grow for ever. A writer's clock
+        # may be ahead; others still write what lies before its time.
+        self._position = min(now, max(self._position, seen.position, now - _LATEST))
         self._handled = {c for c in self._handled if c.logged_at >= self._position - _OVERLAP}
         self._known.update(seen.newest)
         self._known.update(seen.changed)
@@ -171,7 +172,7 @@ class Live:
         self, fresh: Mapping[Key, Bar], joining: list[Listener], seen: Seen, before: datetime
     ) -> None:
         """Hand out what is new; those that join get the newest bars and what they missed."""
-        now, encoded = datetime.now(timezone.utc), _Encoder(self._position)
+        now, encoded = datetime.now(timezone.utc), _Encoder(self._resume_at)
         payloads: dict[frozenset[Topic], bytes] = {}
         for listener in self.listeners:
             topics = listener.topics
@@ -195,6 +196,11 @@ class Live:
                 continue  # it came while we looked
             if payload:
                 self.listeners.put(listener, payload)
+
+    @property
+    def _resume_at(self) -> datetime:
+        """From when the log must be read to leave nothing out: what is not made yet waits."""
+        return min([self._position, *(change.logged_at for change in self._unmade)])
 
     def _tell_state(self, *, is_down: bool, detail: str = "") -> None:
         if is_down == self._is_down:

@@ -73,6 +73,8 @@ def look(client: CassandraClient, wanted: Look) -> Seen:
         keys = {(c.symbol, c.window_start) for c in changes if c.interval is interval}
         for (symbol, start), stored in client.stored_bars(interval, sorted(keys)).items():
             changed[interval, symbol, start] = stored.bar
+    # They were read later than the newest, so they are the newer ones.
+    newest.update({key: changed[key] for key in newest.keys() & changed.keys()})
     return Seen(position, newest, changes, changed)
 
 

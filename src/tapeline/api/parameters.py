@@ -20,8 +20,9 @@ from tapeline.rollup import ReadInterval
 
 MOST_SYMBOLS: Final = 100
 MOST_ROWS: Final = 10_000
-_NAME: Final = r"^[^\x00-\x1f\x7f,]{1,64}$"
-_NAMES: Final = r"^[^\x00-\x1f\x7f]{1,6500}$"
+_NAME: Final = r"^[^\x00-\x1f\x7f,]{1,128}$"
+_NAMES: Final = r"^[^\x00-\x1f\x7f]+$"
+_NAMES_LENGTH: Final = 12_900
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?")
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST: Final = datetime(2100, 1, 1, tzinfo=timezone.utc)
@@ -89,6 +90,7 @@ def symbols_of(
         str,
         Query(
             pattern=_NAMES,
+            max_length=_NAMES_LENGTH,
             description=f"1 to {MOST_SYMBOLS} names with commas between them.",
             examples=["AAPL,BINANCE:BTCUSDT"],
         ),

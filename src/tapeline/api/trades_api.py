@@ -56,7 +56,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @router.get(
-    "/trades/{symbol}",
+    "/trades/{symbol:path}",
     summary="Trades of one symbol",
     responses={**tables(TradesOut, _CSV), **UNKNOWN},
     response_model=TradesOut,

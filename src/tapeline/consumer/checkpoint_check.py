@@ -57,6 +57,8 @@ def prepare_checkpoints(
     offsets = feed.offsets()
     for query in queries:
         label = CheckpointLabel.of(query, settings, topic.topic_id)
+        if checkpoints.was_set_aside(query):
+            topic = replace(topic, starting_offsets="earliest")
         if (checkpoints.folder(query)).exists():
             reason = _reason_to_begin_anew(checkpoints, label, topic, offsets, progress)
             if reason is not None:

@@ -49,10 +49,15 @@ class Checkpoints:
 
         The one that was moved before it is deleted.
         """
-        aside = self.root / f"{query}.aside"
+        aside = self._aside(query)
         shutil.rmtree(aside, ignore_errors=True)
         self.folder(query).rename(aside)
         log.warning("checkpoint_begun_anew", query=query, reason=reason, moved_to=str(aside))
+
+    def was_set_aside(self, query: str) -> bool:
+        """Tell whether a query was to begin anew, and no batch of it has been begun since."""
+        has_batch = any((self.folder(query) / "offsets").glob("[0-9]*"))
+        return self._aside(query).exists() and not has_batch
 
     def reset(self, queries: Sequence[str], *, confirmed: bool) -> None:
         """Delete the checkpoints of some queries, after asking unless `confirmed`.
@@ -60,7 +65,8 @@ class Checkpoints:
         Raises:
             UsageError: not confirmed, and there is no terminal to ask on; or a driver uses them.
         """
-        existing = [self.folder(q) for q in queries if self.folder(q).exists()]
+        folders = (f for q in queries for f in (self.folder(q), self._aside(q)))
+        existing = [folder for folder in folders if folder.exists()]
         if not existing:
             return
         names = ", ".join(str(folder) for folder in existing)
@@ -73,6 +79,9 @@ class Checkpoints:
             for folder in existing:
                 shutil.rmtree(folder)
         log.info("checkpoint_deleted", folders=names)
+
+    def _aside(self, query: str) -> Path:
+        return self.root / f"{query}.aside"
 
     def begins_anew(self, query: str, *, has_progress: bool) -> bool:
         """Tell whether a topic that has been written before is now read again from its start.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from typing import Final
@@ -175,6 +175,7 @@ class SparkProcessor:
         self._has_begun_anew = True
         del self._batch_gates[query]
         self._checkpoints.set_aside(query.name, cause_of(query.exception()))
+        self._topic = replace(self._topic, starting_offsets="earliest")
         self.start_gold()
         return True
 

@@ -79,7 +79,8 @@ class Content:
     """The rows of a file and what they show.
 
     `state` names the state of the store, None when it may change unseen; `expected` is the
-    least number of rows that it ought to have; `is_open` says that more rows will come.
+    least number of rows that it ought to have; `is_open` says that more rows will come,
+    `is_over` that the day has ended.
     """
 
     schema: pa.Schema
@@ -87,6 +88,7 @@ class Content:
     state: str | None
     expected: int
     is_open: bool
+    is_over: bool
 
 
 def content_of(
@@ -111,7 +113,7 @@ def _bars(
     bars = [b for b in every if b.is_final or options.provisional]
     table = bars_table(bars, exact=options.exact, detail=options.detail)
     is_open = not is_over or not all(b.is_final for b in every)
-    return Content(table.schema, table.to_batches(), _digest(map(repr, bars)), 0, is_open)
+    return Content(table.schema, table.to_batches(), _digest(map(repr, bars)), 0, is_open, is_over)
 
 
 def _trades(
@@ -128,6 +130,7 @@ def _trades(
         state if is_settled else None,
         sum(b.trade_count for b in bars) if is_settled else 0,
         not is_settled,
+        is_over,
     )
 
 

@@ -73,17 +73,18 @@ def _write(
     outcome: Outcome,
 ) -> None:
     before = record.rows_of(path)
+    # What has expired since must not take a whole file's place.
+    least = before if content.is_over else min(before, content.expected)
     rows = write_file(
         folder / path,
         content.schema,
         content.batches,
         options.file_format,
-        # What has expired since must not take a whole file's place.
-        least=min(before, content.expected),
+        least=least,
     )
-    if rows < content.expected:
+    if rows < max(content.expected, least):
         outcome.fragments.append(path)
-    if rows < min(before, content.expected):
+    if rows < least:
         outcome.kept += 1
     elif rows:
         record.add(path, rows, content.state)

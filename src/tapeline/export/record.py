@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,6 +80,8 @@ class Record:
         self._written[path] = written
         with self._file.open("ab") as file:
             file.write(orjson.dumps(asdict(written)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def _is_there(self, written: Written) -> bool:
         path = self._folder / written.path
@@ -99,5 +102,5 @@ def _whole_lines(file: Path) -> list[bytes]:
     text = file.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
     if whole != text:
-        file.write_bytes(whole)
+        os.truncate(file, len(whole))
     return whole.splitlines()

@@ -30,7 +30,9 @@ window.tapeline = {
 };
 
 const watched = () => state.symbols.slice(0, WATCHED);
-const ago = (days) => (days === null ? "2000-01-01" : daysAgo(days));
+// All of what the pages of one read can hold: a page of days is made of 20,000 shorter bars.
+const MOST_DAYS = { "5m": 200, "15m": 200, "1h": 2400, "4h": 2400, "1d": 400 };
+const ago = (days) => daysAgo(days ?? MOST_DAYS[state.interval]);
 
 async function load(start = ago(RANGES[state.range])) {
   const { symbol, interval, range } = state;
