@@ -40,7 +40,7 @@ TRADE_SCHEMA = (
 PRICES = ("open", "high", "low", "close")
 
 slow = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
