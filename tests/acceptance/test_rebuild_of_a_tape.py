@@ -7,6 +7,8 @@ from collections import Counter
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import pytest
+
 from tapeline.bar import Bar, Interval
 from tapeline.trade import Trade, encode_trade
 from tests.commands import finish, start, stored_bars, wait_for
@@ -33,6 +35,7 @@ def send_late_trade(pipeline: Pipeline, symbol: str, start: datetime, trade_id: 
     pipeline.send_messages([(symbol, encode_trade(late))])
 
 
+@pytest.mark.long
 def test_a_reader_sees_no_worse_bar_while_a_whole_tape_is_rebuilt(pipeline: Pipeline) -> None:
     vendor = read_vendor_bars(tape("bars_5m"))
     windows = sorted({(b.symbol, b.window_start) for b in vendor}, key=lambda w: w[1])
