@@ -248,7 +248,7 @@ def test_symbols_gaps_and_health(client: httpx.Client) -> None:
         ("/v1/bars/A", {"end": "2026-02-30"}, "end"),
         ("/v1/bars/A", {"limit": "99999999999999999999"}, "limit"),
         ("/v1/bars/A%00B", {}, "symbol"),
-        (f"/v1/bars/{'A' * 65}", {}, "symbol"),
+        (f"/v1/bars/{'A' * 129}", {}, "symbol"),
         ("/v1/bars/latest", {"symbols": ","}, "symbols"),
         ("/v1/bars", {"symbols": "A,\0"}, "symbols"),
         ("/v1/bars", {}, "symbols"),

@@ -40,7 +40,8 @@ class Measured:
         try:
             await self._app(scope, receive, note)
         finally:
-            route = getattr(scope.get("route"), "path", None) or _unrouted(scope["path"])
+            pattern = getattr(scope.get("route"), "path", "").replace(":path", "")
+            route = pattern or _unrouted(scope["path"])
             self._metrics[API_REQUESTS].labels(route, str(status)).inc()
             if route != _UNTIMED:
                 self._metrics[API_DURATION].labels(route).observe(time.perf_counter() - started)
