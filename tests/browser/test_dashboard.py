@@ -210,7 +210,13 @@ def test_the_url_says_what_is_shown_and_the_back_button_leads_back(open_page: Op
     assert tab.errors == []
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize(
+    "look",
+    [
+        *("dark", "phone"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("light", "phone-light")),
+    ],
+)
 def test_it_is_accessible_in_every_look(market: Market, open_page: Open, look: str) -> None:
     scheme, options = LOOKS[look]
     tab = open_page("?symbol=NVDA", scheme, **options)
