@@ -83,7 +83,7 @@ def stored_bars(
 ) -> dict[tuple[str, datetime], dict[str, Any]]:
     """Return every bar of some symbols by symbol and start."""
     start_of_all = datetime(2013, 1, 1, tzinfo=timezone.utc)
-    end_of_all = datetime(2014, 1, 1, tzinfo=timezone.utc)
+    end_of_all = datetime.now(timezone.utc)
     table = read_bars(sorted(symbols), interval, start_of_all, end_of_all, keyspace=keyspace)
     return {(row["symbol"], row["window_start"]): row for row in table.to_pylist()}
 

@@ -144,11 +144,10 @@ async def of_symbol(
     """
     accepted(request)
     delay, limit = _delay_of(request), most_bars(interval, limit)
-    first = [] if cursor is None else [(symbol, time_of(parts_of(cursor, int)[0]))]
+    first = None if cursor is None else (symbol, time_of(parts_of(cursor, int)[0]))
 
     def query(client: CassandraClient) -> list[Bar]:
-        start = first[0] if first else None
-        return page_of_symbols(client, [symbol], interval, span, delay, start, limit + 1)
+        return page_of_symbols(client, [symbol], interval, span, delay, first, limit + 1)
 
     store = store_of(request)
     bars = await store.read(query)

@@ -126,8 +126,9 @@ class Live:
             return
         self._tell_state(is_down=False)
         self._topics = topics
+        before = self._resume_at
         fresh = {**self._made(seen), **self._moved(seen)}
-        before = self._move_on(seen)
+        self._move_on(seen)
         self._send(fresh, joining, seen, before)
 
     def _moved(self, seen: Seen) -> dict[Key, Bar]:
@@ -152,9 +153,9 @@ class Live:
             self._handled.add(change)
         return {key: bar for key, bar in made.items() if self._known.get(key) != bar}
 
-    def _move_on(self, seen: Seen) -> datetime:
-        """Remember what was seen, and forget what is not read again; return the last position."""
-        before, now = self._resume_at, datetime.now(timezone.utc)
+    def _move_on(self, seen: Seen) -> None:
+        """Remember what was seen, and forget what is not read again."""
+        now = datetime.now(timezone.utc)
         # Where nothing is logged, what is read again must not grow for ever. A writer's clock
         # may be ahead; others still write what lies before its time.
         self._position = min(now, max(self._position, seen.position, now - _LATEST))
@@ -166,7 +167,6 @@ class Live:
             for key, bar in self._known.items()
             if key[:2] in self._topics and key[2] >= oldest_of(key[0], now, is_wide=True)
         }
-        return before
 
     def _send(
         self, fresh: Mapping[Key, Bar], joining: list[Listener], seen: Seen, before: datetime

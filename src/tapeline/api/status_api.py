@@ -16,7 +16,7 @@ from tapeline.api.formats import MAY_CHANGE, to_json
 from tapeline.api.models import PROBLEMS, GapsOut, HealthOut, StatusOut, SymbolsOut
 from tapeline.api.parameters import Limit, Time, span_of
 from tapeline.bar import Interval
-from tapeline.consumer.horizon import newest_receipt
+from tapeline.consumer.horizon import newest_receipt, newest_trade
 from tapeline.producer.gaps import Gap
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.gap_rows import read_gaps
@@ -80,7 +80,6 @@ async def status(request: Request) -> Response:
     bars, final_bars = app.counts[1]
     feed = watch.state(progress)
     received = newest_receipt(progress)
-    event_times = [p.newest_event_time for p in progress.values() if p.newest_event_time]
     content = {
         "time": now,
         "keyspace": store.keyspace,
@@ -92,7 +91,7 @@ async def status(request: Request) -> Response:
         },
         "lag_messages": feed.lag,
         "freshness_s": None if received is None else max(0.0, (now - received).total_seconds()),
-        "newest_trade_time": max(event_times, default=None),
+        "newest_trade_time": newest_trade(progress),
         "frontier": feed.frontier,
         "counts": {
             "messages": sum(p.committed_offset + 1 for p in progress.values()),

@@ -27,22 +27,15 @@ from tapeline.api.parameters import (
 from tapeline.api.problems import Problem
 from tapeline.bar import Interval
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.trades import trades_schema
 
 router = APIRouter(prefix="/v1", tags=["trades"], responses=PROBLEMS)
 
-SCHEMA: Final = pa.schema(
-    [
-        ("symbol", pa.string()),
-        ("event_time", pa.timestamp("ms", tz="UTC")),
-        ("trade_id", pa.int64()),
-        ("price", pa.float64()),
-        ("volume", pa.float64()),
-        ("conditions", pa.list_(pa.string())),
-        ("sequence", pa.int32()),
-        ("received_at", pa.timestamp("ms", tz="UTC")),
-        ("source", pa.string()),
-    ]
+_COLUMNS: Final = (
+    *("symbol", "event_time", "trade_id", "price", "volume"),
+    *("conditions", "sequence", "received_at", "source"),
 )
+SCHEMA: Final = pa.schema([trades_schema(exact=False).field(name) for name in _COLUMNS])
 _CSV: Final = (
     "symbol,event_time,trade_id,price,volume,conditions,sequence,received_at,source\n"
     "AAPL,2026-11-20T14:35:00.012000Z,-42,271.4,100,1|37,0,2026-11-20T14:35:00.151000Z,finnhub\n"

@@ -56,15 +56,14 @@ def prepare_checkpoints(
     progress = {} if client is None else client.progress(topic.topic_id)
     offsets = feed.offsets()
     for query in queries:
-        label = CheckpointLabel.of(query, settings, topic.topic_id)
-        if checkpoints.was_set_aside(query):
-            topic = replace(topic, starting_offsets="earliest")
-        if (checkpoints.folder(query)).exists():
+        if checkpoints.folder(query).exists():
+            label = CheckpointLabel.of(query, settings, topic.topic_id)
             reason = _reason_to_begin_anew(checkpoints, label, topic, offsets, progress)
             if reason is not None:
                 checkpoints.set_aside(query, reason)
-                # Whoever asked to begin at the end did not ask to leave out what is unread.
-                topic = replace(topic, starting_offsets="earliest")
+        if checkpoints.was_set_aside(query):
+            # Whoever asked to begin at the end did not ask to leave out what is unread.
+            topic = replace(topic, starting_offsets="earliest")
     silver = next((q for q in queries if q in _SILVER_QUERIES), None)
     if client is None or silver is None:
         return topic

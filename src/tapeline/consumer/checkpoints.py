@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 import typer
 
+from tapeline.consumer.checkpoint_log import CheckpointLog
 from tapeline.errors import SchemaError, UsageError
 from tapeline.local.lock import held
 
@@ -56,8 +57,7 @@ class Checkpoints:
 
     def was_set_aside(self, query: str) -> bool:
         """Tell whether a query was to begin anew, and no batch of it has been begun since."""
-        has_batch = any((self.folder(query) / "offsets").glob("[0-9]*"))
-        return self._aside(query).exists() and not has_batch
+        return self._aside(query).exists() and CheckpointLog(self.folder(query)).is_empty
 
     def reset(self, queries: Sequence[str], *, confirmed: bool) -> None:
         """Delete the checkpoints of some queries, after asking unless `confirmed`.

@@ -49,6 +49,12 @@ def newest_receipt(progress: Mapping[int, PartitionProgress]) -> datetime | None
     return max((r for r in received if r is not None), default=None)
 
 
+def newest_trade(progress: Mapping[int, PartitionProgress]) -> datetime | None:
+    """Return the newest event time of a valid trade that is committed to silver."""
+    times = (p.newest_event_time for p in progress.values())
+    return max((t for t in times if t is not None), default=None)
+
+
 def frontier(
     progress: Mapping[int, PartitionProgress], feed: FeedSnapshot, now: datetime
 ) -> datetime | None:

@@ -21,6 +21,7 @@ from tapeline.consumer.horizon import (
     frontier,
     horizon,
     newest_receipt,
+    newest_trade,
     unread_messages,
 )
 from tapeline.errors import SchemaError, TapelineError
@@ -140,14 +141,13 @@ def _look_at_flow(
         view.close()
     progress = client.progress(topic_id)
     states = [s for p in progress.values() for s in _open_windows(client, topic_id, p)]
-    newest = [p.newest_event_time for p in progress.values() if p.newest_event_time is not None]
     received = newest_receipt(progress)
     return Flow(
         producers=tuple(_producers(feed)),
         gaps=tuple(_open_gaps(feed)),
         messages=sum(feed.end_offsets.values()),
         unread=sum(unread_messages(progress, feed).values()),
-        newest_trade=max(newest, default=None),
+        newest_trade=newest_trade(progress),
         newest_receipt=received,
         freshness_s=None if received is None else round((now - received).total_seconds(), 1),
         frontier=frontier(progress, feed, now),
