@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from decimal import Context, Decimal
 from typing import Final
 
@@ -15,6 +15,7 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.rollup import ReadInterval, roll_up_bars
 from tapeline.settings import Settings, load_settings
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.gap_rows import read_gaps
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 _EXACT: Final = pa.decimal128(38, 10)
@@ -100,10 +101,9 @@ def read_bars(
         raise ValueError(message)
     length = ReadInterval.parse(interval)
     settings = settings or load_settings()
-    delay = timedelta(seconds=settings.stream.watermark_s)
     wanted = [symbols] if isinstance(symbols, str) else symbols
     with open_keyspace(settings, keyspace) as client:
-        bars = [b for s in wanted for b in bars_between(client, s, length, start, end, delay)]
+        bars = [b for s in wanted for b in bars_between(client, s, length, start, end)]
     return bars_table(bars, exact=exact, detail=detail)
 
 
@@ -113,7 +113,6 @@ def bars_between(
     length: ReadInterval,
     start: datetime,
     end: datetime,
-    delay: timedelta,
 ) -> Iterator[Bar]:
     """Yield bars of any length with start <= window_start < end, in order of time.
 
@@ -123,14 +122,17 @@ def bars_between(
         length: of the bars.
         start: aware.
         end: aware.
-        delay: how late a trade may be; a longer bar is final that much after its end.
     """
     if length.is_stored:
         yield from client.bars(symbol, length.stored, start, end)
         return
     # A longer bar that starts before the end goes on after it.
-    stored = client.bars(symbol, length.stored, start, end + length.duration)
-    for bar in roll_up_bars(stored, length, datetime.now(timezone.utc), delay):
+    last = end + length.duration
+    # Before the bars: one that is settled meanwhile is not final yet, instead of too early.
+    settled_until = client.settled_until()
+    gaps = list(read_gaps(client, start, last))
+    stored = client.bars(symbol, length.stored, start, last)
+    for bar in roll_up_bars(stored, length, settled_until, gaps):
         if start <= bar.window_start < end:
             yield bar
 

@@ -15,10 +15,9 @@ from rich.table import Table
 from tapeline.bars import open_keyspace
 from tapeline.producer.gaps import Gap
 from tapeline.storage.gap_rows import read_gaps
-from tapeline.times import TIME_FORMATS, as_utc
+from tapeline.times import TIME_FORMATS, as_utc, from_micros
 
 _SYMBOLS_SHOWN: Final = 3
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Format(str, Enum):
@@ -95,4 +94,4 @@ def _row(gap: Gap) -> dict[str, object]:
 
 
 def _iso(us: int) -> str:
-    return f"{_EPOCH + timedelta(microseconds=us):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{from_micros(us):%Y-%m-%dT%H:%M:%SZ}"

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from tapeline.bar import Bar, Interval
+from tapeline.producer.gaps import Gap
 from tapeline.sessions import NEW_YORK, AssetClass, Session, asset_class_of, regular_hours
+from tapeline.times import floor_to
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DAY: Final = timedelta(days=1)
 _T = TypeVar("_T")
 
@@ -66,7 +67,10 @@ class ReadInterval:
 
 
 def roll_up_bars(
-    bars: Iterable[Bar], interval: ReadInterval, now: datetime, delay: timedelta
+    bars: Iterable[Bar],
+    interval: ReadInterval,
+    settled_until: datetime | None,
+    gaps: Sequence[Gap] = (),
 ) -> list[Bar]:
     """Combine stored bars of one symbol, in order of time, into longer ones.
 
@@ -75,18 +79,26 @@ def roll_up_bars(
     Args:
         bars: of the interval's stored length.
         interval: what to make of them.
-        now: a longer bar is final when all its parts are and this is past its end by `delay`.
-        delay: how late a trade may be.
+        settled_until: a longer bar is final when it ends by then and all its parts are final.
+        gaps: of the feed; while one touches a part that has no bar, nobody can say whether the
+            longer bar is complete.
     """
     parts: dict[tuple[datetime, datetime], list[Bar]] = defaultdict(list)
     for bar in bars:
         window = _window_of(bar, interval)
         if window is not None:
             parts[window].append(bar)
-    return [
-        _combined(group, start, end, is_over=now >= end + delay)
-        for (start, end), group in sorted(parts.items())
-    ]
+    found = []
+    for (start, end), group in sorted(parts.items()):
+        is_final = (
+            settled_until is not None
+            and end <= settled_until
+            and all(part.is_final for part in group)
+        )
+        is_complete = _is_complete(group, start, end, gaps) if is_final else None
+        whole = _combined(group, start, end, is_final=is_final)
+        found.append(replace(whole, is_complete=is_complete))
+    return found
 
 
 def _window_of(bar: Bar, interval: ReadInterval) -> tuple[datetime, datetime] | None:
@@ -95,16 +107,15 @@ def _window_of(bar: Bar, interval: ReadInterval) -> tuple[datetime, datetime] | 
         if bar.session != Session.REGULAR.value:
             return None
         return regular_hours(bar.window_start.astimezone(ZoneInfo(NEW_YORK)).date())
-    start = bar.window_start - (bar.window_start - _EPOCH) % interval.duration
+    start = floor_to(interval.duration, bar.window_start)
     return start, start + interval.duration
 
 
-def _combined(parts: Sequence[Bar], start: datetime, end: datetime, *, is_over: bool) -> Bar:
+def _combined(parts: Sequence[Bar], start: datetime, end: datetime, *, is_final: bool) -> Bar:
     priced = [p for p in parts if p.open is not None]
     notional = sum((p.notional for p in parts), parts[0].notional * 0)
     volume = sum((p.volume for p in parts), parts[0].volume * 0)
     sessions = {p.session for p in parts}
-    is_final = is_over and all(p.is_final for p in parts)
     return replace(
         parts[0],
         window_start=start,
@@ -124,7 +135,6 @@ def _combined(parts: Sequence[Bar], start: datetime, end: datetime, *, is_over: 
         first_received_at=_of(min, [p.first_received_at for p in parts]),
         session=sessions.pop() if len(sessions) == 1 else Session.MIXED.value,
         is_final=is_final,
-        is_complete=_all_complete(parts),
         # The first final bar is 1; each revision of a part is one of the whole.
         revision=1 + sum(p.revision - 1 for p in parts) if is_final else 0,
         reason=next((p.reason for p in reversed(parts) if p.reason is not None), None),
@@ -132,11 +142,28 @@ def _combined(parts: Sequence[Bar], start: datetime, end: datetime, *, is_over: 
     )
 
 
-def _all_complete(parts: Sequence[Bar]) -> bool | None:
+def _is_complete(
+    parts: Sequence[Bar], start: datetime, end: datetime, gaps: Sequence[Gap]
+) -> bool | None:
     known = [p.is_complete for p in parts]
     if False in known:
         return False
-    return None if None in known else True
+    is_unknown = None in known or any(
+        gap.touches(parts[0].symbol, *empty) for gap in gaps for empty in _empty(parts, start, end)
+    )
+    return None if is_unknown else True
+
+
+def _empty(
+    parts: Sequence[Bar], start: datetime, end: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the times of a longer bar that no part covers."""
+    for part in parts:
+        if start < part.window_start:
+            yield start, part.window_start
+        start = part.window_end
+    if start < end:
+        yield start, end
 
 
 def _of(choose: Callable[[list[_T]], _T], values: Sequence[_T | None]) -> _T | None:

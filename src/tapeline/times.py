@@ -1,10 +1,11 @@
-"""Times on the command line: UTC, to the day, minute or second."""
+"""Times: UTC, as numbers since the epoch, and as options of the command line take them."""
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Final
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 """What options such as `--from` take."""
 
@@ -12,3 +13,28 @@ TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m
 def as_utc(time: datetime) -> datetime:
     """Return a time given without a zone as one in UTC."""
     return time.replace(tzinfo=timezone.utc)
+
+
+def from_micros(us: int) -> datetime:
+    """Return the instant so many µs after the epoch."""
+    return EPOCH + timedelta(microseconds=us)
+
+
+def to_micros(time: datetime) -> int:
+    """Return the whole µs from the epoch to an instant (aware)."""
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def from_millis(ms: int) -> datetime:
+    """Return the instant so many ms after the epoch."""
+    return EPOCH + timedelta(milliseconds=ms)
+
+
+def to_millis(time: datetime) -> int:
+    """Return the whole ms from the epoch to an instant (aware)."""
+    return (time - EPOCH) // timedelta(milliseconds=1)
+
+
+def floor_to(length: timedelta, time: datetime) -> datetime:
+    """Return the start of the tumbling window of a length that an instant lies in."""
+    return time - (time - EPOCH) % length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from tapeline.bars import open_keyspace
 from tapeline.settings import Settings
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.times import EPOCH
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 _EXACT: Final = pa.decimal128(38, 10)
@@ -31,7 +32,6 @@ _COLUMNS: Final = {
     "source": pa.string(),
     "received_at": _TIME,
 }
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MS: Final = timedelta(milliseconds=1)
 _WINDOW_MS: Final = Interval.FIVE_MINUTES.duration // _MS
 _MOST_ASKED: Final = 10_000
@@ -144,4 +144,4 @@ def _by_time_and_rank(row: tuple[Any, ...]) -> tuple[int, int, int]:
 
 def _millis_from(time: datetime) -> int:
     """Return the first whole ms since the epoch that is not before a time."""
-    return -((_EPOCH - time) // _MS)
+    return -((EPOCH - time) // _MS)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 
 from tapeline.api.look import Look, look
@@ -147,7 +148,7 @@ def test_a_bar_that_becomes_final_while_it_is_looked_at_is_seen_final(pipeline: 
         Meanwhile(pipeline.settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
     ) as client:
         since = now - timedelta(minutes=1)
-        seen = look(client, Look(frozenset({topic}), since, frozenset(), is_wide=False))
+        seen = look(client, Look(frozenset({topic}), since, since, frozenset(), is_wide=False))
 
     assert seen.newest[Interval.FIVE_MINUTES, "AAPL", bar.window_start].is_final
 
@@ -165,6 +166,66 @@ def test_an_id_of_too_long_ago_or_of_no_time_says_to_begin_anew(
             chunk = client.recv(4096)
             assert chunk, seen
             seen += chunk
+
+
+def test_one_who_has_missed_too_much_is_told_to_begin_anew(
+    pipeline: Pipeline, api: ServedApi
+) -> None:
+    now = datetime.now(timezone.utc)
+    half_an_hour_ago = now - timedelta(minutes=30)
+    pipeline.client.run(
+        "INSERT INTO {keyspace}.bar_changes (bucket, logged_at, bar_interval, symbol, "
+        "window_start) VALUES (?, ?, '5m', 'AAPL', ?)",
+        [
+            (
+                half_an_hour_ago.replace(minute=0, second=0, microsecond=0),
+                half_an_hour_ago + timedelta(milliseconds=number),
+                DAYS_AGO + number * timedelta(minutes=5),
+            )
+            for number in range(2_500)
+        ],
+    )
+    write(pipeline, now_bar())
+
+    def events_until_a_bar(away: timedelta) -> list[str]:
+        last_id = str(int((now - away).timestamp() * 1000))
+        query, headers = {"symbols": "AAPL"}, {"Last-Event-ID": last_id}
+        found: list[str] = []
+        with httpx.stream(
+            "GET", f"{api.url}/v1/stream", params=query, headers=headers, timeout=30
+        ) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("event: "):
+                    found.append(line.removeprefix("event: "))
+                if line == "event: bar":
+                    break
+        return found
+
+    assert "reset" in events_until_a_bar(timedelta(minutes=40))
+    assert "reset" not in events_until_a_bar(timedelta(minutes=5))
+
+
+def test_a_heartbeat_moves_the_place_where_one_who_comes_back_goes_on(
+    pipeline: Pipeline, api: ServedApi
+) -> None:
+    """What was logged for others only need not be read again for this one."""
+    write(pipeline, now_bar())
+    ids: list[int] = []
+    logged_ms = 0
+    with httpx.stream(
+        "GET", f"{api.url}/v1/stream", params={"symbols": "AAPL"}, timeout=30
+    ) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                ids.append(int(line.removeprefix("id: ")))
+            if ids and not logged_ms:
+                logged_ms = int(datetime.now(timezone.utc).timestamp() * 1000)
+                write(pipeline, now_bar(symbol="MSFT", is_final=True, revision=1))
+            if logged_ms and ids[-1] >= logged_ms:
+                break
+
+    assert ids == sorted(ids)
+    assert ids[0] < logged_ms
 
 
 def test_one_read_serves_all_listeners_and_none_reads_for_nobody(

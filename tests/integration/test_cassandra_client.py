@@ -79,6 +79,20 @@ def test_progress_only_ever_rises(pipeline: Pipeline) -> None:
     }
 
 
+def test_how_far_all_is_settled_never_sinks_and_the_furthest_topic_counts(
+    pipeline: Pipeline,
+) -> None:
+    client = pipeline.client
+    assert client.settled_until() is None
+    client.write_settled_until("topic", NOON)
+    client.write_settled_until("topic", NOON - DAY)
+    client.write_settled_until("another", NOON - 2 * DAY)
+
+    assert client.settled_until() == NOON
+    client.write_progress("topic", [PartitionProgress(0, 1, None, None)])
+    assert client.progress("topic").keys() == {0}
+
+
 def test_nothing_counts_as_settled_when_a_topic_is_read_again(pipeline: Pipeline) -> None:
     client, topic = pipeline.client, "topic"
     client.write_progress(topic, [PartitionProgress(0, 70_000, None, None)])

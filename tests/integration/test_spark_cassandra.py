@@ -262,7 +262,6 @@ def test_bars_of_one_minute_are_kept_on_request_and_make_up_the_longer_ones(
             [b for (s, _), b in sorted(minutes.items()) if s == symbol],
             five,
             pipeline.now,
-            timedelta(0),
         )
     ]
     assert {(b.symbol, b.window_start): values_of(b) for b in rolled} == hand_bars(

@@ -11,12 +11,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline import conditions as sale
-from tapeline.audit.frames import conditions_texts, instant
+from tapeline.audit.frames import conditions_texts
 from tapeline.audit.messages import sort_messages
 from tapeline.audit.recompute import recompute_bars
 from tapeline.bar import VALUES
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.transformations import calculate_ohlcv, parse_trade_from_avro
+from tapeline.times import from_millis
 from tapeline.trade import Trade, encode_trade
 from tests.audit_rows import a_trade, frame
 
@@ -129,11 +130,11 @@ def test_both_make_the_same_bars_of_random_trades(
     for name in times:
         bars = bars.withColumn(name, F.unix_millis(name))
     spark_bars = [row.asDict() | {"policy": policy.value} for row in bars.collect()]
-    windows = {(bar["symbol"], instant(bar["window_start"])): bar for bar in spark_bars}
+    windows = {(bar["symbol"], from_millis(bar["window_start"])): bar for bar in spark_bars}
 
     ours = recompute_bars(frame(*trades), dict.fromkeys(windows, policy.value))
 
     assert len(windows) > 60
     for key, bar in windows.items():
-        expected = {n: instant(bar[n]) if n in times else bar[n] for n in VALUES}
+        expected = {n: from_millis(bar[n]) if n in times else bar[n] for n in VALUES}
         assert ours[key] == expected

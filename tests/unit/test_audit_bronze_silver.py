@@ -6,7 +6,8 @@ from typing import Any
 
 from tapeline.audit.bronze_silver import TradesCompared, compare_trades
 from tapeline.audit.difference import MessageRef, TradeRef
-from tapeline.audit.frames import instant, newer_trades
+from tapeline.audit.frames import newer_trades
+from tapeline.times import from_millis
 from tests.audit_rows import KEY, RECEIVED_MS, START_MS, a_trade, frame
 
 
@@ -25,7 +26,7 @@ def test_a_trade_that_silver_lacks_is_named() -> None:
 
     assert (found.what, found.expected, found.found) == ("trade", "in silver", "none")
     assert (found.symbol, found.window_start) == KEY
-    assert found.trade == TradeRef(event_time=instant(START_MS + 500), trade_id=1)
+    assert found.trade == TradeRef(event_time=from_millis(START_MS + 500), trade_id=1)
     assert found.message == MessageRef(topic_id="topic", kafka_partition=0, kafka_offset=7)
 
 
@@ -33,7 +34,7 @@ def test_a_row_of_silver_that_no_message_made_is_named() -> None:
     (found,) = compare_trades(frame(), frame(a_trade(kafka_offset=None))).differences
 
     assert (found.what, found.expected, found.found) == ("trade", "none in bronze", "in silver")
-    assert found.trade == TradeRef(event_time=instant(START_MS + 500), trade_id=1)
+    assert found.trade == TradeRef(event_time=from_millis(START_MS + 500), trade_id=1)
     assert found.message is None
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tapeline.audit.bronze_quarantine import Quarantined, compare_quarantine
 from tapeline.audit.difference import Difference, MessageRef, Pair, TradeRef
-from tapeline.audit.frames import instant
 from tapeline.audit.kafka_bronze import compare_messages
 from tapeline.audit.messages import RawMessage, sort_messages
+from tapeline.times import from_millis
 from tapeline.trade import Trade, encode_trade
 
 WINDOW_MS = 1_710_513_000_000
@@ -49,8 +49,8 @@ def test_a_message_that_bronze_lacks_names_its_bar_and_trade() -> None:
             expected="in bronze",
             found="none",
             symbol="AAPL",
-            window_start=instant(WINDOW_MS),
-            trade=TradeRef(event_time=instant(WINDOW_MS + 250), trade_id=42),
+            window_start=from_millis(WINDOW_MS),
+            trade=TradeRef(event_time=from_millis(WINDOW_MS + 250), trade_id=42),
             message=MessageRef(topic_id="topic", kafka_partition=3, kafka_offset=1),
         )
     ]

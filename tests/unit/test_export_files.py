@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from datetime import date, datetime, timezone
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -40,11 +41,12 @@ def batches(*rows):
     [
         ("AAPL", "AAPL"),
         ("BINANCE:BTCUSDT", "BINANCE%3ABTCUSDT"),
+        ("BRKa", "BRK%61"),
         ("BRK/B", "BRK%2FB"),
         ("BRK.B", "BRK.B"),
         ("^GSPC", "%5EGSPC"),
         ("..", "%2E."),
-        ("../../etc/passwd", "%2E.%2F..%2Fetc%2Fpasswd"),
+        ("../../ETC/x", "%2E.%2F..%2FETC%2F%78"),
         ("_HID", "%5FHID"),
         ("50%", "50%25"),
         ("ÄÖ", "%C3%84%C3%96"),
@@ -52,6 +54,14 @@ def batches(*rows):
 )
 def test_a_symbol_is_one_visible_file_of_its_day(symbol, name):
     assert path_in_export(DAY, symbol, ExportFormat.PARQUET) == f"date=2024-03-15/{name}.parquet"
+
+
+def test_a_long_name_is_cut_and_stays_one_of_its_own():
+    first, second = (
+        Path(path_in_export(DAY, "Ä" * 127 + end, ExportFormat.PARQUET)).name for end in "AB"
+    )
+    assert first != second
+    assert max(len(first), len(second)) < 255 - len(".part") - 32
 
 
 def test_parquet_and_arrow_hold_the_exact_types_and_values(tmp_path):

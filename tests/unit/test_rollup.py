@@ -14,12 +14,12 @@ from decimal import Decimal
 import pytest
 
 from tapeline.bar import Interval
+from tapeline.producer.gaps import Gap, GapKind
 from tapeline.rollup import ReadInterval, roll_up_bars
 from tests.sample import a_bar
 
 START = datetime(2026, 11, 20, 14, 30, tzinfo=timezone.utc)
 FIVE = timedelta(minutes=5)
-DELAY = timedelta(minutes=10)
 LATER = START + timedelta(days=2)
 FINAL = {"is_final": True, "is_complete": True, "revision": 1}
 
@@ -37,8 +37,17 @@ PARTS = [
 ]
 
 
-def rolled(parts, text="15m", now=LATER):
-    return roll_up_bars(parts, ReadInterval.parse(text), now, DELAY)
+def rolled(parts, text="15m", settled_until=LATER, gaps=()):
+    return roll_up_bars(parts, ReadInterval.parse(text), settled_until, gaps)
+
+
+def gap(first_minute, last_minute, **changes):
+    """A gap of the feed in minutes after the start; it lasts where the last one is None."""
+    start_us = 1_795_185_000_000_000  # date -d 2026-11-20T14:30Z +%s
+    ended_us = None if last_minute is None else start_us + round(last_minute * 60e6)
+    started_us = start_us + round(first_minute * 60e6)
+    found = Gap("p", "t", "id", GapKind.SILENT, ("AAPL",), started_us, ended_us, started_us)
+    return replace(found, **changes)
 
 
 def test_three_bars_make_a_quarter_of_an_hour():
@@ -72,13 +81,32 @@ def test_a_window_without_a_bar_makes_none():
     assert [b.window_start for b in found] == [START, START + 9 * FIVE]
 
 
-def test_it_is_final_when_all_parts_are_and_nothing_can_come():
+def test_it_is_final_when_all_parts_are_and_all_of_it_is_settled():
     end = START + 3 * FIVE
-    assert rolled(PARTS, now=end + DELAY)[0].is_final
-    # The last part may still appear while its own ten minutes last.
-    early = rolled(PARTS[:2], now=end + DELAY - timedelta(seconds=1))[0]
-    assert (early.is_final, early.revision) == (False, 0)
+    assert rolled(PARTS, settled_until=end)[0].is_final
+    # The last part may still appear while its window is not settled.
+    early = rolled(PARTS[:2], settled_until=end - timedelta(seconds=1))[0]
+    assert (early.is_final, early.is_complete, early.revision) == (False, None, 0)
     assert not rolled([*PARTS[:2], replace(PARTS[2], is_final=False)])[0].is_final
+    assert not rolled(PARTS, settled_until=None)[0].is_final
+
+
+@pytest.mark.parametrize(
+    ("held", "gap_of_feed", "is_complete"),
+    [
+        ((0, 1, 2), gap(3, 12), True),  # the parts know of it: it was another producer's
+        ((0, 2), gap(3, 5.1), None),
+        ((0, 2), gap(3, 5), True),
+        ((0, 2), gap(10, None), True),
+        ((0, 1), gap(14, None), None),
+        ((1, 2), gap(-3, 1), None),
+        ((0, 2), gap(3, 12, symbols=("MSFT",)), True),
+        ((0, 2), gap(3, 12, kind=GapKind.SYMBOL_SILENT), True),
+    ],
+)
+def test_a_gap_where_no_part_is_leaves_open_whether_it_is_complete(held, gap_of_feed, is_complete):
+    (whole,) = rolled([PARTS[i] for i in held], gaps=[gap_of_feed])
+    assert whole.is_complete is is_complete
 
 
 def test_a_revision_of_a_part_is_one_of_the_whole():

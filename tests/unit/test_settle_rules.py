@@ -20,9 +20,10 @@ from tapeline.consumer.horizon import (
     horizon,
     is_caught_up,
     newest_receipt,
+    settled_until,
     unread_messages,
 )
-from tapeline.storage.rows import PartitionProgress, StoredBar
+from tapeline.storage.rows import PartitionProgress, StoredBar, WindowState
 from tests.sample import a_bar
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=timezone.utc)
@@ -297,3 +298,39 @@ def test_a_clock_behind_the_bar_itself_writes_at_the_bars_end():
     written = reconcile(None, COMPUTED, START - timedelta(days=1))
     assert written is not None
     assert written[1] == END_US
+
+
+# Settled until: what a round has left open bounds it.
+
+#   11:40          12:00   12:05   12:10   12:15
+#     |  hour of 11  |  w0   |  w1   |  w2   |
+#                                ^ the round reached 12:12
+
+
+def open_window(minutes: float, settled_offset: int = -1) -> WindowState:
+    return WindowState("t", 0, 0, at(minutes), "X", dirty_offset=7, settled_offset=settled_offset)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "expected"),
+    [
+        ([], at(12)),
+        ([open_window(10)], at(10)),  # still open when the round ended
+        ([open_window(5, settled_offset=7)], at(12)),  # only its hour is open
+        ([open_window(5), open_window(10)], at(5)),  # one more than a round may settle
+        ([open_window(-20, settled_offset=7)], at(-60)),  # an hour that was left for later
+    ],
+)
+def test_all_is_settled_up_to_what_a_round_has_left_open(remaining, expected):
+    reach = Horizon(everything=False, until=at(12))
+    assert settled_until(reach, remaining, at(22), at(23)) == expected
+
+
+def test_the_last_day_of_a_tape_that_has_ended_is_over():
+    everything = Horizon(everything=True, until=None)
+    midnight = datetime(2026, 11, 21, tzinfo=timezone.utc)
+    assert settled_until(everything, [], at(3), at(3000)) == midnight
+    assert settled_until(everything, [], at(3), at(5)) == at(5)  # it was replayed as it came
+    assert settled_until(everything, [open_window(-30)], at(3), at(3000)) == at(-60)
+    assert settled_until(everything, [], None, at(5)) is None
+    assert settled_until(Horizon(everything=False, until=None), [], at(3), at(5)) is None

@@ -62,6 +62,7 @@ def with_producer(**changes):
         WELL,
         with_flow(newest_receipt=OLD, frontier=None),  # a quiet market
         with_flow(unread=500),  # it is being read
+        with_flow(unread=1, newest_receipt=OLD),  # the first after a quiet hour
         with_producer(connected=False, has_ended=True),  # a tape
         with_producer(is_gone=True, has_ended=True),
         with_flow(gaps=(replace(GAP, producer="one-of-before"),)),
@@ -79,8 +80,7 @@ def test_all_is_well(health):
         (with_producer(is_gone=True), "No producer reports"),
         (with_producer(connected=False), "Producer box-1 has no connection to the feed"),
         (with_flow(gaps=(GAP,)), "hears no trades since 2026-11-20 14:30:07 UTC (idle)"),
-        (with_flow(unread=500, newest_receipt=OLD), "500 messages wait in Kafka"),
-        (with_flow(unread=1, newest_receipt=None), "1 messages wait in Kafka"),
+        (with_flow(unread=700, stuck=500), "500 messages have waited in Kafka"),
         (with_flow(overdue=3), "3 windows could have been settled a minute ago"),
         (replace(WELL, disk=Disk("/home/me", 1, 999)), "Only 999 MB are free at /home/me."),
         (replace(WELL, missing=("There is no topic x.",)), "There is no topic x."),

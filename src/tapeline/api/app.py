@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,7 +63,6 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.store, app.state.live, app.state.metrics = store, live, metrics
     app.state.counts = None
-    app.state.delay = timedelta(seconds=settings.stream.watermark_s)
     add_handlers(app)
     for module in (bars_api, trades_api, stream_api, status_api):
         app.include_router(module.router)

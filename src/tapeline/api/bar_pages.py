@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import islice
@@ -36,7 +36,6 @@ def bars_of(
     symbol: str,
     length: ReadInterval,
     span: Span,
-    delay: timedelta,
     limit: int,
 ) -> Iterator[Bar]:
     """Yield bars in order of time, of which the caller takes `limit` at most.
@@ -51,7 +50,7 @@ def bars_of(
     while start < end:
         until = min(end, (start + step).replace(**_MIDNIGHT))  # type: ignore[arg-type]
         # Bars end with their day, so a read to midnight holds the last one whole.
-        yield from bars_between(client, symbol, length, start, until, delay)
+        yield from bars_between(client, symbol, length, start, until)
         start, step = until, min(step * 2, longest)
 
 
@@ -60,17 +59,24 @@ def most_bars(length: ReadInterval, limit: int) -> int:
     return min(limit, _MOST_STORED * length.stored.duration // length.duration)
 
 
-def newest(
-    client: CassandraClient, symbol: str, length: ReadInterval, delay: timedelta
-) -> list[Bar]:
+def newest(client: CassandraClient, symbol: str, length: ReadInterval) -> list[Bar]:
     """Return the newest bar of the last week, looking at the newest day first."""
     end = datetime.now(timezone.utc) + timedelta(minutes=1)
     for days in (1, 3, 7):
         start = (end - timedelta(days=days)).replace(**_MIDNIGHT)  # type: ignore[arg-type]
-        found = list(bars_between(client, symbol, length, start, end, delay))
+        found = list(bars_between(client, symbol, length, start, end))
         if found:
             return found[-1:]
     return []
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Bars in their order, the first of those that follow, and up to when all are settled."""
+
+    bars: list[Bar]
+    following: Bar | None
+    settled_until: datetime | None
 
 
 def page_of_symbols(
@@ -78,22 +84,23 @@ def page_of_symbols(
     symbols: Sequence[str],
     length: ReadInterval,
     span: Span,
-    delay: timedelta,
     first: tuple[str, datetime] | None,
     limit: int,
-) -> list[Bar]:
+) -> Page:
     """Return up to `limit` bars of several symbols, from (symbol, window start) `first` on."""
+    settled_until = client.settled_until()
     found: list[Bar] = []
+    most = limit + 1
     rest = symbols if first is None else symbols[symbols.index(first[0]) :]
     for symbol in rest:
         wanted = span
         if first is not None and symbol == first[0]:
             wanted = replace(span, start=max(span.start, first[1]))
-        lacking = limit - len(found)
-        found += islice(bars_of(client, symbol, length, wanted, delay, lacking), lacking)
-        if len(found) == limit:
+        lacking = most - len(found)
+        found += islice(bars_of(client, symbol, length, wanted, lacking), lacking)
+        if len(found) == most:
             break
-    return found
+    return Page(found[:limit], found[limit] if len(found) == most else None, settled_until)
 
 
 def row_of(bar: Bar) -> dict[str, Any]:
@@ -140,7 +147,8 @@ def _flat(
         start += duration
 
 
-def cache_of(bars: Sequence[Bar], span: Span, delay: timedelta) -> str:
+def cache_of(page: Page, span: Span) -> str:
     """Return how long an answer holds: final bars long, where no new one can come among them."""
-    is_over = span.is_closed and span.end + delay < datetime.now(timezone.utc)
-    return IS_FINAL if bars and is_over and all(bar.is_final for bar in bars) else MAY_CHANGE
+    is_settled = page.settled_until is not None and span.end <= page.settled_until
+    is_lasting = span.is_closed and is_settled and all(bar.is_final for bar in page.bars)
+    return IS_FINAL if page.bars and is_lasting else MAY_CHANGE

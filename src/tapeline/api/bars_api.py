@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from tapeline.api.bar_pages import (
     SCHEMA,
+    Page,
     cache_of,
     filled,
     most_bars,
@@ -28,7 +29,6 @@ from tapeline.api.parameters import (
     Symbol,
     Symbols,
     cursor_of,
-    millis,
     parts_of,
     time_of,
 )
@@ -36,6 +36,7 @@ from tapeline.api.problems import Problem
 from tapeline.api.store import Store
 from tapeline.bar import Bar
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.times import to_millis
 
 router = APIRouter(prefix="/v1", tags=["bars"], responses=PROBLEMS)
 
@@ -60,11 +61,6 @@ def store_of(request: Request) -> Store:
     return store
 
 
-def _delay_of(request: Request) -> timedelta:
-    delay: timedelta = request.app.state.delay
-    return delay
-
-
 @router.get(
     "/bars/latest",
     summary="The newest bar of each symbol",
@@ -74,10 +70,9 @@ def _delay_of(request: Request) -> timedelta:
 async def latest(request: Request, symbols: Symbols, interval: Length) -> Response:
     """Return the newest bar of the last week of each symbol that has one."""
     accepted(request)
-    delay = _delay_of(request)
 
     def query(client: CassandraClient) -> list[Bar]:
-        return [bar for symbol in symbols for bar in newest(client, symbol, interval, delay)]
+        return [bar for symbol in symbols for bar in newest(client, symbol, interval)]
 
     rows = [row_of(bar) for bar in await store_of(request).read(query)]
     content = {"interval": interval.name, "bars": rows}
@@ -100,7 +95,7 @@ async def of_symbols(
 ) -> Response:
     """Return bars with start <= window_start < end, by symbol and then by time."""
     accepted(request)
-    delay, limit = _delay_of(request), most_bars(interval, limit)
+    limit = most_bars(interval, limit)
     first: tuple[str, datetime] | None = None
     if cursor is not None:
         symbol, ms = parts_of(cursor, str, int)
@@ -109,18 +104,17 @@ async def of_symbols(
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         first = symbol, time_of(ms)
 
-    def query(client: CassandraClient) -> list[Bar]:
-        return page_of_symbols(client, symbols, interval, span, delay, first, limit + 1)
+    def query(client: CassandraClient) -> Page:
+        return page_of_symbols(client, symbols, interval, span, first, limit)
 
-    bars = await store_of(request).read(query)
-    rows, rest = [row_of(bar) for bar in bars[:limit]], bars[limit:]
+    page = await store_of(request).read(query)
+    rows, rest = [row_of(bar) for bar in page.bars], page.following
     content = {
         "interval": interval.name,
         "bars": rows,
-        "next_cursor": cursor_of(rest[0].symbol, millis(rest[0].window_start)) if rest else None,
+        "next_cursor": cursor_of(rest.symbol, to_millis(rest.window_start)) if rest else None,
     }
-    cache = cache_of(bars[:limit], span, delay)
-    return answer(request, content, rows, SCHEMA, cache)
+    return answer(request, content, rows, SCHEMA, cache_of(page, span))
 
 
 @router.get(
@@ -143,25 +137,25 @@ async def of_symbol(
     JSON, CSV or Arrow by the Accept header. `limit` counts filled bars too.
     """
     accepted(request)
-    delay, limit = _delay_of(request), most_bars(interval, limit)
+    limit = most_bars(interval, limit)
     first = None if cursor is None else (symbol, time_of(parts_of(cursor, int)[0]))
 
-    def query(client: CassandraClient) -> list[Bar]:
-        return page_of_symbols(client, [symbol], interval, span, delay, first, limit + 1)
+    def query(client: CassandraClient) -> Page:
+        return page_of_symbols(client, [symbol], interval, span, first, limit)
 
     store = store_of(request)
-    bars = await store.read(query)
-    if not bars:
+    page = await store.read(query)
+    if not page.bars:
         await store.require_known(symbol)
-    rows = [row_of(bar) for bar in bars[:limit]]
+    rows = [row_of(bar) for bar in page.bars]
     if fill is Fill.FLAT:
         rows = filled(rows, interval, limit)
-    rest = [b for b in bars if not rows or b.window_start > rows[-1]["window_start"]]
+    unsent = [bar for bar in page.bars if bar.window_start > rows[-1]["window_start"]]
+    rest = unsent[0] if unsent else page.following
     content = {
         "symbol": symbol,
         "interval": interval.name,
         "bars": rows,
-        "next_cursor": cursor_of(millis(rest[0].window_start)) if rest else None,
+        "next_cursor": cursor_of(to_millis(rest.window_start)) if rest else None,
     }
-    cache = cache_of(bars[:limit], span, delay)
-    return answer(request, content, rows, SCHEMA, cache)
+    return answer(request, content, rows, SCHEMA, cache_of(page, span))

@@ -19,12 +19,12 @@ from tapeline.api.bar_pages import row_of
 from tapeline.api.formats import to_json
 from tapeline.api.listeners import Listener, Listeners
 from tapeline.api.look import Key, Look, Seen, Topic, look, oldest_of
-from tapeline.api.parameters import millis
 from tapeline.api.problems import Problem
 from tapeline.api.store import Store
 from tapeline.bar import Bar, Interval
 from tapeline.metrics import Metrics
 from tapeline.storage.live_rows import CHANGES_KEPT, BarChange
+from tapeline.times import to_millis
 
 log = structlog.get_logger()
 
@@ -40,7 +40,6 @@ _LATEST: Final = timedelta(minutes=10)
 _UNMADE_S: Final = 60.0
 """A logged change that has not been made by then never will be."""
 _HEARTBEAT_S: Final = 5.0
-_MOST_MISSED: Final = 10_000
 _RESET: Final = b'event: reset\ndata: {"reason": "too much has changed: read the bars anew"}\n\n'
 _LONGEST_ID: Final = 14
 
@@ -95,12 +94,14 @@ class Live:
     async def events(self, listener: Listener) -> AsyncIterator[bytes]:
         """Yield events as they come, and the state every few seconds, until the stream ends."""
         try:
-            yield b"retry: 1000\n" + self._state()
+            yield b"retry: 1000\n" + self._state(listener)
             while True:
                 try:
                     batch = await asyncio.wait_for(listener.queue.get(), _HEARTBEAT_S)
                 except (TimeoutError, asyncio.TimeoutError):
-                    batch = self._state()
+                    if not listener.queue.empty():
+                        continue  # the state's id must not be ahead of what waits
+                    batch = self._state(listener)
                 if batch is None:
                     return
                 yield batch
@@ -112,13 +113,14 @@ class Live:
             return  # the last one went as we woke
         joining = [listener for listener in self.listeners if not listener.has_joined]
         topics = frozenset(topic for listener in self.listeners for topic in listener.topics)
-        # Only those who have joined go on from where the last look ended.
-        ours = [self._resume_at] if len(joining) < len(self.listeners) else []
-        since = min([*ours, *(listener.since for listener in joining)])
+        # Where nobody has joined yet, what was before the first of them is nobody's.
+        has_joined = len(joining) < len(self.listeners)
+        since = self._resume_at if has_joined else datetime.now(timezone.utc)
+        missed_since = min([since, *(listener.since for listener in joining)])
         skipped = frozenset() if joining else frozenset(self._handled)
         self._looks += 1
         is_wide = self._looks % _WIDE_EVERY == 0 or not topics <= self._topics
-        wanted = Look(topics, since - _OVERLAP, skipped, is_wide=is_wide)
+        wanted = Look(topics, since - _OVERLAP, missed_since - _OVERLAP, skipped, is_wide=is_wide)
         try:
             seen = await self._store.read(lambda client: look(client, wanted))
         except Problem as problem:
@@ -126,10 +128,9 @@ class Live:
             return
         self._tell_state(is_down=False)
         self._topics = topics
-        before = self._resume_at
         fresh = {**self._made(seen), **self._moved(seen)}
         self._move_on(seen)
-        self._send(fresh, joining, seen, before)
+        self._send(fresh, joining, seen, since)
 
     def _moved(self, seen: Seen) -> dict[Key, Bar]:
         """Return the newest bars that are other than they were."""
@@ -169,9 +170,9 @@ class Live:
         }
 
     def _send(
-        self, fresh: Mapping[Key, Bar], joining: list[Listener], seen: Seen, before: datetime
+        self, fresh: Mapping[Key, Bar], joining: list[Listener], seen: Seen, since: datetime
     ) -> None:
-        """Hand out what is new; those that join get the newest bars and what they missed."""
+        """Hand out what is new since then, and the newest and missed bars to those that join."""
         now, encoded = datetime.now(timezone.utc), _Encoder(self._resume_at)
         payloads: dict[frozenset[Topic], bytes] = {}
         for listener in self.listeners:
@@ -184,13 +185,12 @@ class Live:
                     if key[2] >= oldest_of(key[0], now, is_wide=False)
                 }
                 missed = {**seen.changed, **fresh}
-                if len(missed) > _MOST_MISSED:
+                if seen.is_cut and listener.since < since:
                     self.listeners.put(listener, _RESET)
-                    missed = {}
                 payload = encoded.batch(_only({**missed, **newest}, topics), listener.since)
             elif listener.has_joined:
                 if topics not in payloads:
-                    payloads[topics] = encoded.batch(_only(fresh, topics), before)
+                    payloads[topics] = encoded.batch(_only(fresh, topics), since)
                 payload = payloads[topics]
             else:
                 continue  # it came while we looked
@@ -208,10 +208,13 @@ class Live:
         self._is_down = is_down
         log.warning("store_down" if is_down else "store_up", detail=detail)
         for listener in self.listeners:
-            self.listeners.put(listener, self._state())
+            self.listeners.put(listener, self._state(listener))
 
-    def _state(self) -> bytes:
-        return b'event: state\ndata: {"store": "%s"}\n\n' % (b"down" if self._is_down else b"up")
+    def _state(self, listener: Listener) -> bytes:
+        """Return the state; its id spares one who comes back what was before it."""
+        number = b"id: %d\n" % to_millis(self._resume_at) if listener.has_joined else b""
+        store = b"down" if self._is_down else b"up"
+        return b'event: state\n%sdata: {"store": "%s"}\n\n' % (number, store)
 
 
 class _Encoder:
@@ -228,7 +231,7 @@ class _Encoder:
         that comes back after one of them lacks the rest.
         """
         keys = sorted(bars, key=lambda key: (key[2], key[1]))
-        numbers = [millis(since)] * (len(keys) - 1) + [millis(self._position)]
+        numbers = [to_millis(since)] * (len(keys) - 1) + [to_millis(self._position)]
         return b"".join(
             b"event: bar\nid: %d\ndata: %s\n\n" % (number, self._body(key, bars[key]))
             for number, key in zip(numbers, keys, strict=False)

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, TypeAdapter, WithJsonSchema
 
 from tapeline.api.problems import Problem
 from tapeline.rollup import ReadInterval
+from tapeline.times import EPOCH, from_millis, to_millis
 
 MOST_SYMBOLS: Final = 100
 MOST_ROWS: Final = 10_000
@@ -24,7 +25,6 @@ _NAME: Final = r"^[^\x00-\x1f\x7f,]{1,128}$"
 _NAMES: Final = r"^[^\x00-\x1f\x7f]+$"
 _NAMES_LENGTH: Final = 12_900
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?")
-_FIRST: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST: Final = datetime(2100, 1, 1, tzinfo=timezone.utc)
 _DAY: Final = timedelta(days=1)
 _AS_TIME: Final = TypeAdapter(datetime)
@@ -57,7 +57,7 @@ def _time(text: object) -> datetime:
     except (ValueError, OverflowError) as error:
         message = "there is no such time"
         raise ValueError(message) from error
-    if not _FIRST <= time < _LAST:
+    if not EPOCH <= time < _LAST:
         message = "give a time from 1970 to 2099"
         raise ValueError(message)
     return time
@@ -128,7 +128,7 @@ def span_of(
 ) -> Span:
     """Read a time from start to end."""
     last = end or datetime.now(timezone.utc)
-    first = start or max(last - _DAY, _FIRST)
+    first = start or max(last - _DAY, EPOCH)
     if first > last:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "start: it lies after the end")
     return Span(first, last, is_closed=end is not None)
@@ -166,11 +166,6 @@ def time_of(ms: int) -> datetime:
     Raises:
         Problem: 422, there is no such time.
     """
-    if not 0 <= ms < (_LAST - _FIRST) // timedelta(milliseconds=1):
+    if not 0 <= ms < to_millis(_LAST):
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: it holds no time")
-    return _FIRST + timedelta(milliseconds=ms)
-
-
-def millis(time: datetime) -> int:
-    """Return ms since the epoch."""
-    return (time - _FIRST) // timedelta(milliseconds=1)
+    return from_millis(ms)

@@ -22,12 +22,12 @@ from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.gap_rows import read_gaps
 from tapeline.storage.live_rows import bars_of_symbols
 from tapeline.storage.rows import PartitionProgress
+from tapeline.times import EPOCH, from_micros
 
 router = APIRouter(tags=["status"], responses={503: PROBLEMS[503]})
 
 _WEEK: Final = timedelta(days=7)
 _DAY: Final = timedelta(days=1)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _COUNTED_SYMBOLS: Final = 100
 _COUNTS_KEPT: Final = timedelta(seconds=30)
 
@@ -53,7 +53,7 @@ async def gaps(
 ) -> Response:
     """Return the gaps that overlap a time, as producers reported them, newest first."""
     last = end or datetime.now(timezone.utc)
-    span = span_of(start or max(last - _WEEK, _EPOCH), last)
+    span = span_of(start or max(last - _WEEK, EPOCH), last)
 
     def query(client: CassandraClient) -> list[Gap]:
         found = read_gaps(client, span.start, span.end)
@@ -152,17 +152,13 @@ def _count_bars(client: CassandraClient, names: list[str], now: datetime) -> tup
 
 def _gap_out(gap: Gap) -> dict[str, Any]:
     return {
-        "start": _time(gap.started_us),
-        "end": None if gap.ended_us is None else _time(gap.ended_us),
+        "start": from_micros(gap.started_us),
+        "end": None if gap.ended_us is None else from_micros(gap.ended_us),
         "kind": gap.kind.value,
         "marks_bars": gap.kind.marks_bars,
         "producer": gap.producer_id,
         "symbols": list(gap.symbols),
     }
-
-
-def _time(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)
 
 
 def _json(content: Mapping[str, Any]) -> Response:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Final, TypeVar
 
 import anyio
 import structlog
-from anyio import CapacityLimiter, to_thread
 from cassandra import DriverException, InvalidRequest
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
@@ -47,7 +47,8 @@ class Store:
         timeout_s = min(settings.cassandra.request_timeout_s, _REQUEST_TIMEOUT_S)
         cassandra = settings.cassandra.model_copy(update={"request_timeout_s": timeout_s})
         self._settings = settings.model_copy(update={"cassandra": cassandra})
-        self._limiter = CapacityLimiter(_READS_AT_ONCE)
+        # A read whose caller has given up keeps its thread until it ends.
+        self._threads = ThreadPoolExecutor(_READS_AT_ONCE, "store")
         self._lock = threading.Lock()
         self._client: CassandraClient | None = None
         self._failure: tuple[float, TapelineError] | None = None
@@ -67,9 +68,8 @@ class Store:
         outcome = "failed"
         try:
             with anyio.fail_after(_TIMEOUT_S):
-                found = await to_thread.run_sync(
-                    partial(self._run, query), abandon_on_cancel=True, limiter=self._limiter
-                )
+                loop = asyncio.get_running_loop()
+                found = await loop.run_in_executor(self._threads, self._run, query)
             outcome = "ok"
             return found  # noqa: TRY300 - the outcome is counted below
         except TimeoutError as error:
@@ -105,7 +105,8 @@ class Store:
             raise Problem(HTTPStatus.NOT_FOUND, detail)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; reads that have not begun never will."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._drop()
 

@@ -14,19 +14,11 @@ from fastapi import APIRouter, Query, Request, Response
 from tapeline.api.bars_api import store_of
 from tapeline.api.formats import MAY_CHANGE, accepted, answer
 from tapeline.api.models import PROBLEMS, UNKNOWN, TradesOut, tables
-from tapeline.api.parameters import (
-    Cursor,
-    Limit,
-    Symbol,
-    Time,
-    cursor_of,
-    millis,
-    parts_of,
-    time_of,
-)
+from tapeline.api.parameters import Cursor, Limit, Symbol, Time, cursor_of, parts_of, time_of
 from tapeline.api.problems import Problem
 from tapeline.bar import Interval
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.times import EPOCH, floor_to, to_millis
 from tapeline.trades import trades_schema
 
 router = APIRouter(prefix="/v1", tags=["trades"], responses=PROBLEMS)
@@ -45,7 +37,6 @@ _BUCKETS_A_PAGE: Final = 288
 """One page looks at a day of five-minute windows at most, whether they hold trades or not."""
 _LOWEST_ID: Final = -(2**63)
 _HIGHEST_ID: Final = 2**63 - 1
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @router.get(
@@ -69,7 +60,7 @@ async def trades(
     """
     accepted(request)
     last = end or datetime.now(timezone.utc)
-    first, lowest_id = start or max(last - timedelta(hours=1), _EPOCH), _LOWEST_ID
+    first, lowest_id = start or max(last - timedelta(hours=1), EPOCH), _LOWEST_ID
     if first > last:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "start: it lies after the end")
     if cursor is not None:
@@ -77,7 +68,7 @@ async def trades(
         first = max(first, time_of(ms))
         if not _LOWEST_ID <= lowest_id <= _HIGHEST_ID:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: it holds no trade")
-    until = min(last, _bucket_of(first) + _BUCKETS_A_PAGE * _BUCKET)
+    until = min(last, floor_to(_BUCKET, first) + _BUCKETS_A_PAGE * _BUCKET)
 
     def query(client: CassandraClient) -> list[dict[str, Any]]:
         return list(islice(_trades(client, symbol, first, lowest_id, until, limit + 1), limit + 1))
@@ -89,9 +80,9 @@ async def trades(
     page, rest = rows[:limit], rows[limit:]
     following = None
     if rest:
-        following = cursor_of(millis(rest[0]["event_time"]), rest[0]["trade_id"])
+        following = cursor_of(to_millis(rest[0]["event_time"]), rest[0]["trade_id"])
     elif until < last:
-        following = cursor_of(millis(until), _LOWEST_ID)
+        following = cursor_of(to_millis(until), _LOWEST_ID)
     content = {
         "symbol": symbol,
         "trades": [{**row, "trade_id": str(row["trade_id"])} for row in page],
@@ -112,15 +103,11 @@ def _trades(
         "SELECT * FROM {keyspace}.trades_silver WHERE symbol = ? AND bucket = ? "
         "AND (event_time, trade_id) >= (?, ?) AND (event_time) < (?) LIMIT ?"
     )
-    bucket = _bucket_of(start)
+    bucket = floor_to(_BUCKET, start)
     while bucket < end:
         for row in client.rows(query, (symbol, bucket, start, lowest_id, end, limit)):
             yield {name: _utc(getattr(row, name)) for name in SCHEMA.names}
         bucket += _BUCKET
-
-
-def _bucket_of(time: datetime) -> datetime:
-    return time - (time - _EPOCH) % _BUCKET
 
 
 def _utc(value: object) -> object:

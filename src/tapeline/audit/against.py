@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import IO, Final
 
 from tapeline.audit.difference import Difference, Pair, WindowKey, text_of
-from tapeline.audit.frames import BUCKET_MS, instant, millis
+from tapeline.audit.frames import BUCKET_MS
 from tapeline.audit.silver_gold import BarsCompared
 from tapeline.bar import Bar, Interval
 from tapeline.errors import UsageError
+from tapeline.times import from_millis, to_millis
 
 _PRICES: Final = ("open", "high", "low", "close")
 _REQUIRED: Final = frozenset({"symbol", *_PRICES, "volume"})
@@ -121,7 +122,7 @@ def _bar(row: Mapping[str, str | None], where: str) -> VendorBar:
     except (ValueError, OverflowError, InvalidOperation) as error:
         message = f"{where}: this is no bar: {error}"
         raise UsageError(message) from error
-    if millis(start) % BUCKET_MS:
+    if to_millis(start) % BUCKET_MS:
         message = f"{where}: {text_of(start)} is no start of a five-minute window."
         raise UsageError(message)
     return VendorBar(row["symbol"] or "", start, first, high, low, last, volume)
@@ -129,7 +130,7 @@ def _bar(row: Mapping[str, str | None], where: str) -> VendorBar:
 
 def _window_start(row: Mapping[str, str | None]) -> datetime:
     if row.get("window_start_ms"):
-        return instant(int(row["window_start_ms"] or ""))
+        return from_millis(int(row["window_start_ms"] or ""))
     # Python 3.10 reads no Z.
     time = datetime.fromisoformat((row.get("window_start") or "").replace("Z", "+00:00"))
     return (

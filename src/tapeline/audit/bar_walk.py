@@ -13,11 +13,12 @@ import polars as pl
 from tapeline.audit.against import compare_vendor, read_vendor_bars
 from tapeline.audit.context import NO_SILVER, Context
 from tapeline.audit.difference import Pair
-from tapeline.audit.frames import WINDOW, instant, is_gone, millis, windows_frame
+from tapeline.audit.frames import WINDOW, is_gone, windows_frame
 from tapeline.audit.hours import compare_hours
 from tapeline.audit.silver_gold import received_ms
 from tapeline.bar import Interval
 from tapeline.errors import UsageError
+from tapeline.times import from_millis, to_millis
 
 _BARS_AT_ONCE: Final = 500
 
@@ -28,7 +29,7 @@ def silver_windows(context: Context) -> pl.DataFrame:
     if scope.symbols is not None and scope.start is not None and scope.end is not None:
         # Few enough to name: a window without trades costs one look.
         length = Interval.FIVE_MINUTES.duration // timedelta(milliseconds=1)
-        starts = range(millis(scope.start), millis(scope.end), length)
+        starts = range(to_millis(scope.start), to_millis(scope.end), length)
         return windows_frame((symbol, start) for symbol in scope.symbols for start in starts)
     return scope.only(windows_frame(context.reads.silver_windows()))
 
@@ -53,9 +54,9 @@ def walk_gold(context: Context, silver: pl.DataFrame) -> pl.DataFrame:
         context.note(Pair.GOLD_HOURS, compared)
         gone_ms = ground.gone_ms["trades_silver"]
         gone = [is_gone(received_ms(bar), gone_ms) for bar in parts]
-        found = windows_frame((bar.symbol, millis(bar.window_start)) for bar in parts)
+        found = windows_frame((bar.symbol, to_millis(bar.window_start)) for bar in parts)
         lost = found.filter(gone).join(silver, on=WINDOW, how="anti")
-        starts = (instant(ms) for ms in lost["bucket_ms"])
+        starts = (from_millis(ms) for ms in lost["bucket_ms"])
         context.findings.not_auditable(Pair.SILVER_GOLD, NO_SILVER, starts)
         windows.append(found.join(lost, on=WINDOW, how="anti"))
     return pl.concat(windows)

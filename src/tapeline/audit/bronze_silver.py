@@ -9,7 +9,8 @@ from typing import Any, Final
 import polars as pl
 
 from tapeline.audit.difference import Difference, MessageRef, Pair, WindowKey, text_of
-from tapeline.audit.frames import TRADE, TRADES, instant, is_gone, trade_ref, window_key
+from tapeline.audit.frames import TRADE, TRADES, is_gone, trade_ref, window_key
+from tapeline.times import from_millis
 
 _FIELDS: Final = tuple(name for name in TRADES if name not in TRADE)
 _TIES: Final = tuple(name for name in _FIELDS if name != "sequence")
@@ -104,7 +105,7 @@ def _value_differences(copies: Sequence[Row], row: Row) -> Iterator[Difference]:
 
 def _text(name: str, value: Any) -> str:
     if value is not None and name == "received_at_ms":
-        value = instant(value)
+        value = from_millis(value)
     if value is not None and name == "conditions":
         value = value.replace("\x1f", "|")
     return text_of(value)

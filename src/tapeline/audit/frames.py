@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any, Final
 
 import polars as pl
 
 from tapeline.audit.difference import TradeRef, WindowKey
 from tapeline.bar import Interval
+from tapeline.times import from_millis
 
 TRADES: Final[dict[str, pl.DataType]] = {
     "symbol": pl.String(),
@@ -37,7 +38,6 @@ TRADE: Final = (*WINDOW, "event_time_ms", "trade_id")
 BUCKET_MS: Final = Interval.FIVE_MINUTES.duration // timedelta(milliseconds=1)
 
 _SEPARATOR: Final = "\x1f"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def trades_frame(rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
@@ -68,24 +68,14 @@ def conditions_of(text: str | None) -> list[str]:
     return [] if text is None else text.split(_SEPARATOR)
 
 
-def instant(ms: int) -> datetime:
-    """Return the instant so many ms after the epoch."""
-    return _EPOCH + timedelta(milliseconds=ms)
-
-
-def millis(time: datetime) -> int:
-    """Return the ms from the epoch to an instant (aware)."""
-    return (time - _EPOCH) // timedelta(milliseconds=1)
-
-
 def window_key(symbol: str, bucket_ms: int) -> WindowKey:
     """Return a window as readers of bars name it."""
-    return symbol, instant(bucket_ms)
+    return symbol, from_millis(bucket_ms)
 
 
 def trade_ref(event_time_ms: int, trade_id: int) -> TradeRef:
     """Return a trade as a difference names it."""
-    return TradeRef(event_time=instant(event_time_ms), trade_id=trade_id)
+    return TradeRef(event_time=from_millis(event_time_ms), trade_id=trade_id)
 
 
 def is_gone(received_ms: int | None, gone_ms: int | None) -> bool:

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tapeline.audit.difference import WindowKey
-from tapeline.audit.frames import millis
 from tapeline.audit.scope import Scope
 from tapeline.audit.silver_gold import Readiness
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, WindowState
+from tapeline.times import to_millis
 
 _EXPIRES_WITHIN: Final = timedelta(hours=1)
 """Rows so near their end may be gone before they are read, and clocks differ."""
@@ -79,7 +79,7 @@ def survey(client: CassandraClient, reads: AuditReads, scope: Scope, now: dateti
         frozenset(due_hours),
         None if scope.is_everything else touched,
         {
-            table: millis(now - lifetime + _EXPIRES_WITHIN) if lifetime else None
+            table: to_millis(now - lifetime + _EXPIRES_WITHIN) if lifetime else None
             for table, lifetime in reads.lifetimes().items()
         },
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from tapeline.audit.difference import Difference, Pair, WindowKey
@@ -75,7 +75,7 @@ def _differences(key: WindowKey, parts: Sequence[Bar], hour: Bar | None) -> list
                 interval=Interval.ONE_HOUR,
             )
         ]
-    (whole,) = roll_up_bars(parts, _HOUR, hour.window_end, timedelta(0))
+    (whole,) = roll_up_bars(parts, _HOUR, hour.window_end)
     expected = {name: getattr(whole, name) for name in VALUES}
     if hour.policy in {part.policy for part in parts}:
         expected["policy"] = hour.policy

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tapeline.audit.difference import Difference, MessageRef, Pair, text_of
-from tapeline.audit.frames import instant, is_gone, trade_ref
+from tapeline.audit.frames import is_gone, trade_ref
 from tapeline.audit.messages import Message, RawMessage, sort_messages
+from tapeline.times import from_millis
 
 
 def compare_messages(
@@ -66,7 +67,7 @@ class MessageNames:
             expected=expected,
             found=found,
             symbol=row["symbol"] if row else None,
-            window_start=instant(row["bucket_ms"]) if row else None,
+            window_start=from_millis(row["bucket_ms"]) if row else None,
             trade=trade_ref(row["event_time_ms"], row["trade_id"]) if row else None,
             message=MessageRef(
                 topic_id=self._topic_id,
@@ -78,7 +79,7 @@ class MessageNames:
 
 def _contrast(expected: Message, found: Message) -> Iterator[tuple[str, str, str]]:
     if expected.kafka_timestamp_ms != found.kafka_timestamp_ms:
-        times = (instant(m.kafka_timestamp_ms) for m in (expected, found))
+        times = (from_millis(m.kafka_timestamp_ms) for m in (expected, found))
         yield ("kafka_timestamp", *map(text_of, times))  # type: ignore[misc]
     for what, left, right in (
         ("message_key", expected.key, found.key),

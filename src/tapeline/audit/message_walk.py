@@ -11,12 +11,12 @@ from typing import Final
 from tapeline.audit.bronze_quarantine import Quarantined, compare_quarantine
 from tapeline.audit.context import NO_KAFKA, Advance, Context
 from tapeline.audit.difference import Difference, Pair
-from tapeline.audit.frames import instant
 from tapeline.audit.ground import Partition
 from tapeline.audit.kafka_bronze import compare_messages
 from tapeline.audit.messages import RawMessage, sort_messages
 from tapeline.audit.spill import Spill
 from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
+from tapeline.times import from_millis
 
 Range = tuple[int, int]
 """The first offset, and the one after the last."""
@@ -97,7 +97,7 @@ def _compare_with_kafka(
     first = stop if oldest_offset is None else max(start, oldest_offset)
     rows = bronze[bisect_left(bronze, first, key=itemgetter(0)) :]
     expired = bronze[: len(bronze) - len(rows)]
-    times = (instant(timestamp_ms) for _, timestamp_ms, *_ in expired)
+    times = (from_millis(timestamp_ms) for _, timestamp_ms, *_ in expired)
     context.findings.not_auditable(Pair.KAFKA_BRONZE, NO_KAFKA, times)
     if first >= stop:
         return

@@ -16,8 +16,9 @@ import polars as pl
 from tapeline import conditions as sale
 from tapeline import sessions
 from tapeline.audit.difference import WindowKey
-from tapeline.audit.frames import TRADES, WINDOW, conditions_of, instant, millis, window_key
+from tapeline.audit.frames import TRADES, WINDOW, conditions_of, window_key
 from tapeline.conditions import ConditionPolicy
+from tapeline.times import from_millis, to_millis
 
 _AMOUNT: Final = pl.Decimal(38, 10)
 _TEN_PLACES: Final = Decimal("1e-10")
@@ -38,7 +39,7 @@ def recompute_bars(
         policies: which trades set prices, for each window.
     """
     wanted = pl.DataFrame(
-        [(symbol, millis(start), policy) for (symbol, start), policy in policies.items()],
+        [(symbol, to_millis(start), policy) for (symbol, start), policy in policies.items()],
         {**{name: TRADES[name] for name in WINDOW}, "policy": pl.String()},
         orient="row",
     )
@@ -74,7 +75,7 @@ def _finished(row: dict[str, Any]) -> tuple[WindowKey, dict[str, Any]]:
     volume = row["volume"]
     row["vwap"] = float(row["notional"]) / float(volume) if volume else None
     for name in ("first_trade_time", "last_trade_time"):
-        row[name] = instant(row[name])
+        row[name] = from_millis(row[name])
     row["session"] = sessions.session_at(symbol, window_start).value
     row["asset_class"] = sessions.asset_class_of(symbol).value
     return key, row

@@ -10,8 +10,8 @@ from typing import Final
 import polars as pl
 
 from tapeline.audit.difference import WindowKey
-from tapeline.audit.frames import instant, millis
 from tapeline.bar import Interval
+from tapeline.times import from_millis, to_millis
 
 _HOUR_MS: Final = Interval.ONE_HOUR.duration // timedelta(milliseconds=1)
 
@@ -30,8 +30,8 @@ class Scope:
     ) -> Scope:
         """Return a scope with its times widened to whole hours, as hour bars are audited too."""
         return cls(
-            start and instant(millis(start) // _HOUR_MS * _HOUR_MS),
-            end and instant(-(-millis(end) // _HOUR_MS) * _HOUR_MS),
+            start and from_millis(to_millis(start) // _HOUR_MS * _HOUR_MS),
+            end and from_millis(-(-to_millis(end) // _HOUR_MS) * _HOUR_MS),
             None if symbols is None else frozenset(symbols),
         )
 
@@ -54,9 +54,9 @@ class Scope:
         if self.symbols is not None:
             rows = rows.filter(pl.col("symbol").is_in(list(self.symbols)))
         if self.start is not None:
-            rows = rows.filter(pl.col("bucket_ms") >= millis(self.start))
+            rows = rows.filter(pl.col("bucket_ms") >= to_millis(self.start))
         if self.end is not None:
-            rows = rows.filter(pl.col("bucket_ms") < millis(self.end))
+            rows = rows.filter(pl.col("bucket_ms") < to_millis(self.end))
         return rows
 
     def months(self, period: date, interval: Interval) -> Iterator[tuple[datetime, datetime]]:

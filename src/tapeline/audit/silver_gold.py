@@ -9,10 +9,11 @@ from typing import Any
 import polars as pl
 
 from tapeline.audit.difference import Difference, Pair, WindowKey, text_of
-from tapeline.audit.frames import WINDOW, is_gone, millis, window_key
+from tapeline.audit.frames import WINDOW, is_gone, window_key
 from tapeline.audit.recompute import recompute_bars
 from tapeline.bar import VALUES, Bar, Interval
 from tapeline.conditions import ConditionPolicy
+from tapeline.times import to_millis
 
 _POLICIES = frozenset(policy.value for policy in ConditionPolicy)
 
@@ -151,4 +152,4 @@ def _has_lost_trades(bar: Bar, first_received_ms: int | None, gone_ms: int | Non
 
 def received_ms(bar: Bar) -> int | None:
     """Return when the first trade of a bar was received, if the bar says so."""
-    return None if bar.first_received_at is None else millis(bar.first_received_at)
+    return None if bar.first_received_at is None else to_millis(bar.first_received_at)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -29,10 +29,10 @@ from tapeline.consumer.transformations import FIVE_MINUTES, ONE_MINUTE, calculat
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.live_rows import write_final_bars
 from tapeline.storage.rows import StoredBar, WindowState
+from tapeline.times import from_micros
 
 log = structlog.get_logger()
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 _TIMES: Final = (
     *("window_start", "window_end", "first_trade_time", "last_trade_time"),
@@ -232,7 +232,7 @@ def first_receipts(states: Iterable[WindowState]) -> dict[WindowKey, datetime]:
 def _bar(row: Row, policy: ConditionPolicy) -> Bar:
     fields = row.asDict()
     for name in _TIMES:
-        fields[name] = _EPOCH + timedelta(microseconds=fields[name])
+        fields[name] = from_micros(fields[name])
     return Bar(**fields, policy=policy.value)
 
 

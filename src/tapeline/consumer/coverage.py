@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Final
 
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap, end_of
+from tapeline.times import to_micros
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _EVER: Final = 1 << 62
 _Span = tuple[int, int]
 
@@ -56,7 +56,7 @@ class Coverage:
 
         A symbol without a live producer comes from a tape, which has no holes in the present.
         """
-        window = (_micros(start), _micros(end))
+        window = (to_micros(start), to_micros(end))
         missed = [window]
         for spans in self._missed.get(symbol, [[]]):
             missed = _intersection(missed, spans)
@@ -78,7 +78,3 @@ def _missed_by(producer: ProducerView, gaps: Sequence[Gap]) -> list[_Span]:
 
 def _intersection(first: Sequence[_Span], second: Sequence[_Span]) -> list[_Span]:
     return [(max(a, c), min(b, d)) for a, b in first for c, d in second if max(a, c) < min(b, d)]
-
-
-def _micros(instant: datetime) -> int:
-    return (instant - _EPOCH) // timedelta(microseconds=1)

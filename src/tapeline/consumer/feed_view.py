@@ -16,6 +16,7 @@ from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap
 from tapeline.producer.offsets import offsets_of
 from tapeline.settings import KafkaSettings
+from tapeline.times import to_millis
 
 log = structlog.get_logger()
 
@@ -97,6 +98,14 @@ class FeedView:
     def offsets(self) -> dict[int, tuple[int, int]]:
         """Return each partition's oldest and next offset."""
         return {p: offsets_of(self._consumer, self._topic, p) for p in self._partitions}
+
+    def offsets_at(self, instant: datetime) -> dict[int, int]:
+        """Return each partition's first offset that Kafka received at an instant or later."""
+        ms = to_millis(instant)
+        wanted = [TopicPartition(self._topic, p, ms) for p in self._partitions]
+        ends = {p: end for p, (_, end) in self.offsets().items()}
+        found = self._consumer.offsets_for_times(wanted, _TIMEOUT_S)
+        return {f.partition: f.offset if f.offset >= 0 else ends[f.partition] for f in found}
 
     def close(self) -> None:
         """Leave Kafka."""

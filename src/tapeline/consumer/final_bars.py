@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Final
 
 from tapeline.bar import Bar
 from tapeline.storage.rows import StoredBar
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+from tapeline.times import to_micros
 
 LATE_TRADE: Final = "late_trade"
 """A trade came after the bar was final."""
@@ -44,7 +43,7 @@ def reconcile(
         updated_at=now,
     )
     write_time_us = max(
-        _micros(now), _micros(computed.window_end), stored.write_time_us + 1 if stored else 0
+        to_micros(now), to_micros(computed.window_end), stored.write_time_us + 1 if stored else 0
     )
     return final, write_time_us
 
@@ -90,7 +89,3 @@ def _reason(before: Bar, computed: Bar) -> str:
     if computed.policy != before.policy:
         return POLICY
     return CORRECTION if not before.same_values(computed) else FEED_GAP
-
-
-def _micros(value: datetime) -> int:
-    return (value - _EPOCH) // timedelta(microseconds=1)

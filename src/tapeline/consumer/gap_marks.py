@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Final
 
 from tapeline.bar import Bar, Interval
@@ -15,8 +15,8 @@ from tapeline.producer.gaps import Gap
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.gap_rows import write_gaps
 from tapeline.storage.live_rows import write_final_bars
+from tapeline.times import floor_to, from_micros
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SPANS_A_ROUND: Final = 100
 """Bound on the ranges of bars that one round looks at."""
 _LOOK_BACK: Final = timedelta(days=7)
@@ -85,14 +85,14 @@ def _marked(bar: Bar, coverage: Coverage) -> Bar:
 
 
 def _end_of(gap: Gap, now: datetime) -> datetime:
-    return now if gap.ended_us is None else _EPOCH + timedelta(microseconds=gap.ended_us)
+    return now if gap.ended_us is None else from_micros(gap.ended_us)
 
 
 def _spans_of(gap: Gap, now: datetime) -> Iterable[_Span]:
     """Yield the ranges of window starts that a gap overlaps, for each interval and symbol."""
-    start = _EPOCH + timedelta(microseconds=gap.started_us)
+    start = from_micros(gap.started_us)
     end = _end_of(gap, now)
     for interval in Interval:
-        first = start - (start - _EPOCH) % interval.duration
+        first = floor_to(interval.duration, start)
         for symbol in gap.symbols:
             yield interval, symbol, first, end + timedelta(microseconds=1)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from tapeline.bar import Interval
 from tapeline.consumer.feed_view import FeedSnapshot
-from tapeline.storage.rows import PartitionProgress
+from tapeline.storage.rows import PartitionProgress, WindowState
+from tapeline.times import floor_to
 
+_DAY: Final = timedelta(days=1)
 _RECENT_RECEIPT: Final = timedelta(seconds=60)
 """A partition without unread offsets holds the frontier back for this long after a trade."""
 
@@ -24,6 +27,32 @@ class Horizon:
     def covers(self, window_end: datetime) -> bool:
         """Tell whether a window with this end can be settled."""
         return self.everything or (self.until is not None and window_end <= self.until)
+
+
+def settled_until(
+    reach: Horizon, remaining: Iterable[WindowState], newest: datetime | None, now: datetime
+) -> datetime | None:
+    """Return up to when every window is settled, those without a trade too.
+
+    Args:
+        reach: of the round that has just ended.
+        remaining: windows that it left open, perhaps because there were too many.
+        newest: event time of the newest trade in silver.
+        now: the clock.
+    """
+    until = reach.until
+    if reach.everything and newest is not None:
+        # Nothing follows a tape that has ended, so its last day is over.
+        until = min(now, floor_to(_DAY, newest) + _DAY)
+    if until is None:
+        return None
+    for state in remaining:
+        hour = floor_to(Interval.ONE_HOUR.duration, state.window_start)
+        if reach.covers(hour + Interval.ONE_HOUR.duration):
+            until = min(until, hour)
+        elif state.dirty_offset > state.settled_offset:
+            until = min(until, state.window_start)
+    return until
 
 
 def is_caught_up(progress: Mapping[int, PartitionProgress], feed: FeedSnapshot) -> bool:

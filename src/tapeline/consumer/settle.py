@@ -22,7 +22,15 @@ from tapeline.consumer.bar_writer import BarWriter, Outcome, WindowKey, first_re
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.gap_marks import GapMarks
-from tapeline.consumer.horizon import Horizon, frontier, horizon, newest_receipt, unread_messages
+from tapeline.consumer.horizon import (
+    Horizon,
+    frontier,
+    horizon,
+    newest_receipt,
+    newest_trade,
+    settled_until,
+    unread_messages,
+)
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 
@@ -93,6 +101,7 @@ class Settler:
         self._now = now
         self._open: dict[_StateKey, WindowState] = {}
         self._read_from: dict[int, int] = {}
+        self._settled_until: datetime | None = None
         self._gap_marks = GapMarks(client, now)
         self._coverage = Coverage((), ())
         self._writer = BarWriter(
@@ -118,6 +127,10 @@ class Settler:
         windows = self._settle_windows(states, reach)
         hours = self._settle_hours(windows.remaining, reach)
         self._open = {_key_of(state): state for state in hours.remaining}
+        until = settled_until(reach, hours.remaining, newest_trade(progress), now)
+        if until is not None and until != self._settled_until:
+            self._client.write_settled_until(self._topic_id, until)
+            self._settled_until = until
         marked = self._gap_marks.update(feed.gaps, self._coverage)
         result = RoundResult(
             settled_5m=windows.settled,

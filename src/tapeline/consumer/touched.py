@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import datetime, timedelta, timezone
-from typing import Final
+from datetime import datetime
 
 from pyspark.sql import Row
 
 from tapeline.storage.rows import PartitionProgress, WindowState
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+from tapeline.times import from_micros
 
 
 def dirty_windows(topic_id: str, touched: Iterable[Row]) -> list[WindowState]:
@@ -21,7 +19,7 @@ def dirty_windows(topic_id: str, touched: Iterable[Row]) -> list[WindowState]:
             topic_id,
             row["kafka_partition"],
             row["bucket"],
-            _EPOCH + timedelta(microseconds=row["window_start_us"]),
+            from_micros(row["window_start_us"]),
             row["symbol"],
             dirty_offset=row["highest_offset"],
         )
@@ -57,4 +55,4 @@ def invalid_messages(touched: Iterable[Row]) -> Counter[str]:
 
 def _newest(rows: Iterable[Row], column: str) -> datetime | None:
     micros = [row[column] for row in rows if row["reason"] is None]
-    return _EPOCH + timedelta(microseconds=max(micros)) if micros else None
+    return from_micros(max(micros)) if micros else None

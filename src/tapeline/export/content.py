@@ -109,7 +109,7 @@ def midnight(day: date) -> datetime:
 def _bars(
     client: CassandraClient, options: ExportOptions, symbol: str, day: date, *, is_over: bool
 ) -> Content:
-    every = list(_bars_of_day(client, options.interval, symbol, day, options.delay))
+    every = list(_bars_of_day(client, options.interval, symbol, day))
     bars = [b for b in every if b.is_final or options.provisional]
     table = bars_table(bars, exact=options.exact, detail=options.detail)
     is_open = not is_over or not all(b.is_final for b in every)
@@ -120,7 +120,7 @@ def _trades(
     client: CassandraClient, options: ExportOptions, symbol: str, day: date, *, is_over: bool
 ) -> Content:
     """Read the bars first: a trade that comes meanwhile is one too many, and revises its bar."""
-    bars = list(_bars_of_day(client, _FIVE_MINUTES, symbol, day, options.delay))
+    bars = list(_bars_of_day(client, _FIVE_MINUTES, symbol, day))
     is_settled = is_over and bool(bars) and all(b.is_final for b in bars)
     state = _digest(f"{b.window_start} {b.revision} {b.trade_count}" for b in bars)
     start = midnight(day)
@@ -135,10 +135,10 @@ def _trades(
 
 
 def _bars_of_day(
-    client: CassandraClient, interval: ReadInterval, symbol: str, day: date, delay: timedelta
+    client: CassandraClient, interval: ReadInterval, symbol: str, day: date
 ) -> Iterator[Bar]:
     start = midnight(day)
-    return bars_between(client, symbol, interval, start, start + _DAY, delay)
+    return bars_between(client, symbol, interval, start, start + _DAY)
 
 
 def _digest(lines: Iterable[str]) -> str:

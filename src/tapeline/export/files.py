@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from enum import Enum
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -19,6 +21,8 @@ import pyarrow.parquet as pq
 _ISO: Final = "%Y-%m-%dT%H:%M:%SZ"
 _HIDDEN: Final = {".": "%2E", "_": "%5F"}
 """Readers of such folders pass over names that begin so."""
+_LONGEST_NAME: Final = 200
+_KEPT: Final = 100
 PART_SUFFIX: Final = ".part"
 """Ends the name of a file that is not written to its end."""
 
@@ -34,11 +38,14 @@ class ExportFormat(str, Enum):
 def path_in_export(day: date, symbol: str, file_format: ExportFormat) -> str:
     """Return where the file of a symbol's day is, below the folder of the export.
 
-    What is not a letter, a digit or one of `-._~` is written as in a URL, e.g.
-    `BINANCE%3ABTCUSDT`, so any symbol is a file of its own everywhere.
+    What is not a capital letter, a digit or one of `-._~` is written as in a URL, e.g.
+    `BINANCE%3ABTCUSDT`, so any symbol is a file of its own, also where capitals and small
+    letters are the same. A name that is too long for a file is cut, and ends with its hash.
     """
-    name = quote(symbol, safe="")
+    name = "".join(f"%{ord(c):X}" if c in ascii_lowercase else quote(c, safe="") for c in symbol)
     name = _HIDDEN.get(name[:1], name[:1]) + name[1:]
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_KEPT]}~{hashlib.sha256(symbol.encode()).hexdigest()}"
     return f"date={day:%Y-%m-%d}/{name}.{file_format.value}"
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from tapeline.sessions import Session, session_at
+from tapeline.times import to_micros
 
 _TRADING: Final = frozenset({Session.REGULAR, Session.CONTINUOUS})
 _OVERDUE_FACTOR: Final = 20.0
@@ -68,6 +69,15 @@ class Gap:
     def key(self) -> str:
         """The message key: one gap, while it lasts and when it has ended."""
         return f"{self.topic_id}|{self.producer_id}|{self.kind.value}|{self.started_us}"
+
+    def touches(self, symbol: str, start: datetime, end: datetime) -> bool:
+        """Tell whether it marks the bars of a symbol in [start, end)."""
+        return (
+            self.kind.marks_bars
+            and symbol in self.symbols
+            and self.started_us < to_micros(end)
+            and (self.ended_us is None or self.ended_us > to_micros(start))
+        )
 
     def to_bytes(self) -> bytes:
         """Encode for Kafka."""

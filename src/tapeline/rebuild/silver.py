@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from functools import reduce
 from typing import Final
 
@@ -29,10 +29,10 @@ from tapeline.settings import CassandraSettings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rebuild_reads import BronzeSpan, window_states
 from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
+from tapeline.times import from_micros
 
 _TASK_OFFSETS: Final = 25_000
 """Messages that one Spark task reads: one bucket of bronze is read by several."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _KEY: Final = ("symbol", "bucket", "event_time", "trade_id")
 
 
@@ -220,4 +220,4 @@ class SilverRebuild:
         by_window = missing.groupBy("symbol", F.unix_micros("bucket").alias("us")).count()
         for row in by_window.collect():
             progress.missing_trades += row["count"]
-            progress.missing.add([(row["symbol"], _EPOCH + timedelta(microseconds=row["us"]))])
+            progress.missing.add([(row["symbol"], from_micros(row["us"]))])

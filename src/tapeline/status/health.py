@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-_WAITS_FOR: Final = timedelta(seconds=60)
+WAITS_FOR: Final = timedelta(seconds=60)
 """A message should be in silver, and a window settled, this long after it could be."""
 LEAST_FREE_MB: Final = 1000
 
@@ -53,13 +53,15 @@ class OpenGap:
 class Flow:
     """How far the topic's trades are: None where nothing has come yet.
 
-    `overdue` counts windows that could have been settled a minute ago.
+    `stuck` counts the messages that have been unread for a minute, `overdue` the windows that
+    could have been settled a minute ago.
     """
 
     producers: tuple[Producer, ...] = ()
     gaps: tuple[OpenGap, ...] = ()
     messages: int = 0
     unread: int = 0
+    stuck: int = 0
     newest_trade: datetime | None = None
     newest_receipt: datetime | None = None
     freshness_s: float | None = None
@@ -109,7 +111,7 @@ def problems_of(health: Health) -> list[str]:
     problems += health.missing
     if health.flow is not None:
         problems += _problems_of_feed(health.flow)
-        problems += _problems_of_stream(health.flow, health.at)
+        problems += _problems_of_stream(health.flow)
     if health.disk.free_mb < LEAST_FREE_MB:
         problems.append(f"Only {health.disk.free_mb:,} MB are free at {health.disk.home}.")
     return problems
@@ -130,10 +132,10 @@ def _problems_of_feed(flow: Flow) -> Iterator[str]:
             yield f"Producer {gap.producer} hears no trades since {since} ({gap.kind})."
 
 
-def _problems_of_stream(flow: Flow, now: datetime) -> Iterator[str]:
-    if flow.unread and (flow.newest_receipt is None or now - flow.newest_receipt > _WAITS_FOR):
+def _problems_of_stream(flow: Flow) -> Iterator[str]:
+    if flow.stuck:
         yield (
-            f"{flow.unread:,} messages wait in Kafka and none has reached silver for a minute: "
+            f"{flow.stuck:,} messages have waited in Kafka for more than a minute: "
             "start `tapeline stream`, or see its log."
         )
     elif flow.overdue:
@@ -151,4 +153,4 @@ def is_overdue(window_end: datetime, settled_to: datetime | None, now: datetime)
         settled_to: windows that end by then can be settled; None is none of them.
         now: the clock.
     """
-    return settled_to is not None and window_end <= min(settled_to, now) - _WAITS_FOR
+    return settled_to is not None and window_end <= min(settled_to, now) - WAITS_FOR

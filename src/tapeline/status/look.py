@@ -7,7 +7,8 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,7 @@ from tapeline.producer.gaps import end_of
 from tapeline.producer.topics import topic_admin, topic_id_of
 from tapeline.settings import Settings
 from tapeline.status.health import (
+    WAITS_FOR,
     BarCounts,
     Disk,
     Flow,
@@ -46,8 +48,8 @@ from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rebuild_reads import window_states
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
+from tapeline.times import from_micros
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MOST_BUCKETS: Final = 50
 """Buckets of window_state looked at in a Kafka partition: a million messages."""
 _SYMBOLS_AT_ONCE: Final = 100
@@ -137,6 +139,7 @@ def _look_at_flow(
     view = FeedView(endpoints.bootstrap_servers, settings.kafka, topic_id)
     try:
         feed = view.snapshot(now)
+        old = replace(feed, end_offsets=view.offsets_at(now - WAITS_FOR))
     finally:
         view.close()
     progress = client.progress(topic_id)
@@ -147,6 +150,7 @@ def _look_at_flow(
         gaps=tuple(_open_gaps(feed)),
         messages=sum(feed.end_offsets.values()),
         unread=sum(unread_messages(progress, feed).values()),
+        stuck=sum(unread_messages(progress, old).values()),
         newest_trade=newest_trade(progress),
         newest_receipt=received,
         freshness_s=None if received is None else round((now - received).total_seconds(), 1),
@@ -195,7 +199,7 @@ def _open_gaps(feed: FeedSnapshot) -> Iterator[OpenGap]:
     for gap in feed.gaps:
         of_producer = [g for g in feed.gaps if g.producer_id == gap.producer_id]
         if gap.kind.marks_bars and end_of(gap, of_producer) is None:
-            since = _EPOCH + timedelta(microseconds=gap.started_us)
+            since = from_micros(gap.started_us)
             yield OpenGap(gap.producer_id, gap.kind.value, since, len(gap.symbols))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Final
 
@@ -50,6 +50,7 @@ from tapeline.storage.schema import (
     drop_keyspace,
     missing_columns,
 )
+from tapeline.times import to_micros
 
 _CONCURRENCY: Final = 64
 _SPECULATE_AFTER_S: Final = 2.0
@@ -228,12 +229,26 @@ class CassandraClient:
                 ("newest_received_at", p.newest_received_at),
             ):
                 if value is not None:
-                    self._raise_column(column, key, value, _microseconds(value))
+                    self._raise_column(column, key, value, to_micros(value))
             self._set_column("read_offset", key, p.committed_offset)
 
     def write_settled_bucket(self, topic_id: str, kafka_partition: int, bucket: int) -> None:
         """Remember that every bucket below this one is settled."""
         self._set_column("settled_bucket", (topic_id, kafka_partition), bucket)
+
+    def write_settled_until(self, topic_id: str, until: datetime) -> None:
+        """Remember that every window of a topic that ends by then is settled; it never sinks."""
+        self.run(
+            "UPDATE {keyspace}.ingest_progress USING TIMESTAMP ? SET settled_until = ? "
+            "WHERE topic_id = ?",
+            [(to_micros(until), until, topic_id)],
+        )
+
+    def settled_until(self) -> datetime | None:
+        """Return up to when the windows of the keyspace are settled: by the furthest topic."""
+        query = "SELECT DISTINCT topic_id, settled_until FROM {keyspace}.ingest_progress"
+        times = (row.settled_until for row in self.rows(query))
+        return _aware(max((t for t in times if t is not None), default=None))
 
     def begin_anew(self, topic_id: str) -> None:
         """Remember that a topic is read again from its start: nothing counts as settled."""
@@ -392,7 +407,3 @@ def _make_cluster(settings: CassandraSettings, host: str, port: int) -> Cluster:
 
 def _aware(value: datetime | None) -> datetime | None:
     return None if value is None else value.replace(tzinfo=timezone.utc)
-
-
-def _microseconds(value: datetime) -> int:
-    return (value - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)

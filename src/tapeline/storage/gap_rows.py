@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 from tapeline.producer.gaps import Gap, GapKind, end_of
 from tapeline.storage.cassandra_client import CassandraClient
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+from tapeline.times import as_utc, from_micros, to_micros
 
 
 def write_gaps(client: CassandraClient, gaps: Iterable[Gap]) -> None:
@@ -21,13 +20,13 @@ def write_gaps(client: CassandraClient, gaps: Iterable[Gap]) -> None:
         [
             (
                 gap.topic_id,
-                _time(gap.started_us),
+                from_micros(gap.started_us),
                 gap.producer_id,
                 gap.kind.value,
                 gap.topic,
                 list(gap.symbols),
-                None if gap.ended_us is None else _time(gap.ended_us),
-                _time(gap.detected_us),
+                None if gap.ended_us is None else from_micros(gap.ended_us),
+                from_micros(gap.detected_us),
                 # One that has ended is never replaced by itself while it lasted.
                 gap.detected_us if gap.ended_us is None else max(gap.detected_us, gap.ended_us) + 1,
             )
@@ -40,7 +39,7 @@ def read_gaps(client: CassandraClient, start: datetime, end: datetime) -> Iterat
     """Yield the gaps of every topic that overlap a time, oldest first in each topic."""
     topics = client.rows("SELECT DISTINCT topic_id FROM {keyspace}.feed_gaps")
     query = "SELECT * FROM {keyspace}.feed_gaps WHERE topic_id = ? AND started_at < ?"
-    first_us = (start - _EPOCH) // timedelta(microseconds=1)
+    first_us = to_micros(start)
     for topic in topics:
         by_producer: dict[str, list[Gap]] = {}
         for row in client.rows(query, (topic.topic_id, end)):
@@ -59,15 +58,7 @@ def _gap(row: Any) -> Gap:
         row.topic_id,
         GapKind(row.kind),
         tuple(row.symbols or ()),
-        _micros(row.started_at),
-        None if row.ended_at is None else _micros(row.ended_at),
-        _micros(row.detected_at),
+        to_micros(as_utc(row.started_at)),
+        None if row.ended_at is None else to_micros(as_utc(row.ended_at)),
+        to_micros(as_utc(row.detected_at)),
     )
-
-
-def _time(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)
-
-
-def _micros(naive: datetime) -> int:
-    return (naive.replace(tzinfo=timezone.utc) - _EPOCH) // timedelta(microseconds=1)

@@ -11,7 +11,6 @@ from tapeline.bar import Bar
 from tapeline.bars import bars_between
 from tapeline.producer.gaps import Gap
 from tapeline.rollup import ReadInterval
-from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.gap_rows import read_gaps
 from tapeline.storage.rebuild_reads import topic_ids
@@ -36,14 +35,12 @@ class LiveBars:
         interval: ReadInterval,
         start: datetime | None,
         end: datetime | None,
-        settings: Settings,
     ) -> None:
         self._client = client
         self._symbol = symbol
         self._interval = interval
         self._start = start
         self._end = end
-        self._delay = timedelta(seconds=settings.stream.watermark_s)
         self._read_whole_at: datetime | None = None
         self.bars: list[Bar] = []
         """In order of time."""
@@ -56,7 +53,7 @@ class LiveBars:
         last = self.bars[-1].window_start if self.bars else first
         since = first if is_due else min(changing, default=last)
         stop = self._end or now + self._interval.duration
-        found = bars_between(self._client, self._symbol, self._interval, since, stop, self._delay)
+        found = bars_between(self._client, self._symbol, self._interval, since, stop)
         new = list(found)
         kept = [b for b in self.bars if b.window_start < since and not is_due]
         self.bars = (kept + new)[-max(count, 1) :]

@@ -88,7 +88,7 @@ def watch_bars(
         known = client.symbols()
         if known and known.isdisjoint(symbols):
             raise UsageError(no_bar_of(symbols, known, client.keyspace))
-        charts = {s: LiveBars(client, s, interval, start, end, settings) for s in symbols}
+        charts = {s: LiveBars(client, s, interval, start, end) for s in symbols}
         view = _View(console, interval, charts, LiveFeed(client, settings.cassandra.keyspace))
         with _ended_by_ctrl_c(), Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
