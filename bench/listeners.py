@@ -30,6 +30,8 @@ Window = tuple[str, str]
 """Symbol and start."""
 Final = tuple[str, str, int]
 """Symbol, start of the window, revision."""
+_AT_ONCE_S = 2.0
+"""The newest bars come so soon after joining."""
 
 
 @dataclass
@@ -39,6 +41,8 @@ class Heard:
     is_sampled: bool
     events: int = 0
     finals: set[Final] = field(default_factory=set)
+    news: set[Final] = field(default_factory=set)
+    """The finals that did not come at once."""
     updates: list[tuple[Window, int, float]] = field(default_factory=list)
     """Window, trades in it, and when the event came (s since the epoch)."""
     trades: dict[Window, int] = field(default_factory=dict)
@@ -52,11 +56,14 @@ class Heard:
             return
         bar = json.loads(line.removeprefix(b"data: "))
         if is_final:
-            self.finals.add((bar["symbol"], bar["window_start"], bar["revision"]))
+            final = bar["symbol"], bar["window_start"], bar["revision"]
+            if final not in self.finals and joined_s > _AT_ONCE_S:
+                self.news.add(final)
+            self.finals.add(final)
             return
         key = bar["symbol"], bar["window_start"]
         # The newest bars come at once to whoever joins; they are not news.
-        if key in self.trades and self.trades[key] < bar["trade_count"] and joined_s > 1:
+        if key in self.trades and self.trades[key] < bar["trade_count"] and joined_s > _AT_ONCE_S:
             self.updates.append((key, bar["trade_count"], time.time()))
         self.trades[key] = bar["trade_count"]
 
@@ -134,7 +141,7 @@ async def measure(options: argparse.Namespace, symbols: list[str]) -> None:
         watch_memory(server_of(urlsplit(options.url).port or 80), options.seconds),
         *(listen(url, heard, options.seconds) for heard in every),
     )
-    finals = set().union(*(heard.finals for heard in every))
+    finals = set().union(*(heard.news for heard in every))
     missed = sum(len(finals - heard.finals) for heard in every)
     ages = ages_of(every, options.keyspace)
     cuts = statistics.quantiles(ages, n=100)

@@ -72,7 +72,10 @@ def newest(client: CassandraClient, symbol: str, length: ReadInterval) -> list[B
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Bars in their order, the first of those that follow, and up to when all are settled."""
+    """Bars in their order, the first of those that follow, and up to when all are settled.
+
+    None is unknown.
+    """
 
     bars: list[Bar]
     following: Bar | None
@@ -88,7 +91,8 @@ def page_of_symbols(
     limit: int,
 ) -> Page:
     """Return up to `limit` bars of several symbols, from (symbol, window start) `first` on."""
-    settled_until = client.settled_until()
+    # Before the bars, so that it is never ahead of them.
+    settled_until = client.settled_until() if span.is_closed else None
     found: list[Bar] = []
     most = limit + 1
     rest = symbols if first is None else symbols[symbols.index(first[0]) :]

@@ -184,10 +184,9 @@ class Live:
                     for key, bar in self._known.items()
                     if key[2] >= oldest_of(key[0], now, is_wide=False)
                 }
-                missed = {**seen.changed, **fresh}
                 if seen.is_cut and listener.since < since:
                     self.listeners.put(listener, _RESET)
-                payload = encoded.batch(_only({**missed, **newest}, topics), listener.since)
+                payload = encoded.batch(_only({**seen.changed, **newest}, topics), listener.since)
             elif listener.has_joined:
                 if topics not in payloads:
                     payloads[topics] = encoded.batch(_only(fresh, topics), since)

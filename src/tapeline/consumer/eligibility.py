@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import time
+from datetime import date, time
 from typing import Final
 
 from pyspark.sql import Column
@@ -51,12 +51,10 @@ def session_at(instant: str) -> Column:
 def _new_york_session(instant: str) -> Column:
     local = F.from_utc_timestamp(instant, sessions.NEW_YORK)
     minute = F.hour(local) * 60 + F.minute(local)
-    day = F.to_date(local)
-    is_trading_day = ~F.dayofweek(local).isin(*_SATURDAY_AND_SUNDAY) & ~day.isin(
-        *sorted(sessions.holidays())
-    )
+    is_weekend = F.dayofweek(local).isin(*_SATURDAY_AND_SUNDAY)
+    is_trading_day = ~is_weekend & ~_is_one_of(sessions.holidays(), instant)
     close = F.when(
-        day.isin(*sorted(sessions.half_days())), _minute(sessions.HALF_DAY_CLOSE)
+        _is_one_of(sessions.half_days(), instant), _minute(sessions.HALF_DAY_CLOSE)
     ).otherwise(_minute(sessions.REGULAR_CLOSE))
     return (
         F.when(~is_trading_day | (minute < _minute(sessions.PRE_OPEN)), Session.CLOSED.value)
@@ -65,6 +63,12 @@ def _new_york_session(instant: str) -> Column:
         .when(minute < _minute(sessions.POST_CLOSE), Session.POST.value)
         .otherwise(Session.CLOSED.value)
     )
+
+
+def _is_one_of(days: frozenset[date], instant: str) -> Column:
+    """Tell whether the day in New York is one of some; as text, since each literal is a call."""
+    dates = ", ".join(f"DATE'{day}'" for day in sorted(days))
+    return F.expr(f"to_date(from_utc_timestamp({instant}, '{sessions.NEW_YORK}')) IN ({dates})")
 
 
 def _minute(clock: time) -> int:

@@ -21,7 +21,6 @@ from tapeline.times import to_millis
 log = structlog.get_logger()
 
 _TIMEOUT_S: Final = 10.0
-_READ_MESSAGES: Final = 500
 _READ_WAIT_S: Final = 0.5
 _STATUS_IS_OLD_AFTER: Final = timedelta(seconds=30)
 
@@ -57,15 +56,16 @@ class FeedView:
         self._topic_id = topic_id
         self._statuses: dict[str, tuple[FeedStatus, datetime]] = {}
         self._gaps: dict[str, Gap] = {}
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "group.id": f"tapeline-{topic_id}",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-            }
-        )
-        metadata = self._consumer.list_topics(timeout=_TIMEOUT_S)
+        configuration = {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": f"tapeline-{topic_id}",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
+        self._consumer = Consumer(configuration)
+        # What is asked on the connection of one that reads waits for the read's answer.
+        self._asker = Consumer(configuration)
+        metadata = self._asker.list_topics(timeout=_TIMEOUT_S)
         self._partitions = sorted(metadata.topics[self._topic].partitions)
         for name in (settings.status_topic, settings.gaps_topic):
             if name not in metadata.topics:
@@ -97,31 +97,32 @@ class FeedView:
 
     def offsets(self) -> dict[int, tuple[int, int]]:
         """Return each partition's oldest and next offset."""
-        return {p: offsets_of(self._consumer, self._topic, p) for p in self._partitions}
+        return {p: offsets_of(self._asker, self._topic, p) for p in self._partitions}
 
     def offsets_at(self, instant: datetime) -> dict[int, int]:
         """Return each partition's first offset that Kafka received at an instant or later."""
         ms = to_millis(instant)
         wanted = [TopicPartition(self._topic, p, ms) for p in self._partitions]
         ends = {p: end for p, (_, end) in self.offsets().items()}
-        found = self._consumer.offsets_for_times(wanted, _TIMEOUT_S)
+        found = self._asker.offsets_for_times(wanted, _TIMEOUT_S)
         return {f.partition: f.offset if f.offset >= 0 else ends[f.partition] for f in found}
 
     def close(self) -> None:
         """Leave Kafka."""
         self._consumer.close()
+        self._asker.close()
 
     def _read_reports(self) -> None:
         """Read to the ends that the topics have now; how long that takes is Kafka's affair."""
-        ends = {name: offsets_of(self._consumer, name, 0)[1] for name in self._next}
+        ends = {name: offsets_of(self._asker, name, 0)[1] for name in self._next}
         deadline = time.monotonic() + _TIMEOUT_S
         while time.monotonic() < deadline and any(self._next[n] < ends[n] for n in ends):
-            for message in self._consumer.consume(_READ_MESSAGES, _READ_WAIT_S):
-                topic, offset = message.topic(), message.offset()
-                if message.error() is not None or topic is None or offset is None:
-                    continue
-                self._next[topic] = offset + 1
-                self._remember(message)
+            message = self._consumer.poll(_READ_WAIT_S)
+            topic, offset = (message.topic(), message.offset()) if message else (None, None)
+            if message is None or message.error() or topic is None or offset is None:
+                continue
+            self._next[topic] = offset + 1
+            self._remember(message)
 
     def _remember(self, message: Message) -> None:
         value = message.value() or b""

@@ -20,6 +20,8 @@ from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
 WRITE_TIME: Final = "write_time_us"
 TTL: Final = "ttl_s"
 """The seconds that a row has left to live, where the table's own lifetime is not meant."""
+_NOW_MS: Final = "java_method('java.lang.System', 'currentTimeMillis')"
+"""The clock, as text. Spark's own would be a constant in code that is compiled for each batch."""
 _WINDOW_US: Final = Interval.FIVE_MINUTES.duration // timedelta(microseconds=1)
 
 _TRADE_COLUMNS: Final = (
@@ -125,7 +127,7 @@ def preview_rows(bars: DataFrame, interval: Interval, policy: ConditionPolicy) -
         F.lit(None).cast("boolean").alias("is_complete"),
         F.lit(None).cast("string").alias("reason"),
         F.lit(0).alias("revision"),
-        F.current_timestamp().alias("updated_at"),
+        F.timestamp_millis(F.expr(_NOW_MS).cast("long")).alias("updated_at"),
         (F.unix_micros("window_start") + F.col("trade_count")).alias(WRITE_TIME),
     )
 

@@ -24,6 +24,9 @@ from tapeline.settings import Settings
 _LOG_LEVEL: Final = "WARN"
 CASSANDRA_EXTENSIONS: Final = "com.datastax.spark.connector.CassandraSparkExtensions"
 _ROCKSDB: Final = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+_FILE_MANAGER: Final = (
+    "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
+)
 _CLASS_OF_CONNECTOR: Final = {
     "Kafka": "org.apache.spark.sql.kafka010.KafkaSourceProvider",
     "Avro": "org.apache.spark.sql.avro.functions",
@@ -80,6 +83,8 @@ def _configuration(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
         # The connector's direct join fails with either of these two on.
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.exchange.reuse": "false",
+        # On a local disk Spark's usual one starts ten processes for each file that it writes.
+        "spark.sql.streaming.checkpointFileManagerClass": _FILE_MANAGER,
         "spark.cassandra.connection.host": endpoints.cassandra_host,
         "spark.cassandra.connection.port": str(endpoints.cassandra_port),
         "spark.cassandra.connection.localDC": settings.cassandra.local_datacenter,
