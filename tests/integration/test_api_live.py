@@ -266,4 +266,4 @@ def test_it_ends_at_once_though_a_stream_is_open(api: ServedApi, number: int) ->
         code = api.stop(number)
         rest = b"".join(iter(lambda: client.recv(4096), b""))
     assert code == 0
-    assert rest.endswith(b"\r\n0\r\n\r\n")  # ended by us, and not cut off
+    assert rest.endswith(b"0\r\n\r\n")  # ended by us, and not cut off

@@ -21,9 +21,7 @@ OPEN = [a_bar(window_start=FINAL.window_start + FIVE * n) for n in (1, 2, 3, 4)]
 
 
 def live(pipeline: Pipeline, interval: str = "5m") -> LiveBars:
-    return LiveBars(
-        pipeline.client, "AAPL", ReadInterval.parse(interval), None, None, pipeline.settings
-    )
+    return LiveBars(pipeline.client, "AAPL", ReadInterval.parse(interval), None, None)
 
 
 def write(pipeline: Pipeline, *bars, at: int = 1) -> None:
