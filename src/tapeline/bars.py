@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from decimal import Context, Decimal
+from functools import cache
 from typing import Final
 
 import pyarrow as pa
@@ -130,8 +131,8 @@ def bars_between(
     last = end + length.duration
     # Before the bars: one that is settled meanwhile is not final yet, instead of too early.
     settled_until = client.settled_until()
-    gaps = list(read_gaps(client, start, last))
     stored = client.bars(symbol, length.stored, start, last)
+    gaps = cache(lambda: list(read_gaps(client, start, last)))
     for bar in roll_up_bars(stored, length, settled_until, gaps):
         if start <= bar.window_start < end:
             yield bar

@@ -70,7 +70,7 @@ def roll_up_bars(
     bars: Iterable[Bar],
     interval: ReadInterval,
     settled_until: datetime | None,
-    gaps: Sequence[Gap] = (),
+    gaps: Callable[[], Sequence[Gap]] = tuple,
 ) -> list[Bar]:
     """Combine stored bars of one symbol, in order of time, into longer ones.
 
@@ -80,8 +80,8 @@ def roll_up_bars(
         bars: of the interval's stored length.
         interval: what to make of them.
         settled_until: a longer bar is final when it ends by then and all its parts are final.
-        gaps: of the feed; while one touches a part that has no bar, nobody can say whether the
-            longer bar is complete.
+        gaps: reads those of the feed; while one touches a part that has no bar, nobody can say
+            whether the longer bar is complete. Called only when there is such a part.
     """
     parts: dict[tuple[datetime, datetime], list[Bar]] = defaultdict(list)
     for bar in bars:
@@ -143,13 +143,15 @@ def _combined(parts: Sequence[Bar], start: datetime, end: datetime, *, is_final:
 
 
 def _is_complete(
-    parts: Sequence[Bar], start: datetime, end: datetime, gaps: Sequence[Gap]
+    parts: Sequence[Bar], start: datetime, end: datetime, gaps: Callable[[], Sequence[Gap]]
 ) -> bool | None:
     known = [p.is_complete for p in parts]
     if False in known:
         return False
     is_unknown = None in known or any(
-        gap.touches(parts[0].symbol, *empty) for gap in gaps for empty in _empty(parts, start, end)
+        gap.touches(parts[0].symbol, *empty)
+        for empty in _empty(parts, start, end)
+        for gap in gaps()
     )
     return None if is_unknown else True
 

@@ -38,7 +38,7 @@ PARTS = [
 
 
 def rolled(parts, text="15m", settled_until=LATER, gaps=()):
-    return roll_up_bars(parts, ReadInterval.parse(text), settled_until, gaps)
+    return roll_up_bars(parts, ReadInterval.parse(text), settled_until, lambda: gaps)
 
 
 def gap(first_minute, last_minute, **changes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -13,10 +14,12 @@ import pyarrow as pa
 
 from tapeline.api.formats import IS_FINAL, MAY_CHANGE
 from tapeline.api.parameters import Span
+from tapeline.api.store import LONGEST_READ_S
 from tapeline.bar import Bar
 from tapeline.bars import bars_between, bars_schema
 from tapeline.rollup import ReadInterval
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.times import floor_to
 
 SCHEMA: Final = bars_schema(exact=True).append(pa.field("is_filled", pa.bool_()))
 """The columns of bars in CSV and Arrow."""
@@ -37,17 +40,23 @@ def bars_of(
     length: ReadInterval,
     span: Span,
     limit: int,
+    deadline_s: float,
 ) -> Iterator[Bar]:
     """Yield bars in order of time, of which the caller takes `limit` at most.
 
     Days are read as they are wanted: no length of bars crosses midnight UTC. The first read
     is for as many bars as are wanted; where bars are rare, later ones reach further.
+
+    Raises:
+        TimeoutError: the monotonic clock has passed `deadline_s`: nobody waits any more.
     """
     start = max(span.start, _FIRST_BARS)
     end = min(span.end, datetime.now(timezone.utc) + _DAY)
     longest = min(_LONGEST_READ, length.stored.duration * _MOST_STORED)
     step = max(_DAY, min(length.duration * limit, longest))
     while start < end:
+        if time.monotonic() > deadline_s:
+            raise TimeoutError
         until = min(end, (start + step).replace(**_MIDNIGHT))  # type: ignore[arg-type]
         # Bars end with their day, so a read to midnight holds the last one whole.
         yield from bars_between(client, symbol, length, start, until)
@@ -93,6 +102,7 @@ def page_of_symbols(
     """Return up to `limit` bars of several symbols, from (symbol, window start) `first` on."""
     # Before the bars, so that it is never ahead of them.
     settled_until = client.settled_until() if span.is_closed else None
+    deadline_s = time.monotonic() + LONGEST_READ_S
     found: list[Bar] = []
     most = limit + 1
     rest = symbols if first is None else symbols[symbols.index(first[0]) :]
@@ -101,7 +111,7 @@ def page_of_symbols(
         if first is not None and symbol == first[0]:
             wanted = replace(span, start=max(span.start, first[1]))
         lacking = most - len(found)
-        found += islice(bars_of(client, symbol, length, wanted, lacking), lacking)
+        found += islice(bars_of(client, symbol, length, wanted, lacking, deadline_s), lacking)
         if len(found) == most:
             break
     return Page(found[:limit], found[limit] if len(found) == most else None, settled_until)
@@ -151,8 +161,9 @@ def _flat(
         start += duration
 
 
-def cache_of(page: Page, span: Span) -> str:
+def cache_of(page: Page, length: ReadInterval, span: Span) -> str:
     """Return how long an answer holds: final bars long, where no new one can come among them."""
-    is_settled = page.settled_until is not None and span.end <= page.settled_until
+    last = floor_to(length.duration, span.end - timedelta(microseconds=1)) + length.duration
+    is_settled = page.settled_until is not None and last <= page.settled_until
     is_lasting = span.is_closed and is_settled and all(bar.is_final for bar in page.bars)
     return IS_FINAL if page.bars and is_lasting else MAY_CHANGE

@@ -114,7 +114,7 @@ async def of_symbols(
         "bars": rows,
         "next_cursor": cursor_of(rest.symbol, to_millis(rest.window_start)) if rest else None,
     }
-    return answer(request, content, rows, SCHEMA, cache_of(page, span))
+    return answer(request, content, rows, SCHEMA, cache_of(page, interval, span))
 
 
 @router.get(
@@ -158,4 +158,4 @@ async def of_symbol(
         "bars": rows,
         "next_cursor": cursor_of(to_millis(rest.window_start)) if rest else None,
     }
-    return answer(request, content, rows, SCHEMA, cache_of(page, span))
+    return answer(request, content, rows, SCHEMA, cache_of(page, interval, span))

@@ -38,6 +38,7 @@ _OVERLAP: Final = timedelta(seconds=30)
 _LATEST: Final = timedelta(minutes=10)
 """Nothing is logged with a time that lies so far back."""
 _UNMADE_S: Final = 60.0
+_UNMADE: Final = timedelta(seconds=_UNMADE_S)
 """A logged change that has not been made by then never will be."""
 _HEARTBEAT_S: Final = 5.0
 _RESET: Final = b'event: reset\ndata: {"reason": "too much has changed: read the bars anew"}\n\n'
@@ -94,7 +95,8 @@ class Live:
     async def events(self, listener: Listener) -> AsyncIterator[bytes]:
         """Yield events as they come, and the state every few seconds, until the stream ends."""
         try:
-            yield b"retry: 1000\n" + self._state(listener)
+            # Without an id: what was missed may wait already.
+            yield b"retry: 1000\n" + self._state()
             while True:
                 try:
                     batch = await asyncio.wait_for(listener.queue.get(), _HEARTBEAT_S)
@@ -138,7 +140,7 @@ class Live:
 
     def _made(self, seen: Seen) -> dict[Key, Bar]:
         """Return the bars of logged changes that have been made by now."""
-        now_s = time.monotonic()
+        now_s, now = time.monotonic(), datetime.now(timezone.utc)
         for change in seen.changes:
             if change not in self._handled:
                 self._unmade.setdefault(change, now_s)
@@ -148,7 +150,7 @@ class Live:
             bar = seen.changed.get(key)
             if bar is not None and _is_made(change, bar):
                 made[key] = bar
-            elif now_s - since_s < _UNMADE_S:
+            elif now_s - since_s < _UNMADE_S and now - change.logged_at < _UNMADE:
                 continue
             del self._unmade[change]
             self._handled.add(change)
@@ -184,7 +186,7 @@ class Live:
                     for key, bar in self._known.items()
                     if key[2] >= oldest_of(key[0], now, is_wide=False)
                 }
-                if seen.is_cut and listener.since < since:
+                if seen.is_cut and listener.since < since - _OVERLAP:
                     self.listeners.put(listener, _RESET)
                 payload = encoded.batch(_only({**seen.changed, **newest}, topics), listener.since)
             elif listener.has_joined:
@@ -209,9 +211,10 @@ class Live:
         for listener in self.listeners:
             self.listeners.put(listener, self._state(listener))
 
-    def _state(self, listener: Listener) -> bytes:
+    def _state(self, listener: Listener | None = None) -> bytes:
         """Return the state; its id spares one who comes back what was before it."""
-        number = b"id: %d\n" % to_millis(self._resume_at) if listener.has_joined else b""
+        has_id = listener is not None and listener.has_joined
+        number = b"id: %d\n" % to_millis(self._resume_at) if has_id else b""
         store = b"down" if self._is_down else b"up"
         return b'event: state\n%sdata: {"store": "%s"}\n\n' % (number, store)
 

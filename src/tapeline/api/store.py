@@ -26,7 +26,7 @@ from tapeline.storage.cassandra_client import CassandraClient
 log = structlog.get_logger()
 
 _READS_AT_ONCE: Final = 16
-_TIMEOUT_S: Final = 10.0
+LONGEST_READ_S: Final = 10.0
 _REQUEST_TIMEOUT_S: Final = 5.0
 """Of one request of the driver's: a thread that nobody waits for any more ends soon."""
 _CONNECT_AGAIN_S: Final = 1.0
@@ -47,7 +47,7 @@ class Store:
         timeout_s = min(settings.cassandra.request_timeout_s, _REQUEST_TIMEOUT_S)
         cassandra = settings.cassandra.model_copy(update={"request_timeout_s": timeout_s})
         self._settings = settings.model_copy(update={"cassandra": cassandra})
-        # A read whose caller has given up keeps its thread until it ends.
+        # A read whose caller has given up keeps its thread until it notices.
         self._threads = ThreadPoolExecutor(_READS_AT_ONCE, "store")
         self._lock = threading.Lock()
         self._client: CassandraClient | None = None
@@ -67,13 +67,13 @@ class Store:
         """
         outcome = "failed"
         try:
-            with anyio.fail_after(_TIMEOUT_S):
+            with anyio.fail_after(LONGEST_READ_S):
                 loop = asyncio.get_running_loop()
                 found = await loop.run_in_executor(self._threads, self._run, query)
             outcome = "ok"
             return found  # noqa: TRY300 - the outcome is counted below
         except TimeoutError as error:
-            detail = f"Cassandra has not answered within {_TIMEOUT_S:.0f} s: try again."
+            detail = f"Cassandra has not answered within {LONGEST_READ_S:.0f} s: try again."
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
         except InvalidRequest as error:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "query: Cassandra refuses it") from error
