@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 import warnings
+from contextlib import ExitStack
 from dataclasses import replace
 
 import psutil
@@ -194,13 +195,22 @@ def test_a_preferred_port_that_is_free_is_taken():
     assert free_port(port) == port
 
 
-def test_a_port_that_is_taken_gives_way_to_another():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        other = free_port(port)
-        assert other != port
-        with socket.create_server(("127.0.0.1", other)):
-            assert accepts_connections(other)
+def test_a_port_that_is_taken_gives_way_to_one_above_it():
+    with ExitStack() as servers:
+        first = servers.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+        found = [first]
+        for _ in range(6):
+            found.append(free_port(first))
+            assert not accepts_connections(found[-1])
+            servers.enter_context(socket.create_server(("127.0.0.1", found[-1])))
+
+    assert len(set(found)) == 7
+    assert all(port - first in {10, 20, 30, 40} for port in found[1:3])
+
+
+def test_the_highest_port_has_none_above_it():
+    with socket.create_server(("127.0.0.1", 65535)):
+        assert 0 < free_port(65535) < 65535
 
 
 def test_only_a_port_with_a_listener_accepts_connections():

@@ -70,11 +70,16 @@ _LOGBACK: Final = """\
 
 
 def start_cassandra(
-    java_home: Path, jars: Path, data: Path, log: Path, environment: Mapping[str, str]
+    java_home: Path,
+    jars: Path,
+    data: Path,
+    log: Path,
+    environment: Mapping[str, str],
+    preferred_port: int = PREFERRED_PORT,
 ) -> RunningService:
     """Start a node on loopback."""
     data.mkdir(parents=True, exist_ok=True)
-    port = free_port(PREFERRED_PORT)
+    port = free_port(preferred_port)
     configuration = data / "cassandra.yaml"
     configuration.write_text(
         json.dumps(_configuration(data, port, free_port(_STORAGE_PORT)), indent=2), encoding="utf-8"

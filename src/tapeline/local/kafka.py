@@ -36,7 +36,12 @@ Configuration:
 
 
 def start_kafka(
-    java_home: Path, jars: Path, data: Path, log: Path, environment: Mapping[str, str]
+    java_home: Path,
+    jars: Path,
+    data: Path,
+    log: Path,
+    environment: Mapping[str, str],
+    preferred_port: int = PREFERRED_PORT,
 ) -> RunningService:
     """Format the storage if it is new, and start the broker on loopback.
 
@@ -44,7 +49,7 @@ def start_kafka(
         LocalStackError: the storage cannot be formatted.
     """
     data.mkdir(parents=True, exist_ok=True)
-    port = free_port(PREFERRED_PORT)
+    port = free_port(preferred_port)
     controller_port = free_port(PREFERRED_PORT + 1)
     properties = data / "server.properties"
     properties.write_text(_properties(data / "log", port, controller_port), encoding="utf-8")

@@ -20,6 +20,10 @@ _POLL_S: Final = 0.2
 _LOG_TAIL_LINES: Final = 20
 _STOP_TIMEOUT_S: Final = 30.0
 _SAME_START_S: Final = 2.0
+_PORTS_TRIED: Final = 5
+_PORT_STEP: Final = 10
+"""More than a service has ports of its own."""
+_MOST_PORTS: Final = 65536
 
 _started: list[subprocess.Popen[bytes]] = []
 """Our own children, kept so that ending them also reaps them."""
@@ -109,15 +113,24 @@ def wait_until_ready(
 
 
 def free_port(preferred: int) -> int:
-    """Return the preferred loopback port, or any free one when it is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, preferred))
-        except OSError:
-            probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return the preferred loopback port (0 for any), or one some steps above it when it is taken.
+
+    One that the system chooses is the last resort: while its service is down, it may become the
+    near end of somebody's connection, and the service could not have it again.
+    """
+    end = min(preferred + _PORTS_TRIED * _PORT_STEP, _MOST_PORTS)
+    above = range(preferred, end, _PORT_STEP)
+    for port in (*(above if preferred else ()), 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    message = "There is no free port."
+    raise LocalStackError(message)
 
 
 def accepts_connections(port: int) -> bool:

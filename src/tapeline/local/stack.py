@@ -56,12 +56,16 @@ class StackState:
 
 def read_state(home: Home) -> StackState:
     """Return the services in the state file that still live."""
+    state = _read_file(home)
+    return StackState(tuple(s for s in state.services if s.process() is not None), state.kept)
+
+
+def _read_file(home: Home) -> StackState:
     try:
         data = json.loads(home.state_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return StackState((), kept=False)
-    services = tuple(RunningService.from_json(s) for s in data["services"])
-    return StackState(tuple(s for s in services if s.process() is not None), kept=data["kept"])
+    return StackState(tuple(map(RunningService.from_json, data["services"])), data["kept"])
 
 
 class LocalStack:
@@ -121,10 +125,12 @@ class LocalStack:
         self, running: dict[str, RunningService], java_home: Path, *, kept: bool
     ) -> dict[str, RunningService]:
         starters = {
-            kafka.NAME: (kafka.start_kafka, KAFKA_JARS),
-            cassandra.NAME: (cassandra.start_cassandra, CASSANDRA_JARS),
+            kafka.NAME: (kafka.start_kafka, KAFKA_JARS, kafka.PREFERRED_PORT),
+            cassandra.NAME: (cassandra.start_cassandra, CASSANDRA_JARS, cassandra.PREFERRED_PORT),
         }
-        for name, (start, jar_set) in starters.items():
+        # One that died comes back where its clients look for it.
+        before = {s.name: s.port for s in _read_file(self._home).services}
+        for name, (start, jar_set, usual_port) in starters.items():
             if name not in running:
                 running[name] = start(
                     java_home,
@@ -132,6 +138,7 @@ class LocalStack:
                     self._home.data / name,
                     self.log_of(name),
                     java_environment(java_home),
+                    before.get(name, usual_port),
                 )
                 # Written after each start, so that a killed command leaves nothing unknown.
                 self._write(running, kept=kept)
