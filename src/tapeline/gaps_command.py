@@ -17,6 +17,7 @@ from tapeline.producer.gaps import Gap
 from tapeline.storage.gap_rows import read_gaps
 from tapeline.times import TIME_FORMATS, as_utc, from_micros
 
+_TIME_WIDTH: Final = len("2026-11-20T14:35:00Z")
 _SYMBOLS_SHOWN: Final = 3
 
 
@@ -59,7 +60,11 @@ def gaps(
         return
     table = Table()
     for name in ("from", "to", "seconds", "why", "producer", "symbols"):
-        table.add_column(name, justify="right" if name == "seconds" else "left")
+        table.add_column(
+            name,
+            justify="right" if name == "seconds" else "left",
+            min_width=_TIME_WIDTH if name in {"from", "to"} else None,
+        )
     for gap in found:
         row = _row(gap)
         more = len(gap.symbols) - _SYMBOLS_SHOWN

@@ -146,6 +146,7 @@ def test_produce_without_a_key_says_the_exact_command() -> None:
 
     assert code == 2
     assert "tapeline produce --source simulator --symbols AAPL,MSFT" in output
+    assert "tapeline stream --topic demo --keyspace demo" in output
 
 
 def test_a_missing_tape_and_a_wrong_speed_are_one_sentence() -> None:

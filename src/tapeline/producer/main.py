@@ -73,7 +73,11 @@ def produce(
     if settings.finnhub_api_key is None:
         message = (
             "FINNHUB_API_KEY is not set. Get a free key from finnhub.io and set it, or run with "
-            f"simulated trades:\n  tapeline produce --source simulator --symbols {symbols}"
+            f"simulated trades, which go to topic {DEMO}:\n"
+            f"  tapeline produce --source simulator --symbols {symbols}\n"
+            "and bring them to Cassandra from another terminal:\n"
+            f"  tapeline init --topic {DEMO} --keyspace {DEMO}\n"
+            f"  tapeline stream --topic {DEMO} --keyspace {DEMO}"
         )
         raise UsageError(message)
     _run(settings, settings.finnhub_api_key, wanted, source, producer_id)
