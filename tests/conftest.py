@@ -24,6 +24,8 @@ from tapeline.settings import load_settings
 from .pipeline import Pipeline
 
 _OTHER_STACK_S = 180.0
+# A JVM of the tests ends before its second compiler would pay.
+_SHORT_LIVED = "-XX:TieredStopAtLevel=1"
 
 # How long an example takes says nothing of whether it is right.
 settings.register_profile("tapeline", deadline=None)
@@ -42,6 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     for name in before:
         if name.startswith("TAPELINE_") and name not in {"TAPELINE_HOME", "TAPELINE_TAPES"}:
             del os.environ[name]
+    os.environ.setdefault("JDK_JAVA_OPTIONS", _SHORT_LIVED)
     yield Home(root)
     os.environ.clear()
     os.environ.update(before)

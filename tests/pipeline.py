@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -122,7 +123,9 @@ class Pipeline:
                     producer_id=producer_id,
                 ).run()
 
-        asyncio.run(run())
+        # A thread of its own: Playwright's loop may be running in this one.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, run()).result()
 
     def send_messages(
         self, messages: Sequence[tuple[str, bytes | None]], partition: int = 0
