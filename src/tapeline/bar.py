@@ -34,6 +34,10 @@ _DURATIONS: Final = {
 }
 
 
+WindowKey = tuple[str, datetime]
+"""A symbol and the start of a window."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """One OHLCV bar over [window_start, window_end), times in UTC.

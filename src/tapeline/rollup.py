@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Context, Decimal, localcontext
 from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,7 @@ from tapeline.sessions import NEW_YORK, AssetClass, Session, asset_class_of, reg
 from tapeline.times import floor_to
 
 _DAY: Final = timedelta(days=1)
+_EXACT_DIGITS: Final = 60
 _T = TypeVar("_T")
 
 
@@ -95,29 +97,33 @@ def roll_up_bars(
             and end <= settled_until
             and all(part.is_final for part in group)
         )
-        is_complete = _is_complete(group, start, end, gaps) if is_final else None
-        whole = _combined(group, start, end, is_final=is_final)
-        found.append(replace(whole, is_complete=is_complete))
+        found.append(
+            replace(
+                combined(group, start, end),
+                is_final=is_final,
+                is_complete=_is_complete(group, start, end, gaps) if is_final else None,
+                # The first final bar is 1; each revision of a part is one of the whole.
+                revision=1 + sum(p.revision - 1 for p in group) if is_final else 0,
+                reason=next((p.reason for p in reversed(group) if p.reason is not None), None),
+                updated_at=_of(max, [p.updated_at for p in group]),
+            )
+        )
     return found
 
 
-def _window_of(bar: Bar, interval: ReadInterval) -> tuple[datetime, datetime] | None:
-    """Return the longer window that a bar belongs to, None if it belongs to none."""
-    if interval.is_day and asset_class_of(bar.symbol) is AssetClass.EQUITY:
-        if bar.session != Session.REGULAR.value:
-            return None
-        return regular_hours(bar.window_start.astimezone(ZoneInfo(NEW_YORK)).date())
-    start = floor_to(interval.duration, bar.window_start)
-    return start, start + interval.duration
+def combined(parts: Sequence[Bar], start: datetime, end: datetime) -> Bar:
+    """Return what the trades of some bars give over a longer window, as a provisional bar.
 
-
-def _combined(parts: Sequence[Bar], start: datetime, end: datetime, *, is_final: bool) -> Bar:
+    Args:
+        parts: bars of one symbol within [start, end), at least one, in order of time.
+        start: of the longer window.
+        end: of the longer window.
+    """
     priced = [p for p in parts if p.open is not None]
-    notional = sum((p.notional for p in parts), parts[0].notional * 0)
-    volume = sum((p.volume for p in parts), parts[0].volume * 0)
+    volume, notional = _sum([p.volume for p in parts]), _sum([p.notional for p in parts])
     sessions = {p.session for p in parts}
-    return replace(
-        parts[0],
+    return Bar(
+        symbol=parts[0].symbol,
         window_start=start,
         window_end=end,
         open=priced[0].open if priced else None,
@@ -129,17 +135,24 @@ def _combined(parts: Sequence[Bar], start: datetime, end: datetime, *, is_final:
         vwap=float(notional) / float(volume) if volume else None,
         trade_count=sum(p.trade_count for p in parts),
         unpriced_count=sum(p.unpriced_count for p in parts),
-        unpriced_volume=sum((p.unpriced_volume for p in parts), parts[0].volume * 0),
+        unpriced_volume=_sum([p.unpriced_volume for p in parts]),
         first_trade_time=_of(min, [p.first_trade_time for p in parts]),
         last_trade_time=_of(max, [p.last_trade_time for p in parts]),
         first_received_at=_of(min, [p.first_received_at for p in parts]),
         session=sessions.pop() if len(sessions) == 1 else Session.MIXED.value,
-        is_final=is_final,
-        # The first final bar is 1; each revision of a part is one of the whole.
-        revision=1 + sum(p.revision - 1 for p in parts) if is_final else 0,
-        reason=next((p.reason for p in reversed(parts) if p.reason is not None), None),
-        updated_at=_of(max, [p.updated_at for p in parts]),
+        asset_class=parts[0].asset_class,
+        policy=parts[0].policy,
     )
+
+
+def _window_of(bar: Bar, interval: ReadInterval) -> tuple[datetime, datetime] | None:
+    """Return the longer window that a bar belongs to, None if it belongs to none."""
+    if interval.is_day and asset_class_of(bar.symbol) is AssetClass.EQUITY:
+        if bar.session != Session.REGULAR.value:
+            return None
+        return regular_hours(bar.window_start.astimezone(ZoneInfo(NEW_YORK)).date())
+    start = floor_to(interval.duration, bar.window_start)
+    return start, start + interval.duration
 
 
 def _is_complete(
@@ -166,6 +179,12 @@ def _empty(
         start = part.window_end
     if start < end:
         yield start, end
+
+
+def _sum(amounts: Sequence[Decimal]) -> Decimal:
+    # The context's usual 28 digits would round what the columns hold.
+    with localcontext(Context(prec=_EXACT_DIGITS)):
+        return sum(amounts, Decimal(0))
 
 
 def _of(choose: Callable[[list[_T]], _T], values: Sequence[_T | None]) -> _T | None:

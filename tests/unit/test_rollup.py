@@ -173,3 +173,12 @@ def test_the_longest_stored_bars_that_fit_are_read(text, stored):
 def test_other_lengths_are_refused_with_examples(text):
     with pytest.raises(ValueError, match="such as 5m, 15m, 30m, 1h, 4h or 1d"):
         ReadInterval.parse(text)
+
+
+def test_sums_keep_every_digit_that_the_columns_hold():
+    large = Decimal("999999999999999999999999.1234567891")
+    parts = [bar(0, notional=large), bar(1, notional=Decimal("0.0000000001"))]
+
+    (whole,) = rolled(parts)
+
+    assert whole.notional == Decimal("999999999999999999999999.1234567892")

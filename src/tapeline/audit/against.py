@@ -12,10 +12,10 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import IO, Final
 
-from tapeline.audit.difference import Difference, Pair, WindowKey, text_of
+from tapeline.audit.difference import Difference, Pair, text_of
 from tapeline.audit.frames import BUCKET_MS
 from tapeline.audit.silver_gold import BarsCompared
-from tapeline.bar import Bar, Interval
+from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.errors import UsageError
 from tapeline.times import from_millis, to_millis
 

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import polars as pl
 
-from tapeline.audit.difference import Difference, MessageRef, Pair, WindowKey, text_of
+from tapeline.audit.difference import Difference, MessageRef, Pair, text_of
 from tapeline.audit.frames import TRADE, TRADES, is_gone, trade_ref, window_key
+from tapeline.bar import WindowKey
 from tapeline.times import from_millis
 
 _FIELDS: Final = tuple(name for name in TRADES if name not in TRADE)

@@ -9,9 +9,6 @@ from enum import Enum
 
 from tapeline.bar import Interval
 
-WindowKey = tuple[str, datetime]
-"""A symbol and the start of one of its windows."""
-
 
 class Pair(str, Enum):
     """Two layers that are compared, the first being what the second is made of."""

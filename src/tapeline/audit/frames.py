@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from tapeline.audit.difference import TradeRef, WindowKey
-from tapeline.bar import Interval
+from tapeline.audit.difference import TradeRef
+from tapeline.bar import Interval, WindowKey
 from tapeline.times import from_millis
 
 TRADES: Final[dict[str, pl.DataType]] = {

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from tapeline.audit.difference import WindowKey
 from tapeline.audit.scope import Scope
 from tapeline.audit.silver_gold import Readiness
+from tapeline.bar import WindowKey
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, WindowState

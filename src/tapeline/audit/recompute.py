@@ -15,12 +15,13 @@ import polars as pl
 
 from tapeline import conditions as sale
 from tapeline import sessions
-from tapeline.audit.difference import WindowKey
 from tapeline.audit.frames import TRADES, WINDOW, conditions_of, window_key
+from tapeline.bar import WindowKey
 from tapeline.conditions import ConditionPolicy
 from tapeline.times import from_millis, to_millis
 
-_AMOUNT: Final = pl.Decimal(38, 10)
+AMOUNT: Final = pl.Decimal(38, 10)
+"""Volume and notional."""
 _TEN_PLACES: Final = Decimal("1e-10")
 _EXACT: Final = Context(prec=80, rounding=ROUND_HALF_UP)
 _LOW_20_BITS: Final = (1 << 20) - 1
@@ -153,7 +154,7 @@ def _with_amounts(trades: pl.DataFrame) -> pl.DataFrame:
 
 
 def _amounts(name: str, values: Iterable[Decimal]) -> pl.Series:
-    return pl.Series(name, list(values), _AMOUNT)
+    return pl.Series(name, list(values), AMOUNT)
 
 
 def _decimal(value: float) -> Decimal:

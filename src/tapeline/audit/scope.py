@@ -9,8 +9,7 @@ from typing import Final
 
 import polars as pl
 
-from tapeline.audit.difference import WindowKey
-from tapeline.bar import Interval
+from tapeline.bar import Interval, WindowKey
 from tapeline.times import from_millis, to_millis
 
 _HOUR_MS: Final = Interval.ONE_HOUR.duration // timedelta(milliseconds=1)

@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from tapeline.audit.difference import Difference, Pair, WindowKey, text_of
+from tapeline.audit.difference import Difference, Pair, text_of
 from tapeline.audit.frames import WINDOW, is_gone, window_key
 from tapeline.audit.recompute import recompute_bars
-from tapeline.bar import VALUES, Bar, Interval
+from tapeline.bar import VALUES, Bar, Interval, WindowKey
 from tapeline.conditions import ConditionPolicy
 from tapeline.times import to_millis
 

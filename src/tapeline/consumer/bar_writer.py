@@ -14,7 +14,7 @@ import structlog
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline.bar import Bar, Interval
+from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.final_bars import (
     first_receipt,
@@ -23,8 +23,8 @@ from tapeline.consumer.final_bars import (
     reconcile,
     shrinks,
 )
+from tapeline.consumer.longer_bars import longer_bars
 from tapeline.consumer.sinks import read_table
-from tapeline.consumer.spark_processor import longer_bars
 from tapeline.consumer.transformations import FIVE_MINUTES, ONE_MINUTE, calculate_ohlcv
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.live_rows import write_final_bars
@@ -38,9 +38,6 @@ _TIMES: Final = (
     *("window_start", "window_end", "first_trade_time", "last_trade_time"),
     "first_received_at",
 )
-
-WindowKey = tuple[str, datetime]
-"""A symbol and the start of a window."""
 
 
 @dataclass(slots=True)
@@ -203,20 +200,12 @@ class BarWriter:
         if not keys:
             return []
         if interval is Interval.ONE_HOUR:
-            bars = longer_bars(self._frame(keys, "longer_start"), interval, self._keyspace)
-        else:
-            windows = self._frame(keys, "bucket")
-            silver = read_table(windows, self._keyspace, "trades_silver")
-            trades = windows.join(silver, ["symbol", "bucket"])
-            length = ONE_MINUTE if interval is Interval.ONE_MINUTE else FIVE_MINUTES
-            bars = calculate_ohlcv(trades, self._policy, length)
-        for column in _TIMES:
-            # As numbers: PySpark hands timestamps over in the machine's own time zone.
-            bars = bars.withColumn(column, F.unix_micros(column))
-        return [_bar(row, self._policy) for row in bars.collect()]
-
-    def _frame(self, keys: Sequence[WindowKey], time_column: str) -> DataFrame:
-        return self._session.createDataFrame(list(keys), f"symbol string, {time_column} timestamp")
+            return longer_bars(self._client, interval, keys, self._policy)
+        windows = self._session.createDataFrame(list(keys), "symbol string, bucket timestamp")
+        silver = read_table(windows, self._keyspace, "trades_silver")
+        trades = windows.join(silver, ["symbol", "bucket"])
+        length = ONE_MINUTE if interval is Interval.ONE_MINUTE else FIVE_MINUTES
+        return collect_bars(calculate_ohlcv(trades, self._policy, length), self._policy)
 
 
 def first_receipts(states: Iterable[WindowState]) -> dict[WindowKey, datetime]:
@@ -227,6 +216,14 @@ def first_receipts(states: Iterable[WindowState]) -> dict[WindowKey, datetime]:
             key = s.symbol, s.window_start
             first[key] = min(s.first_received_at, first.get(key, s.first_received_at))
     return first
+
+
+def collect_bars(rows: DataFrame, policy: ConditionPolicy) -> list[Bar]:
+    """Return the bars of `calculate_ohlcv`."""
+    for column in _TIMES:
+        # As numbers: PySpark hands timestamps over in the machine's own time zone.
+        rows = rows.withColumn(column, F.unix_micros(column))
+    return [_bar(row, policy) for row in rows.collect()]
 
 
 def _bar(row: Row, policy: ConditionPolicy) -> Bar:

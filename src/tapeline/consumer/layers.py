@@ -80,7 +80,7 @@ def silver_rows(parsed: DataFrame, topic_id: str, lifetime_s: int = 0) -> DataFr
     """
     rows = parsed.where(F.col("reason").isNull()).select(
         *_TRADE_COLUMNS,
-        _window_start().alias("bucket"),
+        window_of_trade().alias("bucket"),
         F.lit(topic_id).alias("topic_id"),
         "kafka_partition",
         "kafka_offset",
@@ -102,7 +102,7 @@ def touched_windows(parsed: DataFrame) -> DataFrame:
     return parsed.groupBy(
         "kafka_partition",
         _bucket(WINDOW_BUCKET_OFFSETS).alias("bucket"),
-        F.when(is_valid, F.unix_micros(_window_start())).alias("window_start_us"),
+        F.when(is_valid, F.unix_micros(window_of_trade())).alias("window_start_us"),
         F.when(is_valid, F.col("symbol")).alias("symbol"),
         "reason",
     ).agg(
@@ -151,6 +151,7 @@ def _bucket(offsets: int) -> Column:
     return F.floor(F.col("kafka_offset") / offsets).cast("long")
 
 
-def _window_start() -> Column:
+def window_of_trade() -> Column:
+    """Return the start of the five minutes that a trade's `event_time` is in."""
     micros = F.unix_micros("event_time")
     return F.timestamp_micros(micros - F.pmod(micros, F.lit(_WINDOW_US)))

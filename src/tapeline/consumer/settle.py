@@ -16,9 +16,9 @@ from datetime import datetime, timedelta, timezone
 import structlog
 from pyspark.sql import SparkSession
 
-from tapeline.bar import Interval
+from tapeline.bar import Interval, WindowKey
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.bar_writer import BarWriter, Outcome, WindowKey, first_receipts
+from tapeline.consumer.bar_writer import BarWriter, Outcome, first_receipts
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.gap_marks import GapMarks

@@ -5,53 +5,44 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from enum import Enum
 from typing import Final
 
 import structlog
-from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 from pyspark.sql.streaming.query import StreamingQuery
 
-from tapeline.bar import Interval
+from tapeline.bar import Interval, WindowKey
 from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.failures import cause_of, is_state_damage
 from tapeline.consumer.layers import (
     bronze_rows,
-    period_of,
     preview_rows,
     quarantine_rows,
     silver_rows,
     touched_windows,
 )
+from tapeline.consumer.longer_bars import preview_longer_bars
 from tapeline.consumer.session import without_logs
-from tapeline.consumer.sinks import Sink, read_table
+from tapeline.consumer.sinks import Sink
 from tapeline.consumer.touched import dirty_windows, invalid_messages, progress_of
 from tapeline.consumer.transformations import (
     FIVE_MINUTES,
-    ONE_HOUR,
     ONE_MINUTE,
     apply_watermark,
     calculate_ohlcv,
     parse_trade_from_avro,
-    roll_up,
 )
 from tapeline.errors import StreamError
 from tapeline.metrics import BATCH_DURATION, MESSAGES, QUARANTINED, STREAM_METRICS, Metrics
 from tapeline.settings import Settings, StreamSettings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import GOLD_TABLES
+from tapeline.times import from_micros
 
 log = structlog.get_logger()
-
-_LONGER: Final = {
-    Interval.ONE_MINUTE: (Interval.FIVE_MINUTES, Interval.ONE_HOUR),
-    Interval.FIVE_MINUTES: (Interval.ONE_HOUR,),
-}
-"""What is rolled up from bars of each length, one from the other."""
-
 
 INGEST_QUERY: Final = "ingest"
 """The query of bronze and silver on one read of Kafka."""
@@ -147,15 +138,10 @@ class SparkProcessor:
         def preview(changed: DataFrame, _batch_id: int) -> None:
             changed = changed.persist()
             try:
-                self._write_preview(changed, first)
-                if self._client is None:  # what was only printed cannot be rolled up
-                    return
-                for interval in _LONGER[first]:
-                    starts = changed.select("symbol", window_of("window_start", interval))
-                    longer = longer_bars(
-                        starts.distinct(), interval, self._settings.cassandra.keyspace
-                    )
-                    self._write_preview(longer, interval)
+                rows = preview_rows(changed, first, stream.policy)
+                self._sink.write(GOLD_TABLES[first], rows)
+                if self._client is not None:  # what was only printed cannot be rolled up
+                    preview_longer_bars(self._client, first, keys_of(changed), stream.policy)
             finally:
                 changed.unpersist()
 
@@ -178,10 +164,6 @@ class SparkProcessor:
         self._topic = replace(self._topic, starting_offsets="earliest")
         self.start_gold()
         return True
-
-    def _write_preview(self, bars: DataFrame, interval: Interval) -> None:
-        rows = preview_rows(bars, interval, self._settings.stream.policy)
-        self._sink.write(GOLD_TABLES[interval], rows)
 
     def stop(self) -> None:
         """Stop every query between two batches."""
@@ -270,28 +252,8 @@ def gold_query(settings: StreamSettings) -> str:
     return f"{GOLD_QUERY}-{Interval.ONE_MINUTE.value}" if settings.store_1m else GOLD_QUERY
 
 
-def window_of(instant: str, interval: Interval) -> Column:
-    """Return the start of the window of a timestamp, as column `longer_start`."""
-    length_us = interval.duration // timedelta(microseconds=1)
-    micros = F.unix_micros(instant)
-    return F.timestamp_micros(micros - F.pmod(micros, F.lit(length_us))).alias("longer_start")
-
-
-def longer_bars(starts: DataFrame, interval: Interval, keyspace: str) -> DataFrame:
-    """Roll the stored bars of the next shorter interval up.
-
-    Args:
-        starts: `symbol` and `longer_start`, the start of a window of the interval.
-        interval: five minutes (from one) or one hour (from five).
-        keyspace: where the shorter bars are.
-    """
-    shorter = Interval.FIVE_MINUTES if interval is Interval.ONE_HOUR else Interval.ONE_MINUTE
-    step = f"INTERVAL {shorter.duration // timedelta(minutes=1)} MINUTES"
-    last = f"INTERVAL {(interval.duration - shorter.duration) // timedelta(minutes=1)} MINUTES"
-    parts = F.expr(f"sequence(longer_start, longer_start + {last}, {step})")
-    keys = starts.select("symbol", F.explode(parts).alias("window_start")).withColumn(
-        "period", period_of("window_start", shorter)
-    )
-    stored = read_table(keys, keyspace, GOLD_TABLES[shorter])
-    length = ONE_HOUR if interval is Interval.ONE_HOUR else FIVE_MINUTES
-    return roll_up(keys.join(stored, ["symbol", "period", "window_start"]), length)
+def keys_of(bars: DataFrame) -> list[WindowKey]:
+    """Return the symbol and start of each bar."""
+    # As a number: PySpark hands timestamps over in the machine's own time zone.
+    rows = bars.select("symbol", F.unix_micros("window_start")).collect()
+    return [(symbol, from_micros(start_us)) for symbol, start_us in rows]

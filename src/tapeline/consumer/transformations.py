@@ -29,7 +29,6 @@ from tapeline.producer.validation import (
     VOLUME_LIMIT,
     Reason,
 )
-from tapeline.sessions import Session
 from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
 
 ONE_MINUTE: Final = "1 minute"
@@ -211,43 +210,6 @@ def calculate_ohlcv(
             F.min("received_at").alias("first_received_at"),
         )
         .select(*_bar_columns(session_at("window.start")))
-    )
-
-
-def roll_up(bars: DataFrame, interval: str = ONE_HOUR) -> DataFrame:
-    """Combine bars into longer ones; equal to aggregating their trades anew.
-
-    Args:
-        bars: the columns of `BAR_COLUMNS`, intervals that divide the new one.
-        interval: length of the new window, e.g. `1 hour`.
-    """
-    window = F.window("window_start", interval)
-    start = F.col("window_start")
-    first, last = F.col("first_session"), F.col("last_session")
-    session = F.when(first == last, first).otherwise(Session.MIXED.value)
-    return (
-        bars.withColumn("window", window)
-        .groupBy("symbol", "window")
-        .agg(
-            F.min_by("open", F.when(F.col("open").isNotNull(), start)).alias("open"),
-            F.max("high").alias("high"),
-            F.min("low").alias("low"),
-            F.max_by("close", F.when(F.col("close").isNotNull(), start)).alias("close"),
-            _exact_sum(F.col("volume").cast(_SUM_DECIMAL), "volume"),
-            _exact_sum(F.col("notional").cast(_SUM_DECIMAL), "notional"),
-            F.sum("trade_count").alias("trade_count"),
-            # Bars of an earlier version do not know it.
-            F.sum(F.coalesce("unpriced_count", F.lit(0))).alias("unpriced_count"),
-            _exact_sum(
-                F.coalesce("unpriced_volume", F.lit(0)).cast(_SUM_DECIMAL), "unpriced_volume"
-            ),
-            F.min("first_trade_time").alias("first_trade_time"),
-            F.max("last_trade_time").alias("last_trade_time"),
-            F.min("first_received_at").alias("first_received_at"),
-            F.min("session").alias("first_session"),
-            F.max("session").alias("last_session"),
-        )
-        .select(*_bar_columns(session))
     )
 
 

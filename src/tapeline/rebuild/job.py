@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
-from tapeline.bar import Bar
-from tapeline.consumer.bar_writer import BarWriter, WindowKey
+from tapeline.bar import Bar, WindowKey
+from tapeline.consumer.bar_writer import BarWriter
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.failures import failures_explained
 from tapeline.consumer.feed_view import FeedView

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tapeline.consumer.bar_writer import WindowKey, first_receipts
+from tapeline.bar import WindowKey
+from tapeline.consumer.bar_writer import first_receipts
 from tapeline.consumer.final_bars import is_past_lifetime
 from tapeline.rebuild.selection import Selection
 from tapeline.storage.rebuild_reads import StoredStart

@@ -6,8 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tapeline.bar import Interval
-from tapeline.consumer.bar_writer import WindowKey
+from tapeline.bar import Interval, WindowKey
 
 
 @dataclass(frozen=True, slots=True)

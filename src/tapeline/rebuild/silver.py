@@ -15,11 +15,9 @@ from typing import Final
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline.bar import Interval
-from tapeline.consumer.bar_writer import WindowKey
-from tapeline.consumer.layers import quarantine_rows, silver_rows, touched_windows
+from tapeline.bar import WindowKey
+from tapeline.consumer.layers import quarantine_rows, silver_rows, touched_windows, window_of_trade
 from tapeline.consumer.sinks import Sink, read_table
-from tapeline.consumer.spark_processor import window_of
 from tapeline.consumer.touched import dirty_windows
 from tapeline.consumer.transformations import parse_trade_from_avro
 from tapeline.producer.validation import LATEST_AHEAD_MS
@@ -194,14 +192,14 @@ class SilverRebuild:
             list(self._refused), "symbol string, window_start timestamp"
         )
         return (
-            trades.withColumn("window_start", window_of("event_time", Interval.FIVE_MINUTES))
+            trades.withColumn("window_start", window_of_trade())
             .join(F.broadcast(refused), ["symbol", "window_start"], "left_anti")
             .drop("window_start")
         )
 
     def _condition(self) -> Column:
         s = self._selection
-        start = window_of("event_time", Interval.FIVE_MINUTES)
+        start = window_of_trade()
         condition = F.lit(True)  # noqa: FBT003 - a literal column
         if s.symbols is not None:
             condition &= F.col("symbol").isin(*sorted(s.symbols))

@@ -145,13 +145,20 @@ class CassandraClient:
     ) -> Iterator[Bar]:
         """Yield the bars of a symbol with start <= window_start < end, in order of time."""
         start, end = start.astimezone(timezone.utc), end.astimezone(timezone.utc)
-        query = self._prepared(
-            f"SELECT {_BAR_COLUMNS} FROM {self._table(interval)} WHERE symbol = ? AND period = ? "
-            "AND window_start >= ? AND window_start < ?"
-        )
+        query = self._bars_between(interval)
         for period in periods(interval, start, end):
             for row in self._session.execute(query, (symbol, period, start, end)):
                 yield bar_of(row)
+
+    def bars_of_ranges(
+        self, interval: Interval, ranges: Sequence[tuple[str, datetime, datetime]]
+    ) -> list[list[Bar]]:
+        """Return the bars of each (symbol, start, end) that lies in one period, by time."""
+        arguments = [
+            (symbol, interval.period_of(start), start, end) for symbol, start, end in ranges
+        ]
+        results = self._run(self._bars_between(interval), arguments)
+        return [[bar_of(row) for row in rows] for rows in results]
 
     def symbols(self) -> set[str]:
         """Return every symbol that has a bar; a look at each partition of the table."""
@@ -344,6 +351,12 @@ class CassandraClient:
             self._session, statement, arguments, concurrency=_CONCURRENCY
         )
         return [rows for _, rows in results]
+
+    def _bars_between(self, interval: Interval) -> PreparedStatement:
+        return self._prepared(
+            f"SELECT {_BAR_COLUMNS} FROM {self._table(interval)} "
+            "WHERE symbol = ? AND period = ? AND window_start >= ? AND window_start < ?"
+        )
 
     def _table(self, interval: Interval) -> str:
         return f"{self._keyspace}.{GOLD_TABLES[interval]}"
