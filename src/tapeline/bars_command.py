@@ -88,6 +88,9 @@ def bars(
     now = datetime.now(timezone.utc)
     first = as_utc(start) if start else now.replace(hour=0, minute=0, second=0, microsecond=0)
     last = as_utc(end) if end else now
+    if last <= first:
+        message = f"The bars would end ({iso(last)}) before they begin ({iso(first)}): give --from."
+        raise UsageError(message)
     settings = load_settings()
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
     table = read_bars(
@@ -95,6 +98,9 @@ def bars(
     )
     if table.num_rows == 0:
         _require_known(symbols, keyspace, settings)
+        typer.echo(
+            f"No bar starts from {iso(first)} to {iso(last)}: see --from and --to.", err=True
+        )
     if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
         message = "Parquet is binary: add -o FILE."
         raise UsageError(message)

@@ -88,6 +88,11 @@ def test_without_times_it_is_today_from_its_very_first_bar(asked):
     assert asked.start == datetime(midnight.year, midnight.month, midnight.day, tzinfo=timezone.utc)
 
 
+def test_an_end_before_the_start_is_refused():
+    with pytest.raises(UsageError, match=r"end \(2026-11-19T00:00:00Z\) before they begin"):
+        bars(["AAPL"], start=datetime(2026, 11, 20), end=datetime(2026, 11, 19))  # noqa: DTZ001
+
+
 @pytest.mark.usefixtures("asked")
 def test_csv_holds_every_column_with_iso_times_and_nothing_for_null(tmp_path):
     path = tmp_path / "bars.csv"

@@ -45,15 +45,22 @@ def test_a_wide_terminal_has_every_short_column():
         *("12.34567", "1234", "rev", "2", "!"),
     ]
     assert lines[3].split() == ["AAPL", "11-20", "14:35", "10.5", "2", "prov."]
-    assert len(lines) == 4
+    assert lines[4] == (
+        "prov.: provisional, later trades still change it; rev N: final, revised since; "
+        "!: incomplete, see `tapeline gaps`"
+    )
+
+
+def test_nothing_is_explained_where_every_bar_is_final_and_whole():
+    plain = replace(BITCOIN, revision=1, is_complete=True)
+    assert len(printed(120, plain)) == 3
 
 
 @pytest.mark.parametrize("width", [50, 60, 80])
 def test_a_narrow_terminal_has_fewer_columns_and_says_which(width):
     lines = printed(width, BITCOIN, APPLE)
-    assert max(map(len, lines)) <= max(width, len(lines[-1]))
-    assert all(len(line) <= width for line in lines[:-1])
-    assert len(lines) == 5
+    assert all(len(line) <= width for line in lines[:-2])
+    assert len(lines) == 6
     assert "…" not in "".join(lines)
     assert "84901.75" in lines[2]
     assert lines[-1].startswith("Not shown for want of room: trades")
@@ -89,3 +96,5 @@ def test_a_wrong_name_is_told_the_right_ones():
         "There is no bar of X, Y in keyspace demo; it has A, B."
     )
     assert no_bar_of(["X"], set(), "demo").endswith("it has none yet.")
+    twelve = {f"S{n:02}" for n in range(12)}
+    assert no_bar_of(["X"], twelve, "demo").endswith("S08, S09 and 2 more.")

@@ -108,8 +108,10 @@ class FeedWatch:
             try:
                 self._follow()
             except (KafkaException, TapelineError, KeyError) as error:
-                self._failure = f"Kafka does not say: {error}"
-                log.info("feed_unknown", error=str(error))
+                failure = f"Kafka does not say: {error}"
+                if failure != self._failure:
+                    log.info("feed_unknown", error=str(error))
+                self._failure = failure
                 time.sleep(_PERIOD_S)
 
     def _follow(self) -> None:

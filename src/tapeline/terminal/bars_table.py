@@ -42,6 +42,9 @@ def print_bars(table: pa.Table, console: Console, *, detail: bool) -> None:
         if Measurement.get(console, roomy, drawn).maximum <= console.width:
             break
     console.print(drawn)
+    legend = _legend(rows)
+    if legend and console.is_terminal:
+        console.print(Text(legend, "dim"), soft_wrap=True)
     if left_out:
         console.print(
             Text(f"Not shown for want of room: {', '.join(left_out)}.", "dim"), soft_wrap=True
@@ -92,6 +95,16 @@ def _state(row: _Row) -> str:
     return f"{state} !" if row["is_complete"] is False else state
 
 
+def _legend(rows: Sequence[_Row]) -> str:
+    """Explain the marks that are there."""
+    marks = {
+        "prov.: provisional, later trades still change it": not all(r["is_final"] for r in rows),
+        "rev N: final, revised since": any(r["revision"] > 1 for r in rows),
+        "!: incomplete, see `tapeline gaps`": any(r["is_complete"] is False for r in rows),
+    }
+    return "; ".join(text for text, is_there in marks.items() if is_there)
+
+
 def _every_column(table: pa.Table) -> Table:
     drawn = Table()
     for field in table.schema:
@@ -117,4 +130,6 @@ def iso(time: datetime) -> str:
 def no_bar_of(symbols: Sequence[str], known: Collection[str], keyspace: str) -> str:
     """Say that a keyspace has no bar of some symbols, and which it has."""
     some = ", ".join(sorted(known)[:_SYMBOLS_NAMED]) or "none yet"
+    if len(known) > _SYMBOLS_NAMED:
+        some = f"{some} and {len(known) - _SYMBOLS_NAMED} more"
     return f"There is no bar of {', '.join(symbols)} in keyspace {keyspace}; it has {some}."
