@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import uuid
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import httpx
@@ -22,6 +22,7 @@ from tapeline.settings import load_settings
 from tests.commands import is_healthy, wait_for
 from tests.hand import TAPE, hand_bars
 from tests.pipeline import Pipeline
+from tests.sample import a_bar
 from tests.served import serving
 
 DAY = {"start": "2024-03-15T00:00:00Z", "end": "2024-03-16T00:00:00Z"}
@@ -76,6 +77,26 @@ def test_bars_are_those_worked_by_hand(client: httpx.Client, interval: str) -> N
         assert row["volume"] == float(str(bar["volume"]))
         assert (row["is_final"], row["revision"], row["session"]) == (True, 1, "regular")
     assert "max-age" in answer.headers["cache-control"]
+
+
+def test_the_newest_bars_of_a_week_are_of_the_symbols_that_have_one(pipeline: Pipeline) -> None:
+    today = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+    ages = {"A": (2, 1), "B": (6 * 24,), "OLD": (8 * 24,)}
+    bars = [
+        a_bar(symbol=symbol, window_start=today - timedelta(hours=hours))
+        for symbol in ages
+        for hours in ages[symbol]
+    ]
+    pipeline.client.write_bars(Interval.FIVE_MINUTES, [(bar, 10) for bar in bars])
+
+    with serving(create_app(pipeline.settings)) as client:
+        for interval in ("5m", "30m"):
+            query = {"symbols": "OLD,B,A", "interval": interval}
+            found = client.get("/v1/bars/latest", params=query).json()["bars"]
+            assert [(row["symbol"], start_of(row)) for row in found] == [
+                ("B", today - timedelta(hours=6 * 24)),
+                ("A", today - timedelta(hours=1)),
+            ]
 
 
 def test_pages_join_to_the_whole_and_no_bar_comes_twice(client: httpx.Client) -> None:

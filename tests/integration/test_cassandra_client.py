@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -65,6 +66,19 @@ def test_bars_are_read_in_order_across_months_and_years(
     read = pipeline.client.bars("X", interval, starts[0], starts[-1])
 
     assert [b.window_start for b in read] == starts[:-1]  # the end is not included
+
+
+def test_the_newest_bars_are_found_in_whatever_month_they_are(pipeline: Pipeline) -> None:
+    first, last = datetime(2024, 2, 29, 12, tzinfo=timezone.utc), NOON
+    starts = {"X": first, "Y": last, "OLD": first - DAY}
+    bars = [replace(bar(start), symbol=symbol) for symbol, start in starts.items()]
+    bars += [replace(bar(last - DAY), symbol="Y"), replace(bar(last + DAY), symbol="Y")]
+    client, interval = pipeline.client, Interval.FIVE_MINUTES
+    client.write_bars(interval, [(b, 10) for b in bars])
+
+    newest = client.newest_bars(["Y", "X", "OLD", "NONE"], interval, first, last + DAY)
+
+    assert newest == bars[1::-1]
 
 
 def test_progress_only_ever_rises(pipeline: Pipeline) -> None:

@@ -68,9 +68,18 @@ def most_bars(length: ReadInterval, limit: int) -> int:
     return min(limit, _MOST_STORED * length.stored.duration // length.duration)
 
 
-def newest(client: CassandraClient, symbol: str, length: ReadInterval) -> list[Bar]:
-    """Return the newest bar of the last week, looking at the newest day first."""
+def newest(client: CassandraClient, symbols: Sequence[str], length: ReadInterval) -> list[Bar]:
+    """Return the newest bar of the last week of each symbol that has one."""
     end = datetime.now(timezone.utc) + timedelta(minutes=1)
+    if length.is_stored:
+        return client.newest_bars(symbols, length.stored, end - 7 * _DAY, end)
+    return [bar for symbol in symbols for bar in _newest_made(client, symbol, length, end)]
+
+
+def _newest_made(
+    client: CassandraClient, symbol: str, length: ReadInterval, end: datetime
+) -> list[Bar]:
+    """Return the newest bar that is made of stored ones, looking at the newest day first."""
     for days in (1, 3, 7):
         start = (end - timedelta(days=days)).replace(**_MIDNIGHT)  # type: ignore[arg-type]
         found = list(bars_between(client, symbol, length, start, end))

@@ -34,7 +34,6 @@ from tapeline.api.parameters import (
 )
 from tapeline.api.problems import Problem
 from tapeline.api.store import Store
-from tapeline.bar import Bar
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.times import to_millis
 
@@ -70,11 +69,8 @@ def store_of(request: Request) -> Store:
 async def latest(request: Request, symbols: Symbols, interval: Length) -> Response:
     """Return the newest bar of the last week of each symbol that has one."""
     accepted(request)
-
-    def query(client: CassandraClient) -> list[Bar]:
-        return [bar for symbol in symbols for bar in newest(client, symbol, interval)]
-
-    rows = [row_of(bar) for bar in await store_of(request).read(query)]
+    found = await store_of(request).read(lambda client: newest(client, symbols, interval))
+    rows = [row_of(bar) for bar in found]
     content = {"interval": interval.name, "bars": rows}
     return answer(request, content, rows, SCHEMA, MAY_CHANGE)
 

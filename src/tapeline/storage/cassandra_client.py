@@ -145,10 +145,24 @@ class CassandraClient:
     ) -> Iterator[Bar]:
         """Yield the bars of a symbol with start <= window_start < end, in order of time."""
         start, end = start.astimezone(timezone.utc), end.astimezone(timezone.utc)
-        query = self._bars_between(interval)
+        query = self._prepared(self._bars_between(interval))
         for period in periods(interval, start, end):
             for row in self._session.execute(query, (symbol, period, start, end)):
                 yield bar_of(row)
+
+    def newest_bars(
+        self, symbols: Iterable[str], interval: Interval, start: datetime, end: datetime
+    ) -> list[Bar]:
+        """Return the newest bar of each symbol that has one with start <= window_start < end."""
+        newest_first = " ORDER BY window_start DESC LIMIT 1"
+        query = self._prepared(self._bars_between(interval) + newest_first)
+        found: dict[str, Bar | None] = dict.fromkeys(symbols)
+        for period in reversed(list(periods(interval, start, end))):
+            lacking = [symbol for symbol, bar in found.items() if bar is None]
+            arguments = [(symbol, period, start, end) for symbol in lacking]
+            for symbol, rows in zip(lacking, self._run(query, arguments), strict=True):
+                found[symbol] = next(map(bar_of, rows), None)
+        return [bar for bar in found.values() if bar is not None]
 
     def bars_of_ranges(
         self, interval: Interval, ranges: Sequence[tuple[str, datetime, datetime]]
@@ -157,7 +171,7 @@ class CassandraClient:
         arguments = [
             (symbol, interval.period_of(start), start, end) for symbol, start, end in ranges
         ]
-        results = self._run(self._bars_between(interval), arguments)
+        results = self._run(self._prepared(self._bars_between(interval)), arguments)
         return [[bar_of(row) for row in rows] for rows in results]
 
     def symbols(self) -> set[str]:
@@ -352,8 +366,8 @@ class CassandraClient:
         )
         return [rows for _, rows in results]
 
-    def _bars_between(self, interval: Interval) -> PreparedStatement:
-        return self._prepared(
+    def _bars_between(self, interval: Interval) -> str:
+        return (
             f"SELECT {_BAR_COLUMNS} FROM {self._table(interval)} "
             "WHERE symbol = ? AND period = ? AND window_start >= ? AND window_start < ?"
         )
