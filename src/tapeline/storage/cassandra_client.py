@@ -26,6 +26,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.policies import (
     ConstantSpeculativeExecutionPolicy,
     DCAwareRoundRobinPolicy,
+    RetryPolicy,
     TokenAwarePolicy,
 )
 from cassandra.query import UNSET_VALUE, PreparedStatement
@@ -53,7 +54,10 @@ from tapeline.storage.schema import (
 from tapeline.times import to_micros
 
 _CONCURRENCY: Final = 64
+_COUNTS_AT_ONCE: Final = 4
+"""A count reads the whole of a partition."""
 _SPECULATE_AFTER_S: Final = 2.0
+_REPETITIONS: Final = 3
 
 _BAR_COLUMNS: Final = ", ".join(BAR_FIELDS)
 
@@ -343,7 +347,7 @@ class CassandraClient:
             for partition, offset in committed.items()
             for bucket in range(offset // BUCKET_OFFSETS + 1)
         ]
-        return sum(rows.one().n for rows in self._run(query, arguments))
+        return sum(rows.one().n for rows in self._run(query, arguments, _COUNTS_AT_ONCE))
 
     def count_silver(self, windows: Iterable[tuple[str, datetime]]) -> int:
         """Count the trades of the given (symbol, window_start)."""
@@ -351,18 +355,23 @@ class CassandraClient:
             f"SELECT count(*) AS n FROM {self._keyspace}.trades_silver "
             "WHERE symbol = ? AND bucket = ?"
         )
-        return sum(rows.one().n for rows in self._run(query, list(windows)))
+        return sum(rows.one().n for rows in self._run(query, list(windows), _COUNTS_AT_ONCE))
 
     def _prepare(self, cql: str) -> PreparedStatement:
         statement = self._session.prepare(cql)
         statement.is_idempotent = True
         return statement
 
-    def _run(self, statement: PreparedStatement, arguments: Sequence[Sequence[Any]]) -> list[Any]:
+    def _run(
+        self,
+        statement: PreparedStatement,
+        arguments: Sequence[Sequence[Any]],
+        concurrency: int = _CONCURRENCY,
+    ) -> list[Any]:
         if not arguments:
             return []
         results = execute_concurrent_with_args(
-            self._session, statement, arguments, concurrency=_CONCURRENCY
+            self._session, statement, arguments, concurrency=concurrency
         )
         return [rows for _, rows in results]
 
@@ -416,11 +425,27 @@ class CassandraClient:
         self._session.execute(statement, (value, *key))
 
 
+class RepeatingPolicy(RetryPolicy):  # type: ignore[misc]  # the driver has no types
+    """Repeats what a busy node did not do in time, which is safe: every statement is idempotent.
+
+    The client's own time-out of a request runs on meanwhile.
+    """
+
+    def on_read_timeout(
+        self, *_: object, consistency: int, retry_num: int, **__: object
+    ) -> tuple[int, int | None]:
+        """Repeat a read."""
+        return (self.RETRY, consistency) if retry_num < _REPETITIONS else (self.RETHROW, None)
+
+    on_write_timeout = on_read_timeout
+
+
 def _make_cluster(settings: CassandraSettings, host: str, port: int) -> Cluster:
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.local_datacenter)),
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
         request_timeout=settings.request_timeout_s,
+        retry_policy=RepeatingPolicy(),
         speculative_execution_policy=ConstantSpeculativeExecutionPolicy(_SPECULATE_AFTER_S, 2),
     )
     return Cluster(
