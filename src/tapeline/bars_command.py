@@ -89,7 +89,8 @@ def bars(
     first = as_utc(start) if start else now.replace(hour=0, minute=0, second=0, microsecond=0)
     last = as_utc(end) if end else now
     if last <= first:
-        message = f"The bars would end ({iso(last)}) before they begin ({iso(first)}): give --from."
+        hint = "give --from" if start is None else "see --from and --to"
+        message = f"The bars would end ({iso(last)}) before any could start ({iso(first)}): {hint}."
         raise UsageError(message)
     settings = load_settings()
     typer.echo(f"Using {find_endpoints(settings)}", err=True)

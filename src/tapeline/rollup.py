@@ -1,4 +1,4 @@
-"""Longer bars from stored ones, on reading: 15 or 30 minutes, several hours, or a day.
+"""Longer bars from shorter ones: the stored hours, and on reading anything up to a day.
 
 The parts are exact, so the whole is: equal to what the trades themselves would give.
 """
@@ -121,7 +121,8 @@ def combined(parts: Sequence[Bar], start: datetime, end: datetime) -> Bar:
     """
     priced = [p for p in parts if p.open is not None]
     volume, notional = _sum([p.volume for p in parts]), _sum([p.notional for p in parts])
-    sessions = {p.session for p in parts}
+    # Bars of an earlier version know neither session nor asset class.
+    sessions = {p.session for p in parts if p.session is not None}
     return Bar(
         symbol=parts[0].symbol,
         window_start=start,
@@ -140,7 +141,7 @@ def combined(parts: Sequence[Bar], start: datetime, end: datetime) -> Bar:
         last_trade_time=_of(max, [p.last_trade_time for p in parts]),
         first_received_at=_of(min, [p.first_received_at for p in parts]),
         session=sessions.pop() if len(sessions) == 1 else Session.MIXED.value,
-        asset_class=parts[0].asset_class,
+        asset_class=asset_class_of(parts[0].symbol).value,
         policy=parts[0].policy,
     )
 

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
+from cassandra.cluster import EXEC_PROFILE_DEFAULT
 
 from tapeline.bar import Bar, Interval
 from tapeline.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.local.discovery import Endpoints
 from tapeline.settings import CassandraSettings
-from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.cassandra_client import CassandraClient, RepeatingPolicy
 from tapeline.storage.rows import PartitionProgress, WindowState
 from tests.pipeline import Pipeline
 
@@ -66,6 +67,12 @@ def test_bars_are_read_in_order_across_months_and_years(
     read = pipeline.client.bars("X", interval, starts[0], starts[-1])
 
     assert [b.window_start for b in read] == starts[:-1]  # the end is not included
+
+
+def test_what_a_busy_node_does_not_do_in_time_is_repeated(pipeline: Pipeline) -> None:
+    profile = pipeline.client.session.get_execution_profile(EXEC_PROFILE_DEFAULT)
+
+    assert isinstance(profile.retry_policy, RepeatingPolicy)
 
 
 def test_the_newest_bars_are_found_in_whatever_month_they_are(pipeline: Pipeline) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tapeline.bar import Interval
 from tapeline.rollup import ReadInterval, roll_up_bars
+from tapeline.times import to_micros
 from tapeline.trade import Trade, encode_trade
 from tests.hand import TAPE, TRADES, hand_bars, values_of
 from tests.pipeline import Pipeline
@@ -35,17 +36,21 @@ def test_every_layer_holds_the_tape_worked_by_hand(pipeline: Pipeline) -> None:
 
     pipeline.ingest()
     pipeline.preview()
-    previews = pipeline.bars()
+    intervals = (Interval.FIVE_MINUTES, Interval.ONE_HOUR)
+    previews = {i: pipeline.client.stored_bars(i, list(hand_bars(i))) for i in intervals}
     result = pipeline.settle()
 
     assert len(pipeline.rows("trades_bronze")) == TRADES
     assert len(pipeline.rows("trades_silver")) == TRADES
     assert pipeline.rows("trades_quarantine") == []
-    assert {key: values_of(bar) for key, bar in previews.items()} == hand_bars(
-        Interval.FIVE_MINUTES
-    )
-    assert not any(bar.is_final for bar in previews.values())
-    for interval in (Interval.FIVE_MINUTES, Interval.ONE_HOUR):
+    for interval, stored in previews.items():
+        assert {k: values_of(s.bar) for k, s in stored.items()} == hand_bars(interval)
+        assert not any(s.bar.is_final for s in stored.values())
+        assert all(
+            s.write_time_us == to_micros(s.bar.window_start) + s.bar.trade_count
+            for s in stored.values()
+        )
+    for interval in intervals:
         final = pipeline.bars(interval)
         assert {key: values_of(bar) for key, bar in final.items()} == hand_bars(interval)
         assert {(bar.is_final, bar.revision) for bar in final.values()} == {(True, 1)}

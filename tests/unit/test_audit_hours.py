@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -11,6 +12,7 @@ from tapeline.audit.difference import Pair
 from tapeline.audit.hours import compare_hours
 from tapeline.audit.silver_gold import BarsCompared
 from tapeline.bar import Bar, Interval
+from tapeline.rollup import combined
 from tests.sample import a_bar
 
 HOUR = datetime(2026, 11, 20, 14, tzinfo=timezone.utc)
@@ -49,6 +51,63 @@ def texts(compared: BarsCompared) -> list[tuple[str, str, str]]:
 
 def test_the_hour_that_the_parts_make_is_no_difference() -> None:
     assert compare(PARTS, [WHOLE]) == BarsCompared(checked=1)
+
+
+def a_random_hour(chance: random.Random) -> list[Bar]:
+    """Return final bars of one hour: some without prices, some without volume, few or many."""
+    parts = []
+    for minute in sorted(chance.sample(range(0, 60, 5), chance.randint(1, 12))):
+        start = HOUR + timedelta(minutes=minute)
+        prices = dict.fromkeys(("open", "high", "low", "close"))
+        if chance.random() < 0.5:
+            prices = {name: chance.randint(1, 9) / 2 for name in prices}
+        volume = Decimal(chance.choice([0, 0, 1, 7])) / 10
+        parts.append(
+            a_bar(
+                window_start=start,
+                is_final=True,
+                **prices,
+                volume=volume,
+                notional=volume * chance.choice([1, 10**24]) + Decimal("1e-10"),
+                session=chance.choice(["pre", "regular", None]),
+            )
+        )
+    return parts
+
+
+def test_hours_of_any_parts_are_those_that_the_stream_rolls_up() -> None:
+    chance = random.Random(5)  # noqa: S311 - no secret
+    for _ in range(300):
+        parts = a_random_hour(chance)
+        whole = replace(combined(parts, HOUR, HOUR + timedelta(hours=1)), is_final=True, revision=1)
+
+        assert compare(parts, [whole]) == BarsCompared(checked=1)
+
+
+def test_an_hour_without_a_price_has_none() -> None:
+    nothing = dict.fromkeys(("open", "high", "low", "close"))
+    parts = [replace(part, **nothing) for part in PARTS]
+
+    assert compare(parts, [replace(WHOLE, **nothing)]) == BarsCompared(checked=1)
+    assert texts(compare(parts, [replace(WHOLE, **{**nothing, "low": 0.5})])) == [
+        ("low", "none", "0.5")
+    ]
+
+
+def test_an_hour_opens_and_closes_with_parts_that_have_a_price() -> None:
+    before = a_bar(window_start=HOUR, is_final=True, open=None, close=None, volume=Decimal(0))
+    after = replace(before, window_start=HOUR + timedelta(minutes=55))
+
+    found = texts(compare([before, *PARTS, after], [WHOLE]))
+
+    assert {what for what, _, _ in found}.isdisjoint({"open", "close", "volume"})
+    assert ("trade_count", "16", "8") in found
+
+
+def test_an_hour_of_two_sessions_is_mixed() -> None:
+    parts = [replace(PARTS[0], session="pre"), PARTS[1]]
+
+    assert texts(compare(parts, [WHOLE])) == [("session", "mixed", "regular")]
 
 
 def test_a_value_that_differs_names_the_hour() -> None:

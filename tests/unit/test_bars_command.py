@@ -54,11 +54,13 @@ NAMES = TABLE.schema.names
 class Asked:
     """Stands in for read_bars: keeps what it is asked and returns the bars above."""
 
+    table = TABLE
+
     def __call__(self, symbols, interval, start, end, *, keyspace, detail, settings):
         assert settings.cassandra.keyspace == "market_data"  # a default that keyspace replaces
         self.symbols, self.interval, self.keyspace = symbols, interval, keyspace
         self.start, self.end, self.detail = start, end, detail
-        return TABLE
+        return self.table
 
 
 @pytest.fixture
@@ -89,8 +91,16 @@ def test_without_times_it_is_today_from_its_very_first_bar(asked):
 
 
 def test_an_end_before_the_start_is_refused():
-    with pytest.raises(UsageError, match=r"end \(2026-11-19T00:00:00Z\) before they begin"):
+    with pytest.raises(UsageError, match=r"end \(2026-11-19T00:00:00Z\) before any .* see --from"):
         bars(["AAPL"], start=datetime(2026, 11, 20), end=datetime(2026, 11, 19))  # noqa: DTZ001
+
+
+def test_a_known_symbol_without_bars_in_the_range_is_said(asked, monkeypatch, capsys):
+    monkeypatch.setattr(bars_command, "known_symbols", lambda *_, **__: {"AAPL"})
+    asked.table = TABLE.slice(0, 0)
+    bars(["AAPL"], start=datetime(2026, 11, 20), end=datetime(2026, 11, 21))  # noqa: DTZ001
+    said = capsys.readouterr().err
+    assert "No bar starts from 2026-11-20T00:00:00Z to 2026-11-21T00:00:00Z" in said
 
 
 @pytest.mark.usefixtures("asked")

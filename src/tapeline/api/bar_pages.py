@@ -72,7 +72,8 @@ def newest(client: CassandraClient, symbols: Sequence[str], length: ReadInterval
     """Return the newest bar of the last week of each symbol that has one."""
     end = datetime.now(timezone.utc) + timedelta(minutes=1)
     if length.is_stored:
-        return client.newest_bars(symbols, length.stored, end - 7 * _DAY, end)
+        start = (end - 7 * _DAY).replace(**_MIDNIGHT)  # type: ignore[arg-type]
+        return client.newest_bars(symbols, length.stored, start, end)
     return [bar for symbol in symbols for bar in _newest_made(client, symbol, length, end)]
 
 

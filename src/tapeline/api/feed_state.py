@@ -28,6 +28,7 @@ from tapeline.storage.rows import PartitionProgress
 log = structlog.get_logger()
 
 _PERIOD_S: Final = 2.0
+_UNASKED: Final = "It is being asked."
 _ASKED_WITHIN_S: Final = 30.0
 _KEPT_S: Final = 15.0
 """A snapshot that is older says nothing of now."""
@@ -60,7 +61,7 @@ class FeedWatch:
         self._is_closed = False
         self._topic_id: str | None = None
         self._newest: tuple[float, FeedSnapshot] | None = None
-        self._failure = "It is being asked."
+        self._failure = _UNASKED
         self._thread = threading.Thread(target=self._run, name="feed-watch", daemon=True)
         self._thread.start()
 
@@ -123,6 +124,7 @@ class FeedWatch:
             while self._is_wanted():
                 snapshot = view.snapshot(datetime.now(timezone.utc))
                 self._topic_id, self._newest = topic_id, (time.monotonic(), snapshot)
+                self._failure = _UNASKED
                 time.sleep(_PERIOD_S)
         finally:
             view.close()

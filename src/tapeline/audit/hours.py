@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -19,7 +19,18 @@ from tapeline.audit.silver_gold import (
     received_ms,
 )
 from tapeline.bar import VALUES, Bar, Interval, WindowKey
-from tapeline.sessions import Session
+from tapeline.sessions import Session, asset_class_of
+
+_TIME: Final = pl.Datetime("us", "UTC")
+_SCHEMA: Final[dict[str, Any]] = {
+    "symbol": pl.String,
+    "window_start": _TIME,
+    **dict.fromkeys(("open", "high", "low", "close", "vwap"), pl.Float64),
+    **dict.fromkeys(("volume", "notional", "unpriced_volume"), AMOUNT),
+    **dict.fromkeys(("trade_count", "unpriced_count"), pl.Int64),
+    **dict.fromkeys(("first_trade_time", "last_trade_time"), _TIME),
+    **dict.fromkeys(("session", "asset_class", "policy"), pl.String),
+}
 
 
 def compare_hours(
@@ -38,7 +49,8 @@ def compare_hours(
         started_at: when the audit began; bars written later were perhaps not read together.
         gold_gone_ms: bars received until then may have expired; None for never.
     """
-    found = BarsCompared()
+    found, parts = BarsCompared(), list(parts)
+    rolled_up = _rolled_up(parts)
     by_hour: dict[WindowKey, list[Bar]] = defaultdict(list)
     for part in parts:
         by_hour[part.symbol, part.window_start.replace(minute=0)].append(part)
@@ -51,7 +63,7 @@ def compare_hours(
         if any(is_gone(received_ms(bar), gold_gone_ms) for bar in (*group, hour) if bar):
             found.without_gold.add(key)
             continue
-        differences = _differences(key, group, hour)
+        differences = _differences(key, group, hour, rolled_up)
         if differences and any(_is_newer(bar, started_at) for bar in (*group, hour)):
             found.not_yet += 1
             continue
@@ -60,7 +72,12 @@ def compare_hours(
     return found
 
 
-def _differences(key: WindowKey, parts: Sequence[Bar], hour: Bar | None) -> list[Difference]:
+def _differences(
+    key: WindowKey,
+    parts: Sequence[Bar],
+    hour: Bar | None,
+    rolled_up: Mapping[WindowKey, dict[str, Any]],
+) -> list[Difference]:
     difference = missing_or_provisional(Pair.GOLD_HOURS, key, hour, Interval.ONE_HOUR)
     if difference is not None or hour is None:
         return [] if difference is None else [difference]
@@ -76,19 +93,20 @@ def _differences(key: WindowKey, parts: Sequence[Bar], hour: Bar | None) -> list
                 interval=Interval.ONE_HOUR,
             )
         ]
-    expected = _rolled_up(parts)
+    expected = dict(rolled_up[key])
     if hour.policy in {part.policy for part in parts}:
         expected["policy"] = hour.policy
     return list(differing_values(Pair.GOLD_HOURS, hour, expected, Interval.ONE_HOUR))
 
 
-def _rolled_up(parts: Sequence[Bar]) -> dict[str, Any]:
-    """Work an hour out in Polars, not by the code that made it."""
-    frame = pl.DataFrame(
-        {name: [getattr(part, name) for part in parts] for name in VALUES},
-        schema_overrides=dict.fromkeys(("volume", "notional", "unpriced_volume"), AMOUNT),
-    )
-    (row,) = frame.select(
+def _rolled_up(parts: Sequence[Bar]) -> dict[WindowKey, dict[str, Any]]:
+    """Work hours out in Polars, not by the code that made them."""
+    names = ("symbol", "window_start", *VALUES)
+    frame = pl.DataFrame({n: [getattr(part, n) for part in parts] for n in names}, _SCHEMA)
+    sessions = pl.col("session").drop_nulls()
+    hours = frame.group_by(
+        "symbol", pl.col("window_start").dt.truncate("1h"), maintain_order=True
+    ).agg(
         pl.col("open").drop_nulls().first(),
         pl.col("high").max(),
         pl.col("low").min(),
@@ -96,15 +114,19 @@ def _rolled_up(parts: Sequence[Bar]) -> dict[str, Any]:
         pl.col("volume", "notional", "trade_count", "unpriced_count", "unpriced_volume").sum(),
         pl.col("first_trade_time").min(),
         pl.col("last_trade_time").max(),
-        pl.col("asset_class", "policy").first(),
-        pl.when(pl.col("session").n_unique() == 1)
-        .then(pl.col("session").first())
+        pl.col("policy").first(),
+        pl.when(sessions.n_unique() == 1)
+        .then(sessions.first())
         .otherwise(pl.lit(Session.MIXED.value))
-        .first()
         .alias("session"),
-    ).rows(named=True)
-    row["vwap"] = float(row["notional"]) / float(row["volume"]) if row["volume"] else None
-    return row
+    )
+    found = {}
+    for row in hours.rows(named=True):
+        key = row.pop("symbol"), row.pop("window_start")
+        row["vwap"] = float(row["notional"]) / float(row["volume"]) if row["volume"] else None
+        row["asset_class"] = asset_class_of(key[0]).value
+        found[key] = row
+    return found
 
 
 def _is_newer(bar: Bar | None, started_at: datetime) -> bool:

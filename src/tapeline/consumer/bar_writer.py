@@ -85,7 +85,7 @@ class Computed:
 
 
 class BarWriter:
-    """Final bars of one keyspace: computed by Spark, reconciled, written by the client.
+    """Final bars of one keyspace: computed, reconciled, written by the client.
 
     Args:
         session: recomputes bars.

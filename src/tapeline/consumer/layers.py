@@ -113,15 +113,15 @@ def touched_windows(parsed: DataFrame) -> DataFrame:
     )
 
 
-def preview_rows(bars: DataFrame, interval: Interval, policy: ConditionPolicy) -> DataFrame:
-    """Return provisional bars.
+def preview_rows(bars: DataFrame, policy: ConditionPolicy) -> DataFrame:
+    """Return provisional bars of minutes; `longer_bars` makes those of hours.
 
     The write time is the window's start plus the trade count: a preview of fewer trades never
     replaces one of more, and none ever replaces a settled bar.
     """
     return bars.select(
         *BAR_COLUMNS,
-        period_of("window_start", interval).alias("period"),
+        F.to_date(F.date_trunc("month", "window_start")).alias("period"),
         F.lit(policy.value).alias("policy"),
         F.lit(False).alias("is_final"),  # noqa: FBT003 - a literal column
         F.lit(None).cast("boolean").alias("is_complete"),
@@ -130,12 +130,6 @@ def preview_rows(bars: DataFrame, interval: Interval, policy: ConditionPolicy) -
         F.timestamp_millis(F.expr(_NOW_MS).cast("long")).alias("updated_at"),
         (F.unix_micros("window_start") + F.col("trade_count")).alias(WRITE_TIME),
     )
-
-
-def period_of(window_start: str, interval: Interval) -> Column:
-    """Return the day that names a bar's Cassandra partition, as `Interval.period_of`."""
-    unit = "year" if interval is Interval.ONE_HOUR else "month"
-    return F.to_date(F.date_trunc(unit, window_start))
 
 
 def _remaining_s(lifetime_s: int) -> Column:

@@ -60,7 +60,7 @@ def preview_longer_bars(
 ) -> None:
     """Write the provisional bars of the longer intervals that hold some changed bars.
 
-    The write time is that of every preview: the window's start plus the trade count.
+    The write time is that of every preview (`layers.preview_rows`).
 
     Args:
         client: of the keyspace.

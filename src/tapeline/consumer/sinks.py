@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from tapeline.consumer.layers import TTL, WRITE_TIME
 
 _CASSANDRA_FORMAT: Final = "org.apache.spark.sql.cassandra"
-_WHOLE_ROWS: Final = frozenset({"trades_gold_1m", "trades_gold_5m", "trades_gold_1h"})
+_WHOLE_ROWS: Final = frozenset({"trades_gold_1m", "trades_gold_5m"})
 _CONSOLE_ROWS: Final = 20
 
 

@@ -138,10 +138,10 @@ class SparkProcessor:
         def preview(changed: DataFrame, _batch_id: int) -> None:
             changed = changed.persist()
             try:
-                rows = preview_rows(changed, first, stream.policy)
+                rows = preview_rows(changed, stream.policy)
                 self._sink.write(GOLD_TABLES[first], rows)
                 if self._client is not None:  # what was only printed cannot be rolled up
-                    preview_longer_bars(self._client, first, keys_of(changed), stream.policy)
+                    preview_longer_bars(self._client, first, _keys_of(changed), stream.policy)
             finally:
                 changed.unpersist()
 
@@ -252,7 +252,7 @@ def gold_query(settings: StreamSettings) -> str:
     return f"{GOLD_QUERY}-{Interval.ONE_MINUTE.value}" if settings.store_1m else GOLD_QUERY
 
 
-def keys_of(bars: DataFrame) -> list[WindowKey]:
+def _keys_of(bars: DataFrame) -> list[WindowKey]:
     """Return the symbol and start of each bar."""
     # As a number: PySpark hands timestamps over in the machine's own time zone.
     rows = bars.select("symbol", F.unix_micros("window_start")).collect()

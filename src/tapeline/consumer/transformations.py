@@ -33,7 +33,6 @@ from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA
 
 ONE_MINUTE: Final = "1 minute"
 FIVE_MINUTES: Final = "5 minutes"
-ONE_HOUR: Final = "1 hour"
 
 _HEADER_BYTES: Final = 10
 

@@ -38,7 +38,7 @@ _WIRE_LOG.setLevel(logging.WARNING)
 _UNAUTHORIZED: Final = frozenset({401, 403})
 _FIRST_BACKOFF_S: Final = 0.5
 _LAST_BACKOFF_S: Final = 15.0
-"""Each second without the feed is a hole in the bars; four attempts a minute trouble nobody."""
+"""A second without the feed is a hole in the bars; eight attempts a minute trouble nobody."""
 _STABLE_AFTER_S: Final = 60.0
 _OPEN_TIMEOUT_S: Final = 15.0
 
