@@ -23,6 +23,7 @@ NAME: Final = "cassandra"
 PREFERRED_PORT: Final = 19042
 _STORAGE_PORT: Final = 17000
 _HEAP: Final = "1g"
+_REQUEST_TIMEOUT: Final = "20s"
 
 # What Cassandra 5 reaches into on Java 17; its own launcher passes the same.
 _EXPORTS: Final = (
@@ -161,4 +162,8 @@ def _configuration(data: Path, port: int, storage_port: int) -> dict[str, Any]:
         },
         "sstable": {"selected_format": "bti"},
         "auto_snapshot": False,
+        # Spark has the same processors: what is slow is still wanted, as long as clients wait.
+        "read_request_timeout": _REQUEST_TIMEOUT,
+        "range_request_timeout": _REQUEST_TIMEOUT,
+        "write_request_timeout": _REQUEST_TIMEOUT,
     }

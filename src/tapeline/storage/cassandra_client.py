@@ -54,8 +54,8 @@ from tapeline.storage.schema import (
 from tapeline.times import to_micros
 
 _CONCURRENCY: Final = 64
-_COUNTS_AT_ONCE: Final = 8
-"""A count reads the whole of a partition, of bronze up to 100,000 messages."""
+_COUNTS_AT_ONCE: Final = 2
+"""A count of messages reads a partition of up to 100,000; a busy node has no time for more."""
 _SPECULATE_AFTER_S: Final = 2.0
 _REPETITIONS: Final = 3
 
@@ -355,7 +355,7 @@ class CassandraClient:
             f"SELECT count(*) AS n FROM {self._keyspace}.trades_silver "
             "WHERE symbol = ? AND bucket = ?"
         )
-        return sum(rows.one().n for rows in self._run(query, list(windows), _COUNTS_AT_ONCE))
+        return sum(rows.one().n for rows in self._run(query, list(windows)))
 
     def _prepare(self, cql: str) -> PreparedStatement:
         statement = self._session.prepare(cql)
