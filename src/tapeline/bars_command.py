@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -23,7 +23,7 @@ from tapeline.rollup import ReadInterval
 from tapeline.settings import Settings, load_settings
 from tapeline.terminal.bars_table import iso, no_bar_of, print_bars
 from tapeline.terminal.watch import watch_bars
-from tapeline.times import TIME_FORMATS, as_utc
+from tapeline.times import TIME_FORMATS, as_utc, floor_to
 
 
 class Format(str, Enum):
@@ -86,7 +86,7 @@ def bars(
         )
         return
     now = datetime.now(timezone.utc)
-    first = as_utc(start) if start else now.replace(hour=0, minute=0, second=0, microsecond=0)
+    first = as_utc(start) if start else floor_to(timedelta(days=1), now)
     last = as_utc(end) if end else now
     if last <= first:
         hint = "give --from" if start is None else "see --from and --to"

@@ -28,7 +28,6 @@ _DAY: Final = timedelta(days=1)
 _LONGEST_READ: Final = timedelta(days=366)
 _MOST_STORED: Final = 20_000
 """Stored bars that one page is made of, at most."""
-_MIDNIGHT: Final = {"hour": 0, "minute": 0, "second": 0, "microsecond": 0}
 _FIRST_BARS: Final = datetime(2000, 1, 1, tzinfo=timezone.utc)
 _QUANTUM: Final = Decimal("1e-10")
 _FIELDS: Final = tuple(name for name in SCHEMA.names if name != "is_filled")
@@ -57,7 +56,7 @@ def bars_of(
     while start < end:
         if time.monotonic() > deadline_s:
             raise TimeoutError
-        until = min(end, (start + step).replace(**_MIDNIGHT))  # type: ignore[arg-type]
+        until = min(end, floor_to(_DAY, start + step))
         # Bars end with their day, so a read to midnight holds the last one whole.
         yield from bars_between(client, symbol, length, start, until)
         start, step = until, min(step * 2, longest)
@@ -72,7 +71,7 @@ def newest(client: CassandraClient, symbols: Sequence[str], length: ReadInterval
     """Return the newest bar of the last week of each symbol that has one."""
     end = datetime.now(timezone.utc) + timedelta(minutes=1)
     if length.is_stored:
-        start = (end - 7 * _DAY).replace(**_MIDNIGHT)  # type: ignore[arg-type]
+        start = floor_to(_DAY, end - 7 * _DAY)
         return client.newest_bars(symbols, length.stored, start, end)
     return [bar for symbol in symbols for bar in _newest_made(client, symbol, length, end)]
 
@@ -82,7 +81,7 @@ def _newest_made(
 ) -> list[Bar]:
     """Return the newest bar that is made of stored ones, looking at the newest day first."""
     for days in (1, 3, 7):
-        start = (end - timedelta(days=days)).replace(**_MIDNIGHT)  # type: ignore[arg-type]
+        start = floor_to(_DAY, end - days * _DAY)
         found = list(bars_between(client, symbol, length, start, end))
         if found:
             return found[-1:]
