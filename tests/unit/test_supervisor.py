@@ -72,12 +72,22 @@ def port():
 
 
 def process_of(port):
-    """The simulator's process, known by its port among all children of this one."""
-    (process,) = (
-        p
-        for p in psutil.Process().children()
-        if p.status() != psutil.STATUS_ZOMBIE and str(port) in p.cmdline()
-    )
+    """The simulator's process, known by its port among all children of this one.
+
+    A process that has just begun shows no command for a moment.
+    """
+    found = []
+
+    def is_there():
+        found[:] = (
+            p
+            for p in psutil.Process().children()
+            if p.status() != psutil.STATUS_ZOMBIE and str(port) in p.cmdline()
+        )
+        return found
+
+    wait_until(is_there)
+    (process,) = found
     return process
 
 
