@@ -6,6 +6,9 @@ CHECK := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:
 PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 	$$p -c '$(CHECK)' >/dev/null 2>&1 && echo $$p && break; done)
 
+# Each worker of the tests has a Kafka, a Cassandra and a Spark of its own.
+WORKERS ?= 3
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check
 
@@ -16,7 +19,8 @@ demo: $(BIN)/.run ## Start everything and show live bars of a simulated market.
 	@$(BIN)/tapeline demo
 
 test: $(BIN)/.dev ## Run all tests that need no outside data.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e tests/integration tests/unit --cov
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		tests/e2e tests/integration tests/unit --cov
 
 check: $(BIN)/.dev ## Run the linters and the type checker.
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
