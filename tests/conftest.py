@@ -24,11 +24,9 @@ from tapeline.settings import load_settings
 from .pipeline import Pipeline
 
 _OTHER_STACK_S = 180.0
-# What makes a JVM start sooner and a keyspace cheaper. One of the tests ends before its second
-# compiler would pay, its jars need no verification each time, and its schema no flush.
+# A JVM of the tests ends before its second compiler would pay, or a check of its jars.
 _SHORT_LIVED = (
-    "-XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote "
-    "-Dcassandra.test.flush_local_schema_changes=false"
+    "-XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
 )
 
 # How long an example takes says nothing of whether it is right.

@@ -83,6 +83,8 @@ class Pipeline:
                 port=endpoints.cassandra_port,
                 protocol_version=5,
                 execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+                schema_metadata_enabled=False,
+                token_metadata_enabled=False,
             )
             stack.callback(cluster.shutdown)
             for topic in (name, f"{name}_fs", f"{name}_fg"):

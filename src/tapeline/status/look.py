@@ -48,7 +48,7 @@ from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rebuild_reads import window_states
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
-from tapeline.times import from_micros
+from tapeline.times import floor_to, from_micros
 
 _MOST_BUCKETS: Final = 50
 """Buckets of window_state looked at in a Kafka partition: a million messages."""
@@ -205,7 +205,7 @@ def _open_gaps(feed: FeedSnapshot) -> Iterator[OpenGap]:
 
 def _count_bars(client: CassandraClient, now: datetime) -> BarCounts:
     """Count today's bars, some symbols at a time: one partition of each, of this month."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = floor_to(timedelta(days=1), now)
     period = Interval.FIVE_MINUTES.period_of(now)
     periods = AuditReads(client.session, client.keyspace).gold_periods(Interval.FIVE_MINUTES)
     symbols = (symbol for symbol, found in periods if found == period)
