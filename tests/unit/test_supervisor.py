@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-import time
 import warnings
+from functools import partial
 
 import psutil
 import pytest
@@ -15,15 +15,9 @@ from tapeline import supervisor
 from tapeline.errors import TapelineError
 from tapeline.local.service import accepts_connections, free_port
 from tapeline.supervisor import child_process, keep_alive
+from tests.commands import wait_for
 
-WAIT_S = 30
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+wait_until = partial(wait_for, timeout_s=30)
 
 
 def test_a_child_writes_its_log_and_says_how_it_ended(tmp_path):
@@ -76,18 +70,13 @@ def process_of(port):
 
     A process that has just begun shows no command for a moment.
     """
-    found = []
-
-    def is_there():
-        found[:] = (
+    (process,) = wait_until(
+        lambda: [
             p
             for p in psutil.Process().children()
             if p.status() != psutil.STATUS_ZOMBIE and str(port) in p.cmdline()
-        )
-        return found
-
-    wait_until(is_there)
-    (process,) = found
+        ]
+    )
     return process
 
 
