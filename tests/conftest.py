@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,7 @@ from tapeline.settings import load_settings
 
 from .pipeline import Pipeline
 
-_OTHER_STACK_S = 180.0
+_OTHER_STACK_S = 300.0
 # A JVM of the tests ends before its second compiler would pay, or a check of its jars.
 _SHORT_LIVED = (
     "-XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
@@ -53,12 +56,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 @pytest.fixture(scope="session")
-def stack(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
+def turn() -> Callable[[], AbstractContextManager[None]]:
+    """Choose ports one stack at a time, in whichever run of pytest.
+
+    Two stacks that start at once may find the same port free, and a service that is down for a
+    moment may find its own taken.
+    """
+    lock = Path(tempfile.gettempdir()) / f"tapeline-tests-{os.getuid()}.lock"
+    return partial(held, lock, "Another run of the tests does not let go.", _OTHER_STACK_S)
+
+
+@pytest.fixture(scope="session")
+def stack(home: Home, turn: Callable[[], AbstractContextManager[None]]) -> Iterator[Endpoints]:
     """A running Kafka and Cassandra; each process of the tests has its own."""
     local = LocalStack(home, Console())
-    # Two stacks that start at once may find the same port free.
-    turn = tmp_path_factory.getbasetemp().parent / "stack.lock"
-    with held(turn, "The other stack does not start.", _OTHER_STACK_S):
+    with turn():
         local.up(keep=True)
     yield find_endpoints(load_settings())
     local.down()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -138,7 +139,12 @@ def test_a_bar_moves_from_provisional_to_final_to_revised(
 
 
 def test_the_page_survives_a_crash_of_the_api_and_of_cassandra(
-    pipeline: Pipeline, api: ServedApi, open_page: Open, market: Market, home: Home
+    pipeline: Pipeline,
+    api: ServedApi,
+    open_page: Open,
+    market: Market,
+    home: Home,
+    turn: Callable[[], AbstractContextManager[None]],
 ) -> None:
     tab = open_page("?symbol=AAPL&range=5d")
     tab.wait(f"tapeline.bars().length === {len(market.bars['AAPL'])}")
@@ -152,9 +158,11 @@ def test_the_page_survives_a_crash_of_the_api_and_of_cassandra(
     tab.wait("tapeline.bars().some((bar) => bar.close === 1.25)", 60)
 
     service = next(s for s in read_state(home).services if s.name == cassandra.NAME)
-    service.stop()
-    tab.wait_for_state("store")
-    LocalStack(home, Console()).up(keep=True)
+    with turn():
+        service.stop()
+        tab.wait_for_state("store")
+        again = LocalStack(home, Console()).up(keep=True)
+    assert again.port_of(cassandra.NAME) == service.port
     tab.wait("!['store', 'lost'].includes(document.getElementById('feed').dataset.state)", 120)
     wait_for(lambda: answers(pipeline), 120)
     write_again(pipeline, market, close=2.5)
