@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
@@ -33,6 +35,21 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def end_with_child(child: subprocess.Popen[Any], grace_s: float) -> None:
+    """End this process with code 1 some seconds after one that it cannot work without.
+
+    For work that may be cut off anywhere. Until then it can end in order by itself; if something
+    hangs, standard error is told where every thread was.
+    """
+
+    def watch() -> None:
+        child.wait()
+        # Not a thread of Python's: one that hangs may keep all of them from running.
+        faulthandler.dump_traceback_later(grace_s, exit=True)
+
+    threading.Thread(target=watch, name="child-watch", daemon=True).start()
 
 
 @contextmanager

@@ -22,6 +22,22 @@ print("ready", flush=True)
 time.sleep(60)
 """
 
+HANGING = """
+import subprocess, sys, threading
+from tapeline.process import end_with_child
+
+child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+end_with_child(child, grace_s=0.2)
+
+def hang():
+    threading.Event().wait()
+
+print("ready", flush=True)
+sys.stdin.readline()
+child.kill()
+hang()
+"""
+
 WORKING = """
 import asyncio
 from tapeline.process import run_until_signalled
@@ -39,13 +55,14 @@ print("went on", flush=True)
 """
 
 
-def start(code: str, **environment: str) -> subprocess.Popen[str]:
+def start(code: str, stderr: int | None = None, **environment: str) -> subprocess.Popen[str]:
     """Start Python code and wait until it says that it is ready."""
     inherited = {k: v for k, v in os.environ.items() if k != SUPERVISED}
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         env={**inherited, **environment},
     )
@@ -81,6 +98,15 @@ def test_a_process_of_its_own_outlives_its_standard_input(environment):
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.3)
         process.kill()
+
+
+def test_a_process_that_hangs_after_its_childs_end_says_where_and_ends():
+    with start(HANGING, stderr=subprocess.PIPE) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)  # while the child lives, nothing ends
+        _, error = process.communicate("kill\n", timeout=WAIT_S)
+    assert process.returncode == 1
+    assert "in hang\n" in error
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -18,7 +18,7 @@ from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.failures import AWAY, cause_of, failures_explained
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.round_metrics import record_round
-from tapeline.consumer.session import build_session
+from tapeline.consumer.session import build_session, end_with_spark
 from tapeline.consumer.settle import RoundResult, Settler
 from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
 from tapeline.consumer.spark_processor import (
@@ -160,6 +160,7 @@ def run_job(
         stop = threading.Event()
         with failures_explained("stream", stop):
             session = build_session(settings, endpoints)
+            end_with_spark(session)
             _set_on_signals(stop)
             target: Sink = CassandraSink(settings.cassandra.keyspace) if client else ConsoleSink()
             processor = SparkProcessor(

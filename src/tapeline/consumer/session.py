@@ -19,9 +19,11 @@ from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.jars import SPARK_JARS, fetch_jars, jar_folder
 from tapeline.local.java import find_java
+from tapeline.process import end_with_child
 from tapeline.settings import Settings
 
 _LOG_LEVEL: Final = "WARN"
+_END_GRACE_S: Final = 30.0
 CASSANDRA_EXTENSIONS: Final = "com.datastax.spark.connector.CassandraSparkExtensions"
 _ROCKSDB: Final = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 _FILE_MANAGER: Final = (
@@ -54,6 +56,16 @@ def build_session(settings: Settings, endpoints: Endpoints) -> SparkSession:
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel(_LOG_LEVEL)
     return session
+
+
+def end_with_spark(session: SparkSession) -> None:
+    """Let this process not outlive its Spark for long.
+
+    When Java is killed, py4j's own threads may hang. The Java of spark-submit is our parent, and
+    its own affair.
+    """
+    if not is_submitted():
+        end_with_child(session.sparkContext._gateway.proc, _END_GRACE_S)  # type: ignore[union-attr]  # noqa: SLF001 - nothing else knows it
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tapeline.consumer.bar_writer import BarWriter
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.failures import failures_explained
 from tapeline.consumer.feed_view import FeedView
-from tapeline.consumer.session import build_session
+from tapeline.consumer.session import build_session, end_with_spark
 from tapeline.consumer.sinks import CassandraSink
 from tapeline.errors import UsageError
 from tapeline.local.discovery import Endpoints
@@ -96,6 +96,7 @@ def run_rebuild(
         is_complete = _feed_coverage(settings, endpoints, client)
         progress = _begin(file, console, restart=options.restart)
         session = build_session(settings, endpoints)
+        end_with_spark(session)
         stack.callback(session.stop)
         rebuild = Rebuild(session, client, settings, options, is_complete, file, progress, console)
         rebuild.run()
