@@ -61,8 +61,9 @@ def build_session(settings: Settings, endpoints: Endpoints) -> SparkSession:
 def end_with_spark(session: SparkSession) -> None:
     """Let this process not outlive its Spark for long.
 
-    When Java is killed, py4j's own threads may hang. The Java of spark-submit is our parent, and
-    its own affair.
+    When Java 17 is killed while it starts a process, its `jspawnhelper` lives on for ever with all
+    of Java's sockets, and py4j waits for an answer on one of them. The Java of spark-submit is our
+    parent, and its own affair.
     """
     if not is_submitted():
         end_with_child(session.sparkContext._gateway.proc, _END_GRACE_S)  # type: ignore[union-attr]  # noqa: SLF001 - nothing else knows it
