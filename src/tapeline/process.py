@@ -38,10 +38,14 @@ def end_with_parent() -> None:
 
 
 def end_with_child(child: subprocess.Popen[Any], grace_s: float) -> None:
-    """End this process with code 1 some seconds after one that it cannot work without.
+    """End this process with code 1 soon after one that it cannot work without.
 
-    For work that may be cut off anywhere. Until then it can end in order by itself; if something
-    hangs, standard error is told where every thread was.
+    For work that may be cut off anywhere. If something hangs, standard error is told where every
+    thread was.
+
+    Args:
+        child: the process, which this one has started.
+        grace_s: how long this one may take to end in order by itself.
     """
 
     def watch() -> None:
