@@ -39,6 +39,33 @@ def test_a_bar_is_read_back_as_it_was_written(pipeline: Pipeline) -> None:
     assert ("Y", NOON) not in stored
 
 
+def test_many_bars_written_at_once_keep_each_its_own_write_time(pipeline: Pipeline) -> None:
+    """One symbol has more bars than a batch, others one each, and one spans two months."""
+    client, interval = pipeline.client, Interval.FIVE_MINUTES
+    five = timedelta(minutes=5)
+    many = [bar(NOON + n * five, trade_count=n + 1) for n in range(230)]
+    alone = [replace(bar(NOON), symbol=f"S{n}") for n in range(40)]
+    months = [replace(bar(NOON + n * 20 * DAY), symbol="M") for n in range(3)]
+    written = {
+        (b.symbol, b.window_start): (b, 1_000 + 7 * n)
+        for n, b in enumerate([*many, *alone, *months])
+    }
+    client.write_bars(interval, list(written.values()))
+    older = {key: (replace(b, high=9.0), us - 1) for key, (b, us) in written.items()}
+    client.write_bars(interval, list(older.values()))
+
+    stored = client.stored_bars(interval, [*written, ("NONE", NOON), ("S1", NOON + five)])
+    by_range = client.bars_of_ranges(
+        interval,
+        [("S1", NOON, NOON + five), ("X", NOON, NOON + 3 * five), ("NONE", NOON, NOON + five)],
+    )
+    of_one = client.stored_bars(interval, [(b.symbol, b.window_start) for b in many[::2]])
+
+    assert {key: (s.bar, s.write_time_us) for key, s in stored.items()} == written
+    assert by_range == [[alone[1]], many[:3], []]
+    assert [s.bar for s in sorted(of_one.values(), key=lambda s: s.write_time_us)] == many[::2]
+
+
 def test_an_older_write_time_never_replaces_a_bar_and_a_null_clears(pipeline: Pipeline) -> None:
     client, interval = pipeline.client, Interval.FIVE_MINUTES
     client.write_bars(interval, [(bar(NOON, trade_count=2), 20)])
@@ -140,6 +167,30 @@ def test_a_window_is_dirty_until_its_offset_is_settled(pipeline: Pipeline) -> No
     (read,) = client.window_states("topic", 0, [0])
 
     assert (read.dirty_offset, read.settled_offset, read.hour_settled_offset) == (9, 7, 7)
+
+
+def test_many_windows_are_marked_at_once_each_by_its_own_offset(pipeline: Pipeline) -> None:
+    client = pipeline.client
+    states = [
+        WindowState("topic", n % 2, n // 150, NOON + n * timedelta(minutes=5), f"S{n}", n + 10)
+        for n in range(320)
+    ]
+    received = [replace(s, first_received_at=NOON + timedelta(seconds=7)) for s in states[:200]]
+    client.write_dirty_windows(states)
+    client.mark_settled(received, Interval.FIVE_MINUTES)
+    client.mark_settled(states[:100], Interval.ONE_HOUR)
+
+    found = [s for p in (0, 1) for s in client.window_states("topic", p, [0, 1, 2])]
+
+    assert sorted(found, key=lambda s: s.dirty_offset) == [
+        replace(
+            s,
+            settled_offset=s.dirty_offset if n < 200 else -1,
+            hour_settled_offset=s.dirty_offset if n < 100 else -1,
+            first_received_at=NOON + timedelta(seconds=7) if n < 200 else None,
+        )
+        for n, s in enumerate(states)
+    ]
 
 
 def test_the_schema_may_be_applied_again_and_follows_the_settings(

@@ -14,10 +14,10 @@ from tapeline.times import as_utc, from_micros, to_micros
 
 def write_gaps(client: CassandraClient, gaps: Iterable[Gap]) -> None:
     """Upsert gaps; the end of one is written later than its beginning, in any order."""
-    client.run(
+    client.write(
         "INSERT INTO {keyspace}.feed_gaps (topic_id, started_at, producer_id, kind, topic, "
         "symbols, ended_at, detected_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-        [
+        (
             (
                 gap.topic_id,
                 from_micros(gap.started_us),
@@ -31,7 +31,7 @@ def write_gaps(client: CassandraClient, gaps: Iterable[Gap]) -> None:
                 gap.detected_us if gap.ended_us is None else max(gap.detected_us, gap.ended_us) + 1,
             )
             for gap in gaps
-        ],
+        ),
     )
 
 

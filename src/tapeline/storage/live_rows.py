@@ -45,14 +45,14 @@ def write_final_bars(
     for it, and the bar is logged again when it is made. None is written without being logged.
     """
     now = datetime.now(timezone.utc)
-    client.run(
+    client.write(
         "INSERT INTO {keyspace}.bar_changes "
         "(bucket, logged_at, bar_interval, symbol, window_start, updated_at) "
         "VALUES (?, ?, ?, ?, ?, ?)",
-        [
+        (
             (_bucket(now), now, interval.value, bar.symbol, bar.window_start, bar.updated_at)
             for bar, _ in bars
-        ],
+        ),
     )
     client.write_bars(interval, bars)
 

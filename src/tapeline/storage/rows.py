@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -25,6 +25,25 @@ GOLD_TABLES: Final = {
 
 BAR_FIELDS: Final = tuple(f.name for f in fields(Bar))
 """The columns of gold that make a bar, in the order of its fields."""
+
+
+_TIMES: Final = tuple(
+    BAR_FIELDS.index(name)
+    for name in (
+        *("window_start", "window_end", "first_trade_time", "last_trade_time"),
+        *("first_received_at", "updated_at"),
+    )
+)
+_ABSENT: Final = tuple(
+    (BAR_FIELDS.index(name), absent)
+    for name, absent in (
+        ("is_final", False),
+        ("revision", 0),
+        ("unpriced_count", 0),
+        ("unpriced_volume", Decimal(0)),
+    )
+)
+"""What a null of an earlier version or of a preview means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +97,16 @@ class StoredBar:
     write_time_us: int
 
 
-def bar_of(row: Any) -> Bar:
-    """Return the bar in a row of gold; the driver's naive times are UTC."""
-    values = {name: getattr(row, name) for name in BAR_FIELDS}
-    for name, value in values.items():
-        if isinstance(value, datetime):
-            values[name] = value.replace(tzinfo=timezone.utc)
-    values["is_final"] = bool(values["is_final"])
-    for name in ("revision", "unpriced_count"):
-        values[name] = values[name] or 0
-    values["unpriced_volume"] = values["unpriced_volume"] or Decimal(0)
-    return Bar(**values)
+def bar_of(row: Sequence[Any]) -> Bar:
+    """Return the bar in a row of gold that begins with `BAR_FIELDS`; the driver's times are UTC."""
+    values = list(row[: len(BAR_FIELDS)])
+    for place in _TIMES:
+        if values[place] is not None:
+            values[place] = values[place].replace(tzinfo=timezone.utc)
+    for place, absent in _ABSENT:
+        if values[place] is None:
+            values[place] = absent
+    return Bar(*values)
 
 
 def periods(interval: Interval, start: datetime, end: datetime) -> Iterator[date]:

@@ -1,0 +1,146 @@
+"""Bars in Cassandra: many are read by few queries and written in batches."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime, timezone
+from operator import attrgetter
+from typing import Final, TypeVar
+
+from tapeline.bar import Bar, Interval, WindowKey
+from tapeline.storage.connection import Connection
+from tapeline.storage.rows import BAR_FIELDS, GOLD_TABLES, StoredBar, bar_of, periods
+
+_BAR_COLUMNS: Final = ", ".join(BAR_FIELDS)
+_FIELDS_OF: Final = attrgetter(*BAR_FIELDS)
+_SYMBOLS_A_QUERY: Final = 25
+"""Partitions that one query reads; their node answers for all of them together."""
+_STARTS_A_QUERY: Final = 100
+
+_Range = tuple[str, datetime, datetime]
+
+
+class BarTables(Connection):
+    """Reads and writes bars."""
+
+    def bars(
+        self, symbol: str, interval: Interval, start: datetime, end: datetime
+    ) -> Iterator[Bar]:
+        """Yield the bars of a symbol with start <= window_start < end, in order of time."""
+        start, end = start.astimezone(timezone.utc), end.astimezone(timezone.utc)
+        query = _bars_between(interval)
+        for period in periods(interval, start, end):
+            for row in self.rows(query, (symbol, period, start, end)):
+                yield bar_of(row)
+
+    def newest_bars(
+        self, symbols: Iterable[str], interval: Interval, start: datetime, end: datetime
+    ) -> list[Bar]:
+        """Return the newest bar of each symbol that has one with start <= window_start < end."""
+        query = _bars_between(interval) + " ORDER BY window_start DESC LIMIT 1"
+        found: dict[str, Bar | None] = dict.fromkeys(symbols)
+        for period in reversed(list(periods(interval, start, end))):
+            lacking = [symbol for symbol, bar in found.items() if bar is None]
+            arguments = [(symbol, period, start, end) for symbol in lacking]
+            for symbol, rows in zip(lacking, self.run(query, arguments), strict=True):
+                found[symbol] = next(map(bar_of, rows), None)
+        return [bar for bar in found.values() if bar is not None]
+
+    def bars_of_ranges(self, interval: Interval, ranges: Sequence[_Range]) -> list[list[Bar]]:
+        """Return the bars of each (symbol, start, end) that lies in one period, by time."""
+        query = (
+            f"SELECT {_BAR_COLUMNS} FROM {_table(interval)} WHERE symbol IN ? AND period = ? "
+            "AND window_start >= ? AND window_start < ?"
+        )
+        symbols: dict[tuple[datetime, datetime], list[str]] = defaultdict(list)
+        for symbol, start, end in ranges:
+            symbols[start, end].append(symbol)
+        asked = [
+            (some, interval.period_of(start), start, end)
+            for (start, end), names in symbols.items()
+            for some in _in_parts(names, _SYMBOLS_A_QUERY)
+        ]
+        found: dict[_Range, list[Bar]] = {r: [] for r in ranges}
+        for (_, _, start, end), rows in zip(asked, self.tuples(query, asked), strict=True):
+            for row in rows:
+                bar = bar_of(row)
+                found[bar.symbol, start, end].append(bar)
+        return [found[r] for r in ranges]
+
+    def symbols(self) -> set[str]:
+        """Return every symbol that has a bar; a look at each partition of the table."""
+        return {row.symbol for row in self.rows(f"SELECT DISTINCT symbol, period FROM {_table()}")}
+
+    def stored_bars(
+        self, interval: Interval, keys: Sequence[WindowKey]
+    ) -> dict[WindowKey, StoredBar]:
+        """Return the rows of the given (symbol, window_start) that exist, with write times."""
+        query = (
+            f"SELECT {_BAR_COLUMNS}, WRITETIME(trade_count) FROM {_table(interval)} "
+            "WHERE symbol IN ? AND period = ? AND window_start IN ?"
+        )
+        found: dict[WindowKey, StoredBar] = {}
+        for rows in self.tuples(query, list(_in_few_queries(interval, keys))):
+            for row in rows:
+                bar = bar_of(row)
+                found[bar.symbol, bar.window_start] = StoredBar(bar, row[-1])
+        return found
+
+    def write_bars(self, interval: Interval, bars: Iterable[tuple[Bar, int]]) -> None:
+        """Upsert whole bars, each with its write time in µs; a null clears what stood there."""
+        marks = ", ".join("?" for _ in (*BAR_FIELDS, "period"))
+        ttl_s = self._settings.gold_ttl_s
+        self.write(
+            f"INSERT INTO {_table(interval)} ({_BAR_COLUMNS}, period) "
+            f"VALUES ({marks}) USING TIMESTAMP ? AND TTL ?",
+            (
+                (*_FIELDS_OF(bar), interval.period_of(bar.window_start), write_time_us, ttl_s)
+                for bar, write_time_us in bars
+            ),
+        )
+
+
+def _in_few_queries(
+    interval: Interval, keys: Iterable[WindowKey]
+) -> Iterator[tuple[list[str], date, list[datetime]]]:
+    """Yield symbols, period and window starts, whose products are just the given keys.
+
+    Few symbols with many windows are asked for by symbol, and many symbols by window.
+    """
+    by_period: dict[date, set[WindowKey]] = defaultdict(set)
+    for symbol, start in keys:
+        by_period[interval.period_of(start)].add((symbol, start))
+    for period, wanted in by_period.items():
+        starts_of: dict[str, list[datetime]] = defaultdict(list)
+        symbols_at: dict[datetime, list[str]] = defaultdict(list)
+        for symbol, start in wanted:
+            starts_of[symbol].append(start)
+            symbols_at[start].append(symbol)
+        if len(starts_of) < len(symbols_at):
+            for symbol, starts in starts_of.items():
+                for some in _in_parts(starts, _STARTS_A_QUERY):
+                    yield [symbol], period, some
+        else:
+            for start, symbols in symbols_at.items():
+                for names in _in_parts(symbols, _SYMBOLS_A_QUERY):
+                    yield names, period, [start]
+
+
+_T = TypeVar("_T")
+
+
+def _in_parts(values: Sequence[_T], most: int) -> Iterator[list[_T]]:
+    for start in range(0, len(values), most):
+        yield list(values[start : start + most])
+
+
+def _bars_between(interval: Interval) -> str:
+    return (
+        f"SELECT {_BAR_COLUMNS} FROM {_table(interval)} "
+        "WHERE symbol = ? AND period = ? AND window_start >= ? AND window_start < ?"
+    )
+
+
+def _table(interval: Interval = Interval.FIVE_MINUTES) -> str:
+    return f"{{keyspace}}.{GOLD_TABLES[interval]}"

@@ -1,0 +1,218 @@
+"""The connection to Cassandra: pooled, prepared statements, time-outs, safe retries, batches.
+
+Every write is an idempotent upsert whose write time comes from the data, so the driver may
+repeat it after a time-out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from cassandra import ConsistencyLevel, UnresolvableContactPoints
+from cassandra.cluster import (
+    EXEC_PROFILE_DEFAULT,
+    Cluster,
+    ExecutionProfile,
+    NoHostAvailable,
+    ResultSet,
+    Session,
+)
+from cassandra.concurrent import execute_concurrent, execute_concurrent_with_args
+from cassandra.policies import (
+    ConstantSpeculativeExecutionPolicy,
+    DCAwareRoundRobinPolicy,
+    RetryPolicy,
+    TokenAwarePolicy,
+)
+from cassandra.query import (
+    BatchStatement,
+    BatchType,
+    BoundStatement,
+    PreparedStatement,
+    Statement,
+    tuple_factory,
+)
+
+from tapeline.errors import ServiceUnavailableError
+from tapeline.settings import CassandraSettings
+from tapeline.storage.packing import Packer
+from tapeline.storage.schema import check_keyspace_name
+
+_CONCURRENCY: Final = 64
+_LARGE_AT_ONCE: Final = 16
+"""Requests under way that carry many rows each."""
+_BATCH_ROWS: Final = 100
+"""Rows of one partition in a batch: one mutation, of whatever size."""
+_MIXED_ROWS: Final = 6
+"""Rows of several partitions in a batch; Cassandra warns above ten partitions or 5 KiB."""
+_SPECULATE_AFTER_S: Final = 2.0
+_REPETITIONS: Final = 3
+_PROTOCOL: Final = 5
+_TUPLES: Final = "tuples"
+
+
+class Connection:
+    """Requests to one keyspace.
+
+    Requests raise the driver's errors; connecting raises ServiceUnavailableError.
+    """
+
+    def __init__(self, settings: CassandraSettings, host: str, port: int) -> None:
+        self._settings = settings
+        self._keyspace = check_keyspace_name(settings.keyspace)
+        try:
+            self._cluster = _make_cluster(settings, host, port)
+            self._session: Session = self._cluster.connect()
+        except (NoHostAvailable, UnresolvableContactPoints) as error:
+            message = (
+                f"Cassandra does not answer at {host}:{port}: start it (`tapeline up` starts a "
+                "local one) or set TAPELINE_CASSANDRA__HOST and TAPELINE_CASSANDRA__PORT."
+            )
+            raise ServiceUnavailableError(message) from error
+        self._prepared = lru_cache(maxsize=64)(self._prepare)
+        self._packer = lru_cache(maxsize=64)(self._make_packer)
+
+    @property
+    def session(self) -> Session:
+        """The driver's session, for reads that have a module of their own."""
+        return self._session
+
+    @property
+    def keyspace(self) -> str:
+        """The checked name of the keyspace."""
+        return self._keyspace
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._cluster.shutdown()
+
+    # `{keyspace}` in a statement stands for the keyspace's checked name.
+
+    def rows(self, cql: str, arguments: Sequence[Any] = ()) -> ResultSet:
+        """Run one query."""
+        return self._session.execute(self._prepared(cql), arguments)
+
+    def run(
+        self, cql: str, arguments: Sequence[Sequence[Any]], concurrency: int = _CONCURRENCY
+    ) -> list[ResultSet]:
+        """Run one statement for many arguments side by side."""
+        if not arguments:
+            return []
+        results = execute_concurrent_with_args(
+            self._session, self._prepared(cql), arguments, concurrency=concurrency
+        )
+        return [rows for _, rows in results]
+
+    def tuples(self, cql: str, arguments: Sequence[Sequence[Any]]) -> Iterator[Iterator[Any]]:
+        """Run one query for many arguments side by side; its rows are plain tuples.
+
+        Named ones cost a class for each answer. Meant for queries that answer with many rows.
+        """
+        if not arguments:
+            return
+        results = execute_concurrent_with_args(
+            self._session,
+            self._prepared(cql),
+            arguments,
+            concurrency=_LARGE_AT_ONCE,
+            results_generator=True,
+            execution_profile=_TUPLES,
+        )
+        for _, rows in results:
+            yield rows
+
+    def write(self, cql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Upsert rows in batches, each row with what the statement says of its write time.
+
+        A batch holds rows of one partition, or a few of several where every node has all of
+        them. It saves requests and nothing else: a crash may leave some batches undone.
+        """
+        packer = self._packer(cql)
+        mixes = len(self._cluster.metadata.all_hosts()) <= self._settings.replication_factor
+        statements = in_batches(map(packer.bind, rows), mixes=mixes)
+        self._execute(list(statements))
+
+    def write_together(self, writes: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Run some statements on rows of one partition as one batch: all of them or none."""
+        bound = [self._packer(cql).bind(values) for cql, values in writes]
+        if bound:
+            self._execute([_batch(bound)])
+
+    def _execute(self, statements: Sequence[Statement]) -> None:
+        if statements:
+            execute_concurrent(
+                self._session, [(s, ()) for s in statements], concurrency=_LARGE_AT_ONCE
+            )
+
+    def _prepare(self, cql: str) -> PreparedStatement:
+        statement = self._session.prepare(cql.replace("{keyspace}", self._keyspace))
+        statement.is_idempotent = True
+        return statement
+
+    def _make_packer(self, cql: str) -> Packer:
+        return Packer(self._prepared(cql), _PROTOCOL)
+
+
+def in_batches(rows: Iterable[BoundStatement], *, mixes: bool) -> Iterator[Statement]:
+    """Put rows of one partition together; with `mixes`, also what is left of several."""
+    by_partition: dict[bytes | None, list[BoundStatement]] = defaultdict(list)
+    for row in rows:
+        by_partition[row.routing_key].append(row)
+    few: list[BoundStatement] = []
+    for group in by_partition.values():
+        whole = 0 if mixes and len(group) < _MIXED_ROWS else len(group)
+        for start in range(0, whole, _BATCH_ROWS):
+            yield _batch(group[start : start + _BATCH_ROWS])
+        few += group[whole:]
+    for start in range(0, len(few), _MIXED_ROWS):
+        yield _batch(few[start : start + _MIXED_ROWS])
+
+
+def _batch(rows: Sequence[BoundStatement]) -> Statement:
+    if len(rows) == 1:
+        return rows[0]
+    batch = BatchStatement(BatchType.UNLOGGED)
+    batch.is_idempotent = True
+    for row in rows:
+        batch.add(row)
+    return batch
+
+
+class RepeatingPolicy(RetryPolicy):  # type: ignore[misc]  # the driver has no types
+    """Repeats what a busy node did not do in time, which is safe: every statement is idempotent.
+
+    The client's own time-out of a request runs on meanwhile.
+    """
+
+    def on_read_timeout(
+        self, *_: object, consistency: int, retry_num: int, **__: object
+    ) -> tuple[int, int | None]:
+        """Repeat a read."""
+        return (self.RETRY, consistency) if retry_num < _REPETITIONS else (self.RETHROW, None)
+
+    on_write_timeout = on_read_timeout
+
+
+def _make_cluster(settings: CassandraSettings, host: str, port: int) -> Cluster:
+    profile = {
+        "load_balancing_policy": TokenAwarePolicy(
+            DCAwareRoundRobinPolicy(settings.local_datacenter)
+        ),
+        "consistency_level": ConsistencyLevel.LOCAL_QUORUM,
+        "request_timeout": settings.request_timeout_s,
+        "retry_policy": RepeatingPolicy(),
+        "speculative_execution_policy": ConstantSpeculativeExecutionPolicy(_SPECULATE_AFTER_S, 2),
+    }
+    return Cluster(
+        [host],
+        port=port,
+        protocol_version=_PROTOCOL,
+        execution_profiles={
+            EXEC_PROFILE_DEFAULT: ExecutionProfile(**profile),
+            _TUPLES: ExecutionProfile(**profile, row_factory=tuple_factory),
+        },
+        connect_timeout=settings.request_timeout_s,
+    )

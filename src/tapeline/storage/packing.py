@@ -1,0 +1,74 @@
+"""Values of a prepared statement as the bytes that Cassandra takes, cheaper than by the driver.
+
+The driver looks each column up anew for each row. A bar has 27 values, and packing them is most
+of what writing it costs.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from functools import lru_cache, partial
+from typing import Any, Final
+
+from cassandra.cqltypes import SimpleDateType
+from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
+
+from tapeline.times import as_utc, to_millis
+
+_TIMES_KEPT: Final = 10_000
+"""Bars of one write have few different times."""
+_LONG: Final = struct.Struct(">q").pack
+
+
+class Packer:
+    """Binds rows to one prepared statement.
+
+    Args:
+        statement: as the driver prepared it.
+        protocol_version: of the connection.
+    """
+
+    def __init__(self, statement: PreparedStatement, protocol_version: int) -> None:
+        self._statement = statement
+        self._pack = [
+            _PACKERS.get(column.type.typename)
+            or partial(column.type.serialize, protocol_version=protocol_version)
+            for column in statement.column_metadata
+        ]
+
+    def bind(self, row: Sequence[Any]) -> BoundStatement:
+        """Bind a value to each mark of the statement, in its order.
+
+        Raises:
+            TypeError, struct.error, ValueError: a value is not of its column's type, or missing.
+        """
+        bound = BoundStatement(self._statement)
+        bound.values = [
+            value if value is None or value is UNSET_VALUE else pack(value)
+            for pack, value in zip(self._pack, row, strict=True)
+        ]
+        return bound
+
+
+@lru_cache(_TIMES_KEPT)
+def _pack_time(time: datetime) -> bytes:
+    return _LONG(to_millis(time if time.tzinfo else as_utc(time)))
+
+
+@lru_cache(_TIMES_KEPT)
+def _pack_date(day: date) -> bytes:
+    packed: bytes = SimpleDateType.serialize(day, 0)  # the same in every version
+    return packed
+
+
+_PACKERS: Final[dict[str, Callable[[Any], bytes]]] = {
+    "bigint": _LONG,
+    "boolean": lambda value: b"\x01" if value else b"\x00",
+    "date": _pack_date,
+    "double": struct.Struct(">d").pack,
+    "int": struct.Struct(">i").pack,
+    "text": str.encode,
+    "timestamp": _pack_time,
+}

@@ -1,0 +1,165 @@
+"""What got trades and what is settled: `window_state` and `ingest_progress`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from cassandra.query import UNSET_VALUE
+
+from tapeline.bar import Interval, WindowKey
+from tapeline.storage.connection import Connection
+from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
+from tapeline.times import to_micros
+
+
+class WindowTables(Connection):
+    """Reads and writes the progress of each Kafka partition and the state of each window."""
+
+    def progress(self, topic_id: str) -> dict[int, PartitionProgress]:
+        """Return the progress of each Kafka partition that has any."""
+        query = (
+            "SELECT kafka_partition, committed_offset, newest_event_time, newest_received_at, "
+            "settled_bucket, read_offset FROM {keyspace}.ingest_progress WHERE topic_id = ?"
+        )
+        return {
+            row.kafka_partition: PartitionProgress(
+                row.kafka_partition,
+                -1 if row.committed_offset is None else row.committed_offset,
+                _aware(row.newest_event_time),
+                _aware(row.newest_received_at),
+                row.settled_bucket or 0,
+                row.read_offset,
+            )
+            for row in self.rows(query, (topic_id,))
+        }
+
+    def write_progress(self, topic_id: str, progress: Iterable[PartitionProgress]) -> None:
+        """Raise the progress of partitions; a lower value never replaces a higher one.
+
+        Each column's write time is its own value, which makes the largest win in any order.
+        Where the reader is now goes down too.
+        """
+        writes: list[tuple[str, tuple[Any, ...]]] = []
+        for p in progress:
+            key = (topic_id, p.kafka_partition)
+            raised = (p.committed_offset + 1, p.committed_offset, *key)
+            writes.append((_raise("committed_offset"), raised))
+            for column, time in (
+                ("newest_event_time", p.newest_event_time),
+                ("newest_received_at", p.newest_received_at),
+            ):
+                if time is not None:
+                    writes.append((_raise(column), (to_micros(time), time, *key)))
+            writes.append((_set("read_offset"), (p.committed_offset, *key)))
+        self.write_together(writes)
+
+    def write_settled_bucket(self, topic_id: str, kafka_partition: int, bucket: int) -> None:
+        """Remember that every bucket below this one is settled."""
+        self.rows(_set("settled_bucket"), (bucket, topic_id, kafka_partition))
+
+    def write_settled_until(self, topic_id: str, until: datetime) -> None:
+        """Remember that every window of a topic that ends by then is settled; it never sinks."""
+        self.rows(
+            "UPDATE {keyspace}.ingest_progress USING TIMESTAMP ? SET settled_until = ? "
+            "WHERE topic_id = ?",
+            (to_micros(until), until, topic_id),
+        )
+
+    def settled_until(self) -> datetime | None:
+        """Return up to when the windows of the keyspace are settled: by the furthest topic."""
+        query = "SELECT DISTINCT topic_id, settled_until FROM {keyspace}.ingest_progress"
+        times = (row.settled_until for row in self.rows(query))
+        return _aware(max((t for t in times if t is not None), default=None))
+
+    def begin_anew(self, topic_id: str) -> None:
+        """Remember that a topic is read again from its start: nothing counts as settled."""
+        for kafka_partition in self.progress(topic_id):
+            for column, value in (("read_offset", -1), ("settled_bucket", 0)):
+                self.rows(_set(column), (value, topic_id, kafka_partition))
+
+    def window_states(
+        self, topic_id: str, kafka_partition: int, buckets: Iterable[int]
+    ) -> Iterator[WindowState]:
+        """Yield the windows that trades of the given offset buckets touched."""
+        query = (
+            "SELECT bucket, window_start, symbol, dirty_offset, settled_offset, "
+            "hour_settled_offset, first_received_at FROM {keyspace}.window_state "
+            "WHERE topic_id = ? AND kafka_partition = ? AND bucket = ?"
+        )
+        for rows in self.tuples(query, [(topic_id, kafka_partition, b) for b in buckets]):
+            for bucket, start, symbol, dirty, settled, hour_settled, received in rows:
+                yield WindowState(
+                    topic_id,
+                    kafka_partition,
+                    bucket,
+                    start.replace(tzinfo=timezone.utc),
+                    symbol,
+                    dirty,
+                    -1 if settled is None else settled,
+                    -1 if hour_settled is None else hour_settled,
+                    _aware(received),
+                )
+
+    def touched_windows(self, topic_id: str, committed: Mapping[int, int]) -> set[WindowKey]:
+        """Return the (symbol, window_start) of every trade up to the committed offsets."""
+        return {
+            (state.symbol, state.window_start)
+            for partition, offset in committed.items()
+            for state in self.window_states(
+                topic_id, partition, range(offset // WINDOW_BUCKET_OFFSETS + 1)
+            )
+        }
+
+    def write_dirty_windows(self, states: Iterable[WindowState]) -> None:
+        """Store the dirty offsets; a lower one never replaces a higher one."""
+        self._raise_offsets("dirty_offset", states)
+
+    def mark_settled(self, states: Iterable[WindowState], interval: Interval) -> None:
+        """Store that bars hold everything up to the dirty offsets that were read.
+
+        For five minutes also when the first trade was received, where that is known.
+        """
+        is_hour = interval is Interval.ONE_HOUR
+        self._raise_offsets("hour_settled_offset" if is_hour else "settled_offset", states)
+
+    def _raise_offsets(self, column: str, states: Iterable[WindowState]) -> None:
+        """Store each state's dirty offset in a column, the offset being its write time too."""
+        knows_receipt = column != "hour_settled_offset"
+        self.write(
+            f"UPDATE {{keyspace}}.window_state USING TIMESTAMP ? SET {column} = ?, "
+            "first_received_at = ? WHERE topic_id = ? AND kafka_partition = ? AND bucket = ? "
+            "AND window_start = ? AND symbol = ?",
+            (
+                (
+                    s.dirty_offset + 1,
+                    s.dirty_offset,
+                    s.first_received_at if knows_receipt and s.first_received_at else UNSET_VALUE,
+                    s.topic_id,
+                    s.kafka_partition,
+                    s.bucket,
+                    s.window_start,
+                    s.symbol,
+                )
+                for s in states
+            ),
+        )
+
+
+def _raise(column: str) -> str:
+    return (
+        f"UPDATE {{keyspace}}.ingest_progress USING TIMESTAMP ? SET {column} = ? "
+        "WHERE topic_id = ? AND kafka_partition = ?"
+    )
+
+
+def _set(column: str) -> str:
+    return (
+        f"UPDATE {{keyspace}}.ingest_progress SET {column} = ? "
+        "WHERE topic_id = ? AND kafka_partition = ?"
+    )
+
+
+def _aware(value: datetime | None) -> datetime | None:
+    return None if value is None else value.replace(tzinfo=timezone.utc)
