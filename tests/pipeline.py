@@ -146,7 +146,7 @@ class Pipeline:
             self.spark,
             self.settings,
             topic,
-            CassandraSink(self.name),
+            CassandraSink(self.client),
             self.client,
             Checkpoints(self.folder / checkpoint),
             "0 seconds",
@@ -156,14 +156,14 @@ class Pipeline:
     def ingest(self, layers: frozenset[Layer] = BOTH, checkpoint: str = "checkpoint") -> None:
         """Bring everything in the topic to bronze and silver."""
         processor = self.processor(checkpoint)
-        query = processor.start_ingest(layers)
+        query = processor.start(layers)
         query.processAllAvailable()
         processor.stop()
 
     def preview(self, checkpoint: str = "checkpoint") -> None:
         """Bring everything in the topic to gold's preview."""
         processor = self.processor(checkpoint)
-        query = processor.start_gold()
+        query = processor.start(frozenset({Layer.GOLD}))
         query.processAllAvailable()
         processor.stop()
 

@@ -15,6 +15,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tapeline.bar import Interval
 from tapeline.conditions import ConditionPolicy
 from tapeline.errors import UsageError
 
@@ -126,8 +127,8 @@ class StreamSettings(BaseModel):
     policy: ConditionPolicy = ConditionPolicy.SIP_ODDLOT
     """Which trades set prices: sip, sip+oddlot or all."""
     shuffle_partitions: int = Field(default=2, ge=1)
-    """Shuffle partitions; fixed in a checkpoint when it is first made."""
-    max_offsets_per_trigger: int = Field(default=100_000, ge=1)
+    """Tasks that the trades of a batch are divided among after they were read."""
+    max_offsets_per_trigger: int = Field(default=500_000, ge=1)
     """The most messages that one micro-batch takes."""
     settle_interval_s: float = Field(default=2.0, gt=0)
     """Seconds between two looks for windows that can be settled."""
@@ -135,8 +136,11 @@ class StreamSettings(BaseModel):
     """The most windows that one round of settling takes."""
     store_1m: bool = False
     """Store bars of one minute too."""
-    rocksdb_state: bool = False
-    """Keep streaming state in RocksDB instead of memory: for very large rates."""
+
+    @property
+    def shortest_interval(self) -> Interval:
+        """The shortest interval whose bars are stored."""
+        return Interval.ONE_MINUTE if self.store_1m else Interval.FIVE_MINUTES
 
 
 class MetricsSettings(BaseModel):

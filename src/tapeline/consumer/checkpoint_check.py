@@ -1,4 +1,4 @@
-"""What becomes of each checkpoint before its query starts: it goes on, is mended, begins anew.
+"""What becomes of a checkpoint before its query starts: it goes on, is mended, begins anew.
 
 A query that begins anew reads its topic again onto the same keys, so it costs time and changes
 no bar. `docs/checkpoints.md` has the table. What would lose trades or mix two keyspaces is
@@ -7,7 +7,7 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -17,7 +17,7 @@ from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoint_log import CheckpointLog
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.feed_view import FeedView
-from tapeline.consumer.spark_processor import GOLD_QUERY, INGEST_QUERY, Layer, Topic
+from tapeline.consumer.spark_processor import INGEST_QUERY, PREVIEW_QUERY, Layer, Topic
 from tapeline.errors import SchemaError
 from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
@@ -31,21 +31,21 @@ Offsets = Mapping[int, tuple[int, int]]
 """The oldest and the next offset of each Kafka partition."""
 
 
-def prepare_checkpoints(
+def prepare_checkpoint(
     checkpoints: Checkpoints,
-    queries: Sequence[str],
+    query: str,
     settings: Settings,
     topic: Topic,
     feed: FeedView,
     client: CassandraClient | None,
 ) -> Topic:
-    """Make the checkpoints of a job's queries fit to go on with; return where to begin.
+    """Make the checkpoint of a job's query fit to go on with; return where to begin.
 
     Args:
         checkpoints: held by us.
-        queries: the job's.
-        settings: that the queries will have.
-        topic: that they will read.
+        query: the job's.
+        settings: that the query will have.
+        topic: that it will read.
         feed: the topic's offsets.
         client: of the keyspace; None when rows are only printed.
 
@@ -55,20 +55,18 @@ def prepare_checkpoints(
     """
     progress = {} if client is None else client.progress(topic.topic_id)
     offsets = feed.offsets()
-    for query in queries:
-        if checkpoints.folder(query).exists():
-            label = CheckpointLabel.of(query, settings, topic.topic_id)
-            reason = _reason_to_begin_anew(checkpoints, label, topic, offsets, progress)
-            if reason is not None:
-                checkpoints.set_aside(query, reason)
-        if checkpoints.was_set_aside(query):
-            # Whoever asked to begin at the end did not ask to leave out what is unread.
-            topic = replace(topic, starting_offsets="earliest")
-    silver = next((q for q in queries if q in _SILVER_QUERIES), None)
-    if client is None or silver is None:
+    if checkpoints.folder(query).exists():
+        label = CheckpointLabel.of(query, settings, topic.topic_id)
+        reason = _reason_to_begin_anew(checkpoints, label, topic, offsets, progress)
+        if reason is not None:
+            checkpoints.set_aside(query, reason)
+    if checkpoints.was_set_aside(query):
+        # Whoever asked to begin at the end did not ask to leave out what is unread.
+        topic = replace(topic, starting_offsets="earliest")
+    if client is None or query not in _SILVER_QUERIES:
         return topic
-    begins_anew = checkpoints.begins_anew(silver, has_progress=bool(progress))
-    is_new = CheckpointLog(checkpoints.folder(silver)).is_empty
+    begins_anew = checkpoints.begins_anew(query, has_progress=bool(progress))
+    is_new = CheckpointLog(checkpoints.folder(query)).is_empty
     if topic.starting_offsets == "earliest" and begins_anew:
         client.begin_anew(topic.topic_id)
     elif topic.starting_offsets == "latest" and is_new and not progress:
@@ -104,10 +102,7 @@ def _reason_to_begin_anew(
         log.warning("checkpoint_mended", query=label.query, dropped=",".join(dropped))
     if has_never_run:
         return None
-    has_state = label.query.startswith(GOLD_QUERY)
-    if stored is None and has_state:
-        return "it does not say what it belongs to"
-    differences = [] if stored is None else label.differences(stored, has_state=has_state)
+    differences = [] if stored is None else label.differences(stored)
     if differences:
         return ", ".join(differences)
     if not checkpoint.is_whole:
@@ -136,7 +131,7 @@ def _expired(
         if offset >= first:
             continue
         in_silver = progress[partition].committed_offset if partition in progress else -1
-        if query.startswith(GOLD_QUERY) or (query in _SILVER_QUERIES and in_silver + 1 >= first):
+        if query == PREVIEW_QUERY or (query in _SILVER_QUERIES and in_silver + 1 >= first):
             reason = f"Kafka begins at {first} in partition {partition}, and it at {offset}"
             continue
         message = (

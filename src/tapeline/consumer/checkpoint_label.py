@@ -1,8 +1,4 @@
-"""What a checkpoint belongs to: a small file of ours in the folder of each query.
-
-Spark takes part of its settings from a checkpoint, and knows nothing of ours: without the file
-another policy or another number of shuffle partitions would go unnoticed.
-"""
+"""What a checkpoint belongs to: a small file of ours in the folder of each query."""
 
 from __future__ import annotations
 
@@ -18,11 +14,10 @@ FORMAT: Final = 1
 """The version of our checkpoints: raised when a query changes so that it cannot go on."""
 
 _FILE: Final = "tapeline.json"
-_OF_STATE: Final = ("shuffle_partitions", "watermark_s", "policy", "state_store")
 
 
 class CheckpointLabel(BaseModel):
-    """The topic, keyspace and settings that a query's checkpoint was made with."""
+    """The topic and keyspace that a query's checkpoint was made for."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,24 +25,15 @@ class CheckpointLabel(BaseModel):
     query: str
     topic_id: str
     keyspace: str
-    shuffle_partitions: int
-    watermark_s: int
-    policy: str
-    state_store: str
 
     @classmethod
     def of(cls, query: str, settings: Settings, topic_id: str) -> CheckpointLabel:
         """Return the label of a query that is to be started."""
-        stream = settings.stream
         return cls(
             format=FORMAT,
             query=query,
             topic_id=topic_id,
             keyspace=settings.cassandra.keyspace,
-            shuffle_partitions=stream.shuffle_partitions,
-            watermark_s=stream.watermark_s,
-            policy=stream.policy.value,
-            state_store="rocksdb" if stream.rocksdb_state else "memory",
         )
 
     @classmethod
@@ -65,14 +51,9 @@ class CheckpointLabel(BaseModel):
         new.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
         new.replace(folder / _FILE)
 
-    def differences(self, other: CheckpointLabel, *, has_state: bool) -> list[str]:
-        """Name what keeps a query of this label from going on with a checkpoint of another.
-
-        Args:
-            other: of the checkpoint.
-            has_state: whether the query keeps a state, which depends on settings.
-        """
+    def differences(self, other: CheckpointLabel) -> list[str]:
+        """Name what keeps a query of this label from going on with a checkpoint of another."""
         ours: Mapping[str, object] = self.model_dump()
         theirs: Mapping[str, object] = other.model_dump()
-        names = ("format", "query", "topic_id", *(_OF_STATE if has_state else ()))
+        names = ("format", "query", "topic_id")
         return [f"{n} {theirs[n]} → {ours[n]}" for n in names if ours[n] != theirs[n]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,19 +30,17 @@ class Checkpoints:
         return self.root / query
 
     @contextmanager
-    def held(self, queries: Iterable[str], wait_s: float) -> Iterator[None]:
-        """Keep every other driver from some queries' checkpoints, whatever home it has.
+    def held(self, query: str, wait_s: float) -> Iterator[None]:
+        """Keep every other driver from a query's checkpoint, whatever home it has.
 
         Raises:
-            UsageError: another one works on them for longer than `wait_s`.
+            UsageError: another one works on it for longer than `wait_s`.
         """
-        with ExitStack() as stack:
-            for query in queries:
-                message = (
-                    f"Another driver works on the checkpoint {self.folder(query)}: stop it first, "
-                    "or give one of the two a --checkpoint-dir of its own."
-                )
-                stack.enter_context(held(self.root / f"{query}.lock", message, wait_s))
+        message = (
+            f"Another driver works on the checkpoint {self.folder(query)}: stop it first, "
+            "or give one of the two a --checkpoint-dir of its own."
+        )
+        with held(self.root / f"{query}.lock", message, wait_s):
             yield
 
     def set_aside(self, query: str, reason: str) -> None:
@@ -59,13 +57,13 @@ class Checkpoints:
         """Tell whether a query was to begin anew, and no batch of it has been begun since."""
         return self._aside(query).exists() and CheckpointLog(self.folder(query)).is_empty
 
-    def reset(self, queries: Sequence[str], *, confirmed: bool) -> None:
-        """Delete the checkpoints of some queries, after asking unless `confirmed`.
+    def reset(self, query: str, *, confirmed: bool) -> None:
+        """Delete the checkpoint of a query, after asking unless `confirmed`.
 
         Raises:
-            UsageError: not confirmed, and there is no terminal to ask on; or a driver uses them.
+            UsageError: not confirmed, and there is no terminal to ask on; or a driver uses it.
         """
-        folders = (f for q in queries for f in (self.folder(q), self._aside(q)))
+        folders = (self.folder(query), self._aside(query))
         existing = [folder for folder in folders if folder.exists()]
         if not existing:
             return
@@ -75,7 +73,7 @@ class Checkpoints:
                 message = f"--reset-checkpoint deletes {names}; add --yes to confirm."
                 raise UsageError(message)
             typer.confirm(f"Delete {names} and read the topic anew?", abort=True)
-        with self.held(queries, wait_s=0):
+        with self.held(query, wait_s=0):
             for folder in existing:
                 shutil.rmtree(folder)
         log.info("checkpoint_deleted", folders=names)

@@ -22,11 +22,6 @@ AWAY: Final = (KafkaException, DriverException, NoHostAvailable)
 
 _CAUSED_BY: Final = "Caused by: "
 _RAISED: Final = re.compile(r"(\w+\.)+\w+: |\w+(Error|Exception): ")
-_STATE: Final = re.compile(
-    r"StateStoreProvider\S*\.(getStore|getLoadedMap|loadMap|updateFromDelta|readSnapshot)"
-    r"|RocksDB\w*\.load|StateSchemaCompatibilityChecker|STATE_STORE"
-)
-"""Frames of Spark's that are on the stack while it loads a state."""
 
 
 @contextmanager
@@ -63,8 +58,3 @@ def cause_of(error: BaseException | None) -> str:
     raised = [line for line in lines if _RAISED.match(line)]
     thrown = [line.removeprefix(": ") for line in lines if line.startswith(": ")]
     return next(iter([*thrown[:1], *raised[-1:], *lines[:1]]), "")
-
-
-def is_state_damage(error: BaseException | None) -> bool:
-    """Tell whether a query failed for it could not read the state in its checkpoint."""
-    return _STATE.search(str(error)) is not None

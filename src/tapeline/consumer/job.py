@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from tapeline.consumer.checkpoint_check import prepare_checkpoints
+from tapeline.consumer.checkpoint_check import prepare_checkpoint
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.failures import AWAY, cause_of, failures_explained
 from tapeline.consumer.feed_view import FeedView
@@ -22,11 +22,11 @@ from tapeline.consumer.session import build_session, end_with_spark
 from tapeline.consumer.settle import RoundResult, Settler
 from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
 from tapeline.consumer.spark_processor import (
-    INGEST_QUERY,
+    ALL_LAYERS,
     Layer,
     SparkProcessor,
     Topic,
-    gold_query,
+    query_of,
 )
 from tapeline.errors import StreamError
 from tapeline.local.discovery import Endpoints
@@ -34,7 +34,7 @@ from tapeline.local.home import Home
 from tapeline.local.lock import only_one
 from tapeline.metrics import ROUND_DURATION, STREAM_METRICS, Metrics
 from tapeline.metrics_server import serve_metrics
-from tapeline.settings import Settings, StreamSettings
+from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 
 log = structlog.get_logger()
@@ -53,23 +53,17 @@ class Job(str, Enum):
     SETTLE = "settle"
     ALL = "all"
 
-    def queries(self, settings: StreamSettings) -> tuple[str, ...]:
-        """Return the names of its streaming queries, which are those of their checkpoints."""
-        gold = gold_query(settings)
-        return {
-            Job.BRONZE: (Layer.BRONZE.value,),
-            Job.SILVER: (Layer.SILVER.value,),
-            Job.GOLD: (gold,),
-            Job.SETTLE: (),
-            Job.ALL: (INGEST_QUERY, gold),
-        }[self]
+    @property
+    def layers(self) -> frozenset[Layer]:
+        """The layers that its streaming query writes; none where it has no query."""
+        if self is Job.ALL:
+            return ALL_LAYERS
+        return frozenset() if self is Job.SETTLE else frozenset({Layer(self.value)})
 
     @property
-    def checkpoints(self) -> tuple[str, ...]:
-        """The names of all checkpoints that its queries may have, under any setting."""
-        minutes = (False, True)
-        each = (self.queries(StreamSettings(store_1m=stores)) for stores in minutes)
-        return tuple(dict.fromkeys(name for names in each for name in names))
+    def query(self) -> str | None:
+        """The name of its streaming query, which is that of its checkpoint; None without one."""
+        return query_of(self.layers) if self.layers else None
 
     @property
     def settles(self) -> bool:
@@ -96,7 +90,7 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """The parts of a job whose queries have been started."""
+    """The parts of a job whose query has been started."""
 
     processor: SparkProcessor
     settler: Settler | None
@@ -106,13 +100,13 @@ class RunningJob:
         """Settle again and again until told to stop, or until all is settled.
 
         Raises:
-            StreamError: a query has failed.
+            StreamError: the query has failed.
         """
         while not stop.is_set():
-            for query in self.processor.queries:
-                if not query.isActive and not self.processor.begin_anew(query):
-                    message = f"The {query.name} query has failed: {cause_of(query.exception())}"
-                    raise StreamError(message)
+            query = self.processor.query
+            if query is not None and not query.isActive:
+                message = f"The {query.name} query has failed: {cause_of(query.exception())}"
+                raise StreamError(message)
             if self.settler is not None:
                 with self.metrics[ROUND_DURATION].time():
                     result = _round(self.settler)
@@ -140,7 +134,7 @@ def run_job(
         StreamError: Spark, Kafka or Cassandra failed.
     """
     with ExitStack() as stack:
-        queries = options.job.queries(settings.stream)
+        query = options.job.query
         _hold_locks(stack, settings, source, options)
         metrics = Metrics(STREAM_METRICS)
         stack.enter_context(
@@ -155,14 +149,15 @@ def run_job(
             client.require_schema()
         feed = FeedView(source.bootstrap_servers, settings.kafka, source.topic_id)
         stack.callback(feed.close)
-        stack.enter_context(checkpoints.held(queries, _LOCK_WAIT_S))
-        source = prepare_checkpoints(checkpoints, queries, settings, source, feed, client)
+        if query is not None:
+            stack.enter_context(checkpoints.held(query, _LOCK_WAIT_S))
+            source = prepare_checkpoint(checkpoints, query, settings, source, feed, client)
         stop = threading.Event()
         with failures_explained("stream", stop):
             session = build_session(settings, endpoints)
             end_with_spark(session)
             _set_on_signals(stop)
-            target: Sink = CassandraSink(settings.cassandra.keyspace) if client else ConsoleSink()
+            target: Sink = CassandraSink(client) if client else ConsoleSink()
             processor = SparkProcessor(
                 session, settings, source, target, client, checkpoints, options.trigger, metrics
             )
@@ -180,7 +175,8 @@ def run_job(
                     stores_1m=settings.stream.store_1m,
                     silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
                 )
-            _start_queries(processor, options.job)
+            if options.job.layers:
+                processor.start(options.job.layers)
             log.info("streaming", job=options.job.value, topic=source.name)
             RunningJob(processor, settler, metrics).watch(
                 stop, options, settings.stream.settle_interval_s
@@ -192,9 +188,9 @@ def run_job(
 
 
 def _hold_locks(stack: ExitStack, settings: Settings, source: Topic, options: JobOptions) -> None:
-    """Keep a second process from the same queries, and from settling beside us."""
+    """Keep a second process from the same query, and from settling beside us."""
     parts = [
-        *options.job.queries(settings.stream),
+        *([options.job.query] if options.job.query else []),
         *(["settle"] if options.job.settles else []),
     ]
     for part in parts:
@@ -206,15 +202,6 @@ def _set_on_signals(stop: threading.Event) -> None:
     """Set the event at SIGINT and SIGTERM; to be called after Spark, which takes SIGINT."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-
-
-def _start_queries(processor: SparkProcessor, job: Job) -> None:
-    if job is Job.ALL:
-        processor.start_ingest(frozenset({Layer.BRONZE, Layer.SILVER}))
-    elif job in {Job.BRONZE, Job.SILVER}:
-        processor.start_ingest(frozenset({Layer(job.value)}))
-    if job in {Job.ALL, Job.GOLD}:
-        processor.start_gold()
 
 
 def _round(settler: Settler) -> RoundResult:

@@ -6,24 +6,20 @@ the same thing again, in any order, changes nothing.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Final
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline.bar import Interval
-from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.transformations import BAR_COLUMNS
+from tapeline.consumer.transformations import window_of_trade
 from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
 
 WRITE_TIME: Final = "write_time_us"
 TTL: Final = "ttl_s"
 """The seconds that a row has left to live, where the table's own lifetime is not meant."""
-_NOW_MS: Final = "java_method('java.lang.System', 'currentTimeMillis')"
-"""The clock, as text. Spark's own would be a constant in code that is compiled for each batch."""
-_WINDOW_US: Final = Interval.FIVE_MINUTES.duration // timedelta(microseconds=1)
 
+_SHOWN: Final = ("symbol", "price", "volume", "event_time")
+"""Of a trade in bronze; the bytes have the rest."""
 _TRADE_COLUMNS: Final = (
     "symbol",
     "price",
@@ -38,7 +34,7 @@ _TRADE_COLUMNS: Final = (
 
 
 def bronze_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
-    """Return every message with its bytes and, where it decodes, its trade."""
+    """Return every message with its bytes and, where it decodes, what a person looks for."""
     return parsed.select(
         F.lit(topic_id).alias("topic_id"),
         "kafka_partition",
@@ -47,7 +43,7 @@ def bronze_rows(parsed: DataFrame, topic_id: str) -> DataFrame:
         "kafka_timestamp",
         "message_key",
         "message",
-        *_TRADE_COLUMNS,
+        *_SHOWN,
         F.unix_micros("kafka_timestamp").alias(WRITE_TIME),
     )
 
@@ -113,25 +109,6 @@ def touched_windows(parsed: DataFrame) -> DataFrame:
     )
 
 
-def preview_rows(bars: DataFrame, policy: ConditionPolicy) -> DataFrame:
-    """Return provisional bars of minutes; `longer_bars` makes those of hours.
-
-    The write time is the window's start plus the trade count: a preview of fewer trades never
-    replaces one of more, and none ever replaces a settled bar.
-    """
-    return bars.select(
-        *BAR_COLUMNS,
-        F.to_date(F.date_trunc("month", "window_start")).alias("period"),
-        F.lit(policy.value).alias("policy"),
-        F.lit(False).alias("is_final"),  # noqa: FBT003 - a literal column
-        F.lit(None).cast("boolean").alias("is_complete"),
-        F.lit(None).cast("string").alias("reason"),
-        F.lit(0).alias("revision"),
-        F.timestamp_millis(F.expr(_NOW_MS).cast("long")).alias("updated_at"),
-        (F.unix_micros("window_start") + F.col("trade_count")).alias(WRITE_TIME),
-    )
-
-
 def _remaining_s(lifetime_s: int) -> Column:
     age_s = F.unix_timestamp() - F.unix_seconds("kafka_timestamp")
     return (F.lit(lifetime_s) - age_s).cast("int")
@@ -143,9 +120,3 @@ def _living(rows: DataFrame, lifetime_s: int) -> DataFrame:
 
 def _bucket(offsets: int) -> Column:
     return F.floor(F.col("kafka_offset") / offsets).cast("long")
-
-
-def window_of_trade() -> Column:
-    """Return the start of the five minutes that a trade's `event_time` is in."""
-    micros = F.unix_micros("event_time")
-    return F.timestamp_micros(micros - F.pmod(micros, F.lit(_WINDOW_US)))

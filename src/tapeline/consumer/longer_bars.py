@@ -6,16 +6,17 @@ reading them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Final
 
 from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.conditions import ConditionPolicy
+from tapeline.consumer.bars_in_memory import BarsInMemory
 from tapeline.rollup import combined
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.times import floor_to, to_micros
+from tapeline.times import floor_to
 
 _PARTS: Final = {
     Interval.FIVE_MINUTES: Interval.ONE_MINUTE,
@@ -52,31 +53,51 @@ def longer_bars(
     return bars
 
 
-def preview_longer_bars(
-    client: CassandraClient,
-    first: Interval,
-    changed: Collection[WindowKey],
-    policy: ConditionPolicy,
-) -> None:
-    """Write the provisional bars of the longer intervals that hold some changed bars.
-
-    The write time is that of every preview (`layers.preview_rows`).
+class LongerBars:
+    """The provisional bars of the intervals above the shortest one that is stored.
 
     Args:
-        client: of the keyspace.
-        first: the interval of the bars that have changed and are stored.
-        changed: symbol and start of each of them.
-        policy: which they were made with.
+        client: of the keyspace, for parts from before the stream began; None when nothing is
+            stored.
+        shortest: the interval of the windows.
+        windows: the stream's.
     """
-    now = datetime.now(timezone.utc)
-    for interval, shorter in _PARTS.items():
-        if shorter.duration < first.duration:
-            continue
-        windows = {(symbol, floor_to(interval.duration, start)) for symbol, start in changed}
-        client.write_bars(
-            interval,
-            [
-                (replace(bar, updated_at=now), to_micros(bar.window_start) + bar.trade_count)
-                for bar in longer_bars(client, interval, windows, policy)
-            ],
+
+    def __init__(
+        self, client: CassandraClient | None, shortest: Interval, windows: BarsInMemory
+    ) -> None:
+        self._client = client
+        self._shortest = shortest
+        self._windows = windows
+
+    def changed(
+        self, changed: Collection[WindowKey], policy: ConditionPolicy
+    ) -> Iterator[tuple[Interval, list[Bar]]]:
+        """Yield the bars of each longer interval that hold changed ones, which are written.
+
+        Args:
+            changed: symbol and start of each window.
+            policy: which its bar was made with.
+        """
+        for interval in _PARTS:
+            if interval.duration > self._shortest.duration:
+                length = interval.duration
+                keys = {(symbol, floor_to(length, start)) for symbol, start in changed}
+                yield interval, self._made(interval, keys, policy)
+
+    def _made(
+        self, interval: Interval, keys: Collection[WindowKey], policy: ConditionPolicy
+    ) -> list[Bar]:
+        known = {key for key in keys if self._windows.knows_all_since(key[1])}
+        bars = [self._from_memory(interval, *key) for key in known]
+        if self._client is not None and len(known) < len(keys):
+            bars += longer_bars(self._client, interval, set(keys) - known, policy)
+        return bars
+
+    def _from_memory(self, interval: Interval, symbol: str, start: datetime) -> Bar:
+        starts = (
+            start + n * self._shortest.duration
+            for n in range(interval.duration // self._shortest.duration)
         )
+        parts = self._windows.bars((symbol, part) for part in starts)
+        return replace(combined(parts, start, start + interval.duration), policy=parts[0].policy)

@@ -91,8 +91,8 @@ def stream(
     # only printed must not count as written.
     root = checkpoint_dir or Home(settings.home).checkpoints / name
     checkpoints = Checkpoints(root / source.topic_id / sink.value)
-    if reset_checkpoint:
-        checkpoints.reset(job.checkpoints, confirmed=yes)
+    if reset_checkpoint and job.query is not None:
+        checkpoints.reset(job.query, confirmed=yes)
     options = JobOptions(job, sink, trigger, until_settled)
     if run_job(settings, endpoints, source, checkpoints, options):
         exit_stopped()

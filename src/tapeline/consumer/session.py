@@ -25,7 +25,6 @@ from tapeline.settings import Settings
 _LOG_LEVEL: Final = "WARN"
 _END_GRACE_S: Final = 30.0
 CASSANDRA_EXTENSIONS: Final = "com.datastax.spark.connector.CassandraSparkExtensions"
-_ROCKSDB: Final = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 _FILE_MANAGER: Final = (
     "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
 )
@@ -89,7 +88,7 @@ def is_submitted() -> bool:
 
 def _configuration(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
     stream = settings.stream
-    configuration = {
+    return {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.extensions": CASSANDRA_EXTENSIONS,
         "spark.sql.shuffle.partitions": str(stream.shuffle_partitions),
@@ -106,9 +105,6 @@ def _configuration(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
         "spark.cassandra.output.consistency.level": "LOCAL_QUORUM",
         "spark.cassandra.input.consistency.level": "LOCAL_QUORUM",
     }
-    if stream.rocksdb_state:
-        configuration["spark.sql.streaming.stateStore.providerClass"] = _ROCKSDB
-    return configuration
 
 
 def _own_spark(settings: Settings) -> dict[str, str]:

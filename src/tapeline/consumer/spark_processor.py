@@ -1,61 +1,46 @@
-"""The streaming queries: one for bronze and silver, one for gold's preview."""
+"""The streaming query: one read of Kafka for bronze, silver and gold's previews."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 import structlog
-from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - the usual name
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from tapeline.bar import Interval, WindowKey
+from tapeline.consumer.batch_summary import BatchSummary, arrange, read_summary, summary_rows
 from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoints import Checkpoints
-from tapeline.consumer.failures import cause_of, is_state_damage
-from tapeline.consumer.layers import (
-    bronze_rows,
-    preview_rows,
-    quarantine_rows,
-    silver_rows,
-    touched_windows,
-)
-from tapeline.consumer.longer_bars import preview_longer_bars
+from tapeline.consumer.layers import bronze_rows, quarantine_rows, silver_rows
+from tapeline.consumer.previews import Previews
 from tapeline.consumer.session import without_logs
 from tapeline.consumer.sinks import Sink
-from tapeline.consumer.touched import dirty_windows, invalid_messages, progress_of
-from tapeline.consumer.transformations import (
-    FIVE_MINUTES,
-    ONE_MINUTE,
-    apply_watermark,
-    calculate_ohlcv,
-    parse_trade_from_avro,
-)
+from tapeline.consumer.transformations import parse_trade_from_avro
 from tapeline.errors import StreamError
 from tapeline.metrics import BATCH_DURATION, MESSAGES, QUARANTINED, STREAM_METRICS, Metrics
-from tapeline.settings import Settings, StreamSettings
+from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import GOLD_TABLES
-from tapeline.times import from_micros
 
 log = structlog.get_logger()
 
-INGEST_QUERY: Final = "ingest"
-"""The query of bronze and silver on one read of Kafka."""
-GOLD_QUERY: Final = "gold"
-"""The query of the previews, and what its names begin with."""
-
 
 class Layer(str, Enum):
-    """The layers that streaming queries write."""
+    """The layers that a streaming query writes."""
 
     BRONZE = "bronze"
     SILVER = "silver"
     GOLD = "gold"
+
+
+ALL_LAYERS: Final = frozenset(Layer)
+
+INGEST_QUERY: Final = "ingest"
+"""The query of several layers."""
+PREVIEW_QUERY: Final = "preview"
+"""The query of gold alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +54,14 @@ class Topic:
 
 
 class SparkProcessor:
-    """Starts and stops the queries of one topic and keyspace.
+    """Starts and stops the query of one topic and keyspace.
 
     Args:
-        session: where the queries run.
+        session: where the query runs.
         settings: of the stream and the keyspace.
         topic: what to read.
         sink: where rows go.
-        client: for progress, which is a row a Kafka partition; None with a console sink.
+        client: for progress and previews; None with a console sink.
         checkpoints: where each query keeps its own.
         trigger: processing time between batches, e.g. `0 seconds`.
         metrics: where batches are counted and timed.
@@ -101,106 +86,100 @@ class SparkProcessor:
         self._checkpoints = checkpoints
         self._trigger = trigger
         self._metrics = metrics or Metrics(STREAM_METRICS)
+        self._previews = Previews(session, settings, sink, client)
         self._is_stopping = False
-        self._has_begun_anew = False
         # Held during a batch, so that stopping waits for its end.
-        self._batch_gates: dict[StreamingQuery, threading.Lock] = {}
+        self._gate = threading.Lock()
+        self.query: StreamingQuery | None = None
+        """The query, once it was started."""
 
     @property
-    def queries(self) -> list[StreamingQuery]:
-        """The queries that were started."""
-        return list(self._batch_gates)
+    def previews(self) -> Previews:
+        """The provisional bars, and the windows that are known exactly."""
+        return self._previews
 
-    def start_ingest(self, layers: frozenset[Layer]) -> StreamingQuery:
-        """Start the query of bronze, silver, or both on one read of Kafka."""
+    def start(self, layers: frozenset[Layer] = ALL_LAYERS) -> StreamingQuery:
+        """Start the query of some layers on one read of Kafka."""
+        name = query_of(layers)
+        duration = self._metrics[BATCH_DURATION].labels(query=name)
+        if Layer.GOLD in layers:
+            self._previews.begin(owns_silver=Layer.SILVER in layers)
 
-        def ingest(messages: DataFrame, batch_id: int) -> None:
-            parsed = parse_trade_from_avro(messages).persist()
-            try:
-                self._write_ingest(parsed, layers, batch_id)
-            finally:
-                parsed.unpersist()
+        def write(parsed: DataFrame, batch_id: int) -> None:
+            with self._gate:
+                if self._is_stopping:
+                    # Raising leaves the batch uncommitted; returning would lose it.
+                    message = f"{name} is stopping; batch {batch_id} runs again at the next start."
+                    raise StreamError(message)
+                with duration.time():
+                    self._write(parsed, layers, batch_id)
 
-        name = INGEST_QUERY if len(layers) > 1 else next(iter(layers)).value
-        return self._start(name, self._messages(), "append", ingest)
-
-    def start_gold(self) -> StreamingQuery:
-        """Start the query of the provisional bars."""
-        stream = self._settings.stream
-        trades = parse_trade_from_avro(self._messages()).where(F.col("reason").isNull())
-        first, length = (
-            (Interval.ONE_MINUTE, ONE_MINUTE)
-            if stream.store_1m
-            else (Interval.FIVE_MINUTES, FIVE_MINUTES)
+        folder = self._checkpoints.folder(name)
+        CheckpointLabel.of(name, self._settings, self._topic.topic_id).write(folder)
+        self.query = (
+            self._messages()
+            .writeStream.queryName(name)
+            .option("checkpointLocation", str(folder))
+            .trigger(processingTime=self._trigger)
+            .foreachBatch(write)
+            .start()
         )
-        bars = calculate_ohlcv(apply_watermark(trades, stream.watermark_s), stream.policy, length)
-
-        def preview(changed: DataFrame, _batch_id: int) -> None:
-            changed = changed.persist()
-            try:
-                rows = preview_rows(changed, stream.policy)
-                self._sink.write(GOLD_TABLES[first], rows)
-                if self._client is not None:  # what was only printed cannot be rolled up
-                    preview_longer_bars(self._client, first, _keys_of(changed), stream.policy)
-            finally:
-                changed.unpersist()
-
-        return self._start(gold_query(stream), bars, "update", preview)
-
-    def begin_anew(self, query: StreamingQuery) -> bool:
-        """Start the preview again from the topic's start when its state cannot be read.
-
-        Final bars come from silver, so nothing is lost. Once only.
-
-        Returns:
-            Whether the query that has failed was replaced.
-        """
-        is_gold = query.name == gold_query(self._settings.stream)
-        if self._has_begun_anew or not is_gold or not is_state_damage(query.exception()):
-            return False
-        self._has_begun_anew = True
-        del self._batch_gates[query]
-        self._checkpoints.set_aside(query.name, cause_of(query.exception()))
-        self._topic = replace(self._topic, starting_offsets="earliest")
-        self.start_gold()
-        return True
+        return self.query
 
     def stop(self) -> None:
-        """Stop every query between two batches."""
+        """Stop the query between two batches."""
         with without_logs(self._session):
             self._is_stopping = True
-            for query, gate in self._batch_gates.items():
-                with gate:  # the batch under way has ended, and none begins
-                    pass
-                query.stop()
+            with self._gate:  # the batch under way has ended, and none begins
+                pass
+            if self.query is not None:
+                self.query.stop()
 
-    def _write_ingest(self, parsed: DataFrame, layers: frozenset[Layer], batch_id: int) -> None:
-        touched = touched_windows(parsed).collect()
-        if Layer.BRONZE in layers:
-            self._sink.write("trades_bronze", bronze_rows(parsed, self._topic.topic_id))
-        invalid = invalid_messages(touched)
-        if Layer.SILVER in layers:
-            self._write_silver(parsed, touched, invalid)
-        messages = sum(row["messages"] for row in touched)
-        self._metrics[MESSAGES].inc(messages)
-        log.info("batch_ingested", batch=batch_id, messages=messages, invalid=sum(invalid.values()))
+    def _write(self, parsed: DataFrame, layers: frozenset[Layer], batch_id: int) -> None:
+        arranged = arrange(parsed).persist()
+        try:
+            summary = self._summary(arranged)
+            if Layer.GOLD in layers:
+                self._previews.add(summary.bars)
+            if Layer.BRONZE in layers:
+                self._sink.write("trades_bronze", bronze_rows(arranged, self._topic.topic_id))
+            if Layer.SILVER in layers:
+                self._write_silver(arranged, summary)
+            if Layer.GOLD in layers:
+                self._previews.mend()
+            if Layer.SILVER in layers:
+                self._write_progress(summary)
+        finally:
+            arranged.unpersist()
+        self._metrics[MESSAGES].inc(summary.messages)
+        invalid = summary.invalid.total()
+        log.info("batch_ingested", batch=batch_id, messages=summary.messages, invalid=invalid)
 
-    def _write_silver(
-        self, parsed: DataFrame, touched: Sequence[Row], invalid: Mapping[str, int]
-    ) -> None:
+    def _summary(self, arranged: DataFrame) -> BatchSummary:
+        stream = self._settings.stream
+        interval = stream.shortest_interval
+        rows = summary_rows(arranged, stream.policy, interval).collect()
+        return read_summary(rows, self._topic.topic_id, stream.policy, interval)
+
+    def _write_silver(self, arranged: DataFrame, summary: BatchSummary) -> None:
         topic_id = self._topic.topic_id
-        self._sink.write("trades_silver", silver_rows(parsed, topic_id))
-        if invalid:
-            self._sink.write("trades_quarantine", quarantine_rows(parsed, topic_id))
-        if self._client is not None:
-            # This order makes every step safe to repeat: rows, what they touched, how far.
-            self._client.write_dirty_windows(dirty_windows(topic_id, touched))
-            self._client.write_progress(topic_id, progress_of(touched))
-        for reason, messages in invalid.items():
+        self._sink.write("trades_silver", silver_rows(arranged, topic_id))
+        if summary.invalid:
+            self._sink.write("trades_quarantine", quarantine_rows(arranged, topic_id))
+        for reason, messages in summary.invalid.items():
             self._metrics[QUARANTINED].labels(reason=reason).inc(messages)
 
+    def _write_progress(self, summary: BatchSummary) -> None:
+        """Write what the batch touched and how far it goes.
+
+        The order makes every step safe to repeat: rows, what they touched, how far.
+        """
+        if self._client is not None:
+            self._client.write_dirty_windows(summary.dirty)
+            self._client.write_progress(self._topic.topic_id, summary.progress)
+
     def _messages(self) -> DataFrame:
-        return (
+        messages = (
             self._session.readStream.format("kafka")
             .option("kafka.bootstrap.servers", self._topic.bootstrap_servers)
             .option("subscribe", self._topic.name)
@@ -210,50 +189,12 @@ class SparkProcessor:
             .option("minPartitions", self._session.sparkContext.defaultParallelism)
             .load()
         )
-
-    def _start(
-        self,
-        name: str,
-        rows: DataFrame,
-        output_mode: str,
-        batch: Callable[[DataFrame, int], None],
-    ) -> StreamingQuery:
-        gate = threading.Lock()
-        duration = self._metrics[BATCH_DURATION].labels(query=name)
-
-        def guarded(frame: DataFrame, batch_id: int) -> None:
-            with gate:
-                if self._is_stopping:
-                    # Raising leaves the batch uncommitted; returning would lose it.
-                    message = f"{name} is stopping; batch {batch_id} runs again at the next start."
-                    raise StreamError(message)
-                with duration.time():
-                    batch(frame, batch_id)
-
-        folder = self._checkpoints.folder(name)
-        CheckpointLabel.of(name, self._settings, self._topic.topic_id).write(folder)
-        query = (
-            rows.writeStream.queryName(name)
-            .outputMode(output_mode)
-            .option("checkpointLocation", str(folder))
-            .trigger(processingTime=self._trigger)
-            .foreachBatch(guarded)
-            .start()
-        )
-        self._batch_gates[query] = gate
-        return query
+        return parse_trade_from_avro(messages)
 
 
-def gold_query(settings: StreamSettings) -> str:
-    """Return the name of the previews' query.
-
-    The window is part of its state, so each length has a checkpoint of its own.
-    """
-    return f"{GOLD_QUERY}-{Interval.ONE_MINUTE.value}" if settings.store_1m else GOLD_QUERY
-
-
-def _keys_of(bars: DataFrame) -> list[WindowKey]:
-    """Return the symbol and start of each bar."""
-    # As a number: PySpark hands timestamps over in the machine's own time zone.
-    rows = bars.select("symbol", F.unix_micros("window_start")).collect()
-    return [(symbol, from_micros(start_us)) for symbol, start_us in rows]
+def query_of(layers: frozenset[Layer]) -> str:
+    """Return the name of the query of some layers, which is that of its checkpoint."""
+    if len(layers) > 1:
+        return INGEST_QUERY
+    layer = next(iter(layers))
+    return PREVIEW_QUERY if layer is Layer.GOLD else layer.value

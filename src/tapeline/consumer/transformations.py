@@ -7,12 +7,14 @@ queries, settling and rebuilding.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Final
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 from pyspark.sql.avro.functions import from_avro
 
+from tapeline.bar import Interval
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.eligibility import (
     adds_volume,
@@ -144,17 +146,39 @@ def invalid_reason() -> Column:
 def apply_watermark(trades: DataFrame, delay_s: int) -> DataFrame:
     """Let trades be late by `delay_s` seconds and drop redeliveries within that time.
 
-    In a batch nothing is late, and every redelivery is dropped.
+    In a batch nothing is late, and every redelivery is dropped; of copies the lowest rank stays.
 
     Args:
-        trades: valid trades with `event_time` and `trade_id`.
+        trades: valid trades with symbol, event_time, trade_id and sequence.
         delay_s: the watermark's delay.
     """
     if not trades.isStreaming:
-        return trades.dropDuplicates(["trade_id"])
-    return trades.withWatermark("event_time", f"{delay_s} seconds").dropDuplicatesWithinWatermark(
-        ["trade_id"]
-    )
+        keyed = trades.withColumn("window_start", window_of_trade())
+        return mark_redeliveries(keyed).where(~F.col("is_redelivery")).select(*trades.columns)
+    watermarked = trades.withWatermark("event_time", f"{delay_s} seconds")
+    return watermarked.dropDuplicatesWithinWatermark(["trade_id"])
+
+
+def mark_redeliveries(trades: DataFrame) -> DataFrame:
+    """Bring the trades of a window together and say which repeat another one of them.
+
+    Args:
+        trades: of a batch, with `symbol`, `window_start`, `trade_id` and `sequence`.
+
+    Returns:
+        The same with `is_redelivery`, partitioned by symbol and window: false for the copy of
+        each trade that has the lowest rank.
+    """
+    copies = Window.partitionBy("symbol", "window_start").orderBy("trade_id", "sequence")
+    is_same = F.lag("trade_id").over(copies) == F.col("trade_id")
+    return trades.withColumn("is_redelivery", F.coalesce(is_same, F.lit(False)))  # noqa: FBT003 - a literal column
+
+
+def window_of_trade(interval: Interval = Interval.FIVE_MINUTES) -> Column:
+    """Return the start of the window that a trade's `event_time` is in."""
+    micros = F.unix_micros("event_time")
+    length_us = interval.duration // timedelta(microseconds=1)
+    return F.timestamp_micros(micros - F.pmod(micros, F.lit(length_us)))
 
 
 def calculate_ohlcv(
@@ -173,43 +197,58 @@ def calculate_ohlcv(
     Returns:
         The columns of `BAR_COLUMNS`, times as timestamps.
     """
+    return (
+        trades.select(
+            "symbol",
+            F.window("event_time", interval).alias("window"),
+            *(column.alias(name) for name, column in contributions(policy).items()),
+        )
+        .groupBy("symbol", "window")
+        .agg(*bar_aggregates())
+        .select(*_bar_columns(session_at("window.start")))
+    )
+
+
+def contributions(policy: ConditionPolicy) -> dict[str, Column]:
+    """Return what a trade brings to its bar: the columns that `bar_aggregates` takes, by name.
+
+    What it may update is found once, before the aggregates ask for it often.
+    """
+    return {
+        "event_time": F.col("event_time"),
+        "received_at": F.col("received_at"),
+        "price": F.col("price"),
+        "volume": F.col("volume"),
+        "order_key": order_key(),
+        "sets_high_low": sets_high_low(policy),
+        "sets_last": sets_last(policy),
+        "adds_volume": adds_volume(),
+    }
+
+
+def bar_aggregates() -> list[Column]:
+    """Return the aggregates of a bar; a row whose contributions are all null brings nothing."""
     volume = F.when(F.col("adds_volume"), F.col("volume")).otherwise(F.lit(0.0))
-    notional = F.col("price").cast(_PRICE_DECIMAL) * volume.cast(_VOLUME_DECIMAL)
+    price = F.coalesce("price", F.lit(0.0))
+    notional = price.cast(_PRICE_DECIMAL) * volume.cast(_VOLUME_DECIMAL)
     last_price = F.when(F.col("sets_last"), F.col("price"))
     last_key = F.when(F.col("sets_last"), F.col("order_key"))
     high_low_price = F.when(F.col("sets_high_low"), F.col("price"))
     unpriced_volume = F.when(~F.col("sets_high_low"), volume).otherwise(F.lit(0.0))
-    return (
-        # What the trade may update is found once, before the aggregate asks for it often.
-        trades.select(
-            "symbol",
-            F.window("event_time", interval).alias("window"),
-            "event_time",
-            "received_at",
-            "price",
-            "volume",
-            order_key().alias("order_key"),
-            sets_high_low(policy).alias("sets_high_low"),
-            sets_last(policy).alias("sets_last"),
-            adds_volume().alias("adds_volume"),
-        )
-        .groupBy("symbol", "window")
-        .agg(
-            F.min_by(last_price, last_key).alias("open"),
-            F.max(high_low_price).alias("high"),
-            F.min(high_low_price).alias("low"),
-            F.max_by(last_price, last_key).alias("close"),
-            _exact_sum(volume.cast(_SUM_DECIMAL), "volume"),
-            _exact_sum(notional.cast(_SUM_DECIMAL), "notional"),
-            F.count(F.lit(1)).alias("trade_count"),
-            F.count(F.when(~F.col("sets_high_low"), F.lit(1))).alias("unpriced_count"),
-            _exact_sum(unpriced_volume.cast(_SUM_DECIMAL), "unpriced_volume"),
-            F.min("event_time").alias("first_trade_time"),
-            F.max("event_time").alias("last_trade_time"),
-            F.min("received_at").alias("first_received_at"),
-        )
-        .select(*_bar_columns(session_at("window.start")))
-    )
+    return [
+        F.min_by(last_price, last_key).alias("open"),
+        F.max(high_low_price).alias("high"),
+        F.min(high_low_price).alias("low"),
+        F.max_by(last_price, last_key).alias("close"),
+        _exact_sum(volume.cast(_SUM_DECIMAL), "volume"),
+        _exact_sum(notional.cast(_SUM_DECIMAL), "notional"),
+        F.count("event_time").alias("trade_count"),
+        F.count(F.when(~F.col("sets_high_low"), F.lit(1))).alias("unpriced_count"),
+        _exact_sum(unpriced_volume.cast(_SUM_DECIMAL), "unpriced_volume"),
+        F.min("event_time").alias("first_trade_time"),
+        F.max("event_time").alias("last_trade_time"),
+        F.min("received_at").alias("first_received_at"),
+    ]
 
 
 def order_key() -> Column:

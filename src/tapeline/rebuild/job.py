@@ -147,7 +147,7 @@ class Rebuild:
         self._progress.fragments.add(sorted(refused))
         rebuild = SilverRebuild(
             self._session,
-            CassandraSink(self._settings.cassandra.keyspace),
+            CassandraSink(client),
             client,
             self._settings.cassandra,
             selection,

@@ -16,10 +16,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.bar import WindowKey
-from tapeline.consumer.layers import quarantine_rows, silver_rows, touched_windows, window_of_trade
+from tapeline.consumer.layers import quarantine_rows, silver_rows, touched_windows
 from tapeline.consumer.sinks import Sink, read_table
 from tapeline.consumer.touched import dirty_windows
-from tapeline.consumer.transformations import parse_trade_from_avro
+from tapeline.consumer.transformations import parse_trade_from_avro, window_of_trade
 from tapeline.producer.validation import LATEST_AHEAD_MS
 from tapeline.rebuild.progress import Progress
 from tapeline.rebuild.selection import Selection

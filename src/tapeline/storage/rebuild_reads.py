@@ -46,6 +46,13 @@ def topic_ids(client: CassandraClient) -> list[str]:
     return sorted(row.topic_id for row in rows)
 
 
+def newest_stored_trade(client: CassandraClient) -> datetime | None:
+    """Return the newest event time of any topic that is committed to silver."""
+    progress = (p for topic_id in topic_ids(client) for p in client.progress(topic_id).values())
+    times = (p.newest_event_time for p in progress)
+    return max((time for time in times if time is not None), default=None)
+
+
 def window_states(
     client: CassandraClient, topic_id: str, partition: int, first_bucket: int, last_bucket: int
 ) -> Iterator[WindowState]:

@@ -1,0 +1,127 @@
+"""The windows that are open in the stream: their bars in memory, as long as they are exact.
+
+A batch gives the bar of its own trades. Where all of them were made after those that a window had
+before, none can be a redelivery of one of these, so the two bars together are the bar of all:
+
+    window    ───a──b──c──│──d───e──▶      d is later than c: [a c] and [d e] make [a e]
+    window    ───a──b──c──│──b───d──▶      b is not: the window is doubtful
+
+A doubtful window is made anew from silver, which has each trade once. So is one that may have got
+trades before this process began. The rest costs nothing but what has changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Final
+
+from tapeline.bar import Bar, WindowKey
+from tapeline.rollup import combined
+
+_MOST: Final = 100_000
+"""Windows that are remembered; about 1 kB each."""
+_ALWAYS: Final = datetime.min.replace(tzinfo=timezone.utc)
+
+
+@dataclass(slots=True)
+class _Open:
+    bar: Bar
+    is_exact: bool
+
+
+class BarsInMemory:
+    """The bars of the windows that a stream has touched since it began.
+
+    Args:
+        stored_until: the newest event time that may be in silver already; None when nothing is.
+        most: how many are remembered; the oldest are forgotten first.
+    """
+
+    def __init__(self, stored_until: datetime | None, most: int = _MOST) -> None:
+        self._stored_until = _ALWAYS if stored_until is None else stored_until
+        self._most = most
+        self._open: dict[WindowKey, _Open] = {}
+        # Bars are taken by the thread that finalizes while a batch adds others.
+        self._lock = threading.Lock()
+
+    def add(self, new: Iterable[Bar]) -> set[WindowKey]:
+        """Add the bars of a batch; return the windows that are doubtful now."""
+        doubtful: set[WindowKey] = set()
+        with self._lock:
+            for bar in sorted(new, key=_first_trade_time):
+                if not self._merge(bar):
+                    doubtful.add(_window_of(bar))
+        return doubtful
+
+    def put(self, made: Iterable[Bar], *, is_exact: bool) -> None:
+        """Take the bars of doubtful windows that were made from silver.
+
+        Args:
+            made: the bars.
+            is_exact: silver has every trade of the batches that were added.
+        """
+        with self._lock:
+            for bar in made:
+                self._open[_window_of(bar)] = _Open(bar, is_exact)
+
+    def exact(self, windows: Iterable[WindowKey]) -> dict[WindowKey, Bar]:
+        """Return the bars of those windows of which every trade that came is known."""
+        with self._lock:
+            found = {window: self._open.get(window) for window in windows}
+        return {window: o.bar for window, o in found.items() if o is not None and o.is_exact}
+
+    def bars(self, windows: Iterable[WindowKey]) -> list[Bar]:
+        """Return the bars of those windows that are remembered, in the order given."""
+        with self._lock:
+            found = [self._open.get(window) for window in windows]
+        return [o.bar for o in found if o is not None]
+
+    def knows_all_since(self, start: datetime) -> bool:
+        """Tell whether every window that begins at `start` or later is remembered."""
+        return start > self._stored_until
+
+    def forget(self) -> None:
+        """Drop the oldest windows when there are too many."""
+        with self._lock:
+            if len(self._open) <= self._most:
+                return
+            by_age = sorted(self._open, key=lambda window: window[1])
+            for window in by_age[: len(by_age) - self._most * 3 // 4]:
+                del self._open[window]
+                self._stored_until = max(self._stored_until, window[1])
+
+    def _merge(self, new: Bar) -> bool:
+        """Add one bar; tell whether the window stays exact."""
+        window = _window_of(new)
+        before = self._open.get(window)
+        if before is None:
+            is_new = self.knows_all_since(new.window_start)
+            self._open[window] = _Open(new, is_new)
+            return is_new
+        if not before.is_exact or _first_trade_time(new) <= _last_trade_time(before.bar):
+            before.is_exact = False
+            return False
+        before.bar = _joined(before.bar, new)
+        return True
+
+
+def _joined(before: Bar, after: Bar) -> Bar:
+    both = combined([before, after], before.window_start, before.window_end)
+    return replace(both, policy=before.policy)
+
+
+def _window_of(bar: Bar) -> WindowKey:
+    return bar.symbol, bar.window_start
+
+
+def _first_trade_time(bar: Bar) -> datetime:
+    assert bar.first_trade_time is not None  # noqa: S101 - for the type checker: it has trades
+    return bar.first_trade_time
+
+
+def _last_trade_time(bar: Bar) -> datetime:
+    assert bar.last_trade_time is not None  # noqa: S101 - the same
+    return bar.last_trade_time
