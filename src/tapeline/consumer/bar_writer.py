@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.bar import Bar, Interval, WindowKey
@@ -25,7 +25,13 @@ from tapeline.consumer.final_bars import (
 )
 from tapeline.consumer.longer_bars import longer_bars
 from tapeline.consumer.sinks import read_table
-from tapeline.consumer.transformations import FIVE_MINUTES, ONE_MINUTE, calculate_ohlcv
+from tapeline.consumer.transformations import (
+    BAR_COLUMNS,
+    FIVE_MINUTES,
+    ONE_MINUTE,
+    calculate_ohlcv,
+)
+from tapeline.consumer.window_keys import window_keys
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.live_rows import write_final_bars
 from tapeline.storage.rows import StoredBar, WindowState
@@ -38,6 +44,7 @@ _TIMES: Final = (
     *("window_start", "window_end", "first_trade_time", "last_trade_time"),
     "first_received_at",
 )
+_TIME_PLACES: Final = tuple(BAR_COLUMNS.index(name) for name in _TIMES)
 
 
 @dataclass(slots=True)
@@ -53,8 +60,13 @@ class Outcome:
     """Final bars of more trades than the layer below them has now."""
     received: dict[WindowKey, datetime] = field(default_factory=dict)
     """When the first trade of each bar came in."""
-    remaining: Sequence[WindowState] = ()
-    """What a settler has still to do."""
+
+    def add(self, other: Outcome) -> None:
+        """Add the counts of other bars."""
+        self.settled += other.settled
+        self.revised += other.revised
+        self.differs += other.differs
+        self.stream_incomplete += other.stream_incomplete
 
     def count(self, before: StoredBar | None, computed: Bar) -> None:
         """Count a settled bar, and how the stream's preview compares with it."""
@@ -152,7 +164,8 @@ class BarWriter:
                     for part in _parts_of([key], interval)
                 )
             ]
-        keys = [k for k in keys if k not in set(expired)]
+        gone = set(expired)
+        keys = [k for k in keys if k not in gone]
         bars = [
             replace(bar, is_complete=self._is_complete(bar, stored.get(_key(bar))))
             for bar in self._bars(interval, keys)
@@ -201,7 +214,7 @@ class BarWriter:
             return []
         if interval is Interval.ONE_HOUR:
             return longer_bars(self._client, interval, keys, self._policy)
-        windows = self._session.createDataFrame(list(keys), "symbol string, bucket timestamp")
+        windows = window_keys(self._session, keys, "bucket")
         silver = read_table(windows, self._keyspace, "trades_silver")
         trades = windows.join(silver, ["symbol", "bucket"])
         length = ONE_MINUTE if interval is Interval.ONE_MINUTE else FIVE_MINUTES
@@ -220,17 +233,16 @@ def first_receipts(states: Iterable[WindowState]) -> dict[WindowKey, datetime]:
 
 def collect_bars(rows: DataFrame, policy: ConditionPolicy) -> list[Bar]:
     """Return the bars of `calculate_ohlcv`."""
-    for column in _TIMES:
-        # As numbers: PySpark hands timestamps over in the machine's own time zone.
-        rows = rows.withColumn(column, F.unix_micros(column))
-    return [_bar(row, policy) for row in rows.collect()]
-
-
-def _bar(row: Row, policy: ConditionPolicy) -> Bar:
-    fields = row.asDict()
-    for name in _TIMES:
-        fields[name] = from_micros(fields[name])
-    return Bar(**fields, policy=policy.value)
+    # Times as numbers: PySpark hands timestamps over in the machine's own time zone.
+    columns = [F.unix_micros(c) if c in _TIMES else F.col(c) for c in BAR_COLUMNS]
+    bars = []
+    for row in rows.select(*columns).collect():
+        values = list(row)
+        for place in _TIME_PLACES:
+            values[place] = from_micros(values[place])
+        fields = dict(zip(BAR_COLUMNS, values, strict=True))
+        bars.append(Bar(**fields, policy=policy.value))
+    return bars
 
 
 def _parts_of(keys: Sequence[WindowKey], interval: Interval) -> list[WindowKey]:
