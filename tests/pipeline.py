@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -173,7 +173,9 @@ class Pipeline:
             return settler.round()
 
     @contextmanager
-    def settler(self, max_windows: int = 500) -> Iterator[Settler]:
+    def settler(
+        self, max_windows: int = 500, is_stopping: Callable[[], bool] = lambda: False
+    ) -> Iterator[Settler]:
         """Settle at the instant `now`, as often as wanted."""
         feed = FeedView(self.endpoints.bootstrap_servers, self.settings.kafka, self.topic_id)
         try:
@@ -188,6 +190,7 @@ class Pipeline:
                 max_windows=max_windows,
                 stores_1m=self.settings.stream.store_1m,
                 now=lambda: self.now,
+                is_stopping=is_stopping,
             )
         finally:
             feed.close()

@@ -132,8 +132,8 @@ class StreamSettings(BaseModel):
     """The most messages that one micro-batch takes."""
     settle_interval_s: float = Field(default=2.0, gt=0)
     """Seconds between two looks for windows that can be settled."""
-    settle_max_windows: int = Field(default=500, ge=1)
-    """The most windows that one round of settling takes."""
+    settle_max_windows: int = Field(default=4_000, ge=1)
+    """The most windows whose bars are computed, written and marked at once."""
     store_1m: bool = False
     """Store bars of one minute too."""
 

@@ -8,6 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tapeline.bar import Interval
 from tapeline.rollup import ReadInterval, roll_up_bars
@@ -211,17 +214,109 @@ def test_an_open_window_stays_provisional_until_the_frontier_passes_it(pipeline:
     assert pipeline.bars()["TEST", WINDOW].is_final
 
 
-def test_a_round_settles_no_more_than_its_bound_and_the_rest_follows(pipeline: Pipeline) -> None:
+def test_a_round_takes_all_that_is_due_in_chunks(pipeline: Pipeline) -> None:
     pipeline.send_tape(TAPE)
     pipeline.ingest()
 
-    rounds = [pipeline.settle(max_windows=2) for _ in range(5)]
+    result = pipeline.settle(max_windows=2)
 
-    assert all(r.settled <= 4 for r in rounds)  # two windows and two hours
-    assert sum(r.settled for r in rounds) == 8
-    assert rounds[-1].is_finished
-    final = pipeline.bars()
-    assert {key: values_of(bar) for key, bar in final.items()} == hand_bars(Interval.FIVE_MINUTES)
+    assert result.settled_5m == len(hand_bars(Interval.FIVE_MINUTES))
+    assert result.settled_1h == len(hand_bars(Interval.ONE_HOUR))
+    assert result.is_finished
+    for interval in (Interval.FIVE_MINUTES, Interval.ONE_HOUR):
+        final = pipeline.bars(interval)
+        assert {key: values_of(bar) for key, bar in final.items()} == hand_bars(interval)
+
+
+def test_a_stop_between_two_chunks_leaves_the_rest_to_the_next_round(pipeline: Pipeline) -> None:
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+    answers = iter([False, True, True])
+
+    with pipeline.settler(2, is_stopping=lambda: next(answers, False)) as settler:
+        stopped = settler.round()
+        final = {key for key, bar in pipeline.bars().items() if bar.is_final}
+        following = settler.round()
+
+    assert (stopped.settled, stopped.is_finished) == (2, False)
+    oldest = sorted(hand_bars(Interval.FIVE_MINUTES), key=lambda key: key[1])
+    assert {start for _, start in final} == {start for _, start in oldest[:2]}
+    assert (following.settled, following.is_finished) == (6, True)
+
+
+@pytest.mark.parametrize("writes_before", [3, 4, 5])
+def test_who_is_killed_within_a_chunk_leaves_bars_that_are_settled_once(
+    pipeline: Pipeline, writes_before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk logs its bars, writes them and marks them: the second one ends before each."""
+    pipeline.send_tape(TAPE)
+    pipeline.ingest()
+    write, done = pipeline.client.write, 0
+
+    def killed(*arguments: Any) -> None:
+        nonlocal done
+        if done == writes_before:
+            raise KilledError
+        done += 1
+        write(*arguments)
+
+    monkeypatch.setattr(pipeline.client, "write", killed)
+    with pytest.raises(KilledError):
+        pipeline.settle(max_windows=2)
+    monkeypatch.undo()
+    result = pipeline.settle(max_windows=2)
+
+    assert result.is_finished
+    for interval in (Interval.FIVE_MINUTES, Interval.ONE_HOUR):
+        final = pipeline.bars(interval)
+        assert {key: values_of(bar) for key, bar in final.items()} == hand_bars(interval)
+        assert {(bar.is_final, bar.revision) for bar in final.values()} == {(True, 1)}
+
+
+class KilledError(Exception):
+    """Ends a round where a kill would."""
+
+
+def test_a_round_of_thousands_of_windows_makes_the_bars_of_their_trades(
+    pipeline: Pipeline,
+) -> None:
+    """1,200 symbols in three windows of one hour: one to three trades each, worked out here."""
+    symbols = [f"S{n:04d}" for n in range(1_200)]
+    messages, expected = [], {}
+    for n, symbol in enumerate(symbols):
+        for window in range(3):
+            prices = [10.0 + n + window + i / 4 for i in range(1 + (n + window) % 3)]
+            for i, price in enumerate(prices):
+                ms = WINDOW_MS + window * 300_000 + i
+                trade_id = 10 * (3 * n + window) + i
+                made = Trade(symbol, price, 2.0, ms, None, trade_id, RECEIVED_US, 0, "replay")
+                messages.append((symbol, encode_trade(made)))
+            start = WINDOW + window * timedelta(minutes=5)
+            expected[symbol, start] = (
+                *(prices[0], prices[-1], prices[-1]),
+                *(Decimal(2 * len(prices)), len(prices)),
+            )
+    pipeline.send_messages(messages)
+    pipeline.ingest()
+    pipeline.now = datetime.now(timezone.utc) + timedelta(minutes=11)
+    result = pipeline.settle(max_windows=1_000)
+
+    final = pipeline.client.stored_bars(Interval.FIVE_MINUTES, list(expected))
+    made = {
+        key: (s.bar.open, s.bar.high, s.bar.close, s.bar.volume, s.bar.trade_count)
+        for key, s in final.items()
+    }
+    assert made == expected
+    hour = WINDOW.replace(minute=0)
+    hours = pipeline.client.stored_bars(Interval.ONE_HOUR, [(s, hour) for s in symbols])
+    assert {s: stored.bar.trade_count for (s, _), stored in hours.items()} == {
+        s: sum(count for (symbol, _), (*_, count) in expected.items() if symbol == s)
+        for s in symbols
+    }
+    assert {s.bar.is_final for s in (*final.values(), *hours.values())} == {True}
+    assert (result.settled_5m, result.settled_1h) == (len(expected), len(symbols))
+    logged = {(row["bar_interval"], row["symbol"]) for row in pipeline.rows("bar_changes")}
+    assert len(logged) == 2 * len(symbols)
 
 
 def test_two_deliveries_of_the_tape_are_one_set_of_trades(pipeline: Pipeline) -> None:

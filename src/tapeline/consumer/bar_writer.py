@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final
 
 import structlog
-from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - the usual name
+from pyspark.sql import SparkSession
 
 from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.conditions import ConditionPolicy
@@ -24,20 +22,21 @@ from tapeline.consumer.final_bars import (
     shrinks,
 )
 from tapeline.consumer.longer_bars import longer_bars
-from tapeline.consumer.sinks import read_table
-from tapeline.consumer.transformations import FIVE_MINUTES, ONE_MINUTE, calculate_ohlcv
+from tapeline.consumer.silver_bars import bars_from_silver
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.live_rows import write_final_bars
 from tapeline.storage.rows import StoredBar, WindowState
-from tapeline.times import from_micros
 
 log = structlog.get_logger()
 
 
-_TIMES: Final = (
-    *("window_start", "window_end", "first_trade_time", "last_trade_time"),
-    "first_received_at",
-)
+Remembered = Callable[[Sequence[WindowKey]], Mapping[WindowKey, Bar]]
+"""Returns the bars of those windows of five minutes of which every trade is known."""
+
+
+def nothing_remembered(_: Sequence[WindowKey]) -> Mapping[WindowKey, Bar]:
+    """Return nothing: every bar is made from silver."""
+    return {}
 
 
 @dataclass(slots=True)
@@ -53,8 +52,13 @@ class Outcome:
     """Final bars of more trades than the layer below them has now."""
     received: dict[WindowKey, datetime] = field(default_factory=dict)
     """When the first trade of each bar came in."""
-    remaining: Sequence[WindowState] = ()
-    """What a settler has still to do."""
+
+    def add(self, other: Outcome) -> None:
+        """Add the counts of other bars."""
+        self.settled += other.settled
+        self.revised += other.revised
+        self.differs += other.differs
+        self.stream_incomplete += other.stream_incomplete
 
     def count(self, before: StoredBar | None, computed: Bar) -> None:
         """Count a settled bar, and how the stream's preview compares with it."""
@@ -95,6 +99,7 @@ class BarWriter:
         silver_ttl: how long trades stay in silver; 0 is for ever.
         is_complete: whether the feed covered a bar's window, given what is stored of it.
         now: the wall clock, UTC.
+        remembered: the bars of those five minutes of which somebody knows every trade.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class BarWriter:
         silver_ttl: timedelta,
         is_complete: Callable[[Bar, StoredBar | None], bool | None],
         now: Callable[[], datetime],
+        remembered: Remembered = nothing_remembered,
     ) -> None:
         self._session = session
         self._client = client
@@ -115,6 +121,7 @@ class BarWriter:
         self._silver_ttl = silver_ttl
         self._is_complete = is_complete
         self._now = now
+        self._remembered = remembered
 
     def write(
         self,
@@ -152,7 +159,8 @@ class BarWriter:
                     for part in _parts_of([key], interval)
                 )
             ]
-        keys = [k for k in keys if k not in set(expired)]
+        gone = set(expired)
+        keys = [k for k in keys if k not in gone]
         bars = [
             replace(bar, is_complete=self._is_complete(bar, stored.get(_key(bar))))
             for bar in self._bars(interval, keys)
@@ -201,11 +209,10 @@ class BarWriter:
             return []
         if interval is Interval.ONE_HOUR:
             return longer_bars(self._client, interval, keys, self._policy)
-        windows = self._session.createDataFrame(list(keys), "symbol string, bucket timestamp")
-        silver = read_table(windows, self._keyspace, "trades_silver")
-        trades = windows.join(silver, ["symbol", "bucket"])
-        length = ONE_MINUTE if interval is Interval.ONE_MINUTE else FIVE_MINUTES
-        return collect_bars(calculate_ohlcv(trades, self._policy, length), self._policy)
+        known = self._remembered(keys) if interval is Interval.FIVE_MINUTES else {}
+        rest = [key for key in keys if key not in known]
+        made = bars_from_silver(self._session, self._keyspace, interval, rest, self._policy)
+        return [*known.values(), *made]
 
 
 def first_receipts(states: Iterable[WindowState]) -> dict[WindowKey, datetime]:
@@ -216,21 +223,6 @@ def first_receipts(states: Iterable[WindowState]) -> dict[WindowKey, datetime]:
             key = s.symbol, s.window_start
             first[key] = min(s.first_received_at, first.get(key, s.first_received_at))
     return first
-
-
-def collect_bars(rows: DataFrame, policy: ConditionPolicy) -> list[Bar]:
-    """Return the bars of `calculate_ohlcv`."""
-    for column in _TIMES:
-        # As numbers: PySpark hands timestamps over in the machine's own time zone.
-        rows = rows.withColumn(column, F.unix_micros(column))
-    return [_bar(row, policy) for row in rows.collect()]
-
-
-def _bar(row: Row, policy: ConditionPolicy) -> Bar:
-    fields = row.asDict()
-    for name in _TIMES:
-        fields[name] = from_micros(fields[name])
-    return Bar(**fields, policy=policy.value)
 
 
 def _parts_of(keys: Sequence[WindowKey], interval: Interval) -> list[WindowKey]:

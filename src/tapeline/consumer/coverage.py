@@ -9,13 +9,16 @@ Times are of receipt, in µs since the epoch; a feed of the present is seconds b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 
 from tapeline.producer.feed_status import FeedStatus
-from tapeline.producer.gaps import Gap, end_of
+from tapeline.producer.gaps import Gap, ends_of
 from tapeline.times import to_micros
 
 _EVER: Final = 1 << 62
@@ -31,25 +34,23 @@ class ProducerView:
 
 
 class Coverage:
-    """What the live producers of one topic heard.
+    """What the live producers of one topic heard; worked out when it is first asked.
 
     Args:
         producers: all that ever reported.
         gaps: all that they ever reported.
     """
 
-    def __init__(self, producers: Iterable[ProducerView], gaps: Iterable[Gap]) -> None:
-        by_producer: dict[str, list[Gap]] = {}
-        for gap in gaps:
-            if gap.kind.marks_bars:
-                by_producer.setdefault(gap.producer_id, []).append(gap)
-        self._missed: dict[str, list[list[_Span]]] = {}
-        for producer in producers:
-            if not producer.status.is_live:
-                continue
-            spans = _missed_by(producer, by_producer.get(producer.status.producer_id, []))
-            for symbol in producer.status.symbols:
-                self._missed.setdefault(symbol, []).append(spans)
+    def __init__(self, producers: Iterable[ProducerView], gaps: Sequence[Gap]) -> None:
+        self._producers = tuple(producers)
+        self._gaps = gaps
+
+    def renewed(self, producers: Iterable[ProducerView], gaps: Sequence[Gap]) -> Coverage:
+        """Return what is known now; the same sequence of gaps is not worked out again."""
+        coverage = Coverage(producers, gaps)
+        if gaps is self._gaps and "_holes" in vars(self):
+            coverage._holes = self._holes
+        return coverage
 
     def is_complete(self, symbol: str, start: datetime, end: datetime) -> bool:
         """Tell whether some producer covers every instant of a window.
@@ -58,22 +59,64 @@ class Coverage:
         """
         window = (to_micros(start), to_micros(end))
         missed = [window]
-        for spans in self._missed.get(symbol, [[]]):
-            missed = _intersection(missed, spans)
+        for producer in self._producers_of.get(symbol, [None]):
+            missed = _intersection(missed, self._missed_by(producer, window))
         return not missed
 
+    @cached_property
+    def _producers_of(self) -> dict[str, list[ProducerView | None]]:
+        """The live producers of each symbol."""
+        found: dict[str, list[ProducerView | None]] = defaultdict(list)
+        for producer in self._producers:
+            if producer.status.is_live:
+                for symbol in producer.status.symbols:
+                    found[symbol].append(producer)
+        return dict(found)
 
-def _missed_by(producer: ProducerView, gaps: Sequence[Gap]) -> list[_Span]:
-    status = producer.status
-    if status.started_us is None or status.last_message_us is None:
-        return [(0, _EVER)]
-    spans = [(0, status.started_us)]
-    for gap in gaps:
-        ended_us = end_of(gap, gaps)
-        spans.append((gap.started_us, _EVER if ended_us is None else ended_us))
-    if producer.is_gone:
-        spans.append((status.last_message_us, _EVER))
-    return spans
+    @cached_property
+    def _holes(self) -> dict[str, _Holes]:
+        """The gaps of each producer."""
+        by_producer: dict[str, list[Gap]] = defaultdict(list)
+        for gap in self._gaps:
+            if gap.kind.marks_bars:
+                by_producer[gap.producer_id].append(gap)
+        return {name: _Holes(gaps) for name, gaps in by_producer.items()}
+
+    def _missed_by(self, producer: ProducerView | None, window: _Span) -> list[_Span]:
+        """Return what a producer missed of a window, and perhaps times beside it."""
+        if producer is None:
+            return []
+        status = producer.status
+        if status.started_us is None or status.last_message_us is None:
+            return [(0, _EVER)]
+        spans = [(0, status.started_us)]
+        if status.producer_id in self._holes:
+            spans += self._holes[status.producer_id].within(window)
+        if producer.is_gone:
+            spans.append((status.last_message_us, _EVER))
+        return spans
+
+
+class _Holes:
+    """The gaps of one producer, as spans that neither touch nor overlap."""
+
+    def __init__(self, gaps: Sequence[Gap]) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        ended = [(g.started_us, _EVER if end is None else end) for g, end in ends_of(gaps)]
+        for start, end in sorted(ended):
+            if self._ends and start <= self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], end)
+            else:
+                self._starts.append(start)
+                self._ends.append(end)
+
+    def within(self, window: _Span) -> Iterator[_Span]:
+        """Yield the spans that overlap a window."""
+        for place in range(bisect_right(self._ends, window[0]), len(self._starts)):
+            if self._starts[place] >= window[1]:
+                return
+            yield self._starts[place], self._ends[place]
 
 
 def _intersection(first: Sequence[_Span], second: Sequence[_Span]) -> list[_Span]:

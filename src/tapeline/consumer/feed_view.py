@@ -14,7 +14,7 @@ from tapeline.consumer.coverage import ProducerView
 from tapeline.errors import SchemaError
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap
-from tapeline.producer.offsets import offsets_of
+from tapeline.producer.offsets import next_offsets, oldest_offsets
 from tapeline.settings import KafkaSettings
 from tapeline.times import to_millis
 
@@ -32,7 +32,8 @@ class FeedSnapshot:
     `end_offsets` holds each partition's next offset, `first_offsets` the oldest one that has
     not expired. `is_pending` tells whether a living
     producer still holds trades; `has_ended` whether every producer's tape has ended. `gaps`
-    holds every gap that was ever reported, `producers` every producer.
+    holds every gap that was ever reported, and is the same object while no more are;
+    `producers` every producer.
     """
 
     end_offsets: dict[int, int]
@@ -56,6 +57,8 @@ class FeedView:
         self._topic_id = topic_id
         self._statuses: dict[str, tuple[FeedStatus, datetime]] = {}
         self._gaps: dict[str, Gap] = {}
+        self._all_gaps: tuple[Gap, ...] = ()
+        self._has_new_gaps = False
         configuration = {
             "bootstrap.servers": bootstrap_servers,
             "group.id": f"tapeline-{topic_id}",
@@ -92,12 +95,15 @@ class FeedView:
             producers=tuple(
                 ProducerView(s, is_gone=now - at >= _STATUS_IS_OLD_AFTER) for s, at in statuses
             ),
-            gaps=tuple(self._gaps.values()),
+            gaps=self._all_gaps,
         )
 
     def offsets(self) -> dict[int, tuple[int, int]]:
         """Return each partition's oldest and next offset."""
-        return {p: offsets_of(self._asker, self._topic, p) for p in self._partitions}
+        partitions = [(self._topic, p) for p in self._partitions]
+        oldest = oldest_offsets(self._asker, partitions)
+        following = next_offsets(self._asker, partitions)
+        return {key[1]: (oldest[key], following[key]) for key in partitions}
 
     def offsets_at(self, instant: datetime) -> dict[int, int]:
         """Return each partition's first offset that Kafka received at an instant or later."""
@@ -114,7 +120,8 @@ class FeedView:
 
     def _read_reports(self) -> None:
         """Read to the ends that the topics have now; how long that takes is Kafka's affair."""
-        ends = {name: offsets_of(self._asker, name, 0)[1] for name in self._next}
+        asked = next_offsets(self._asker, [(name, 0) for name in self._next])
+        ends = {name: end for (name, _), end in asked.items()}
         deadline = time.monotonic() + _TIMEOUT_S
         while time.monotonic() < deadline and any(self._next[n] < ends[n] for n in ends):
             message = self._consumer.poll(_READ_WAIT_S)
@@ -123,6 +130,9 @@ class FeedView:
                 continue
             self._next[topic] = offset + 1
             self._remember(message)
+        if self._has_new_gaps:
+            self._all_gaps = tuple(self._gaps.values())
+            self._has_new_gaps = False
 
     def _remember(self, message: Message) -> None:
         value = message.value() or b""
@@ -136,5 +146,6 @@ class FeedView:
                 gap = Gap.from_bytes(value)
                 if gap.topic_id == self._topic_id:
                     self._gaps[gap.key] = gap
+                    self._has_new_gaps = True
         except (ValueError, KeyError, TypeError, AttributeError):
             log.warning("unreadable_report", topic=message.topic(), offset=message.offset())

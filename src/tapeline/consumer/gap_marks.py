@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -35,11 +35,21 @@ class GapMarks:
     def __init__(self, client: CassandraClient, now: Callable[[], datetime]) -> None:
         self._client = client
         self._now = now
+        self._seen: Sequence[Gap] = ()
         self._known: dict[str, Gap] = {}
         self._pending: deque[_Span] = deque()
 
-    def update(self, gaps: Iterable[Gap], coverage: Coverage) -> int:
+    def update(self, gaps: Sequence[Gap], coverage: Coverage) -> int:
         """Store what is new and revise a bounded number of bars; return how many were."""
+        if gaps is not self._seen:
+            self._take_in(gaps)
+        revised = 0
+        for _ in range(min(len(self._pending), _SPANS_A_ROUND)):
+            revised += self._revise(*self._pending[0], coverage)
+            self._pending.popleft()  # after the work, so that a failure loses none
+        return revised
+
+    def _take_in(self, gaps: Sequence[Gap]) -> None:
         new = [gap for gap in gaps if self._known.get(gap.key) != gap]
         write_gaps(self._client, new)
         self._known.update((gap.key, gap) for gap in new)
@@ -48,11 +58,7 @@ class GapMarks:
             if gap.kind.marks_bars and _end_of(gap, now) > now - _LOOK_BACK:
                 # The newest first: after a restart all of them are looked at again.
                 self._pending.extendleft(_spans_of(gap, now))
-        revised = 0
-        for _ in range(min(len(self._pending), _SPANS_A_ROUND)):
-            revised += self._revise(*self._pending[0], coverage)
-            self._pending.popleft()  # after the work, so that a failure loses none
-        return revised
+        self._seen = gaps
 
     @property
     def is_done(self) -> bool:

@@ -24,6 +24,10 @@ class Horizon:
     everything: bool
     until: datetime | None
 
+    def reaches(self, window_start: datetime) -> bool:
+        """Tell whether a window with this start may end within it, to say no cheaply."""
+        return self.everything or (self.until is not None and window_start < self.until)
+
     def covers(self, window_end: datetime) -> bool:
         """Tell whether a window with this end can be settled."""
         return self.everything or (self.until is not None and window_end <= self.until)
@@ -47,6 +51,8 @@ def settled_until(
     if until is None:
         return None
     for state in remaining:
+        if state.window_start >= until:
+            continue
         hour = floor_to(Interval.ONE_HOUR.duration, state.window_start)
         if reach.covers(hour + Interval.ONE_HOUR.duration):
             until = min(until, hour)

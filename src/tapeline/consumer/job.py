@@ -174,6 +174,8 @@ def run_job(
                     max_windows=settings.stream.settle_max_windows,
                     stores_1m=settings.stream.store_1m,
                     silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
+                    is_stopping=stop.is_set,
+                    remembered=processor.previews.exact,
                 )
             if options.job.layers:
                 processor.start(options.job.layers)

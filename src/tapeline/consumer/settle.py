@@ -8,22 +8,28 @@ nothing, so it may be stopped and started anywhere.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from typing import Final
 
 import structlog
 from pyspark.sql import SparkSession
 
 from tapeline.bar import Interval, WindowKey
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.bar_writer import BarWriter, Outcome, first_receipts
+from tapeline.consumer.bar_writer import (
+    BarWriter,
+    Outcome,
+    Remembered,
+    first_receipts,
+    nothing_remembered,
+)
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.gap_marks import GapMarks
 from tapeline.consumer.horizon import (
-    Horizon,
     frontier,
     horizon,
     newest_receipt,
@@ -31,10 +37,15 @@ from tapeline.consumer.horizon import (
     settled_until,
     unread_messages,
 )
+from tapeline.consumer.open_windows import OpenWindows, in_chunks
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
+from tapeline.storage.rows import WindowState
 
 log = structlog.get_logger()
+
+ROUND_S: Final = 20.0
+"""After this long the rest is left to the next round: the job looks after its queries between."""
+_Group = Mapping[WindowKey, Sequence[WindowState]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +82,12 @@ class Settler:
         keyspace: of the tables.
         policy: which trades set prices.
         delay: how late a trade may be before it means a revision.
-        max_windows: bound on the windows of one round.
+        max_windows: how many windows are computed, written and marked at once.
         silver_ttl: how long trades stay in silver; 0 is for ever.
         stores_1m: keep bars of one minute too.
         now: the wall clock, UTC.
+        is_stopping: asked between chunks; a round that is to stop leaves the rest to the next.
+        remembered: the bars of those windows of which the stream knows every trade.
     """
 
     def __init__(
@@ -91,6 +104,8 @@ class Settler:
         silver_ttl: timedelta = timedelta(0),
         stores_1m: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        is_stopping: Callable[[], bool] = lambda: False,
+        remembered: Remembered = nothing_remembered,
     ) -> None:
         self._client = client
         self._feed = feed
@@ -99,8 +114,8 @@ class Settler:
         self._max_windows = max_windows
         self._stores_1m = stores_1m
         self._now = now
-        self._open: dict[_StateKey, WindowState] = {}
-        self._read_from: dict[int, int] = {}
+        self._is_stopping = is_stopping
+        self._states = OpenWindows(client, topic_id)
         self._settled_until: datetime | None = None
         self._gap_marks = GapMarks(client, now)
         self._coverage = Coverage((), ())
@@ -114,23 +129,25 @@ class Settler:
                 bar.symbol, bar.window_start, bar.window_end
             ),
             now=now,
+            remembered=remembered,
         )
 
     def round(self) -> RoundResult:
-        """Settle what is due, at most `max_windows` windows, oldest first."""
+        """Settle what is due, oldest first, in chunks of `max_windows` windows.
+
+        Each chunk is written and marked before the next.
+        """
+        began = time.monotonic()
         now = self._now()
         feed = self._feed.snapshot(now)
         progress = self._client.progress(self._topic_id)
         reach = horizon(progress, feed, now, self._delay)
-        self._coverage = Coverage(feed.producers, feed.gaps)
-        states = self._unsettled(progress)
-        windows = self._settle_windows(states, reach)
-        hours = self._settle_hours(windows.remaining, reach)
-        self._open = {_key_of(state): state for state in hours.remaining}
-        until = settled_until(reach, hours.remaining, newest_trade(progress), now)
-        if until is not None and until != self._settled_until:
-            self._client.write_settled_until(self._topic_id, until)
-            self._settled_until = until
+        self._coverage = self._coverage.renewed(feed.producers, feed.gaps)
+        self._states.read(progress)
+
+        windows = self._in_chunks(self._states.due_windows(reach), self._settle_windows, began)
+        hours = self._in_chunks(self._states.due_hours(reach), self._settle_hours, began)
+        self._write_until(settled_until(reach, self._states.states, newest_trade(progress), now))
         marked = self._gap_marks.update(feed.gaps, self._coverage)
         result = RoundResult(
             settled_5m=windows.settled,
@@ -141,7 +158,7 @@ class Settler:
             unread=unread_messages(progress, feed),
             frontier=frontier(progress, feed, now),
             newest_receipt=newest_receipt(progress),
-            is_finished=reach.everything and not hours.remaining and self._gap_marks.is_done,
+            is_finished=reach.everything and not self._states.states and self._gap_marks.is_done,
         )
         if result.settled or marked:
             log.info(
@@ -153,81 +170,44 @@ class Settler:
             )
         return result
 
-    def _unsettled(self, progress: Mapping[int, PartitionProgress]) -> list[WindowState]:
-        """Return the windows whose bar or hour is not settled; move each partition's start on.
+    def _in_chunks(self, due: _Group, settle: Callable[[_Group], Outcome], began: float) -> Outcome:
+        """Settle chunk by chunk until told to stop; after `ROUND_S` begin no second one."""
+        outcome = Outcome()
+        for chunk in in_chunks(due, self._max_windows):
+            if self._is_stopping():
+                break
+            outcome.add(settle(chunk))
+            if time.monotonic() - began > ROUND_S:
+                break
+        return outcome
 
-        A bucket of offsets is read until all of it is committed, and remembered afterwards, so
-        that a round reads what is new and not what is open. While a topic is read again, what
-        lies above its reader may become open once more.
-        """
-        for p in progress.values():
-            head = p.committed_offset // WINDOW_BUCKET_OFFSETS
-            start = self._read_from.get(p.kafka_partition, p.settled_bucket)
-            if p.read_bucket < start:
-                start = 0
-            buckets = range(start, head + 1)
-            for state in self._client.window_states(self._topic_id, p.kafka_partition, buckets):
-                self._open[_key_of(state)] = state
-            self._read_from[p.kafka_partition] = p.read_bucket
-        self._open = {k: s for k, s in self._open.items() if s.is_open}
-        for p in progress.values():
-            partition = p.kafka_partition
-            open_buckets = (s.bucket for s in self._open.values() if s.kafka_partition == partition)
-            settled = min([*open_buckets, p.read_bucket])
-            if settled != p.settled_bucket:
-                self._client.write_settled_bucket(self._topic_id, partition, settled)
-        return list(self._open.values())
-
-    def _settle_windows(self, states: Sequence[WindowState], reach: Horizon) -> Outcome:
-        due: dict[WindowKey, list[WindowState]] = defaultdict(list)
-        length = Interval.FIVE_MINUTES.duration
-        for s in states:
-            if s.dirty_offset > s.settled_offset and reach.covers(s.window_start + length):
-                due[_window_of(s)].append(s)
-        chosen = sorted(due, key=lambda key: key[1])[: self._max_windows]
-        done = [s for key in chosen for s in due[key]]
-        received = first_receipts(done)
-        outcome = self._writer.write(Interval.FIVE_MINUTES, chosen, received)
+    def _settle_windows(self, due: _Group) -> Outcome:
+        states = [s for group in due.values() for s in group]
+        received = first_receipts(states)
+        outcome = self._writer.write(Interval.FIVE_MINUTES, list(due), received)
         if self._stores_1m:
-            self._writer.write(Interval.ONE_MINUTE, chosen, received)
-        settled = {
-            s: replace(
+            self._writer.write(Interval.ONE_MINUTE, list(due), received)
+        settled = [
+            replace(
                 s,
                 settled_offset=s.dirty_offset,
-                first_received_at=outcome.received.get(_window_of(s), s.first_received_at),
+                first_received_at=outcome.received.get(key, s.first_received_at),
             )
-            for s in done
-        }
-        self._client.mark_settled(settled.values(), Interval.FIVE_MINUTES)
-        outcome.remaining = [settled.get(s, s) for s in states]
+            for key, group in due.items()
+            for s in group
+        ]
+        self._client.mark_settled(settled, Interval.FIVE_MINUTES)
+        self._states.update(settled)
         return outcome
 
-    def _settle_hours(self, states: Sequence[WindowState], reach: Horizon) -> Outcome:
-        by_hour: dict[WindowKey, list[WindowState]] = defaultdict(list)
-        for s in states:
-            hour = s.window_start.replace(minute=0)
-            by_hour[s.symbol, hour].append(s)
-        length = Interval.ONE_HOUR.duration
-        due = {
-            key: group
-            for key, group in by_hour.items()
-            if reach.covers(key[1] + length)
-            and all(s.settled_offset >= s.dirty_offset for s in group)
-        }
-        chosen = sorted(due, key=lambda key: key[1])[: self._max_windows]
-        outcome = self._writer.write(Interval.ONE_HOUR, chosen)
-        done = {s for key in chosen for s in due[key]}
-        self._client.mark_settled(done, Interval.ONE_HOUR)
-        outcome.remaining = [s for s in states if s not in done]
+    def _settle_hours(self, due: _Group) -> Outcome:
+        outcome = self._writer.write(Interval.ONE_HOUR, list(due))
+        states = [s for group in due.values() for s in group]
+        self._client.mark_settled(states, Interval.ONE_HOUR)
+        self._states.remove(states)
         return outcome
 
-
-_StateKey = tuple[int, int, datetime, str]
-
-
-def _key_of(state: WindowState) -> _StateKey:
-    return state.kafka_partition, state.bucket, state.window_start, state.symbol
-
-
-def _window_of(state: WindowState) -> WindowKey:
-    return state.symbol, state.window_start
+    def _write_until(self, until: datetime | None) -> None:
+        if until is not None and until != self._settled_until:
+            self._client.write_settled_until(self._topic_id, until)
+            self._settled_until = until

@@ -86,7 +86,7 @@ class SparkProcessor:
         self._checkpoints = checkpoints
         self._trigger = trigger
         self._metrics = metrics or Metrics(STREAM_METRICS)
-        self._previews = Previews(session, settings, sink, client)
+        self._previews = Previews(session, settings, sink, client, topic.topic_id)
         self._is_stopping = False
         # Held during a batch, so that stopping waits for its end.
         self._gate = threading.Lock()

@@ -6,10 +6,11 @@ message after it. Time-outs are measured on a clock that never steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from enum import Enum
+from itertools import groupby
 from typing import Any, Final
 
 import orjson
@@ -236,3 +237,16 @@ def end_of(gap: Gap, gaps: Iterable[Gap]) -> int | None:
         return gap.ended_us
     later = (g.ended_us for g in gaps if g.started_us >= gap.started_us and g.ended_us is not None)
     return min(later, default=None)
+
+
+def ends_of(gaps: Sequence[Gap]) -> list[tuple[Gap, int | None]]:
+    """Return the gaps of one producer, each with its end as `end_of` tells it."""
+    found: list[tuple[Gap, int | None]] = []
+    next_end: int | None = None
+    newest_first = sorted(gaps, key=lambda gap: gap.started_us, reverse=True)
+    for _, together in groupby(newest_first, key=lambda gap: gap.started_us):
+        some = list(together)
+        ends = [e for e in (next_end, *(gap.ended_us for gap in some)) if e is not None]
+        next_end = min(ends, default=None)
+        found += [(gap, next_end if gap.ended_us is None else gap.ended_us) for gap in some]
+    return found

@@ -20,6 +20,7 @@ from tapeline.consumer.layers import quarantine_rows, silver_rows, touched_windo
 from tapeline.consumer.sinks import Sink, read_table
 from tapeline.consumer.touched import dirty_windows
 from tapeline.consumer.transformations import parse_trade_from_avro, window_of_trade
+from tapeline.consumer.window_keys import window_keys
 from tapeline.producer.validation import LATEST_AHEAD_MS
 from tapeline.rebuild.progress import Progress
 from tapeline.rebuild.selection import Selection
@@ -188,9 +189,7 @@ class SilverRebuild:
         trades = parsed.where(F.col("reason").isNull() & self._condition())
         if not self._refused:
             return trades
-        refused = self._session.createDataFrame(
-            list(self._refused), "symbol string, window_start timestamp"
-        )
+        refused = window_keys(self._session, list(self._refused), "window_start")
         return (
             trades.withColumn("window_start", window_of_trade())
             .join(F.broadcast(refused), ["symbol", "window_start"], "left_anti")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from tapeline.producer.gaps import Gap, GapKind, end_of
+from tapeline.producer.gaps import Gap, GapKind, ends_of
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.times import as_utc, from_micros, to_micros
 
@@ -45,10 +45,10 @@ def read_gaps(client: CassandraClient, start: datetime, end: datetime) -> Iterat
         for row in client.rows(query, (topic.topic_id, end)):
             by_producer.setdefault(row.producer_id, []).append(_gap(row))
         for gaps in by_producer.values():
-            for gap in gaps:
-                whole = replace(gap, ended_us=end_of(gap, gaps))
-                if whole.ended_us is None or whole.ended_us > first_us:
-                    yield whole
+            # Found newest first.
+            for gap, ended_us in reversed(ends_of(gaps)):
+                if ended_us is None or ended_us > first_us:
+                    yield replace(gap, ended_us=ended_us)
 
 
 def _gap(row: Any) -> Gap:
