@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 
 from tapeline.bar import Bar, Interval
 from tapeline.conditions import ConditionPolicy
+from tapeline.consumer.bar_writer import Remembered, nothing_remembered
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.settle import RoundResult, Settler
@@ -174,7 +175,10 @@ class Pipeline:
 
     @contextmanager
     def settler(
-        self, max_windows: int = 500, is_stopping: Callable[[], bool] = lambda: False
+        self,
+        max_windows: int = 500,
+        is_stopping: Callable[[], bool] = lambda: False,
+        remembered: Remembered = nothing_remembered,
     ) -> Iterator[Settler]:
         """Settle at the instant `now`, as often as wanted."""
         feed = FeedView(self.endpoints.bootstrap_servers, self.settings.kafka, self.topic_id)
@@ -191,6 +195,7 @@ class Pipeline:
                 stores_1m=self.settings.stream.store_1m,
                 now=lambda: self.now,
                 is_stopping=is_stopping,
+                remembered=remembered,
             )
         finally:
             feed.close()

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import threading
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,13 +17,14 @@ from pyspark.errors import StreamingQueryException
 
 from tapeline.bar import Interval
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.checkpoint_check import prepare_checkpoints
+from tapeline.consumer.checkpoint_check import prepare_checkpoint
 from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.feed_view import FeedView
-from tapeline.consumer.job import Job
-from tapeline.consumer.spark_processor import Layer, Topic
-from tapeline.errors import SchemaError, UsageError
+from tapeline.consumer.job import Job, JobOptions, RunningJob, SinkKind
+from tapeline.consumer.spark_processor import ALL_LAYERS, Layer, Topic
+from tapeline.errors import SchemaError, StreamError, UsageError
+from tapeline.metrics import STREAM_METRICS, Metrics
 from tapeline.producer.topics import topic_admin
 from tapeline.settings import Settings
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS
@@ -38,13 +39,17 @@ WINDOW = datetime(2024, 3, 15, 14, 30, tzinfo=timezone.utc)
 
 def send(pipeline: Pipeline, *trade_ids: int) -> None:
     """Send trades of one window, each at its own millisecond."""
-    now_us = int(datetime.now(timezone.utc).timestamp() * 1e6)
+    now_us = _now_us()
     pipeline.send_messages(
         [
             ("TEST", encode_trade(Trade("TEST", 10.0, 1.0, WINDOW_MS + i, None, i, now_us, 0, "x")))
             for i in trade_ids
         ]
     )
+
+
+def _now_us() -> int:
+    return int(datetime.now(timezone.utc).timestamp() * 1e6)
 
 
 def prepare(
@@ -62,9 +67,8 @@ def prepare(
     checkpoints = Checkpoints(pipeline.folder / checkpoint)
     feed = FeedView(pipeline.endpoints.bootstrap_servers, settings.kafka, pipeline.topic_id)
     with closing(feed):
-        return prepare_checkpoints(
-            checkpoints, job.queries(settings.stream), settings, topic, feed, pipeline.client
-        )
+        assert job.query is not None
+        return prepare_checkpoint(checkpoints, job.query, settings, topic, feed, pipeline.client)
 
 
 def silver_ids(pipeline: Pipeline) -> set[int]:
@@ -156,95 +160,42 @@ def test_a_damaged_checkpoint_of_ingest_goes_on_or_reads_the_topic_anew(
         assert (root / "ingest.aside").exists() == (damage in BEGUN_ANEW), damage.__name__
 
 
-def remove_state(folder: Path) -> None:
-    shutil.rmtree(folder / "state")
-
-
-def truncate_state(folder: Path) -> None:
-    for file in (folder / "state").rglob("*.delta"):
-        file.write_bytes(b"")
-
-
-def test_a_state_that_cannot_be_read_begins_anew_while_the_job_runs(pipeline: Pipeline) -> None:
-    for trade_id in (1, 2):
-        send(pipeline, trade_id)
-        pipeline.preview("base")
-
-    for n, damage in enumerate((remove_state, truncate_state)):
-        root = pipeline.folder / damage.__name__
-        shutil.copytree(pipeline.folder / "base" / "gold", root / "gold")
-        damage(root / "gold")
-        send(pipeline, 10 + n)
-        prepare(pipeline, damage.__name__, Job.GOLD)
-        processor = pipeline.processor(damage.__name__)
-        query = processor.start_gold()
-        with pytest.raises(StreamingQueryException):
-            query.processAllAvailable()
-        assert processor.begin_anew(query), damage.__name__
-        (begun,) = processor.queries
-        begun.processAllAvailable()
-        processor.stop()
-
-        assert pipeline.bars()["TEST", WINDOW].trade_count == 3 + n, damage.__name__
-        assert (root / "gold.aside").exists()
-
-
-def test_a_failure_that_is_not_of_the_state_ends_the_job(pipeline: Pipeline) -> None:
+def test_a_query_that_fails_ends_the_job_with_its_cause(pipeline: Pipeline) -> None:
     send(pipeline, 1)
     pipeline.session.execute("DROP TABLE trades_gold_5m")
     processor = pipeline.processor()
-    query = processor.start_gold()
+    query = processor.start()
+    options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_settled=False)
 
     with pytest.raises(StreamingQueryException):
         query.processAllAvailable()
-
-    assert not processor.begin_anew(query)
+    with pytest.raises(StreamError, match=r"The ingest query has failed: .*trades_gold_5m"):
+        RunningJob(processor, None, Metrics(STREAM_METRICS)).watch(
+            threading.Event(), options, interval_s=0.1
+        )
     processor.stop()
 
 
-def _policy(settings: Settings) -> Settings:
-    stream = settings.stream.model_copy(update={"policy": ConditionPolicy.ALL})
-    return settings.model_copy(update={"stream": stream})
-
-
-def _shuffle(settings: Settings) -> Settings:
-    stream = settings.stream.model_copy(update={"shuffle_partitions": 3})
-    return settings.model_copy(update={"stream": stream})
-
-
-def test_other_settings_begin_the_preview_anew_and_leave_ingest_alone(pipeline: Pipeline) -> None:
+def test_another_policy_goes_on_with_the_checkpoint_and_its_own_previews(
+    pipeline: Pipeline,
+) -> None:
+    contingent = Trade("TEST", 99.0, 1.0, WINDOW_MS + 1, ("26",), 7, _now_us(), 0, "x")
     send(pipeline, 1)
-    pipeline.ingest()
-    pipeline.preview()
-    for change in (_shuffle, _policy):
-        prepare(pipeline, "checkpoint", Job.ALL, change(pipeline.settings))
-
-        assert (pipeline.folder / "checkpoint" / "ingest").exists(), change.__name__
-        assert not (pipeline.folder / "checkpoint" / "gold").exists(), change.__name__
-        pipeline.preview()  # for the next one
-
-    pipeline.settings = _shuffle(pipeline.settings)
-    send(pipeline, 2)
-    with _session_setting(pipeline, "spark.sql.shuffle.partitions", "3"):
-        prepare(pipeline, "checkpoint")
-        pipeline.ingest()
-        pipeline.preview()
+    run_all(pipeline)
+    stream = pipeline.settings.stream.model_copy(update={"policy": ConditionPolicy.ALL})
+    pipeline.settings = pipeline.settings.model_copy(update={"stream": stream})
+    prepare(pipeline, "checkpoint")
+    pipeline.send_messages([("TEST", encode_trade(contingent))])
+    run_all(pipeline)
 
     bar = pipeline.bars()["TEST", WINDOW]
-    assert (bar.trade_count, bar.is_final) == (2, False)
-    state = pipeline.folder / "checkpoint" / "gold" / "state" / "0"
-    assert {p.name for p in state.iterdir()} >= {"0", "1", "2"}
-    assert silver_ids(pipeline) == {1, 2}
+    assert (bar.high, bar.trade_count, bar.policy, bar.is_final) == (99.0, 2, "all", False)
+    assert not (pipeline.folder / "checkpoint" / "ingest.aside").exists()
 
 
-@contextmanager
-def _session_setting(pipeline: Pipeline, name: str, value: str) -> Iterator[None]:
-    before = pipeline.spark.conf.get(name)
-    pipeline.spark.conf.set(name, value)
-    try:
-        yield
-    finally:
-        pipeline.spark.conf.set(name, before)
+def run_all(pipeline: Pipeline) -> None:
+    """Bring everything in the topic to every layer by one query."""
+    pipeline.ingest(ALL_LAYERS)
 
 
 @pytest.mark.parametrize("field", ["format", "topic_id"])
@@ -377,12 +328,12 @@ def test_history_that_was_left_out_is_settled_when_the_topic_is_read_again(
 def test_a_second_driver_on_the_same_checkpoint_is_refused(pipeline: Pipeline) -> None:
     checkpoints = Checkpoints(pipeline.folder / "checkpoint")
     with (
-        checkpoints.held(["ingest"], wait_s=0),
+        checkpoints.held("ingest", wait_s=0),
         pytest.raises(UsageError, match="Another driver works on the checkpoint"),
-        checkpoints.held(["ingest", "gold"], wait_s=0.3),
+        checkpoints.held("ingest", wait_s=0.3),
     ):
         pass
-    with checkpoints.held(["ingest", "gold"], wait_s=0):
+    with checkpoints.held("ingest", wait_s=0):
         pass
 
 
@@ -391,7 +342,7 @@ def test_a_checkpoint_is_not_reset_under_a_driver(pipeline: Pipeline) -> None:
     pipeline.ingest()
     checkpoints = Checkpoints(pipeline.folder / "checkpoint")
 
-    with checkpoints.held(["ingest"], wait_s=0), pytest.raises(UsageError):
-        checkpoints.reset(["ingest"], confirmed=True)
+    with checkpoints.held("ingest", wait_s=0), pytest.raises(UsageError):
+        checkpoints.reset("ingest", confirmed=True)
 
     assert (pipeline.folder / "checkpoint" / "ingest" / "commits").exists()

@@ -15,6 +15,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from tapeline.bar import Interval
 from tapeline.consumer.job import Job, JobOptions, RunningJob, SinkKind
+from tapeline.consumer.spark_processor import Layer
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.metrics import PRODUCER_METRICS, STREAM_METRICS, Metrics
 from tapeline.metrics_server import serve_metrics
@@ -142,9 +143,11 @@ def test_a_spark_job_counts_what_it_stored_and_settled(pipeline: Pipeline) -> No
     ):
         assert url is not None
         job = RunningJob(processor, settler, metrics)
-        processor.start_gold().processAllAvailable()
+        previews = pipeline.processor(metrics=metrics)
+        previews.start(frozenset({Layer.GOLD})).processAllAvailable()
+        previews.stop()
         spoil_two_previews(pipeline)
-        processor.start_ingest(BOTH).processAllAvailable()
+        processor.start(BOTH).processAllAvailable()
         job.watch(threading.Event(), options, interval_s=0.1)
         first = read_page(url)
 
@@ -170,7 +173,7 @@ def test_a_spark_job_counts_what_it_stored_and_settled(pipeline: Pipeline) -> No
         "tapeline_settle_stream_incomplete_total": 1,
     }
     assert {name: first.get(name, MISSING) for name in expected} == expected
-    for query in ("ingest", "gold"):
+    for query in ("ingest", "preview"):
         assert first[f'tapeline_stream_batch_duration_seconds_count{{query="{query}"}}'] >= 1
         assert first[f'tapeline_stream_batch_duration_seconds_sum{{query="{query}"}}'] > 0
     assert first["tapeline_settle_round_duration_seconds_count"] >= 1

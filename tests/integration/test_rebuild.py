@@ -372,7 +372,7 @@ def test_a_reader_sees_no_worse_bar_while_stream_and_rebuild_work_side_by_side(
     settled.session.execute("TRUNCATE trades_silver")
     watcher = Watcher(settled.client, {"TEST", "COIN:TESTUSD"}, HOUR, HOUR + DAY)
     processor = settled.processor()
-    processor.start_ingest(BOTH)
+    processor.start(BOTH)
     try:
         with watcher.watching(), _settling(settled):
             for n, layer in enumerate(("silver", "gold", "silver")):
