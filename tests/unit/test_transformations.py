@@ -19,7 +19,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.bar import VALUES, Bar, Interval, WindowKey
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.bar_writer import collect_bars
+from tapeline.consumer.silver_bars import collect_bars
 from tapeline.consumer.transformations import (
     FIVE_MINUTES,
     apply_watermark,
