@@ -41,6 +41,8 @@ from tapeline.storage.rows import GOLD_TABLES
 from .commands import wait_for
 
 TOKEN = "test-token"
+# However busy the machine is.
+_LONG_ROUND_S = 600.0
 BOTH = frozenset({Layer.BRONZE, Layer.SILVER})
 
 
@@ -191,6 +193,7 @@ class Pipeline:
                 stores_1m=self.settings.stream.store_1m,
                 now=lambda: self.now,
                 is_stopping=is_stopping,
+                round_s=_LONG_ROUND_S,
             )
         finally:
             feed.close()

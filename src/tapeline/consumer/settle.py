@@ -81,6 +81,7 @@ class Settler:
         stores_1m: keep bars of one minute too.
         now: the wall clock, UTC.
         is_stopping: asked between chunks; a round that is to stop leaves the rest to the next.
+        round_s: after this long a round begins no further chunk.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Settler:
         stores_1m: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         is_stopping: Callable[[], bool] = lambda: False,
+        round_s: float = ROUND_S,
     ) -> None:
         self._client = client
         self._feed = feed
@@ -107,6 +109,7 @@ class Settler:
         self._stores_1m = stores_1m
         self._now = now
         self._is_stopping = is_stopping
+        self._round_s = round_s
         self._states = OpenWindows(client, topic_id)
         self._settled_until: datetime | None = None
         self._gap_marks = GapMarks(client, now)
@@ -162,13 +165,13 @@ class Settler:
         return result
 
     def _in_chunks(self, due: _Group, settle: Callable[[_Group], Outcome], began: float) -> Outcome:
-        """Settle chunk by chunk until told to stop; after `ROUND_S` begin no second one."""
+        """Settle chunk by chunk until told to stop; when the time is up, no second one."""
         outcome = Outcome()
         for chunk in in_chunks(due, self._max_windows):
             if self._is_stopping():
                 break
             outcome.add(settle(chunk))
-            if time.monotonic() - began > ROUND_S:
+            if time.monotonic() - began > self._round_s:
                 break
         return outcome
 
