@@ -141,7 +141,8 @@ class Settler:
 
         windows = self._in_chunks(self._states.due_windows(reach), self._settle_windows, began)
         hours = self._in_chunks(self._states.due_hours(reach), self._settle_hours, began)
-        self._write_until(settled_until(reach, self._states.states, newest_trade(progress), now))
+        left = self._states.one_of_each_start()
+        self._write_until(settled_until(reach, left, newest_trade(progress), now))
         marked = self._gap_marks.update(feed.gaps, self._coverage)
         result = RoundResult(
             settled_5m=windows.settled,
@@ -152,7 +153,7 @@ class Settler:
             unread=unread_messages(progress, feed),
             frontier=frontier(progress, feed, now),
             newest_receipt=newest_receipt(progress),
-            is_finished=reach.everything and not self._states.states and self._gap_marks.is_done,
+            is_finished=reach.everything and not left and self._gap_marks.is_done,
         )
         if result.settled or marked:
             log.info(
