@@ -42,6 +42,8 @@ from tapeline.storage.rows import GOLD_TABLES
 from .commands import wait_for
 
 TOKEN = "test-token"
+# However busy the machine is.
+_LONG_ROUND_S = 600.0
 BOTH = frozenset({Layer.BRONZE, Layer.SILVER})
 
 
@@ -196,6 +198,7 @@ class Pipeline:
                 now=lambda: self.now,
                 is_stopping=is_stopping,
                 remembered=remembered,
+                round_s=_LONG_ROUND_S,
             )
         finally:
             feed.close()

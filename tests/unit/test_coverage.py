@@ -7,13 +7,16 @@ two       |---|---|---|   gap     |---|---|---|
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tapeline.consumer.coverage import Coverage, ProducerView
 from tapeline.producer.feed_status import FeedStatus
-from tapeline.producer.gaps import Gap, GapKind
+from tapeline.producer.gaps import Gap, GapKind, end_of, ends_of
 
 START = datetime(2026, 11, 20, 15, tzinfo=timezone.utc)
 
@@ -106,3 +109,45 @@ def test_a_silent_symbol_marks_no_bars():
 @pytest.mark.parametrize("producers", [[], [producer("tape", started=5, is_live=False)]])
 def test_a_tape_has_no_holes_in_the_present(producers):
     assert incomplete(producers, []) == []
+
+
+def test_gaps_in_any_order_and_within_each_other_count_once():
+    gaps = [gap("one", 4, 5), gap("one", 1, 6), gap("one", 8, 9), gap("one", 6, 7)]
+    assert incomplete([producer("one")], gaps) == [1, 2, 3, 4, 5, 6, 8]
+
+
+def test_what_is_renewed_knows_new_producers_and_new_gaps():
+    gaps = (gap("one", 2, 4),)
+    first = Coverage([producer("one")], gaps)
+    window = (START + timedelta(minutes=2), START + timedelta(minutes=3))
+    assert not first.is_complete("A", *window)
+
+    assert first.renewed([producer("one"), producer("two")], gaps).is_complete("A", *window)
+    assert not first.renewed([producer("two", last=1, is_gone=True)], gaps).is_complete(
+        "A", *window
+    )
+    assert first.renewed([producer("one")], (gap("one", 5, 6),)).is_complete("A", *window)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 5)), max_size=12),
+)
+def test_ends_are_found_for_all_gaps_as_for_each(spans):
+    gaps = [gap("one", s, None if length is None else s + length) for s, length in spans]
+
+    found = ends_of(gaps)
+
+    key = lambda pair: (pair[0].started_us, pair[0].ended_us or 0, pair[1] or 0)  # noqa: E731
+    assert sorted(found, key=key) == sorted(((g, end_of(g, gaps)) for g in gaps), key=key)
+
+
+def test_ten_thousand_gaps_cost_a_round_no_time():
+    gaps = tuple(gap("one", n, n + 0.5 if n % 3 else None) for n in range(10_000))
+    began = time.process_time()
+    coverage = Coverage([producer("one", last=20_000)], gaps)
+    marks = [
+        coverage.is_complete("A", START + timedelta(minutes=n), START + timedelta(minutes=n + 0.9))
+        for n in range(0, 10_000, 5)
+    ]
+    assert time.process_time() - began < 2  # 50 million steps when each looks at all
+    assert not any(marks)

@@ -24,10 +24,6 @@ class Horizon:
     everything: bool
     until: datetime | None
 
-    def reaches(self, window_start: datetime) -> bool:
-        """Tell whether a window with this start may end within it, to say no cheaply."""
-        return self.everything or (self.until is not None and window_start < self.until)
-
     def covers(self, window_end: datetime) -> bool:
         """Tell whether a window with this end can be settled."""
         return self.everything or (self.until is not None and window_end <= self.until)
@@ -40,7 +36,8 @@ def settled_until(
 
     Args:
         reach: of the round that has just ended.
-        remaining: windows that it left open, perhaps because there were too many.
+        remaining: windows that it left open, one of each start at least: without its bar where
+            one is.
         newest: event time of the newest trade in silver.
         now: the clock.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Final, TypeVar
@@ -13,10 +13,12 @@ from tapeline.bar import Interval, WindowKey
 from tapeline.consumer.horizon import Horizon
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
+from tapeline.times import floor_to
 
 _LOOK_AGAIN_S: Final = 60.0
 
 _StateKey = tuple[int, int, datetime, str]
+_ByStart = dict[datetime, dict[_StateKey, WindowState]]
 _Group = dict[WindowKey, list[WindowState]]
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -33,14 +35,18 @@ class OpenWindows:
     def __init__(self, client: CassandraClient, topic_id: str) -> None:
         self._client = client
         self._topic_id = topic_id
-        self._open: dict[_StateKey, WindowState] = {}
+        # By start: a round asks for what ends by some time, and most windows are newer.
+        self._dirty: _ByStart = defaultdict(dict)
+        self._settled: _ByStart = defaultdict(dict)
+        self._has_changed = True
         self._read_from: dict[int, int] = {}
         self._seen: dict[int, tuple[int, int | None, int]] = {}
 
-    @property
-    def states(self) -> Collection[WindowState]:
-        """All of them."""
-        return self._open.values()
+    def one_of_each_start(self) -> list[WindowState]:
+        """Return a window of each start that is not done, without its bar where one is."""
+        first = {start: next(iter(group.values())) for start, group in self._settled.items()}
+        first |= {start: next(iter(group.values())) for start, group in self._dirty.items()}
+        return list(first.values())
 
     def read(self, progress: Mapping[int, PartitionProgress]) -> None:
         """Take in what is new where the progress has changed; move each partition's start on.
@@ -56,39 +62,46 @@ class OpenWindows:
             if self._seen.get(p.kafka_partition) != seen:
                 self._read(p)
                 self._seen[p.kafka_partition] = seen
+        if not self._has_changed:
+            return
         oldest: dict[int, int] = {}
-        for partition, bucket, _, _ in self._open:
-            if bucket < oldest.get(partition, bucket + 1):
-                oldest[partition] = bucket
+        for group in (*self._dirty.values(), *self._settled.values()):
+            for partition, bucket, _, _ in group:
+                if bucket < oldest.get(partition, bucket + 1):
+                    oldest[partition] = bucket
         for p in progress.values():
             settled = min(oldest.get(p.kafka_partition, p.read_bucket), p.read_bucket)
             if settled != p.settled_bucket:
                 self._client.write_settled_bucket(self._topic_id, p.kafka_partition, settled)
+        self._has_changed = False
 
     def due_windows(self, reach: Horizon) -> _Group:
         """Return the states of the windows whose bar lacks trades, by window, oldest first."""
         length = Interval.FIVE_MINUTES.duration
         due: _Group = defaultdict(list)
-        for s in self._open.values():
-            start = s.window_start
-            is_dirty = s.dirty_offset > s.settled_offset
-            if is_dirty and reach.reaches(start) and reach.covers(start + length):
-                due[s.symbol, start].append(s)
-        return _oldest_first(due)
+        for start in sorted(self._dirty):
+            if reach.covers(start + length):
+                for s in self._dirty[start].values():
+                    due[s.symbol, start].append(s)
+        return due
 
     def due_hours(self, reach: Horizon) -> _Group:
         """Return the states of the hours whose windows are all settled, by hour, oldest first."""
         length = Interval.ONE_HOUR.duration
-        by_hour: _Group = defaultdict(list)
-        unsettled = set()
-        for s in self._open.values():
-            if reach.reaches(s.window_start):
-                hour = s.window_start.replace(minute=0)
-                if reach.covers(hour + length):
-                    by_hour[s.symbol, hour].append(s)
-                    if s.dirty_offset > s.settled_offset:
-                        unsettled.add((s.symbol, hour))
-        return _oldest_first({k: group for k, group in by_hour.items() if k not in unsettled})
+        unsettled = {
+            (s.symbol, floor_to(length, start))
+            for start, group in self._dirty.items()
+            if reach.covers(floor_to(length, start) + length)
+            for s in group.values()
+        }
+        due: _Group = defaultdict(list)
+        for start in sorted(self._settled):
+            hour = floor_to(length, start)
+            if reach.covers(hour + length):
+                for s in self._settled[start].values():
+                    if (s.symbol, hour) not in unsettled:
+                        due[s.symbol, hour].append(s)
+        return due
 
     def update(self, states: Iterable[WindowState]) -> None:
         """Take in what has been settled of some windows."""
@@ -98,7 +111,7 @@ class OpenWindows:
     def remove(self, states: Iterable[WindowState]) -> None:
         """Forget windows of which nothing is left to do."""
         for s in states:
-            self._open.pop(_key_of(s), None)
+            self._forget(s)
 
     def _read(self, p: PartitionProgress) -> None:
         head = p.committed_offset // WINDOW_BUCKET_OFFSETS
@@ -109,12 +122,21 @@ class OpenWindows:
         for s in self._client.window_states(self._topic_id, p.kafka_partition, buckets):
             self._take_in(s)
         self._read_from[p.kafka_partition] = p.read_bucket
+        self._has_changed = True
 
     def _take_in(self, state: WindowState) -> None:
+        self._forget(state)
         if state.is_open:
-            self._open[_key_of(state)] = state
-        else:
-            self._open.pop(_key_of(state), None)
+            is_dirty = state.dirty_offset > state.settled_offset
+            group = self._dirty if is_dirty else self._settled
+            group[state.window_start][_key_of(state)] = state
+
+    def _forget(self, state: WindowState) -> None:
+        self._has_changed = True
+        for groups in (self._dirty, self._settled):
+            group = groups.get(state.window_start, {})
+            if group.pop(_key_of(state), None) is not None and not group:
+                del groups[state.window_start]
 
 
 def in_chunks(groups: Mapping[_K, _V], most: int) -> Iterator[dict[_K, _V]]:
@@ -122,10 +144,6 @@ def in_chunks(groups: Mapping[_K, _V], most: int) -> Iterator[dict[_K, _V]]:
     items = iter(groups.items())
     while some := dict(islice(items, most)):
         yield some
-
-
-def _oldest_first(due: _Group) -> _Group:
-    return dict(sorted(due.items(), key=lambda item: item[0][1]))
 
 
 def _key_of(state: WindowState) -> _StateKey:

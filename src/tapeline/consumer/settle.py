@@ -88,6 +88,7 @@ class Settler:
         now: the wall clock, UTC.
         is_stopping: asked between chunks; a round that is to stop leaves the rest to the next.
         remembered: the bars of those windows of which the stream knows every trade.
+        round_s: after this long a round begins no further chunk.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Settler:
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         is_stopping: Callable[[], bool] = lambda: False,
         remembered: Remembered = nothing_remembered,
+        round_s: float = ROUND_S,
     ) -> None:
         self._client = client
         self._feed = feed
@@ -115,6 +117,7 @@ class Settler:
         self._stores_1m = stores_1m
         self._now = now
         self._is_stopping = is_stopping
+        self._round_s = round_s
         self._states = OpenWindows(client, topic_id)
         self._settled_until: datetime | None = None
         self._gap_marks = GapMarks(client, now)
@@ -147,7 +150,8 @@ class Settler:
 
         windows = self._in_chunks(self._states.due_windows(reach), self._settle_windows, began)
         hours = self._in_chunks(self._states.due_hours(reach), self._settle_hours, began)
-        self._write_until(settled_until(reach, self._states.states, newest_trade(progress), now))
+        left = self._states.one_of_each_start()
+        self._write_until(settled_until(reach, left, newest_trade(progress), now))
         marked = self._gap_marks.update(feed.gaps, self._coverage)
         result = RoundResult(
             settled_5m=windows.settled,
@@ -158,7 +162,7 @@ class Settler:
             unread=unread_messages(progress, feed),
             frontier=frontier(progress, feed, now),
             newest_receipt=newest_receipt(progress),
-            is_finished=reach.everything and not self._states.states and self._gap_marks.is_done,
+            is_finished=reach.everything and not left and self._gap_marks.is_done,
         )
         if result.settled or marked:
             log.info(
@@ -171,13 +175,13 @@ class Settler:
         return result
 
     def _in_chunks(self, due: _Group, settle: Callable[[_Group], Outcome], began: float) -> Outcome:
-        """Settle chunk by chunk until told to stop; after `ROUND_S` begin no second one."""
+        """Settle chunk by chunk until told to stop; when the time is up, no second one."""
         outcome = Outcome()
         for chunk in in_chunks(due, self._max_windows):
             if self._is_stopping():
                 break
             outcome.add(settle(chunk))
-            if time.monotonic() - began > ROUND_S:
+            if time.monotonic() - began > self._round_s:
                 break
         return outcome
 

@@ -22,8 +22,8 @@ from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rebuild_reads import due_states
 from tapeline.storage.rows import StoredBar
 
-ROUND_S: Final = 30.0
-"""A round of settling that is under way has ended after this long."""
+ROUND_S: Final = 60.0
+"""A chunk of settling that is under way has ended after this long."""
 _POLL_S: Final = 2.0
 _TRIES: Final = 3
 """How often a window is looked at again that the stream has worked on meanwhile."""
