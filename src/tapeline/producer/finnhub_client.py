@@ -24,6 +24,7 @@ from websockets.frames import CloseCode
 from tapeline.errors import FeedError
 from tapeline.metrics import PRODUCER_METRICS, RECONNECTS, Metrics
 from tapeline.producer.gaps import GapKind
+from tapeline.producer.silence import SilenceWatch
 from tapeline.settings import FinnhubSettings
 
 log = structlog.get_logger()
@@ -178,9 +179,13 @@ class FinnhubClient:
 
     async def _read(self, socket: ClientConnection) -> AsyncIterator[Frame]:
         self._connections += 1
-        while True:
-            data = await asyncio.wait_for(socket.recv(), self._settings.heartbeat_timeout_s)
-            yield self._frame(data)
+        watch = SilenceWatch(socket, self._settings.heartbeat_timeout_s)
+        watch.start()
+        try:
+            while True:
+                yield self._frame(await watch.receive())
+        finally:
+            watch.stop()
 
     def _frame(self, data: bytes | str, *, is_too_large: bool = False) -> Frame:
         connection = self._connections - 1
