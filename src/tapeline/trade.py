@@ -8,10 +8,9 @@ fingerprint, so that no registry server is needed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastavro import parse_schema
 from fastavro.schema import fingerprint, to_parsing_canonical_form
@@ -39,8 +38,7 @@ TRADE_FINGERPRINT: Final = schema_fingerprint(parse_schema(json.loads(TRADE_SCHE
 _HEADER: Final = SINGLE_OBJECT_MARKER + TRADE_FINGERPRINT
 
 
-@dataclass(frozen=True, slots=True)
-class Trade:
+class Trade(NamedTuple):
     """One trade with its identity.
 
     `event_time_ms` and `received_at_us` count from the Unix epoch, UTC. `trade_id` is equal
@@ -68,16 +66,17 @@ def encode_trade(trade: Trade) -> bytes:
     Raises:
         OverflowError: a whole number has more than 64 bits.
     """
+    symbol, price, volume, event_time_ms, conditions, trade_id, received_at_us, rank, source = trade
     return b"".join(
         (
-            _header_and_symbol(trade.symbol),
-            _TWO_DOUBLES.pack(trade.price, trade.volume),
-            _long(trade.event_time_ms),
-            _conditions(trade.conditions),
-            _long(trade.trade_id),
-            _repeated_long(trade.received_at_us),
-            _repeated_long(trade.sequence),
-            _repeated_string(trade.source),
+            _header_and_symbol(symbol),
+            _TWO_DOUBLES.pack(price, volume),
+            _long(event_time_ms),
+            _conditions(conditions),
+            _long(trade_id),
+            _repeated_long(received_at_us),
+            _repeated_long(rank),
+            _repeated_string(source),
         )
     )
 

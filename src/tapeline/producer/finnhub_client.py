@@ -42,6 +42,8 @@ _LAST_BACKOFF_S: Final = 15.0
 """A second without the feed is a hole in the bars; eight attempts a minute trouble nobody."""
 _STABLE_AFTER_S: Final = 60.0
 _OPEN_TIMEOUT_S: Final = 15.0
+_CLOSE_TIMEOUT_S: Final = 0.5
+"""How long a goodbye may take: behind a flood that nobody reads any more it is never answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ class FinnhubClient:
                 f"{self._settings.url}?{query}",
                 max_size=self._settings.max_frame_bytes,
                 open_timeout=_OPEN_TIMEOUT_S,
+                close_timeout=_CLOSE_TIMEOUT_S,
                 ping_interval=None,
                 proxy=None,
                 logger=_WIRE_LOG,

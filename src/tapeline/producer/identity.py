@@ -38,11 +38,16 @@ def hash_trade_id(trade: WireTrade, k: int) -> int:
 
 
 class _Counts:
-    """How many trades of one symbol and millisecond there were, and how many of each twin."""
+    """How many trades of one symbol and millisecond there were, and how many of each twin.
 
-    __slots__ = ("_rank", "_twins")
+    `first_arrival_s` is when the first of them came, on a clock that never steps.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_rank", "_twins", "event_time_ms", "first_arrival_s")
+
+    def __init__(self, event_time_ms: int, first_arrival_s: float) -> None:
+        self.event_time_ms = event_time_ms
+        self.first_arrival_s = first_arrival_s
         self._rank = 0
         self._twins: dict[_Twin, int] = {}
 
@@ -52,17 +57,6 @@ class _Counts:
         self._twins[twin] = k + 1
         self._rank = rank + 1
         return k, rank
-
-
-class _Millisecond(_Counts):
-    """The newest millisecond of one symbol on this connection."""
-
-    __slots__ = ("event_time_ms", "first_arrival_s")
-
-    def __init__(self, event_time_ms: int, first_arrival_s: float) -> None:
-        super().__init__()
-        self.event_time_ms = event_time_ms
-        self.first_arrival_s = first_arrival_s
 
 
 class TradeIdentity:
@@ -76,7 +70,7 @@ class TradeIdentity:
     def __init__(self, source: str, same_millisecond_s: float) -> None:
         self._source = source
         self._same_millisecond_s = same_millisecond_s
-        self._newest: dict[str, _Millisecond] = {}
+        self._newest: dict[str, _Counts] = {}
 
     def assign(
         self, trades: Iterable[WireTrade], received_at_us: int, monotonic_s: float
@@ -99,17 +93,17 @@ class TradeIdentity:
                 if frame is not None:
                     frame.count(symbol, event_time_ms, twin)
             else:
-                frame = frame or _Frame(identified)
+                frame = frame or _Frame(identified, monotonic_s)
                 k, rank = frame.count(symbol, event_time_ms, twin)
             trade_id = hash_trade_id(trade, k)
             identified.append(Trade(*trade, trade_id, received_at_us, rank, self._source))
         return identified
 
-    def _in_order(self, symbol: str, event_time_ms: int, monotonic_s: float) -> _Millisecond | None:
+    def _in_order(self, symbol: str, event_time_ms: int, monotonic_s: float) -> _Counts | None:
         """Return the symbol's newest millisecond if the trade belongs to it or starts it."""
         newest = self._newest.get(symbol)
         if newest is None or event_time_ms > newest.event_time_ms:
-            newest = self._newest[symbol] = _Millisecond(event_time_ms, monotonic_s)
+            newest = self._newest[symbol] = _Counts(event_time_ms, monotonic_s)
             return newest
         is_newest = event_time_ms == newest.event_time_ms
         in_time = monotonic_s - newest.first_arrival_s <= self._same_millisecond_s
@@ -119,7 +113,8 @@ class TradeIdentity:
 class _Frame:
     """The trades of one frame, counted for the sake of stale ones, so only when one is there."""
 
-    def __init__(self, earlier: Iterable[Trade]) -> None:
+    def __init__(self, earlier: Iterable[Trade], monotonic_s: float) -> None:
+        self._monotonic_s = monotonic_s
         self._counts: dict[tuple[str, int], _Counts] = {}
         for trade in earlier:
             twin = (trade.price, trade.volume, trade.conditions or None)
@@ -127,4 +122,8 @@ class _Frame:
 
     def count(self, symbol: str, event_time_ms: int, twin: _Twin) -> tuple[int, int]:
         """Count one more trade, as `_Counts` does, among those of its symbol and millisecond."""
-        return self._counts.setdefault((symbol, event_time_ms), _Counts()).count(twin)
+        counts = self._counts.get((symbol, event_time_ms))
+        if counts is None:
+            counts = _Counts(event_time_ms, self._monotonic_s)
+            self._counts[symbol, event_time_ms] = counts
+        return counts.count(twin)
