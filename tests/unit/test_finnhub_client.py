@@ -276,6 +276,31 @@ def running_in_a_thread(server: FeedServer) -> Iterator[None]:
         loop.close()
 
 
+def test_a_message_that_came_while_the_process_stood_still_is_no_silence():
+    async def speak(connection: ServerConnection) -> None:
+        await connection.send("a")
+        await asyncio.sleep(0.3)
+        await connection.send("b")
+        await asyncio.sleep(1.0)
+        await send_and_end("c")(connection)
+
+    async def read(server: FeedServer) -> list[Frame]:
+        frames = []
+        async with aclosing(client_of(server, heartbeat_timeout_s=0.6).frames()) as reading:
+            async for frame in reading:
+                frames.append(frame)
+                if frame.data == "a":
+                    # From before "b" comes until long after it should have come.
+                    asyncio.get_running_loop().call_later(0.1, time.sleep, 1.0)
+        return frames
+
+    server = FeedServer(speak)
+    with running_in_a_thread(server):
+        frames = run(read(server))
+
+    assert [(f.data, f.connection) for f in frames] == [("a", 0), ("b", 0), ("c", 0)]
+
+
 def test_a_flooded_reader_ends_within_a_second_of_its_cancellation():
     async def flood(connection: ServerConnection) -> None:
         while True:

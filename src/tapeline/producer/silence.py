@@ -26,7 +26,7 @@ class SilenceWatch:
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._waiting_since_s: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._closing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -58,11 +58,23 @@ class SilenceWatch:
         return data
 
     def _look(self) -> None:
-        now_s = self._loop.time()
-        since_s = now_s if self._waiting_since_s is None else self._waiting_since_s
-        left_s = since_s + self._timeout_s - now_s
+        left_s = self._left_s()
         if left_s > 0:
             self._timer = self._loop.call_later(left_s, self._look)
         else:
+            # When this process itself stood still, a message may be here and its reader has yet
+            # to run: it does so before this.
+            self._timer = self._loop.call_soon(self._close)
+
+    def _close(self) -> None:
+        if self._left_s() > 0:
+            self._look()
+        else:
             closing = self._socket.close(CloseCode.INTERNAL_ERROR)
             self._closing = self._loop.create_task(closing)
+
+    def _left_s(self) -> float:
+        """Return how long a wait may still last, one that begins now if nobody waits."""
+        now_s = self._loop.time()
+        since_s = now_s if self._waiting_since_s is None else self._waiting_since_s
+        return since_s + self._timeout_s - now_s
