@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.pipeline import Pipeline
 WINDOW = datetime(2024, 3, 15, 14, 30, tzinfo=timezone.utc)
 WINDOW_MS = 1_710_513_000_000
 RECEIVED_US = 1_710_600_000_000_000
+replace = Trade._replace
 
 
 def trade(trade_id: int, price: float = 10.0, ms: int = 0, sequence: int = 0) -> Trade:

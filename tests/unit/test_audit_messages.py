@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -13,6 +12,7 @@ from tapeline.trade import Trade, encode_trade
 TIME_MS = 1_710_513_000_000  # 2024-03-15T14:30Z
 RECEIPT_MS = TIME_MS + 2_000
 TRADE = Trade("AAPL", 10.5, 100.0, TIME_MS + 61, ("1", "12"), -7, RECEIPT_MS * 1000 + 999, 3, "x")
+replace = Trade._replace
 
 
 # The rank is an int of 32 bits; written as a long, 1 << 31 takes five bytes.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -221,6 +222,113 @@ def test_pings_keep_a_quiet_connection():
     frames = read_to_end(server, heartbeat_timeout_s=0.6)
 
     assert [(f.data, f.connection) for f in frames] == [('{"type":"ping"}', 0)] * 5
+
+
+def test_a_reader_who_is_busy_with_a_message_does_not_count_as_silence():
+    async def work() -> list[Frame]:
+        server = FeedServer(send_and_end("a", "b", "c"))
+        async with server.running():
+            frames = []
+            async with aclosing(client_of(server, heartbeat_timeout_s=0.2).frames()) as reading:
+                async for frame in reading:
+                    frames.append(frame)
+                    await asyncio.sleep(0.5)
+            return frames
+
+    assert [(f.data, f.connection) for f in run(work())] == [("a", 0), ("b", 0), ("c", 0)]
+
+
+def test_silence_after_messages_is_noticed_in_time():
+    async def speak_and_stop(connection: ServerConnection) -> None:
+        for _ in range(4):
+            await connection.send("a")
+            await asyncio.sleep(0.2)
+        await connection.wait_closed()
+
+    server = FeedServer(speak_and_stop, send_and_end("b"))
+
+    frames = read_to_end(server, heartbeat_timeout_s=0.5)
+
+    assert texts(frames) == ["a"] * 4 + ["b"]
+    # Half a second of silence, at most 10 ms of waiting to connect, and some for a slow machine.
+    assert 0.5 <= frames[4].monotonic_s - frames[3].monotonic_s < 1.5
+
+
+@contextmanager
+def running_in_a_thread(server: FeedServer) -> Iterator[None]:
+    """Run a server beside the loop of its client, which it would else keep from running."""
+    loop = asyncio.new_event_loop()
+    ready, may_end = threading.Event(), asyncio.Event()
+
+    async def work() -> None:
+        async with server.running():
+            ready.set()
+            await may_end.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(work(),))
+    thread.start()
+    try:
+        assert ready.wait(LIMIT_S)
+        yield
+    finally:
+        loop.call_soon_threadsafe(may_end.set)
+        thread.join(LIMIT_S)
+        loop.close()
+
+
+def test_a_message_that_came_while_the_process_stood_still_is_no_silence():
+    async def speak(connection: ServerConnection) -> None:
+        await connection.send("a")
+        await asyncio.sleep(0.3)
+        await connection.send("b")
+        await asyncio.sleep(1.0)
+        await send_and_end("c")(connection)
+
+    async def read(server: FeedServer) -> list[Frame]:
+        frames = []
+        async with aclosing(client_of(server, heartbeat_timeout_s=0.6).frames()) as reading:
+            async for frame in reading:
+                frames.append(frame)
+                if frame.data == "a":
+                    # From before "b" comes until long after it should have come.
+                    asyncio.get_running_loop().call_later(0.1, time.sleep, 1.0)
+        return frames
+
+    server = FeedServer(speak)
+    with running_in_a_thread(server):
+        frames = run(read(server))
+
+    assert [(f.data, f.connection) for f in frames] == [("a", 0), ("b", 0), ("c", 0)]
+
+
+def test_a_flooded_reader_ends_within_a_second_of_its_cancellation():
+    async def flood(connection: ServerConnection) -> None:
+        while True:
+            await connection.send('{"type":"ping"}')
+            # Some frames find the reader waiting, others do not.
+            await asyncio.sleep(0)
+
+    async def read(server: FeedServer, has_begun: asyncio.Event) -> None:
+        async with aclosing(client_of(server).frames()) as frames:
+            async for _ in frames:
+                has_begun.set()
+
+    async def seconds_to_end(server: FeedServer, wait_s: float) -> float:
+        has_begun = asyncio.Event()
+        reading = asyncio.ensure_future(read(server, has_begun))
+        await has_begun.wait()
+        await asyncio.sleep(wait_s)
+        reading.cancel()
+        started_s = time.monotonic()
+        await asyncio.wait([reading], timeout=LIMIT_S)
+        assert reading.cancelled()
+        return time.monotonic() - started_s
+
+    server = FeedServer(flood)
+    with running_in_a_thread(server):
+        took_s = [run(seconds_to_end(server, 0.05 + number / 1000)) for number in range(20)]
+
+    assert max(took_s) < 1.0
 
 
 @pytest.mark.parametrize("status", [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN])

@@ -6,6 +6,7 @@ Expected ids are xxh64 of the text spelled out here, as a signed 64-bit number.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -335,3 +336,61 @@ def test_the_same_frames_on_two_connections_get_the_same_ids_and_ranks(frames):
         b = two.assign(frame, RECEIVED_US + 5, i / 1000 + 77)
         assert ids(a) == ids(b)
         assert ranks(a) == ranks(b)
+
+
+def expected_of(frames: list[list[WireTrade]], arrivals_s: list[float]) -> list[tuple[int, int]]:
+    """Ids and ranks by the rule of docs/bars.md, counted anew for each trade from all before it."""
+    in_order: list[WireTrade] = []
+    newest: dict[str, tuple[int, float]] = {}
+    expected = []
+    for frame, arrival_s in zip(frames, arrivals_s, strict=True):
+        for index, trade in enumerate(frame):
+            time_ms, first_s = newest.get(trade.symbol, (-1, 0.0))
+            if trade.event_time_ms > time_ms:
+                newest[trade.symbol] = (trade.event_time_ms, arrival_s)
+                is_in_order = True
+            else:
+                is_in_order = trade.event_time_ms == time_ms and arrival_s - first_s <= 2.0
+            earlier = [_values(t) for t in (in_order if is_in_order else frame[:index])]
+            mine = _values(trade)
+            k = Counter(earlier)[mine]
+            rank = sum(values[:2] == mine[:2] for values in earlier)
+            symbol, time, price, volume, conditions = mine
+            text = f"{symbol}|{time}|{price!r}|{volume!r}|{','.join(conditions)}|{k}"
+            expected.append((signed_xxh64(text), rank))
+            if is_in_order:
+                in_order.append(trade)
+    return expected
+
+
+def _values(trade: WireTrade) -> tuple[str, int, float, float, tuple[str, ...]]:
+    conditions = trade.conditions or ()
+    return trade.symbol, trade.event_time_ms, trade.price, trade.volume, conditions
+
+
+unordered_trade = st.builds(
+    WireTrade,
+    symbol=st.sampled_from(["AAPL", "MSFT"]),
+    price=st.sampled_from([1.0, 0.1 + 0.2]),
+    volume=st.sampled_from([0.0, 100.0]),
+    event_time_ms=st.integers(T0, T0 + 3),
+    conditions=st.sampled_from([None, (), ("1",), ("12", "1")]),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.lists(unordered_trade, max_size=8), max_size=8),
+    st.lists(st.sampled_from([0.0, 0.5, 1.5, 2.5]), min_size=8, max_size=8),
+)
+def test_in_any_order_ids_and_ranks_are_those_of_the_rule(frames, pauses_s):
+    arrivals_s = [10.0 + sum(pauses_s[: i + 1]) for i in range(len(frames))]
+    feed = connection()
+
+    found = [
+        (t.trade_id, t.sequence)
+        for frame, arrival_s in zip(frames, arrivals_s, strict=True)
+        for t in feed.assign(frame, RECEIVED_US, arrival_s)
+    ]
+
+    assert found == expected_of(frames, arrivals_s)

@@ -314,3 +314,48 @@ def test_every_item_of_a_frame_is_either_a_sound_trade_or_a_reject(items):
         assert 0 < trade.price < float("inf")
         assert 0 <= trade.volume < float("inf")
         assert 946_684_800_000 <= trade.event_time_ms <= NOW_MS + 60_000
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def expected_reason(item: object) -> Reason | None:
+    """The rules of docs/bad-input.md, one after the other."""
+    if not isinstance(item, dict):
+        return Reason.WRONG_TYPE
+    symbol, price, volume, time_ms, conditions = (item.get(name) for name in "spvtc")
+    types_are_right = (
+        isinstance(symbol, str)
+        and is_number(price)
+        and is_number(volume)
+        and is_number(time_ms)
+        and not isinstance(time_ms, float)
+        and (conditions is None or isinstance(conditions, list))
+        and all(isinstance(c, str) and c and "," not in c for c in conditions or [])
+    )
+    rules = [
+        (Reason.WRONG_TYPE, types_are_right),
+        (Reason.EMPTY_SYMBOL, types_are_right and 1 <= len(symbol) <= 128),
+        (Reason.BAD_PRICE, types_are_right and 0 < price < 1e12),
+        (Reason.BAD_VOLUME, types_are_right and 0 <= volume < 1e15),
+        (Reason.BAD_TIME, types_are_right and 946_684_800_000 <= time_ms <= NOW_MS + 60_000),
+    ]
+    return next((reason for reason, holds in rules if not holds), None)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(odd_trades | json_values, max_size=5))
+def test_each_item_is_rejected_for_the_first_rule_that_it_breaks(items):
+    parsed = parse_frame(frame_of(*items), NOW_MS)
+
+    assert isinstance(parsed, TradeFrame)
+    reasons = [expected_reason(item) for item in items]
+    assert [(r.index, r.reason) for r in parsed.rejects] == [
+        (i, reason) for i, reason in enumerate(reasons) if reason is not None
+    ]
+    sound = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
+    assert [(t.symbol, t.price, t.volume, t.event_time_ms) for t in parsed.trades] == [
+        (item["s"], item["p"], item["v"], item["t"]) for item in sound
+    ]
+    assert all(type(n) is float for t in parsed.trades for n in (t.price, t.volume))

@@ -24,6 +24,7 @@ from websockets.frames import CloseCode
 from tapeline.errors import FeedError
 from tapeline.metrics import PRODUCER_METRICS, RECONNECTS, Metrics
 from tapeline.producer.gaps import GapKind
+from tapeline.producer.silence import SilenceWatch
 from tapeline.settings import FinnhubSettings
 
 log = structlog.get_logger()
@@ -41,6 +42,8 @@ _LAST_BACKOFF_S: Final = 15.0
 """A second without the feed is a hole in the bars; eight attempts a minute trouble nobody."""
 _STABLE_AFTER_S: Final = 60.0
 _OPEN_TIMEOUT_S: Final = 15.0
+_CLOSE_TIMEOUT_S: Final = 0.5
+"""How long a goodbye may take: behind a flood that nobody reads any more it is never answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ class FinnhubClient:
                 f"{self._settings.url}?{query}",
                 max_size=self._settings.max_frame_bytes,
                 open_timeout=_OPEN_TIMEOUT_S,
+                close_timeout=_CLOSE_TIMEOUT_S,
                 ping_interval=None,
                 proxy=None,
                 logger=_WIRE_LOG,
@@ -178,9 +182,13 @@ class FinnhubClient:
 
     async def _read(self, socket: ClientConnection) -> AsyncIterator[Frame]:
         self._connections += 1
-        while True:
-            data = await asyncio.wait_for(socket.recv(), self._settings.heartbeat_timeout_s)
-            yield self._frame(data)
+        watch = SilenceWatch(socket, self._settings.heartbeat_timeout_s)
+        watch.start()
+        try:
+            while True:
+                yield self._frame(await watch.receive())
+        finally:
+            watch.stop()
 
     def _frame(self, data: bytes | str, *, is_too_large: bool = False) -> Frame:
         connection = self._connections - 1

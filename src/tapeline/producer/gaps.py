@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from enum import Enum
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -197,17 +197,16 @@ class GapWatch:
             if session_at(symbol, now) in _TRADING:
                 trading.append(symbol)
             else:
-                self._by_symbol[symbol] = replace(activity, at_us=now_us, at_s=monotonic_s)
+                self._by_symbol[symbol] = activity._replace(at_us=now_us, at_s=monotonic_s)
         if not trading and self._trades is not None:
-            self._trades = replace(self._trades, at_us=now_us, at_s=monotonic_s)
+            self._trades = self._trades._replace(at_us=now_us, at_s=monotonic_s)
         return trading
 
     def _gap(self, kind: GapKind, started_us: int, now_us: int) -> Gap:
         return replace(self._blank, kind=kind, started_us=started_us, detected_us=now_us)
 
 
-@dataclass(frozen=True, slots=True)
-class _Activity:
+class _Activity(NamedTuple):
     """When something last came, on both clocks, and the usual pause between two of them."""
 
     at_us: int

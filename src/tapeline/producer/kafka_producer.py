@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -14,6 +14,8 @@ _BACK_PRESSURE_WAIT_S: Final = 0.01
 _FLUSH_TIMEOUT_S: Final = 60.0
 _QUEUE_MESSAGES: Final = 50_000
 _NEVER_EXPIRE_MS: Final = 0
+_LINGER_MS: Final = 5
+"""How long a trade may wait for others to travel with."""
 
 Headers = Sequence[tuple[str, str | bytes]]
 
@@ -40,7 +42,7 @@ class KafkaProducer:
                 "acks": "all",
                 "enable.idempotence": True,
                 "compression.type": "lz4",
-                "linger.ms": 10,
+                "linger.ms": _LINGER_MS,
                 "partitioner": "murmur2_random",
                 "message.timeout.ms": _NEVER_EXPIRE_MS,
                 "queue.buffering.max.messages": _QUEUE_MESSAGES,
@@ -54,11 +56,36 @@ class KafkaProducer:
         Raises:
             DeliveryError: Kafka refused an earlier message.
         """
-        await self._produce(self._topic, key, value, (), self._on_delivery)
+        await self.send_all([(key, value)])
+
+    async def send_all(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        """Hand over messages of the topic, each with its key first, as `send` does one.
+
+        Raises:
+            DeliveryError: Kafka refused an earlier message.
+        """
+        produce, topic, on_delivery = self._producer.produce, self._topic, self._on_delivery
+        for key, value in messages:
+            while True:
+                try:
+                    produce(topic, value, key, on_delivery=on_delivery)
+                except BufferError:
+                    await self._make_room()
+                else:
+                    break
 
     async def send_to(self, topic: str, key: str, value: bytes, headers: Headers = ()) -> None:
         """Hand over one message of another topic (dead letters, status)."""
-        await self._produce(topic, key, value, headers, self._on_other_delivery)
+        on_delivery = self._on_other_delivery
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key, headers=list(headers), on_delivery=on_delivery
+                )
+            except BufferError:
+                await self._make_room()
+            else:
+                return
 
     def serve(self) -> None:
         """Handle the acknowledgements that have arrived.
@@ -89,24 +116,9 @@ class KafkaProducer:
             )
             raise DeliveryError(message)
 
-    async def _produce(
-        self,
-        topic: str,
-        key: str,
-        value: bytes,
-        headers: Headers,
-        on_delivery: Callable[[KafkaError | None, Message], None],
-    ) -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    topic, value, key, headers=list(headers), on_delivery=on_delivery
-                )
-            except BufferError:
-                self.serve()
-                await asyncio.sleep(_BACK_PRESSURE_WAIT_S)
-            else:
-                return
+    async def _make_room(self) -> None:
+        self.serve()
+        await asyncio.sleep(_BACK_PRESSURE_WAIT_S)
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:

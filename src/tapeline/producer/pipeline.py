@@ -96,6 +96,9 @@ class ProducerPipeline:
         self.counts = PipelineCounts()
         self._unknown_conditions = UnknownConditions()
         self._metrics = metrics or Metrics(PRODUCER_METRICS)
+        # What each frame counts is looked up once.
+        self._frames = self._metrics[FRAMES]
+        self._accepted = self._metrics[TRADES].labels(outcome="accepted")
         self._metrics[CONNECTED].set_function(lambda: self._client.connected)
         self._metrics[PENDING].set_function(lambda: self._pending)
         self._metrics[NEWEST_RECEIPT].set_function(self._newest_receipt_s)
@@ -129,7 +132,7 @@ class ProducerPipeline:
 
     async def _handle(self, frame: Frame) -> None:
         self.counts.frames += 1
-        self._metrics[FRAMES].inc()
+        self._frames.inc()
         if frame.connection != self._connection:
             self._connection = frame.connection
             self._identity = self._new_identity()
@@ -166,11 +169,10 @@ class ProducerPipeline:
             # Counted before they are sent: what waits for room in the queue is pending too.
             self.counts.trades += len(trades)
             self._newest_receipt_us = frame.received_at_us
-            self._metrics[TRADES].labels(outcome="accepted").inc(len(trades))
-            unknown = self._unknown_conditions.count(message.trades)
-            self._metrics[UNKNOWN_CONDITIONS].inc(unknown)
-        for trade in trades:
-            await self._producer.send(trade.symbol, encode_trade(trade))
+            self._accepted.inc(len(trades))
+            if unknown := self._unknown_conditions.count(message.trades):
+                self._metrics[UNKNOWN_CONDITIONS].inc(unknown)
+            await self._producer.send_all((t.symbol, encode_trade(t)) for t in trades)
 
     async def _send_dead_letter(self, frame: Frame, rejects: Sequence[Reject]) -> None:
         """Send the frame's bytes once, with what is wrong with which of its trades."""

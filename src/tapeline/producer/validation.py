@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -15,6 +15,7 @@ LATEST_AHEAD_MS: Final = 60_000
 PRICE_LIMIT: Final = 1e12
 VOLUME_LIMIT: Final = 1e15
 MAX_SYMBOL_CHARACTERS: Final = 128
+_NO_TRADE: Final[dict[str, Any]] = {}
 
 
 class Reason(str, Enum):
@@ -32,8 +33,7 @@ class Reason(str, Enum):
     UNKNOWN_SCHEMA = "unknown_schema"
 
 
-@dataclass(frozen=True, slots=True)
-class WireTrade:
+class WireTrade(NamedTuple):
     """A trade as the feed sent it. `event_time_ms` counts from the Unix epoch."""
 
     symbol: str
@@ -94,8 +94,9 @@ def parse_frame(frame: bytes | str, received_at_ms: int) -> TradeFrame | Ping | 
         return TradeFrame((), (Reject(Reason.WRONG_TYPE),))
     trades = []
     rejects = []
+    latest_ms = received_at_ms + LATEST_AHEAD_MS
     for index, item in enumerate(items):
-        parsed = _parse_trade(item, received_at_ms)
+        parsed = _parse_trade(item, latest_ms)
         if isinstance(parsed, WireTrade):
             trades.append(parsed)
         else:
@@ -103,49 +104,38 @@ def parse_frame(frame: bytes | str, received_at_ms: int) -> TradeFrame | Ping | 
     return TradeFrame(tuple(trades), tuple(rejects))
 
 
-def _parse_trade(item: Any, received_at_ms: int) -> WireTrade | Reason:
-    if not isinstance(item, dict) or not _has_right_types(item):
+def _parse_trade(item: Any, latest_ms: int) -> WireTrade | Reason:
+    """Read one trade. The parser makes just JSON's types, so `type` tells a number from a bool."""
+    get = item.get if type(item) is dict else _NO_TRADE.get
+    symbol, price, volume = get("s"), get("p"), get("v")
+    event_time_ms, conditions = get("t"), get("c")
+    if (
+        type(symbol) is not str
+        or (type(price) is not float and type(price) is not int)
+        or (type(volume) is not float and type(volume) is not int)
+        or type(event_time_ms) is not int
+        or (conditions is not None and not _are_conditions(conditions))
+    ):
         return Reason.WRONG_TYPE
-    symbol: str = item["s"]
-    price, volume = float(item["p"]), float(item["v"]) + 0.0  # -0.0 becomes 0.0
-    event_time_ms: int = item["t"]
-    conditions = item.get("c")
+    if not 0 < len(symbol) <= MAX_SYMBOL_CHARACTERS:
+        return Reason.EMPTY_SYMBOL
     # A comparison with NaN is false, so that it fails every range.
-    checks = (
-        (Reason.EMPTY_SYMBOL, 0 < len(symbol) <= MAX_SYMBOL_CHARACTERS),
-        (Reason.BAD_PRICE, 0 < price < PRICE_LIMIT),
-        (Reason.BAD_VOLUME, 0 <= volume < VOLUME_LIMIT),
-        (
-            Reason.BAD_TIME,
-            EARLIEST_EVENT_TIME_MS <= event_time_ms <= received_at_ms + LATEST_AHEAD_MS,
-        ),
-    )
-    for reason, is_right in checks:
-        if not is_right:
-            return reason
-    return WireTrade(
-        symbol, price, volume, event_time_ms, None if conditions is None else tuple(conditions)
-    )
+    if not 0 < price < PRICE_LIMIT:
+        return Reason.BAD_PRICE
+    if not 0 <= volume < VOLUME_LIMIT:
+        return Reason.BAD_VOLUME
+    if not EARLIEST_EVENT_TIME_MS <= event_time_ms <= latest_ms:
+        return Reason.BAD_TIME
+    sale = None if conditions is None else tuple(conditions)
+    # Adding 0.0 makes a whole number a float, and -0.0 a 0.0.
+    return WireTrade(symbol, price + 0.0, volume + 0.0, event_time_ms, sale)
 
 
-def _has_right_types(item: dict[str, Any]) -> bool:
-    event_time_ms = item.get("t")
-    return (
-        isinstance(item.get("s"), str)
-        and _is_number(item.get("p"))
-        and _is_number(item.get("v"))
-        and isinstance(event_time_ms, int)
-        and not isinstance(event_time_ms, bool)
-        and _is_conditions(item.get("c"))
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_conditions(value: Any) -> bool:
+def _are_conditions(value: Any) -> bool:
     # A comma or an empty id would make two lists look alike in a trade's identity.
-    return value is None or (
-        isinstance(value, list) and all(isinstance(c, str) and c and "," not in c for c in value)
-    )
+    if type(value) is not list:
+        return False
+    for condition in value:
+        if type(condition) is not str or not condition or "," in condition:
+            return False
+    return True
