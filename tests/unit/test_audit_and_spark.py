@@ -11,9 +11,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline import conditions as sale
-from tapeline.audit.tables import conditions_texts
 from tapeline.audit.messages import sort_messages
 from tapeline.audit.recompute import recompute_bars
+from tapeline.audit.tables import conditions_texts
 from tapeline.bar import VALUES
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.transformations import calculate_ohlcv, parse_trade_from_avro

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = {"pyspark", "duckdb", "pandas", "numpy", "fastapi", "typer"}
+HEAVY = {"pyspark", "duckdb", "polars", "pandas", "fastapi", "typer"}
 
 
 def test_reading_bars_and_trades_loads_no_spark():

@@ -16,7 +16,7 @@ from tapeline.audit.difference import Pair
 from tapeline.audit.engine import query
 from tapeline.audit.hours import compare_hours
 from tapeline.audit.silver_gold import received_ms
-from tapeline.audit.tables import is_gone, table_of, window_rows, windows_table, WINDOWS
+from tapeline.audit.tables import is_gone, window_rows, windows_table
 from tapeline.bar import Bar, Interval
 from tapeline.errors import UsageError
 from tapeline.times import from_millis, to_millis
@@ -55,10 +55,8 @@ def walk_gold(context: Context, silver: pa.Table) -> pa.Table:
         )
         context.note(Pair.GOLD_HOURS, compared)
         gone_ms = ground.gone_ms["trades_silver"]
-        gone = [is_gone(received_ms(bar), gone_ms) for bar in parts]
-        # Few have expired, so that only these are looked for in silver.
-        candidates = windows_table(_window(bar) for bar, old in zip(parts, gone, strict=True) if old)
-        lost = window_rows(query(_WITHOUT, windows=candidates, others=silver))
+        old = windows_table(_window(bar) for bar in parts if is_gone(received_ms(bar), gone_ms))
+        lost = window_rows(query(_WITHOUT, windows=old, others=silver))
         starts = (from_millis(bucket_ms) for _, bucket_ms in lost)
         context.findings.not_auditable(Pair.SILVER_GOLD, NO_SILVER, starts)
         windows.append(windows_table({_window(bar) for bar in parts}.difference(lost)))

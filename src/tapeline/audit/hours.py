@@ -19,7 +19,7 @@ from tapeline.audit.silver_gold import (
     received_ms,
 )
 from tapeline.audit.tables import is_gone
-from tapeline.bar import VALUES, Bar, Interval, WindowKey
+from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.sessions import Session, asset_class_of
 
 _PARTS: Final = pa.schema(
@@ -123,9 +123,7 @@ def _differences(
 def _rolled_up(parts: Sequence[Bar]) -> dict[WindowKey, dict[str, Any]]:
     """Work hours out in SQL, not by the code that made them."""
     rows = [{name: getattr(part, name) for name in _PARTS.names} for part in parts]
-    hours = query(
-        _HOURS, {"mixed": Session.MIXED.value}, parts=pa.Table.from_pylist(rows, _PARTS)
-    )
+    hours = query(_HOURS, {"mixed": Session.MIXED.value}, parts=pa.Table.from_pylist(rows, _PARTS))
     found = {}
     for row in hours.to_pylist():
         key = row.pop("symbol"), row.pop("hour").replace(tzinfo=timezone.utc)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tapeline.audit.difference import Difference, MessageRef, Pair, text_of
-from tapeline.audit.tables import is_gone, trade_ref
 from tapeline.audit.messages import Message, RawMessage, sort_messages
+from tapeline.audit.tables import is_gone, trade_ref
 from tapeline.times import from_millis
 
 

@@ -12,6 +12,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import duckdb
 import pyarrow as pa
 
 from tapeline import conditions as sale
@@ -102,7 +103,11 @@ def recompute_bars(
     wanted = [(symbol, to_millis(start), policy) for (symbol, start), policy in policies.items()]
     complete = query(_COMPLETE_TRADES, trades=trades, wanted=table_of(_WANTED, wanted))
     eligible = _with_eligibility(complete)
-    bars = query(_BARS, trades=eligible, amounts=_amounts(eligible))
+    try:
+        bars = query(_BARS, trades=eligible, amounts=_amounts(eligible))
+    except duckdb.OutOfRangeException as error:
+        message = f"Trades of one bar add up to more than decimal(38, 10): {error}"
+        raise AuditError(message) from error
     return dict(_finished(row) for row in bars.to_pylist())
 
 
@@ -110,7 +115,7 @@ def _finished(row: dict[str, Any]) -> tuple[WindowKey, dict[str, Any]]:
     """Add what is worked out once a bar."""
     symbol, window_start = key = window_key(row.pop("symbol"), row.pop("bucket_ms"))
     # DuckDB takes a sum of 39 digits for a decimal(38, 10).
-    if max(abs(row["volume"]), abs(row["notional"])) >= _AMOUNT_LIMIT:
+    if max(row["volume"].copy_abs(), row["notional"].copy_abs()) >= _AMOUNT_LIMIT:
         message = f"The trades of {symbol} at {window_start} add up to more than decimal(38, 10)."
         raise AuditError(message)
     row["vwap"] = float(row["notional"]) / float(row["volume"]) if row["volume"] else None
@@ -168,7 +173,9 @@ def _amounts(trades: pa.Table) -> pa.Table:
     prices, counted = pairs["price"].to_pylist(), pairs["counted"].to_pylist()
     try:
         sizes = [_decimal(volume) for volume in counted]
-        notionals = [_product(_decimal(price), size) for price, size in zip(prices, sizes, strict=True)]
+        notionals = [
+            _product(_decimal(price), size) for price, size in zip(prices, sizes, strict=True)
+        ]
         return pa.table([prices, counted, sizes, notionals], schema=_AMOUNTS)
     except (InvalidOperation, pa.ArrowInvalid) as error:
         message = f"Silver has a trade whose price or size is no decimal(38, 10): {error}"

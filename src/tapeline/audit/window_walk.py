@@ -78,9 +78,7 @@ def _compare_windows(context: Context, bronze: pa.Table, windows: Sequence[Windo
         context.note(Pair.SILVER_GOLD, compared)
 
 
-def _groups(
-    context: Context, windows: Sequence[Window]
-) -> Iterator[tuple[list[Window], pa.Table]]:
+def _groups(context: Context, windows: Sequence[Window]) -> Iterator[tuple[list[Window], pa.Table]]:
     """Yield the windows with their trades, several at once but not too many trades."""
     group: list[tuple[Window, Rows]] = []
     trades = 0
