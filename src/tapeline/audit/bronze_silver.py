@@ -97,6 +97,8 @@ def compare_trades(
 def _suspects(bronze: pa.Table, silver: pa.Table) -> Iterator[tuple[list[Row], Row | None]]:
     """Yield the trades to look at closely: their copies of lowest rank, and silver's row."""
     suspects = query(_SUSPECTS, bronze=bronze, silver=silver)
+    if not suspects.num_rows:
+        return
     rows = query(_THEIR_ROWS, suspects=suspects, silver=silver).to_pylist()
     by_trade = {_trade(row): row for row in rows}
     for trade, copies in groupby(suspects.to_pylist(), _trade):

@@ -20,7 +20,7 @@ from tapeline.audit.silver_gold import (
 )
 from tapeline.audit.tables import is_gone
 from tapeline.bar import Bar, Interval, WindowKey
-from tapeline.sessions import Session, asset_class_of
+from tapeline.sessions import asset_class_of
 
 _PARTS: Final = pa.schema(
     {
@@ -49,7 +49,7 @@ _HOURS: Final = """
         min(first_trade_time) AS first_trade_time,
         max(last_trade_time) AS last_trade_time,
         first(policy ORDER BY window_start) AS policy,
-        if(count(DISTINCT session) = 1, min(session), $mixed) AS session
+        if(count(DISTINCT session) = 1, min(session), 'mixed') AS session
     FROM parts GROUP BY ALL
 """
 
@@ -123,7 +123,7 @@ def _differences(
 def _rolled_up(parts: Sequence[Bar]) -> dict[WindowKey, dict[str, Any]]:
     """Work hours out in SQL, not by the code that made them."""
     rows = [{name: getattr(part, name) for name in _PARTS.names} for part in parts]
-    hours = query(_HOURS, {"mixed": Session.MIXED.value}, parts=pa.Table.from_pylist(rows, _PARTS))
+    hours = query(_HOURS, parts=pa.Table.from_pylist(rows, _PARTS))
     found = {}
     for row in hours.to_pylist():
         key = row.pop("symbol"), row.pop("hour").replace(tzinfo=timezone.utc)

@@ -64,8 +64,8 @@ def sort_messages(topic_id: str, kafka_partition: int, messages: Sequence[RawMes
         else:
             decoded[message[0]] = message
             records.append(record)
-    place = {"topic_id": topic_id, "kafka_partition": kafka_partition}
-    judged = query(_JUDGED, place, records=_table(decoded.values(), records))
+    place = topic_id, kafka_partition
+    judged = query(_JUDGED, records=_table(place, decoded.values(), records))
     for bad in query(_BAD, judged=judged).to_pylist():
         message = Message(*decoded[bad["kafka_offset"]])
         invalid[message.kafka_offset] = Invalid(message, frozenset(bad["reasons"]))
@@ -88,11 +88,14 @@ def _decode(value: bytes | None) -> tuple[Any, ...] | frozenset[str]:
     return tuple(record.values())
 
 
-def _table(messages: Collection[RawMessage], records: Sequence[tuple[Any, ...]]) -> pa.Table:
-    """Return decoded messages, with their places and times in Kafka."""
+def _table(
+    place: tuple[str, int], messages: Collection[RawMessage], records: Sequence[tuple[Any, ...]]
+) -> pa.Table:
+    """Return decoded messages, with the topic's id and partition, their offsets and times."""
     columns: list[Any] = list(zip(*records, strict=True)) or [()] * len(_FIELDS)
     fields = dict(zip(_FIELDS, columns, strict=True))
     fields["conditions"] = conditions_texts(fields["conditions"])
+    fields["topic_id"], fields["kafka_partition"] = ([part] * len(messages) for part in place)
     fields["kafka_offset"] = [message[0] for message in messages]
     fields["kafka_timestamp_ms"] = [message[1] for message in messages]
     return pa.table({name: pa.array(fields[name], kind) for name, kind in _KINDS.items()})
@@ -114,8 +117,8 @@ _FIELDS: Final = tuple(_NAMES.get(f["name"], f["name"]) for f in _PLAIN["fields"
 """The fields of a record in the order of the schema, with their units."""
 
 _KINDS: Final = {
-    **{name: pa.int64() for name in (*_FIELDS, "kafka_offset", "kafka_timestamp_ms")},
-    **{name: TRADES.field(name).type for name in _FIELDS if name in TRADES.names},
+    **{name: pa.int64() for name in (*_FIELDS, "kafka_timestamp_ms")},
+    **{field.name: field.type for field in TRADES if not field.name.endswith("_ms")},
 }
 _JUDGED: Final = """
     SELECT
@@ -124,23 +127,31 @@ _JUDGED: Final = """
         event_time_ms, trade_id, price, volume, conditions, sequence,
         received_us // 1000 AS received_at_ms,
         source,
-        CAST($topic_id AS VARCHAR) AS topic_id,
-        CAST($kafka_partition AS BIGINT) AS kafka_partition,
-        kafka_offset,
-        -- The broker's clock bounds the producer's, which travels in the message.
-        (least(received_us, kafka_timestamp_ms * 1000) + 60000000) // 1000 AS latest_ms,
-        list_filter([
-            -- A number too large for its field: times are counted in µs, the rank has 32 bits.
-            if(abs(event_time_ms::HUGEINT) > 9223372036854775, 'undecodable', NULL),
-            if(sequence NOT BETWEEN -2147483648 AND 2147483647, 'undecodable', NULL),
-            if(length(symbol) NOT BETWEEN 1 AND 128, 'empty_symbol', NULL),
-            -- From the year 2000 to a minute after the receipt.
-            if(event_time_ms NOT BETWEEN 946684800000 AND latest_ms, 'bad_time', NULL),
-            -- NaN is above every number.
-            if(price > 0 AND price < 1e12, NULL, 'bad_price'),
-            if(volume >= 0 AND volume < 1e15, NULL, 'bad_volume')
-        ], lambda reason: reason IS NOT NULL) AS reasons
+        topic_id, kafka_partition, kafka_offset,
+        -- A number too large for its field: times are counted in µs, the rank has 32 bits.
+        event_time_ms BETWEEN -9223372036854775 AND 9223372036854775
+            AND sequence BETWEEN -2147483648 AND 2147483647 AS is_decodable,
+        length(symbol) BETWEEN 1 AND 128 AS is_named,
+        -- From the year 2000 to a minute after the receipt. The broker's clock bounds the
+        -- producer's, which travels in the message.
+        event_time_ms BETWEEN 946684800000
+            AND (least(received_us, kafka_timestamp_ms * 1000) + 60000000) // 1000 AS is_timely,
+        -- NaN is above every number.
+        price > 0 AND price < 1e12 AS is_priced,
+        volume >= 0 AND volume < 1e15 AS is_sized,
+        is_decodable AND is_named AND is_timely AND is_priced AND is_sized AS is_valid
     FROM records
 """
-_BAD: Final = "SELECT kafka_offset, reasons FROM judged WHERE len(reasons) > 0"
-_GOOD: Final = "SELECT * EXCLUDE (latest_ms, reasons) FROM judged WHERE len(reasons) = 0"
+_GOOD: Final = """
+    SELECT COLUMNS(lambda name: NOT starts_with(name, 'is_')) FROM judged WHERE is_valid
+"""
+_BAD: Final = """
+    SELECT kafka_offset, list_filter([
+        if(is_decodable, NULL, 'undecodable'),
+        if(is_named, NULL, 'empty_symbol'),
+        if(is_timely, NULL, 'bad_time'),
+        if(is_priced, NULL, 'bad_price'),
+        if(is_sized, NULL, 'bad_volume')
+    ], lambda reason: reason IS NOT NULL) AS reasons
+    FROM judged WHERE NOT is_valid
+"""

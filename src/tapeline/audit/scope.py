@@ -8,19 +8,12 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tapeline.audit.engine import query
 from tapeline.bar import Interval, WindowKey
 from tapeline.times import from_millis, to_millis
 
 _HOUR_MS: Final = Interval.ONE_HOUR.duration // timedelta(milliseconds=1)
-
-_ONLY: Final = """
-    SELECT * FROM rows
-    WHERE ($symbols IS NULL OR list_contains($symbols, symbol))
-      AND bucket_ms >= coalesce($start, bucket_ms)
-      AND ($stop IS NULL OR bucket_ms < $stop)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +51,14 @@ class Scope:
 
     def only(self, rows: pa.Table) -> pa.Table:
         """Return the rows of the windows that are looked at."""
-        if self.is_everything:
-            return rows
-        bounds = {
-            "symbols": None if self.symbols is None else sorted(self.symbols),
-            "start": None if self.start is None else to_millis(self.start),
-            "stop": None if self.end is None else to_millis(self.end),
-        }
-        return query(_ONLY, bounds, rows=rows)
+        if self.symbols is not None:
+            symbols = pa.array(sorted(self.symbols), pa.string())
+            rows = rows.filter(pc.is_in(rows["symbol"], symbols))
+        if self.start is not None:
+            rows = rows.filter(pc.greater_equal(rows["bucket_ms"], to_millis(self.start)))
+        if self.end is not None:
+            rows = rows.filter(pc.less(rows["bucket_ms"], to_millis(self.end)))
+        return rows
 
     def months(self, period: date, interval: Interval) -> Iterator[tuple[datetime, datetime]]:
         """Yield the spans of time, a month at most, of a partition of gold that are looked at."""

@@ -15,7 +15,8 @@ from tapeline.audit.tables import TRADES
 _ROWS_OF_A_PART: Final = 250_000
 _MOST_PARTS: Final = 256
 _NUMBERED: Final = """
-    SELECT *, CAST(hash(symbol, bucket_ms) % $parts AS BIGINT) AS part FROM windows ORDER BY part
+    SELECT windows.*, CAST(hash(symbol, bucket_ms) % parts AS BIGINT) AS part
+    FROM windows, number ORDER BY part
 """
 
 
@@ -56,7 +57,7 @@ class Spill:
 
     def split(self, windows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
         """Yield the rows of each part that has any, by the columns that name a window."""
-        numbered = query(_NUMBERED, {"parts": len(self.parts)}, windows=windows)
+        numbered = query(_NUMBERED, windows=windows, number=pa.table({"parts": [len(self.parts)]}))
         rows, start = numbered.drop_columns("part"), 0
         for found in pc.value_counts(numbered["part"]).to_pylist():  # by first appearance
             yield found["values"], rows.slice(start, found["counts"])

@@ -25,7 +25,7 @@ from tapeline.audit.tables import (
 from tapeline.bar import Interval
 from tapeline.storage.audit_reads import Rows
 
-_WINDOWS_AT_ONCE: Final = 250
+_WINDOWS_AT_ONCE: Final = 2_000
 _TRADES_AT_ONCE: Final = 100_000
 _WINDOWS_OF_BOTH: Final = """
     SELECT symbol, bucket_ms FROM known UNION SELECT symbol, bucket_ms FROM bronze
@@ -64,8 +64,8 @@ def _compare_windows(context: Context, bronze: pa.Table, windows: Sequence[Windo
         newer = newer_trades(silver, ground.committed)
         copies = query(_OF_WINDOWS, trades=bronze, windows=table_of(WINDOWS, group))
         trades = compare_trades(
-            query(_WITHOUT, trades=copies, others=newer),
-            query(_WITHOUT, trades=silver, others=newer),
+            _without(copies, newer),
+            _without(silver, newer),
             bronze_gone_ms=ground.gone_ms["trades_bronze"],
             silver_gone_ms=ground.gone_ms["trades_silver"],
         )
@@ -76,6 +76,10 @@ def _compare_windows(context: Context, bronze: pa.Table, windows: Sequence[Windo
         moving = {window_key(*window) for window in window_rows(newer)}
         compared = compare_bars(names, bars, silver, ground.readiness, moving)
         context.note(Pair.SILVER_GOLD, compared)
+
+
+def _without(trades: pa.Table, others: pa.Table) -> pa.Table:
+    return query(_WITHOUT, trades=trades, others=others) if others.num_rows else trades
 
 
 def _groups(context: Context, windows: Sequence[Window]) -> Iterator[tuple[list[Window], pa.Table]]:
