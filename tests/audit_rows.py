@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-import polars as pl
+import pyarrow as pa
 
-from tapeline.audit.frames import TRADES
+from tapeline.audit.tables import TRADES
 
 START = datetime(2026, 11, 20, 15, 30, tzinfo=timezone.utc)
 """10:30 in New York."""
@@ -36,5 +36,5 @@ def a_trade(**changes: Any) -> dict[str, Any]:
     return {**_TRADE, **changes}
 
 
-def frame(*trades: dict[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame(list(trades), TRADES)
+def frame(*trades: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(trades), TRADES)

@@ -1,15 +1,16 @@
 """Trading sessions: which asset class a symbol has, and when its market is open.
 
-The days come from the calendar of the New York Stock Exchange in `exchange_calendars`: its
-holidays, and the half days on which regular hours end at 13:00.
+The days are those of the New York Stock Exchange: its holidays, and the half days on which
+regular hours end at 13:00. `scripts/make_exchange_days.py` writes their file.
 """
 
 from __future__ import annotations
 
-import warnings
-from datetime import date, datetime, time, timedelta, timezone
+import csv
+from datetime import date, datetime, time, timezone
 from enum import Enum
 from functools import lru_cache
+from importlib.resources import files
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -23,8 +24,7 @@ POST_CLOSE: Final = time(20, 0)
 FX_VENUES: Final = frozenset({"OANDA", "FXCM", "FOREX", "FOREX.COM", "IC MARKETS", "FXPIG"})
 """What stands before the colon of a currency pair; any other venue trades crypto."""
 
-_FIRST_DAY: Final = date(2000, 1, 1)
-_LAST_DAY: Final = date(2049, 12, 31)
+_DAYS: Final = files("tapeline") / "exchange_days.csv"
 _SATURDAY: Final = 5
 
 
@@ -89,26 +89,15 @@ def regular_hours(day: date) -> tuple[datetime, datetime]:
 @lru_cache
 def holidays() -> frozenset[date]:
     """Return the weekdays on which the exchange is closed, from 2000 to 2049."""
-    return _special_days()[0]
+    return _days("holiday")
 
 
 @lru_cache
 def half_days() -> frozenset[date]:
     """Return the days on which regular hours end at 13:00, from 2000 to 2049."""
-    return _special_days()[1]
+    return _days("half day")
 
 
-@lru_cache
-def _special_days() -> tuple[frozenset[date], frozenset[date]]:
-    # Imported late: it takes a second, and most commands do without.
-    from exchange_calendars import get_calendar  # noqa: PLC0415
-
-    with warnings.catch_warnings():
-        # The library warns of what pandas will change under it; its own tests look after that.
-        warnings.simplefilter("ignore")
-        calendar = get_calendar("XNYS", start=_FIRST_DAY.isoformat(), end=_LAST_DAY.isoformat())
-    open_days = {day.date() for day in calendar.sessions}
-    days = (_FIRST_DAY + timedelta(days=n) for n in range((_LAST_DAY - _FIRST_DAY).days + 1))
-    weekdays = {day for day in days if day.weekday() < _SATURDAY}
-    half = {day.date() for day in calendar.early_closes}
-    return frozenset(weekdays - open_days), frozenset(half)
+def _days(kind: str) -> frozenset[date]:
+    rows = csv.DictReader(_DAYS.read_text(encoding="utf-8").splitlines())
+    return frozenset(date.fromisoformat(row["date"]) for row in rows if row["kind"] == kind)

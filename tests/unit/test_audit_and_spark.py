@@ -11,9 +11,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline import conditions as sale
-from tapeline.audit.frames import conditions_texts
 from tapeline.audit.messages import sort_messages
 from tapeline.audit.recompute import recompute_bars
+from tapeline.audit.tables import conditions_texts
 from tapeline.bar import VALUES
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.transformations import calculate_ohlcv, parse_trade_from_avro
@@ -74,14 +74,14 @@ def test_both_decode_garbled_messages_alike(spark: SparkSession) -> None:
     assert ours.invalid.keys() == invalid
     for offset in invalid:
         assert parsed[offset].reason in ours.invalid[offset].reasons
-    for trade in ours.trades.rows(named=True):
+    for trade in ours.trades.to_pylist():
         row = parsed[trade["kafka_offset"]]
         assert {f: trade[f] for f in FIELDS} == {f: row[f] for f in FIELDS}
         assert trade["event_time_ms"] == row.event_time_ms
         assert trade["received_at_ms"] == row.received_at_ms
         assert [trade["conditions"]] == conditions_texts([row.conditions])
     # Enough of both, and of more than one reason.
-    assert min(len(invalid), ours.trades.height) > MESSAGES // 10
+    assert min(len(invalid), ours.trades.num_rows) > MESSAGES // 10
     assert len({reason for bad in ours.invalid.values() for reason in bad.reasons}) > 3
 
 

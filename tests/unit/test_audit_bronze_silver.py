@@ -6,7 +6,7 @@ from typing import Any
 
 from tapeline.audit.bronze_silver import TradesCompared, compare_trades
 from tapeline.audit.difference import MessageRef, TradeRef
-from tapeline.audit.frames import newer_trades
+from tapeline.audit.tables import newer_trades
 from tapeline.times import from_millis
 from tests.audit_rows import KEY, RECEIVED_MS, START_MS, a_trade, frame
 
@@ -133,4 +133,4 @@ def test_rows_above_the_committed_offset_of_their_partition_are_newer() -> None:
 
     newer = newer_trades(rows, {("topic", 0): 7, ("topic", 1): 8, ("older", 0): 200})
 
-    assert newer["trade_id"].to_list() == [2]
+    assert newer["trade_id"].to_pylist() == [2]

@@ -23,7 +23,7 @@ ONE_RANK_TOO_HIGH = RANKED.replace(b"\xfe\xff\xff\xff\x0f", b"\x80\x80\x80\x80\x
 def reasons_of(value: bytes | None) -> set[str]:
     """Return why a message that Kafka received at RECEIPT_MS is no valid trade."""
     result = sort_messages("topic", 0, [(5, RECEIPT_MS, b"AAPL", value)])
-    assert result.trades.is_empty() == bool(result.invalid)
+    assert (result.trades.num_rows == 0) == bool(result.invalid)
     return {reason for bad in result.invalid.values() for reason in bad.reasons}
 
 
@@ -32,7 +32,7 @@ def test_a_valid_message_is_its_trade_with_its_window_and_its_place_in_kafka() -
 
     trades = sort_messages("topic", 2, messages).trades
 
-    assert trades.rows(named=True) == [
+    assert trades.to_pylist() == [
         {
             "symbol": "AAPL",
             "bucket_ms": TIME_MS,
@@ -57,7 +57,7 @@ def test_no_conditions_and_an_empty_list_are_the_same(conditions: tuple[str, ...
 
     trades = sort_messages("topic", 0, [(0, RECEIPT_MS, None, value)]).trades
 
-    assert trades["conditions"].to_list() == [None]
+    assert trades["conditions"].to_pylist() == [None]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_message_that_is_none_leaves_its_neighbours_alone() -> None:
 
     result = sort_messages("topic", 0, messages)
 
-    assert result.trades["kafka_offset"].to_list() == [0]
+    assert result.trades["kafka_offset"].to_pylist() == [0]
     assert {offset: bad.reasons for offset, bad in result.invalid.items()} == {
         1: {"undecodable"},
         2: {"bad_price"},

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import random
 from datetime import datetime, timezone
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from tapeline.audit.recompute import recompute_bars
 from tapeline.bar import VALUES
+from tapeline.errors import AuditError
 from tests.audit_rows import KEY, START, START_MS, a_trade, frame
 
 
@@ -151,6 +155,51 @@ def test_amounts_are_exact_decimals_to_ten_places() -> None:
     large = bar_of(at(1, 123456.789, 901_234_567.891), at(2, 1.0, 1e-10))
     assert large["volume"] == Decimal("901234567.8910000001")
     assert large["notional"] == Decimal("111263525887625.3619990001")
+
+
+AWKWARD = [
+    *(0.1 + 0.2, 1.005, 7.89e-06, 1.6743e-09, 123456789.123456789, 5e-11, 4.9e-11, 9.8e-12, 5e-324),
+    *(0.00000000015, 2.675, 999_999_999_999.9999, 100.0, 1e-10, 0.12345678905),
+]
+
+
+def units(number: Fraction) -> int:
+    """Return a number rounded half up to ten places, as a count of 1e-10."""
+    return math.floor(number * 10**10 + Fraction(1, 2))
+
+
+def test_amounts_of_awkward_and_random_prices_are_those_of_exact_fractions() -> None:
+    chance = random.Random(7)  # noqa: S311 - no secret
+    numbers = AWKWARD + [
+        round(chance.uniform(0, 10 ** chance.randint(-11, 11)), chance.randint(0, 17))
+        for _ in range(400)
+    ]
+    pairs = [(chance.choice(numbers) or 1.0, chance.choice(numbers)) for _ in range(2000)]
+
+    bar = bar_of(*(at(n, *pair) for n, pair in enumerate(pairs)))
+
+    # What a text says is the number that was sent; a place of the sum is 1e-10.
+    sent = [tuple(units(Fraction(repr(number))) for number in pair) for pair in pairs]
+    volume = sum(size for _, size in sent)
+    notional = sum(units(Fraction(price * size, 10**20)) for price, size in sent)
+    assert Fraction(bar["volume"]) == Fraction(volume, 10**10)
+    assert Fraction(bar["notional"]) == Fraction(notional, 10**10)
+
+
+# 9e11 * 9.9e14 = 8.91e26: twelve are above 1e28, twenty above what 128 bits hold.
+@pytest.mark.parametrize("trades", [12, 20])
+def test_a_sum_that_no_decimal_holds_is_an_error(trades: int) -> None:
+    eleven = bar_of(*(at(n, 9e11, 9.9e14) for n in range(11)))
+    assert eleven["notional"] == 11 * Decimal("8.91e26")
+
+    with pytest.raises(AuditError, match="more than decimal"):
+        bar_of(*(at(n, 9e11, 9.9e14) for n in range(trades)))
+
+
+@pytest.mark.parametrize("price", [math.nan, math.inf, 1e300, 1e29])
+def test_a_price_that_no_decimal_holds_is_an_error(price: float) -> None:
+    with pytest.raises(AuditError, match="no decimal"):
+        bar_of(at(1, 10.0), at(2, price))
 
 
 def test_symbols_with_a_venue_have_their_own_class_and_no_sessions() -> None:

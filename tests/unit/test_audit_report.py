@@ -149,7 +149,7 @@ def test_a_scope_is_of_whole_hours() -> None:
     assert not scope.covers(("AAPL", hour + timedelta(hours=2)))
     assert not scope.covers(("MSFT", hour))
     rows = frame(a_trade(), a_trade(symbol="MSFT"), a_trade(bucket_ms=START_MS + 5_400_000))
-    assert scope.only(rows).height == 1
+    assert scope.only(rows).num_rows == 1
     assert Scope.of(None, None, None).is_everything
 
 
@@ -174,7 +174,7 @@ def test_trades_come_back_from_disk_with_all_of_a_window_in_one_part(tmp_path: P
     parts = [spill.read(part) for part in spill.parts]
 
     assert len(parts) == 5
-    assert sorted(row["trade_id"] for p in parts for row in p.rows(named=True)) == list(range(200))
-    windows = [bucket for p in parts for bucket in p["bucket_ms"].unique()]
+    assert sorted(row["trade_id"] for p in parts for row in p.to_pylist()) == list(range(200))
+    windows = [bucket for p in parts for bucket in p["bucket_ms"].unique().to_pylist()]
     assert len(windows) == len(set(windows)) == 40
     assert parts[0].schema == frame().schema

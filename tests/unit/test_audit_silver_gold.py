@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-import polars as pl
+import pyarrow as pa
 
 from tapeline.audit.difference import Pair
 from tapeline.audit.silver_gold import BarsCompared, Readiness, compare_bars
@@ -40,7 +40,7 @@ BAR = Bar(
 
 def compare(
     bar: Bar | None,
-    silver: pl.DataFrame = TRADES,
+    silver: pa.Table = TRADES,
     ready: Readiness | None = None,
     moving: set[tuple[str, object]] | None = None,
 ) -> BarsCompared:
@@ -127,7 +127,7 @@ def test_a_bar_whose_trades_may_have_expired_is_not_auditable() -> None:
     young = Readiness(silver_gone_ms=RECEIVED_MS - 1)
 
     assert compare(BAR, frame(), gone) == BarsCompared(without_silver={KEY})
-    assert compare(BAR, TRADES.tail(1), gone) == BarsCompared(without_silver={KEY})
+    assert compare(BAR, TRADES.slice(1), gone) == BarsCompared(without_silver={KEY})
     assert len(compare(BAR, frame(), young).differences) == 1
 
 

@@ -24,7 +24,7 @@ def test_help_names_every_command_and_loads_neither_spark_nor_a_web_server():
         "from tapeline.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print('LOADED', *({'pyspark', 'fastapi', 'uvicorn', 'polars'} & {*sys.modules}))"
+        "print('LOADED', *({'pyspark', 'fastapi', 'uvicorn', 'duckdb'} & {*sys.modules}))"
     )
     process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = {"pyspark", "polars", "pandas", "fastapi", "typer", "exchange_calendars"}
+HEAVY = {"pyspark", "duckdb", "polars", "pandas", "fastapi", "typer"}
 
 
 def test_reading_bars_and_trades_loads_no_spark():

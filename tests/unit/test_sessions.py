@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import date, datetime, timedelta, timezone
 
 import pytest
+from exchange_calendars import get_calendar
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
@@ -93,6 +95,23 @@ def test_the_venue_tells_the_asset_class(spark: SparkSession, symbol, name):
 )
 def test_days_on_which_the_exchange_was_closed(day):
     assert day in holidays()
+
+
+def test_the_days_are_those_of_exchange_calendars():
+    first, last = date(2000, 1, 1), date(2049, 12, 31)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library warns of what pandas will change under it
+        calendar = get_calendar("XNYS", start=first.isoformat(), end=last.isoformat())
+    is_open = {day.date() for day in calendar.sessions}
+    weekdays = {
+        day
+        for day in (first + timedelta(days=n) for n in range((last - first).days + 1))
+        if day.weekday() < 5
+    }
+
+    update = "run: python scripts/make_exchange_days.py"
+    assert holidays() == weekdays - is_open, update
+    assert half_days() == {day.date() for day in calendar.early_closes}, update
 
 
 @pytest.mark.parametrize("day", [date(2013, 7, 3), date(2024, 12, 24), date(2026, 11, 27)])

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from tapeline.audit.difference import Difference, Pair, text_of
-from tapeline.audit.frames import BUCKET_MS
 from tapeline.audit.silver_gold import BarsCompared
+from tapeline.audit.tables import BUCKET_MS
 from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.errors import UsageError
 from tapeline.times import from_millis, to_millis

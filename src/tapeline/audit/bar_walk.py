@@ -8,39 +8,41 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import polars as pl
+import pyarrow as pa
 
 from tapeline.audit.against import compare_vendor, read_vendor_bars
 from tapeline.audit.context import NO_SILVER, Context
 from tapeline.audit.difference import Pair
-from tapeline.audit.frames import WINDOW, is_gone, windows_frame
+from tapeline.audit.engine import query
 from tapeline.audit.hours import compare_hours
 from tapeline.audit.silver_gold import received_ms
-from tapeline.bar import Interval
+from tapeline.audit.tables import is_gone, window_rows, windows_table
+from tapeline.bar import Bar, Interval
 from tapeline.errors import UsageError
 from tapeline.times import from_millis, to_millis
 
 _BARS_AT_ONCE: Final = 500
+_WITHOUT: Final = "SELECT * FROM windows ANTI JOIN others USING (symbol, bucket_ms)"
 
 
-def silver_windows(context: Context) -> pl.DataFrame:
+def silver_windows(context: Context) -> pa.Table:
     """Return the windows in scope of which silver has trades."""
     scope = context.scope
     if scope.symbols is not None and scope.start is not None and scope.end is not None:
         # Few enough to name: a window without trades costs one look.
         length = Interval.FIVE_MINUTES.duration // timedelta(milliseconds=1)
         starts = range(to_millis(scope.start), to_millis(scope.end), length)
-        return windows_frame((symbol, start) for symbol in scope.symbols for start in starts)
-    return scope.only(windows_frame(context.reads.silver_windows()))
+        return windows_table((symbol, start) for symbol in scope.symbols for start in starts)
+    return scope.only(windows_table(context.reads.silver_windows()))
 
 
-def walk_gold(context: Context, silver: pl.DataFrame) -> pl.DataFrame:
+def walk_gold(context: Context, silver: pa.Table) -> pa.Table:
     """Compare hour bars with their parts; return the windows of gold that silver may explain.
 
     A bar whose trades have expired from silver is not among them: it is counted.
     """
     ground = context.ground
-    windows = [windows_frame([])]
+    windows = [windows_table([])]
     for symbol, start, end in _months(context):
         parts = list(context.client.bars(symbol, Interval.FIVE_MINUTES, start, end))
         hours = context.client.bars(symbol, Interval.ONE_HOUR, start, end)
@@ -53,13 +55,12 @@ def walk_gold(context: Context, silver: pl.DataFrame) -> pl.DataFrame:
         )
         context.note(Pair.GOLD_HOURS, compared)
         gone_ms = ground.gone_ms["trades_silver"]
-        gone = [is_gone(received_ms(bar), gone_ms) for bar in parts]
-        found = windows_frame((bar.symbol, to_millis(bar.window_start)) for bar in parts)
-        lost = found.filter(gone).join(silver, on=WINDOW, how="anti")
-        starts = (from_millis(ms) for ms in lost["bucket_ms"])
+        old = windows_table(_window(bar) for bar in parts if is_gone(received_ms(bar), gone_ms))
+        lost = window_rows(query(_WITHOUT, windows=old, others=silver))
+        starts = (from_millis(bucket_ms) for _, bucket_ms in lost)
         context.findings.not_auditable(Pair.SILVER_GOLD, NO_SILVER, starts)
-        windows.append(found.join(lost, on=WINDOW, how="anti"))
-    return pl.concat(windows)
+        windows.append(windows_table({_window(bar) for bar in parts}.difference(lost)))
+    return pa.concat_tables(windows)
 
 
 def walk_vendor(context: Context, path: Path) -> None:
@@ -78,6 +79,10 @@ def walk_vendor(context: Context, path: Path) -> None:
     if not total:
         message = f"{path} has no bar to compare in the times and symbols that are audited."
         raise UsageError(message)
+
+
+def _window(bar: Bar) -> tuple[str, int]:
+    return bar.symbol, to_millis(bar.window_start)
 
 
 def _months(context: Context) -> Iterator[tuple[str, datetime, datetime]]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tapeline.audit.difference import Difference, Pair
-from tapeline.audit.frames import is_gone
 from tapeline.audit.kafka_bronze import MessageNames
 from tapeline.audit.messages import Invalid, Message, RawMessage
+from tapeline.audit.tables import is_gone
 
 _Texts = tuple[str, str, str]
 

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
-import polars as pl
+import pyarrow as pa
 
 from tapeline.audit.difference import Difference, MessageRef, Pair, text_of
-from tapeline.audit.frames import TRADE, TRADES, is_gone, trade_ref, window_key
+from tapeline.audit.engine import query
+from tapeline.audit.tables import is_gone, trade_ref, window_key
 from tapeline.bar import WindowKey
 from tapeline.times import from_millis
 
-_FIELDS: Final = tuple(name for name in TRADES if name not in TRADE)
-_TIES: Final = tuple(name for name in _FIELDS if name != "sequence")
+_trade: Final = itemgetter("symbol", "bucket_ms", "event_time_ms", "trade_id")
+_TIES: Final = (
+    *("price", "volume", "conditions", "received_at_ms", "source"),
+    *("topic_id", "kafka_partition", "kafka_offset"),
+)
+"""What copies of one trade and one rank may differ in."""
+
+# A trade whose row equals one of its copies of lowest rank in every column is no suspect.
+_SUSPECTS: Final = """
+    WITH lowest AS (
+        SELECT * FROM bronze QUALIFY sequence =
+            min(sequence) OVER (PARTITION BY symbol, bucket_ms, event_time_ms, trade_id)
+    ),
+    same AS (SELECT * FROM lowest INTERSECT SELECT * FROM silver)
+    SELECT * FROM lowest ANTI JOIN same USING (symbol, bucket_ms, event_time_ms, trade_id)
+    ORDER BY symbol, bucket_ms, event_time_ms, trade_id, topic_id, kafka_partition, kafka_offset
+"""
+_THEIR_ROWS: Final = """
+    SELECT * FROM silver SEMI JOIN suspects USING (symbol, bucket_ms, event_time_ms, trade_id)
+"""
+_FROM_NOWHERE: Final = """
+    SELECT * FROM silver ANTI JOIN bronze USING (symbol, bucket_ms, event_time_ms, trade_id)
+    ORDER BY symbol, bucket_ms, event_time_ms, trade_id
+"""
 
 Row = dict[str, Any]
 
@@ -29,8 +54,8 @@ class TradesCompared:
 
 
 def compare_trades(
-    bronze: pl.DataFrame,
-    silver: pl.DataFrame,
+    bronze: pa.Table,
+    silver: pa.Table,
     *,
     bronze_gone_ms: int | None = None,
     silver_gone_ms: int | None = None,
@@ -61,7 +86,7 @@ def compare_trades(
             found.differences.append(_rank_difference(copies[0], row))
         else:
             found.differences += _value_differences(copies, row)
-    for row in silver.join(bronze.select(TRADE).unique(), on=TRADE, how="anti").rows(named=True):
+    for row in query(_FROM_NOWHERE, silver=silver, bronze=bronze).to_pylist():
         if _may_be_gone([row], bronze_gone_ms):
             found.without_bronze.add(window_key(row["symbol"], row["bucket_ms"]))
         else:
@@ -69,22 +94,15 @@ def compare_trades(
     return found
 
 
-def _suspects(bronze: pl.DataFrame, silver: pl.DataFrame) -> Iterator[tuple[list[Row], Row | None]]:
-    """Yield the trades to look at closely: their copies of lowest rank, and silver's row.
-
-    A trade whose row equals one of those copies in every field is no suspect.
-    """
-    lowest = bronze.filter(pl.col("sequence") == pl.col("sequence").min().over(TRADE))
-    both = lowest.join(
-        silver.with_columns(in_silver=pl.lit(value=True)), on=TRADE, how="left", suffix="_silver"
-    )
-    is_same = pl.all_horizontal(pl.col(f).eq_missing(pl.col(f"{f}_silver")) for f in _FIELDS)
-    suspects = both.filter(~is_same.any().over(TRADE))
-    for _, group in suspects.group_by(TRADE, maintain_order=True):
-        copies = group.rows(named=True)
-        first = copies[0]
-        row = {f: first[f] for f in TRADE} | {f: first[f"{f}_silver"] for f in _FIELDS}
-        yield copies, row if first["in_silver"] else None
+def _suspects(bronze: pa.Table, silver: pa.Table) -> Iterator[tuple[list[Row], Row | None]]:
+    """Yield the trades to look at closely: their copies of lowest rank, and silver's row."""
+    suspects = query(_SUSPECTS, bronze=bronze, silver=silver)
+    if not suspects.num_rows:
+        return
+    rows = query(_THEIR_ROWS, suspects=suspects, silver=silver).to_pylist()
+    by_trade = {_trade(row): row for row in rows}
+    for trade, copies in groupby(suspects.to_pylist(), _trade):
+        yield list(copies), by_trade.get(trade)
 
 
 def _may_be_gone(rows: Sequence[Row], gone_ms: int | None) -> bool:

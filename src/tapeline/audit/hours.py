@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, Final
 
-import polars as pl
+import pyarrow as pa
 
 from tapeline.audit.difference import Difference, Pair
-from tapeline.audit.frames import is_gone
+from tapeline.audit.engine import query
 from tapeline.audit.recompute import AMOUNT
 from tapeline.audit.silver_gold import (
     BarsCompared,
@@ -18,19 +18,40 @@ from tapeline.audit.silver_gold import (
     missing_or_provisional,
     received_ms,
 )
-from tapeline.bar import VALUES, Bar, Interval, WindowKey
-from tapeline.sessions import Session, asset_class_of
+from tapeline.audit.tables import is_gone
+from tapeline.bar import Bar, Interval, WindowKey
+from tapeline.sessions import asset_class_of
 
-_TIME: Final = pl.Datetime("us", "UTC")
-_SCHEMA: Final[dict[str, Any]] = {
-    "symbol": pl.String,
-    "window_start": _TIME,
-    **dict.fromkeys(("open", "high", "low", "close", "vwap"), pl.Float64),
-    **dict.fromkeys(("volume", "notional", "unpriced_volume"), AMOUNT),
-    **dict.fromkeys(("trade_count", "unpriced_count"), pl.Int64),
-    **dict.fromkeys(("first_trade_time", "last_trade_time"), _TIME),
-    **dict.fromkeys(("session", "asset_class", "policy"), pl.String),
-}
+_PARTS: Final = pa.schema(
+    {
+        "symbol": pa.string(),
+        "window_start": pa.timestamp("us"),
+        **dict.fromkeys(("open", "high", "low", "close", "vwap"), pa.float64()),
+        **dict.fromkeys(("volume", "notional", "unpriced_volume"), AMOUNT),
+        **dict.fromkeys(("trade_count", "unpriced_count"), pa.int64()),
+        **dict.fromkeys(("first_trade_time", "last_trade_time"), pa.timestamp("us")),
+        **dict.fromkeys(("session", "asset_class", "policy"), pa.string()),
+    }
+)
+_HOURS: Final = """
+    SELECT
+        symbol,
+        date_trunc('hour', window_start) AS hour,
+        first(open ORDER BY window_start) FILTER (WHERE open IS NOT NULL) AS open,
+        max(high) AS high,
+        min(low) AS low,
+        last(close ORDER BY window_start) FILTER (WHERE close IS NOT NULL) AS close,
+        sum(volume) AS volume,
+        sum(notional) AS notional,
+        CAST(sum(trade_count) AS BIGINT) AS trade_count,
+        CAST(sum(unpriced_count) AS BIGINT) AS unpriced_count,
+        sum(unpriced_volume) AS unpriced_volume,
+        min(first_trade_time) AS first_trade_time,
+        max(last_trade_time) AS last_trade_time,
+        first(policy ORDER BY window_start) AS policy,
+        if(count(DISTINCT session) = 1, min(session), 'mixed') AS session
+    FROM parts GROUP BY ALL
+"""
 
 
 def compare_hours(
@@ -100,29 +121,14 @@ def _differences(
 
 
 def _rolled_up(parts: Sequence[Bar]) -> dict[WindowKey, dict[str, Any]]:
-    """Work hours out in Polars, not by the code that made them."""
-    names = ("symbol", "window_start", *VALUES)
-    frame = pl.DataFrame({n: [getattr(part, n) for part in parts] for n in names}, _SCHEMA)
-    sessions = pl.col("session").drop_nulls()
-    hours = frame.group_by(
-        "symbol", pl.col("window_start").dt.truncate("1h"), maintain_order=True
-    ).agg(
-        pl.col("open").drop_nulls().first(),
-        pl.col("high").max(),
-        pl.col("low").min(),
-        pl.col("close").drop_nulls().last(),
-        pl.col("volume", "notional", "trade_count", "unpriced_count", "unpriced_volume").sum(),
-        pl.col("first_trade_time").min(),
-        pl.col("last_trade_time").max(),
-        pl.col("policy").first(),
-        pl.when(sessions.n_unique() == 1)
-        .then(sessions.first())
-        .otherwise(pl.lit(Session.MIXED.value))
-        .alias("session"),
-    )
+    """Work hours out in SQL, not by the code that made them."""
+    rows = [{name: getattr(part, name) for name in _PARTS.names} for part in parts]
+    hours = query(_HOURS, parts=pa.Table.from_pylist(rows, _PARTS))
     found = {}
-    for row in hours.rows(named=True):
-        key = row.pop("symbol"), row.pop("window_start")
+    for row in hours.to_pylist():
+        key = row.pop("symbol"), row.pop("hour").replace(tzinfo=timezone.utc)
+        for name in ("first_trade_time", "last_trade_time"):
+            row[name] = row[name] and row[name].replace(tzinfo=timezone.utc)
         row["vwap"] = float(row["notional"]) / float(row["volume"]) if row["volume"] else None
         row["asset_class"] = asset_class_of(key[0]).value
         found[key] = row

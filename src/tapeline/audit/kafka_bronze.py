@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tapeline.audit.difference import Difference, MessageRef, Pair, text_of
-from tapeline.audit.frames import is_gone, trade_ref
 from tapeline.audit.messages import Message, RawMessage, sort_messages
+from tapeline.audit.tables import is_gone, trade_ref
 from tapeline.times import from_millis
 
 
@@ -54,7 +54,7 @@ class MessageNames:
         self._topic_id = topic_id
         self._kafka_partition = kafka_partition
         trades = sort_messages(topic_id, kafka_partition, messages).trades
-        self._trades = {row["kafka_offset"]: row for row in trades.rows(named=True)}
+        self._trades = {row["kafka_offset"]: row for row in trades.to_pylist()}
 
     def difference(
         self, pair: Pair, kafka_offset: int, what: str, expected: str, found: str

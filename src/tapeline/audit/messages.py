@@ -7,28 +7,22 @@ wrote quarantine and silver is what is audited.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final, NamedTuple
 
-import polars as pl
+import pyarrow as pa
 from fastavro import parse_schema, schemaless_reader
 
-from tapeline.audit.frames import BUCKET_MS, TRADES, conditions_texts
+from tapeline.audit.engine import query
+from tapeline.audit.tables import TRADES, conditions_texts
 from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
 
 _HEADER: Final = SINGLE_OBJECT_MARKER + TRADE_FINGERPRINT
 _DECODE_ERRORS: Final = (EOFError, IndexError, OverflowError, ValueError)
 _UNDECODABLE: Final = frozenset({"undecodable"})
 _UNKNOWN: Final = frozenset({"unknown_schema"})
-
-_YEAR_2000_MS: Final = 946_684_800_000
-_MOST_MS: Final = ((1 << 63) - 1) // 1000
-_MINUTE_US: Final = 60_000_000
-_SYMBOL_CHARACTERS: Final = 128
-_PRICE_LIMIT: Final = 1e12
-_VOLUME_LIMIT: Final = 1e15
 
 RawMessage = tuple[int, int, bytes | None, bytes | None]
 """A `Message` without names: there are many, and few need a close look."""
@@ -54,31 +48,28 @@ class Invalid(NamedTuple):
 class Sorted:
     """Messages of one partition: the valid trades, and the others by offset."""
 
-    trades: pl.DataFrame
+    trades: pa.Table
     invalid: dict[int, Invalid]
 
 
 def sort_messages(topic_id: str, kafka_partition: int, messages: Sequence[RawMessage]) -> Sorted:
     """Tell valid trades from what is none."""
     invalid = {}
-    decoded, records = [], []
+    decoded: dict[int, RawMessage] = {}
+    records = []
     for message in messages:
         record = _decode(message[3])
         if isinstance(record, frozenset):
             invalid[message[0]] = Invalid(Message(*message), record)
         else:
-            decoded.append(message)
+            decoded[message[0]] = message
             records.append(record)
-    rules = _rules()
-    trades = _frame(topic_id, kafka_partition, decoded, records)
-    is_valid = trades.select(pl.all_horizontal(*rules.values())).to_series()
-    if not is_valid.all():
-        numbered = trades.with_row_index().filter(~is_valid).select("index", **rules)
-        for index, *is_right in numbered.rows():
-            reasons = {name for name, right in zip(rules, is_right, strict=True) if not right}
-            message = Message(*decoded[index])
-            invalid[message.kafka_offset] = Invalid(message, frozenset(reasons))
-    return Sorted(trades.filter(is_valid).select(*TRADES), invalid)
+    place = topic_id, kafka_partition
+    judged = query(_JUDGED, records=_table(place, decoded.values(), records))
+    for bad in query(_BAD, judged=judged).to_pylist():
+        message = Message(*decoded[bad["kafka_offset"]])
+        invalid[message.kafka_offset] = Invalid(message, frozenset(bad["reasons"]))
+    return Sorted(query(_GOOD, judged=judged), invalid)
 
 
 def _decode(value: bytes | None) -> tuple[Any, ...] | frozenset[str]:
@@ -97,48 +88,17 @@ def _decode(value: bytes | None) -> tuple[Any, ...] | frozenset[str]:
     return tuple(record.values())
 
 
-def _frame(
-    topic_id: str,
-    kafka_partition: int,
-    messages: Sequence[RawMessage],
-    records: Sequence[tuple[Any, ...]],
-) -> pl.DataFrame:
-    """Return decoded messages with the columns of TRADES, and two more that the rules need."""
-    columns = list(zip(*records, strict=True)) or [()] * len(_FIELDS)
-    offsets, timestamps = zip(*(m[:2] for m in messages), strict=True) if messages else ((), ())
-    fields: dict[str, Any] = dict(zip(_FIELDS, columns, strict=True))
+def _table(
+    place: tuple[str, int], messages: Collection[RawMessage], records: Sequence[tuple[Any, ...]]
+) -> pa.Table:
+    """Return decoded messages, with the topic's id and partition, their offsets and times."""
+    columns: list[Any] = list(zip(*records, strict=True)) or [()] * len(_FIELDS)
+    fields = dict(zip(_FIELDS, columns, strict=True))
     fields["conditions"] = conditions_texts(fields["conditions"])
-    kinds = {**TRADES, "received_us": pl.Int64()}
-    return pl.DataFrame(
-        [pl.Series(name, values, kinds[name]) for name, values in fields.items()]
-        + [pl.Series("kafka_offset", offsets, pl.Int64)]
-        + [pl.Series("kafka_timestamp_ms", timestamps, pl.Int64)]
-    ).with_columns(
-        bucket_ms=pl.col("event_time_ms") - pl.col("event_time_ms") % BUCKET_MS,
-        received_at_ms=pl.col("received_us") // 1000,
-        topic_id=pl.lit(topic_id),
-        kafka_partition=pl.lit(kafka_partition, pl.Int64),
-    )
-
-
-def _rules() -> dict[str, pl.Expr]:
-    """Return what is true of a valid trade, by the reason that stands when it is not.
-
-    Polars orders NaN above every number, so that it fails the upper limits.
-    """
-    price, volume, time_ms = pl.col("price"), pl.col("volume"), pl.col("event_time_ms")
-    # The broker's clock bounds the producer's, which travels in the message.
-    receipt_us = pl.min_horizontal("received_us", pl.col("kafka_timestamp_ms") * 1000)
-    latest_ms = (receipt_us + _MINUTE_US) // 1000
-    return {
-        # A number too large for its field: the rank has 32 bits, and times are counted in µs.
-        "undecodable": time_ms.is_between(-_MOST_MS, _MOST_MS)
-        & (pl.col("sequence").cast(pl.Int32, strict=False).is_not_null()),
-        "empty_symbol": pl.col("symbol").str.len_chars().is_between(1, _SYMBOL_CHARACTERS),
-        "bad_time": (time_ms >= _YEAR_2000_MS) & (time_ms <= latest_ms),
-        "bad_price": (price > 0) & (price < _PRICE_LIMIT),
-        "bad_volume": (volume >= 0) & (volume < _VOLUME_LIMIT),
-    }
+    fields["topic_id"], fields["kafka_partition"] = ([part] * len(messages) for part in place)
+    fields["kafka_offset"] = [message[0] for message in messages]
+    fields["kafka_timestamp_ms"] = [message[1] for message in messages]
+    return pa.table({name: pa.array(fields[name], kind) for name, kind in _KINDS.items()})
 
 
 def _without_logical_types(schema_json: str) -> dict[str, Any]:
@@ -155,3 +115,43 @@ _SCHEMA: Final = parse_schema(_PLAIN)
 _NAMES: Final = {"event_time": "event_time_ms", "received_at": "received_us"}
 _FIELDS: Final = tuple(_NAMES.get(f["name"], f["name"]) for f in _PLAIN["fields"])
 """The fields of a record in the order of the schema, with their units."""
+
+_KINDS: Final = {
+    **{name: pa.int64() for name in (*_FIELDS, "kafka_timestamp_ms")},
+    **{field.name: field.type for field in TRADES if not field.name.endswith("_ms")},
+}
+_JUDGED: Final = """
+    SELECT
+        symbol,
+        event_time_ms - event_time_ms % 300000 AS bucket_ms,
+        event_time_ms, trade_id, price, volume, conditions, sequence,
+        received_us // 1000 AS received_at_ms,
+        source,
+        topic_id, kafka_partition, kafka_offset,
+        -- A number too large for its field: times are counted in µs, the rank has 32 bits.
+        event_time_ms BETWEEN -9223372036854775 AND 9223372036854775
+            AND sequence BETWEEN -2147483648 AND 2147483647 AS is_decodable,
+        length(symbol) BETWEEN 1 AND 128 AS is_named,
+        -- From the year 2000 to a minute after the receipt. The broker's clock bounds the
+        -- producer's, which travels in the message.
+        event_time_ms BETWEEN 946684800000
+            AND (least(received_us, kafka_timestamp_ms * 1000) + 60000000) // 1000 AS is_timely,
+        -- NaN is above every number.
+        price > 0 AND price < 1e12 AS is_priced,
+        volume >= 0 AND volume < 1e15 AS is_sized,
+        is_decodable AND is_named AND is_timely AND is_priced AND is_sized AS is_valid
+    FROM records
+"""
+_GOOD: Final = """
+    SELECT COLUMNS(lambda name: NOT starts_with(name, 'is_')) FROM judged WHERE is_valid
+"""
+_BAD: Final = """
+    SELECT kafka_offset, list_filter([
+        if(is_decodable, NULL, 'undecodable'),
+        if(is_named, NULL, 'empty_symbol'),
+        if(is_timely, NULL, 'bad_time'),
+        if(is_priced, NULL, 'bad_price'),
+        if(is_sized, NULL, 'bad_volume')
+    ], lambda reason: reason IS NOT NULL) AS reasons
+    FROM judged WHERE NOT is_valid
+"""

@@ -1,4 +1,4 @@
-"""Bars from trades by docs/bars.md, in Polars and Python: a second way to the same values.
+"""Bars from trades by docs/bars.md, in SQL and Python: a second way to the same values.
 
 Only tables of data are shared with the code that is audited: the sale conditions' ids, and
 the exchange's days.
@@ -6,31 +6,89 @@ the exchange's days.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import time
-from decimal import ROUND_HALF_UP, Context, Decimal
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
-import polars as pl
+import duckdb
+import pyarrow as pa
 
 from tapeline import conditions as sale
 from tapeline import sessions
-from tapeline.audit.frames import TRADES, WINDOW, conditions_of, window_key
+from tapeline.audit.engine import query
+from tapeline.audit.tables import WINDOWS, conditions_of, table_of, window_key
 from tapeline.bar import WindowKey
 from tapeline.conditions import ConditionPolicy
+from tapeline.errors import AuditError
 from tapeline.times import from_millis, to_millis
 
-AMOUNT: Final = pl.Decimal(38, 10)
+AMOUNT: Final = pa.decimal128(38, 10)
 """Volume and notional."""
+_AMOUNT_LIMIT: Final = Decimal(10**28)
 _TEN_PLACES: Final = Decimal("1e-10")
 _EXACT: Final = Context(prec=80, rounding=ROUND_HALF_UP)
-_LOW_20_BITS: Final = (1 << 20) - 1
-_LARGEST_RANK: Final = (1 << 16) - 1
-_FRIDAY: Final = 5
+_SATURDAY: Final = 5
+
+_WANTED: Final = WINDOWS.append(pa.field("policy", pa.string()))
+_KINDS: Final = pa.schema(
+    {
+        "conditions": pa.string(),
+        "policy": pa.string(),
+        **dict.fromkeys(("sets_high_low", "sets_last", "adds_volume", "at_night"), pa.bool_()),
+    }
+)
+_OPEN: Final = pa.schema({"five_ms": pa.int64(), "is_open": pa.bool_()})
+_AMOUNTS: Final = pa.schema(
+    {"price": pa.float64(), "counted": pa.float64(), "size": AMOUNT, "notional": AMOUNT}
+)
+
+_COMPLETE_TRADES: Final = """
+    SELECT trades.*, policy, event_time_ms // 300000 * 300000 AS five_ms
+    FROM trades JOIN wanted USING (symbol, bucket_ms)
+    WHERE price IS NOT NULL AND volume IS NOT NULL AND sequence IS NOT NULL
+"""
+_ELIGIBLE: Final = """
+    SELECT
+        trades.* EXCLUDE (volume),
+        sets_high_low AND NOT (at_night AND is_open) AS sets_high_low,
+        sets_last AND NOT (at_night AND is_open) AS sets_last,
+        if(adds_volume, volume, 0.0) AS counted
+    FROM trades
+    JOIN kinds
+        ON trades.policy = kinds.policy AND trades.conditions IS NOT DISTINCT FROM kinds.conditions
+    JOIN open_hours USING (five_ms)
+"""
+# By event time, then rank of arrival; the low bits of the id decide what is left.
+_BARS: Final = """
+    WITH placed AS (
+        SELECT *, row_number() OVER (
+            ORDER BY event_time_ms, least(sequence, 65535), trade_id & 1048575
+        ) AS place
+        FROM trades JOIN amounts USING (price, counted)
+    )
+    SELECT
+        symbol,
+        bucket_ms,
+        policy,
+        arg_min(price, place) FILTER (WHERE sets_last) AS open,
+        max(price) FILTER (WHERE sets_high_low) AS high,
+        min(price) FILTER (WHERE sets_high_low) AS low,
+        arg_max(price, place) FILTER (WHERE sets_last) AS close,
+        sum(size) AS volume,
+        sum(notional) AS notional,
+        count(*) AS trade_count,
+        count(*) FILTER (WHERE NOT sets_high_low) AS unpriced_count,
+        coalesce(sum(size) FILTER (WHERE NOT sets_high_low), 0) AS unpriced_volume,
+        min(event_time_ms) AS first_trade_time,
+        max(event_time_ms) AS last_trade_time
+    FROM placed GROUP BY ALL
+"""
 
 
 def recompute_bars(
-    trades: pl.DataFrame, policies: Mapping[WindowKey, str]
+    trades: pa.Table, policies: Mapping[WindowKey, str]
 ) -> dict[WindowKey, dict[str, Any]]:
     """Return the fields of `tapeline.bar.VALUES` of each window that has a policy and trades.
 
@@ -38,43 +96,29 @@ def recompute_bars(
         trades: every trade of the windows, columns as TRADES; one that lacks its price, size
             or rank counts for nothing.
         policies: which trades set prices, for each window.
+
+    Raises:
+        AuditError: an amount does not fit into decimal(38, 10).
     """
-    wanted = pl.DataFrame(
-        [(symbol, to_millis(start), policy) for (symbol, start), policy in policies.items()],
-        {**{name: TRADES[name] for name in WINDOW}, "policy": pl.String()},
-        orient="row",
-    )
-    eligible = _with_amounts(
-        _with_eligibility(
-            trades.drop_nulls(["price", "volume", "sequence"]).join(wanted, on=WINDOW)
-        )
-    )
-    # By event time, then rank of arrival; the low bits of the id decide what is left.
-    rank = pl.min_horizontal("sequence", pl.lit(_LARGEST_RANK))
-    ordered = eligible.sort("event_time_ms", rank, pl.col("trade_id").and_(_LOW_20_BITS))
-    price = pl.col("price")
-    last, high_low = price.filter(pl.col("sets_last")), price.filter(pl.col("sets_high_low"))
-    bars = ordered.group_by(*WINDOW, "policy").agg(
-        last.first().alias("open"),
-        high_low.max().alias("high"),
-        high_low.min().alias("low"),
-        last.last().alias("close"),
-        pl.col("size").sum().alias("volume"),
-        pl.col("notional").sum(),
-        pl.len().alias("trade_count"),
-        (~pl.col("sets_high_low")).sum().alias("unpriced_count"),
-        pl.col("size").filter(~pl.col("sets_high_low")).sum().alias("unpriced_volume"),
-        pl.col("event_time_ms").min().alias("first_trade_time"),
-        pl.col("event_time_ms").max().alias("last_trade_time"),
-    )
-    return dict(_finished(row) for row in bars.rows(named=True))
+    wanted = [(symbol, to_millis(start), policy) for (symbol, start), policy in policies.items()]
+    complete = query(_COMPLETE_TRADES, trades=trades, wanted=table_of(_WANTED, wanted))
+    eligible = _with_eligibility(complete)
+    try:
+        bars = query(_BARS, trades=eligible, amounts=_amounts(eligible))
+    except duckdb.OutOfRangeException as error:
+        message = f"Trades of one bar add up to more than decimal(38, 10): {error}"
+        raise AuditError(message) from error
+    return dict(_finished(row) for row in bars.to_pylist())
 
 
 def _finished(row: dict[str, Any]) -> tuple[WindowKey, dict[str, Any]]:
     """Add what is worked out once a bar."""
     symbol, window_start = key = window_key(row.pop("symbol"), row.pop("bucket_ms"))
-    volume = row["volume"]
-    row["vwap"] = float(row["notional"]) / float(volume) if volume else None
+    # DuckDB takes a sum of 39 digits for a decimal(38, 10).
+    if max(row["volume"].copy_abs(), row["notional"].copy_abs()) >= _AMOUNT_LIMIT:
+        message = f"The trades of {symbol} at {window_start} add up to more than decimal(38, 10)."
+        raise AuditError(message)
+    row["vwap"] = float(row["notional"]) / float(row["volume"]) if row["volume"] else None
     for name in ("first_trade_time", "last_trade_time"):
         row[name] = from_millis(row[name])
     row["session"] = sessions.session_at(symbol, window_start).value
@@ -82,21 +126,15 @@ def _finished(row: dict[str, Any]) -> tuple[WindowKey, dict[str, Any]]:
     return key, row
 
 
-def _with_eligibility(trades: pl.DataFrame) -> pl.DataFrame:
-    """Add what each trade may update: `sets_high_low`, `sets_last`, `adds_volume`."""
-    kinds = trades.select("conditions", "policy").unique().rows()
-    flags = pl.DataFrame(
-        [(*kind, *_eligibility(*kind)) for kind in kinds],
-        {
-            "conditions": pl.String,
-            "policy": pl.String,
-            **dict.fromkeys(("sets_high_low", "sets_last", "adds_volume", "at_night"), pl.Boolean),
-        },
-        orient="row",
-    )
-    is_out = pl.col("at_night") & _in_regular_hours()
-    return trades.join(flags, on=["conditions", "policy"], nulls_equal=True).with_columns(
-        pl.col("sets_high_low") & ~is_out, pl.col("sets_last") & ~is_out
+def _with_eligibility(trades: pa.Table) -> pa.Table:
+    """Add what each trade may update, and its size where that is volume: `counted`."""
+    kinds = query("SELECT DISTINCT conditions, policy FROM trades", trades=trades).to_pylist()
+    times = query("SELECT DISTINCT five_ms FROM trades", trades=trades)["five_ms"].to_pylist()
+    return query(
+        _ELIGIBLE,
+        trades=trades,
+        kinds=table_of(_KINDS, [(*kind.values(), *_eligibility(**kind)) for kind in kinds]),
+        open_hours=table_of(_OPEN, [(ms, _is_open(from_millis(ms))) for ms in times]),
     )
 
 
@@ -117,44 +155,31 @@ def _eligibility(conditions: str | None, policy: str) -> tuple[bool, bool, bool,
     return sets_high_low, sets_last, adds_volume, bool(ids & sale.EXTENDED_HOURS)
 
 
-def _in_regular_hours() -> pl.Expr:
-    utc = pl.from_epoch("event_time_ms", time_unit="ms").dt.replace_time_zone("UTC")
-    local = utc.dt.convert_time_zone(sessions.NEW_YORK)
-    day, clock = local.dt.date(), local.dt.time()
-    is_open = (local.dt.weekday() <= _FRIDAY) & ~day.is_in(sorted(sessions.holidays()))
-    close = (
-        pl.when(day.is_in(sorted(sessions.half_days())))
-        .then(_time(sessions.HALF_DAY_CLOSE))
-        .otherwise(_time(sessions.REGULAR_CLOSE))
-    )
-    return is_open & (clock >= _time(sessions.REGULAR_OPEN)) & (clock < close)
+def _is_open(instant: datetime) -> bool:
+    """Tell whether the exchange is; it opens and closes at full five minutes."""
+    day = instant.astimezone(ZoneInfo(sessions.NEW_YORK)).date()
+    if day.weekday() >= _SATURDAY or day in sessions.holidays():
+        return False
+    start, end = sessions.regular_hours(day)
+    return start <= instant < end
 
 
-def _time(value: time) -> pl.Expr:
-    return pl.lit(value, pl.Time)
+def _amounts(trades: pa.Table) -> pa.Table:
+    """Return `size` and `notional`, exact to ten places, of each distinct price and `counted`.
 
-
-def _with_amounts(trades: pl.DataFrame) -> pl.DataFrame:
-    """Add `size` and `notional`, exact to ten places, of what counts as volume.
-
-    Both are worked out in Python's decimals, once for each distinct price and size.
+    Both are worked out in Python's decimals.
     """
-    counted = trades.with_columns(
-        counted=pl.when("adds_volume").then("volume").otherwise(pl.lit(0.0))
-    )
-    pairs = counted.select("price", "counted").unique()
-    sizes = [_decimal(volume) for volume in pairs["counted"]]
-    prices = [_decimal(price) for price in pairs["price"]]
-    return counted.join(
-        pairs.with_columns(
-            _amounts("size", sizes), _amounts("notional", map(_product, prices, sizes))
-        ),
-        on=["price", "counted"],
-    )
-
-
-def _amounts(name: str, values: Iterable[Decimal]) -> pl.Series:
-    return pl.Series(name, list(values), AMOUNT)
+    pairs = query("SELECT DISTINCT price, counted FROM trades", trades=trades)
+    prices, counted = pairs["price"].to_pylist(), pairs["counted"].to_pylist()
+    try:
+        sizes = [_decimal(volume) for volume in counted]
+        notionals = [
+            _product(_decimal(price), size) for price, size in zip(prices, sizes, strict=True)
+        ]
+        return pa.table([prices, counted, sizes, notionals], schema=_AMOUNTS)
+    except (InvalidOperation, pa.ArrowInvalid) as error:
+        message = f"Silver has a trade whose price or size is no decimal(38, 10): {error}"
+        raise AuditError(message) from error
 
 
 def _decimal(value: float) -> Decimal:

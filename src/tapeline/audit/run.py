@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import polars as pl
 import typer
 from cassandra import DriverException
 from cassandra.cluster import NoHostAvailable
@@ -20,6 +19,7 @@ from rich.progress import Progress
 
 from tapeline.audit.bar_walk import silver_windows, walk_gold, walk_vendor
 from tapeline.audit.context import Advance, Context
+from tapeline.audit.engine import query
 from tapeline.audit.findings import Findings
 from tapeline.audit.ground import survey
 from tapeline.audit.kafka_reader import TopicReader
@@ -35,6 +35,7 @@ from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 
 _OBJECTS_BEFORE_COLLECTION: Final = 100_000
+_BOTH: Final = "SELECT * FROM silver UNION SELECT * FROM gold"
 
 
 def run_audit(
@@ -61,8 +62,8 @@ def run_audit(
         spill = Spill(Path(folder), total)
         with closing(spill):
             walk_messages(context, ranges, offsets, spill, _task(progress, "messages", total))
-        windows = pl.concat([silver, windows]).unique()
-        walk_windows(context, spill, windows, _task(progress, "windows", windows.height))
+        windows = query(_BOTH, silver=silver, gold=windows)
+        walk_windows(context, spill, windows, _task(progress, "windows", windows.num_rows))
     if not context.findings.total_checked:
         message = (
             f"Keyspace {settings.cassandra.keyspace} has nothing that can be audited in these "

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Final
 
-import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tapeline.bar import Interval, WindowKey
 from tapeline.times import from_millis, to_millis
@@ -48,14 +49,15 @@ class Scope:
             and (self.end is None or time < self.end)
         )
 
-    def only(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def only(self, rows: pa.Table) -> pa.Table:
         """Return the rows of the windows that are looked at."""
         if self.symbols is not None:
-            rows = rows.filter(pl.col("symbol").is_in(list(self.symbols)))
+            symbols = pa.array(sorted(self.symbols), pa.string())
+            rows = rows.filter(pc.is_in(rows["symbol"], symbols))
         if self.start is not None:
-            rows = rows.filter(pl.col("bucket_ms") >= to_millis(self.start))
+            rows = rows.filter(pc.greater_equal(rows["bucket_ms"], to_millis(self.start)))
         if self.end is not None:
-            rows = rows.filter(pl.col("bucket_ms") < to_millis(self.end))
+            rows = rows.filter(pc.less(rows["bucket_ms"], to_millis(self.end)))
         return rows
 
     def months(self, period: date, interval: Interval) -> Iterator[tuple[datetime, datetime]]:

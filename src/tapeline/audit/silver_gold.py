@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-import polars as pl
+import pyarrow as pa
 
 from tapeline.audit.difference import Difference, Pair, text_of
-from tapeline.audit.frames import WINDOW, is_gone, window_key
+from tapeline.audit.engine import query
 from tapeline.audit.recompute import recompute_bars
+from tapeline.audit.tables import is_gone, window_key
 from tapeline.bar import VALUES, Bar, Interval, WindowKey
 from tapeline.conditions import ConditionPolicy
 from tapeline.times import to_millis
 
-_POLICIES = frozenset(policy.value for policy in ConditionPolicy)
+_POLICIES: Final = frozenset(policy.value for policy in ConditionPolicy)
+_COUNTS: Final = """
+    SELECT symbol, bucket_ms, count(*) AS trades, min(received_at_ms) AS first_received_ms
+    FROM silver GROUP BY ALL
+"""
 
 
 @dataclass(slots=True)
@@ -45,7 +50,7 @@ class Readiness:
 def compare_bars(
     windows: Iterable[WindowKey],
     bars: Mapping[WindowKey, Bar],
-    silver: pl.DataFrame,
+    silver: pa.Table,
     ready: Readiness,
     moving: Collection[WindowKey] = frozenset(),
 ) -> BarsCompared:
@@ -60,10 +65,8 @@ def compare_bars(
     """
     found = BarsCompared()
     counts = {
-        window_key(symbol, bucket_ms): (trades, first_received_ms)
-        for symbol, bucket_ms, trades, first_received_ms in silver.group_by(*WINDOW)
-        .agg(pl.len(), pl.col("received_at_ms").min().alias("first"))
-        .rows()
+        window_key(row["symbol"], row["bucket_ms"]): (row["trades"], row["first_received_ms"])
+        for row in query(_COUNTS, silver=silver).to_pylist()
     }
     comparable: dict[WindowKey, Bar] = {}
     for key in windows:

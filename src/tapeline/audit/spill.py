@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tapeline.audit.frames import TRADES, WINDOW, trades_frame
+from tapeline.audit.engine import query
+from tapeline.audit.tables import TRADES
 
 _ROWS_OF_A_PART: Final = 250_000
 _MOST_PARTS: Final = 256
+_NUMBERED: Final = """
+    SELECT windows.*, CAST(hash(symbol, bucket_ms) % parts AS BIGINT) AS part
+    FROM windows, number ORDER BY part
+"""
 
 
 class Spill:
@@ -34,27 +40,28 @@ class Spill:
         for writer in self._writers.values():
             writer.close()
 
-    def add(self, trades: pl.DataFrame) -> None:
+    def add(self, trades: pa.Table) -> None:
         """Write trades, columns as TRADES."""
-        numbered = trades.with_columns(part=self.part_of())
-        for rows in numbered.partition_by("part"):
-            part = rows["part"][0]
-            table = rows.drop("part").to_arrow(compat_level=pl.CompatLevel.oldest())
+        for part, rows in self.split(trades):
             if part not in self._writers:
-                self._writers[part] = pa.ipc.new_stream(str(self._path(part)), table.schema)
-            self._writers[part].write_table(table)
+                self._writers[part] = pa.ipc.new_stream(str(self._path(part)), TRADES)
+            self._writers[part].write_table(rows)
 
-    def read(self, part: int) -> pl.DataFrame:
+    def read(self, part: int) -> pa.Table:
         """Return the trades of one part."""
         path = self._path(part)
         if not path.exists():
-            return trades_frame([])
+            return TRADES.empty_table()
         with pa.ipc.open_stream(str(path)) as reader:
-            return pl.DataFrame(pl.from_arrow(reader.read_all()), TRADES)
+            return reader.read_all()
 
-    def part_of(self) -> pl.Expr:
-        """Return the part that a window belongs to, from its columns."""
-        return (pl.struct(WINDOW).hash() % len(self.parts)).cast(pl.Int64)
+    def split(self, windows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+        """Yield the rows of each part that has any, by the columns that name a window."""
+        numbered = query(_NUMBERED, windows=windows, number=pa.table({"parts": [len(self.parts)]}))
+        rows, start = numbered.drop_columns("part"), 0
+        for found in pc.value_counts(numbered["part"]).to_pylist():  # by first appearance
+            yield found["values"], rows.slice(start, found["counts"])
+            start += found["counts"]
 
     def _path(self, part: int) -> Path:
         return self._folder / f"trades-{part}.arrow"
