@@ -159,7 +159,7 @@ def run_job(
         source = prepare_checkpoints(checkpoints, queries, settings, source, feed, client)
         stop = threading.Event()
         with failures_explained("stream", stop):
-            session = build_session(settings, endpoints)
+            session = build_session(settings, endpoints, records=True)
             end_with_spark(session)
             _set_on_signals(stop)
             target: Sink = CassandraSink(settings.cassandra.keyspace) if client else ConsoleSink()

@@ -18,6 +18,11 @@ class Home:
         return self.root / "jars"
 
     @property
+    def class_archives(self) -> Path:
+        """What JVMs have made of the classes in those jars."""
+        return self.jars / "class-archives"
+
+    @property
     def data(self) -> Path:
         """Data of the services, kept between runs."""
         return self.root / "data"
