@@ -21,8 +21,9 @@ from tapeline.local.service import (
     free_port,
     start_service,
 )
+from tapeline.local.state import CASSANDRA
 
-NAME: Final = "cassandra"
+NAME: Final = CASSANDRA
 PREFERRED_PORT: Final = 19042
 _STORAGE_PORT: Final = 17000
 _REQUEST_TIMEOUT: Final = "20s"

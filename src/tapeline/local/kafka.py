@@ -22,8 +22,9 @@ from tapeline.local.service import (
     free_port,
     start_service,
 )
+from tapeline.local.state import KAFKA
 
-NAME: Final = "kafka"
+NAME: Final = KAFKA
 PREFERRED_PORT: Final = 19092
 _REQUEST_TIMEOUT_S: Final = 2.0
 # It lives a second.

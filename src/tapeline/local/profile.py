@@ -93,7 +93,7 @@ _SIZES: Final[Mapping[Profile, Sizes]] = MappingProxyType(
                     "prepared_statements_cache_size": "4MiB",
                     "concurrent_reads": 8,
                     "concurrent_writes": 8,
-                    "concurrent_counter_writes": 1,
+                    "concurrent_counter_writes": 2,
                     "concurrent_materialized_view_writes": 1,
                     "concurrent_compactors": 1,
                     "native_transport_max_threads": 16,

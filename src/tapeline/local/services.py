@@ -10,7 +10,8 @@ from rich.console import Console
 from tapeline.local.discovery import DEFAULT_KAFKA_PORT, Endpoints, find_endpoints
 from tapeline.local.home import Home
 from tapeline.local.service import accepts_connections
-from tapeline.local.stack import LocalStack, StartHooks, read_state
+from tapeline.local.stack import LocalStack, StartHooks
+from tapeline.local.state import read_state
 from tapeline.settings import Settings
 
 

@@ -8,7 +8,6 @@ is found again by process id and start time, and used.
 from __future__ import annotations
 
 import fcntl
-import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +35,7 @@ from tapeline.local.lock import try_lock
 from tapeline.local.preflight import check_machine
 from tapeline.local.profile import Profile, Sizes
 from tapeline.local.service import RunningService, ServicePlace, wait_until_ready
+from tapeline.local.state import StackState, all_noted, read_state, write_state
 
 _START_TIMEOUT_S: Final = 120.0
 _NAMES: Final = (kafka.NAME, cassandra.NAME)
@@ -52,35 +52,6 @@ _PROBES: Final[dict[str, Callable[[int], bool]]] = {
     kafka.NAME: kafka.kafka_answers,
     cassandra.NAME: cassandra.cassandra_answers,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class StackState:
-    """What the state file holds."""
-
-    services: tuple[RunningService, ...]
-    kept: bool
-
-    def port_of(self, name: str) -> int | None:
-        """Return the port of a service that lives, or None."""
-        for service in self.services:
-            if service.name == name and service.process() is not None:
-                return service.port
-        return None
-
-
-def read_state(home: Home) -> StackState:
-    """Return the services in the state file that still live."""
-    state = _read_file(home)
-    return StackState(tuple(s for s in state.services if s.process() is not None), state.kept)
-
-
-def _read_file(home: Home) -> StackState:
-    try:
-        data = json.loads(home.state_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return StackState((), kept=False)
-    return StackState(tuple(map(RunningService.from_json, data["services"])), data["kept"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +72,8 @@ class LocalStack:
     """The local services below one home; the profile is for those that it starts."""
 
     def __init__(self, home: Home, console: Console, profile: Profile = Profile.STANDARD) -> None:
-        self._home = home
+        self.home = home
+        """Where it keeps its things."""
         self._console = console
         self._sizes = profile.sizes
 
@@ -116,7 +88,7 @@ class LocalStack:
             LocalStackError: a service died or does not answer.
         """
         with self._lock():
-            state = read_state(self._home)
+            state = read_state(self.home)
             running = {s.name: s for s in state.services}
             hooks = hooks or StartHooks()
             start = _Start(self, running, kept=keep or state.kept, hooks=hooks)
@@ -124,14 +96,14 @@ class LocalStack:
                 if len(running) < len(_NAMES):
                     java_home = find_java()
                     check_machine(
-                        self._home,
+                        self.home,
                         self._sizes.needed_memory_mb,
                         running=bool(running),
                         console=self._console,
                     )
                     start.begin_those_with_jars(java_home)
                     fetch_jars(
-                        self._home.jars,
+                        self.home.jars,
                         ALL_JARS,
                         java_home,
                         self._console,
@@ -141,66 +113,57 @@ class LocalStack:
                 hooks.all_started()
                 with self._console.status("Waiting for Kafka and Cassandra"):
                     start.wait()
-            return self.write(running, kept=keep or state.kept)
+            return write_state(self.home, running.values(), kept=keep or state.kept)
 
     def down(self) -> list[str]:
         """Stop both services; return the names of those that ran."""
         with self._lock():
-            state = read_state(self._home)
+            state = read_state(self.home)
             with ThreadPoolExecutor() as pool:
                 list(pool.map(RunningService.stop, state.services))
-            self._home.state_file.unlink(missing_ok=True)
-            make_archives_later(self._home.class_archives)
+            self.home.state_file.unlink(missing_ok=True)
+            make_archives_later(self.home.class_archives)
             return [s.name for s in state.services]
 
     @contextmanager
     def running(self, hooks: StartHooks | None = None) -> Iterator[StackState]:
         """Have the stack for a while; stop it afterwards unless it is kept or others use it."""
-        self._home.root.mkdir(parents=True, exist_ok=True)
-        with self._home.users_file.open("w") as users:
+        self.home.root.mkdir(parents=True, exist_ok=True)
+        with self.home.users_file.open("w") as users:
             # Shared by every command that uses the stack, and let go however the command ends.
             fcntl.flock(users, fcntl.LOCK_SH)
             try:
                 yield self.up(keep=False, hooks=hooks)
             finally:
-                if not read_state(self._home).kept and try_lock(users):
+                if not read_state(self.home).kept and try_lock(users):
                     self.down()
 
     def log_of(self, name: str) -> Path:
         """Return the log file of a service."""
-        return self._home.logs / f"{name}.log"
+        return self.home.logs / f"{name}.log"
 
     def start_one(self, name: str, java_home: Path) -> RunningService:
         """Start a service whose jars are there."""
         place = ServicePlace(
             java_home=java_home,
-            jars=jar_folder(self._home.jars, _JARS[name]),
-            class_archives=self._home.class_archives,
-            data=self._home.data / name,
+            jars=jar_folder(self.home.jars, _JARS[name]),
+            class_archives=self.home.class_archives,
+            data=self.home.data / name,
             log=self.log_of(name),
             environment=java_environment(java_home),
         )
         # One that died comes back where its clients look for it.
-        before = {s.name: s.port for s in _read_file(self._home).services}
+        before = {s.name: s.port for s in all_noted(self.home)}
         return _STARTERS[name](place, self._sizes, before.get(name, _USUAL_PORTS[name]))
 
     def has_jars(self, name: str) -> bool:
         """Tell whether a service can be started."""
-        return not missing_jars(self._home.jars, [_JARS[name]])
-
-    def write(self, running: dict[str, RunningService], *, kept: bool) -> StackState:
-        """Note what runs in the state file."""
-        state = StackState(tuple(running.values()), kept=kept)
-        text = json.dumps({"kept": kept, "services": [s.to_json() for s in state.services]})
-        partial = self._home.state_file.with_suffix(".part")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self._home.state_file)
-        return state
+        return not missing_jars(self.home.jars, [_JARS[name]])
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        self._home.root.mkdir(parents=True, exist_ok=True)
-        with self._home.lock_file.open("w") as lock:
+        self.home.root.mkdir(parents=True, exist_ok=True)
+        with self.home.lock_file.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -235,7 +198,7 @@ class _Start:
         for name in _NAMES:
             if name not in self._ready and self._stack.has_jars(name):
                 self._running[name] = self._stack.start_one(name, java_home)
-                self._stack.write(self._running, kept=self._kept)
+                write_state(self._stack.home, self._running.values(), kept=self._kept)
                 self._begin(name)
 
     def wait(self) -> None:
