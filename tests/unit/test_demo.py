@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from tapeline.api.bar_pages import row_of
+from tapeline.api.formats import to_json
 from tapeline.bar import Bar
 from tapeline.demo import _table, _Until
 from tapeline.demo_parts import LatestBars, ShownBar
@@ -23,8 +24,18 @@ START = datetime(2026, 11, 23, 5, 10, tzinfo=timezone.utc)
 END = START + timedelta(minutes=5)
 PRICES = (84_899.64, 85_153.97, 84_811.01, 85_153.97)
 BARS = [
-    ShownBar("BINANCE:BTCUSDT", START, END, *PRICES, 18.34521, 84_990.1, 12_139, True, 2),
-    ShownBar("KO", START, END, None, None, None, None, 5.0, None, 1, False, 0),
+    ShownBar(
+        "BINANCE:BTCUSDT",
+        START,
+        END,
+        *PRICES,
+        18.34521,
+        84_990.1,
+        12_139,
+        is_final=True,
+        revision=2,
+    ),
+    ShownBar("KO", START, END, None, None, None, None, 5.0, None, 1, is_final=False, revision=0),
 ]
 
 
@@ -83,7 +94,7 @@ def test_a_bar_is_shown_as_the_api_sends_it():
     bar = Bar("KO", START, END, 1.5, 2.5, 1.25, 2.0, Decimal("5.5"), Decimal(1), 1.75, 7)
     row = json.loads(to_json(row_of(bar)))
     assert ShownBar.from_row(row) == ShownBar(
-        "KO", START, END, 1.5, 2.5, 1.25, 2.0, 5.5, 1.75, 7, False, 0
+        "KO", START, END, 1.5, 2.5, 1.25, 2.0, 5.5, 1.75, 7, is_final=False, revision=0
     )
 
 
