@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timezone
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -18,11 +18,12 @@ from urllib.request import urlopen
 
 from rich.console import Console
 
+from tapeline.demo_history import is_empty, play_history
 from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.local.services import running_services
 from tapeline.local.stack import StartHooks
-from tapeline.producer.topics import create_topics, topic_admin
+from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
 from tapeline.settings import API_PORT, ENV_PREFIX, Settings
 from tapeline.simulator.child import DEMO, simulated_feed
 from tapeline.simulator.market import INSTRUMENTS
@@ -70,7 +71,12 @@ def running_demo(settings: Settings, console: Console) -> Iterator[DemoParts]:
 
         def go_live() -> None:
             servers = find_endpoints(settings).bootstrap_servers
-            create_topics(topic_admin(servers), settings.kafka)
+            admin = topic_admin(servers)
+            create_topics(admin, settings.kafka)
+            if is_empty(settings, servers):
+                topic_id, now = topic_id_of(admin, DEMO), datetime.now(timezone.utc)
+                trades = play_history(settings, servers, topic_id, now)
+                console.print(f"The market's last hours are there: {trades:,} simulated trades.")
             producing.release()
             serving.release()
             console.print(f"\nThe bars are live at [bold][link={page}]{page}[/link][/bold]\n")
