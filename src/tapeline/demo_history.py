@@ -9,11 +9,12 @@ does not.
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import datetime, timedelta
 from typing import Final
 
 import orjson
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.identity import TradeIdentity
@@ -29,6 +30,15 @@ from tapeline.trade import encode_trade
 PRODUCER_ID: Final = "simulator-history"
 """Its name in feed_status."""
 
+_UNKNOWN: Final = frozenset(
+    {
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - the client's own codes
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+_KNOWN_WITHIN_S: Final = 20.0
+_POLL_S: Final = 0.1
 _LENGTH: Final = timedelta(hours=3)
 _HOUR: Final = timedelta(hours=1)
 _SEED: Final = 1
@@ -37,11 +47,22 @@ _MICROS: Final = 1000
 
 
 def is_empty(settings: Settings, servers: str) -> bool:
-    """Tell whether no trade was ever written to the settings' topic."""
+    """Tell whether no trade was ever written to the settings' topic; it may have just been made.
+
+    Raises:
+        KafkaException: the topic does not come to be known.
+    """
     consumer = Consumer({"bootstrap.servers": servers, "group.id": PRODUCER_ID})
+    topic, partitions = settings.kafka.topic, range(settings.kafka.partitions)
+    deadline = time.monotonic() + _KNOWN_WITHIN_S
     try:
-        topic, partitions = settings.kafka.topic, range(settings.kafka.partitions)
-        return all(offsets_of(consumer, topic, p)[1] == 0 for p in partitions)
+        while True:
+            try:
+                return all(offsets_of(consumer, topic, p)[1] == 0 for p in partitions)
+            except KafkaException as error:
+                if error.args[0].code() not in _UNKNOWN or time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_S)
     finally:
         consumer.close()
 

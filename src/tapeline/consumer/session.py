@@ -39,6 +39,7 @@ _CLASS_OF_CONNECTOR: Final = {
 }
 _starting: list[Future[SparkSession]] = []
 """The one session of this process, when it was begun early."""
+_LOCAL: Final = re.compile(r"local(\[[^\]]*\])?")
 _ON_THIS_MACHINE: Final = re.compile(r"local\b|spark://(localhost|127\.[\d.]+):")
 
 
@@ -169,7 +170,7 @@ def _own_spark(settings: Settings, *, records: bool = False) -> tuple[dict[str, 
     if not _brings_connectors(os.environ.get("SPARK_DIST_CLASSPATH", "")):
         fetch_jars(home.jars, [SPARK_JARS], java_home, Console(stderr=True))
         jars = sorted(jar_folder(home.jars, SPARK_JARS).glob("*.jar"))
-        if settings.stream.master.startswith("local"):
+        if _LOCAL.fullmatch(settings.stream.master):
             # Where an archive of classes knows them; a cluster's executors are sent them.
             own["spark.driver.extraClassPath"] = os.pathsep.join(map(str, jars))
         else:
