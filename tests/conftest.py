@@ -21,6 +21,7 @@ from tapeline.local.home import Home
 from tapeline.local.jars import ALL_JARS, fetch_jars
 from tapeline.local.java import find_java
 from tapeline.local.lock import held
+from tapeline.local.profile import Profile
 from tapeline.local.stack import LocalStack
 from tapeline.settings import load_settings
 
@@ -69,7 +70,7 @@ def turn() -> Callable[[], AbstractContextManager[None]]:
 @pytest.fixture(scope="session")
 def stack(home: Home, turn: Callable[[], AbstractContextManager[None]]) -> Iterator[Endpoints]:
     """A running Kafka and Cassandra; each process of the tests has its own."""
-    local = LocalStack(home, Console())
+    local = LocalStack(home, Console(), Profile.SMALL)
     with turn():
         local.up(keep=True)
     yield find_endpoints(load_settings())

@@ -1,7 +1,27 @@
 """Tapeline: real-time market bars you can trust."""
 
-from tapeline.bars import read_bars
-from tapeline.trades import read_trades
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tapeline.bars import read_bars
+    from tapeline.trades import read_trades
 
 __all__ = ["__version__", "read_bars", "read_trades"]
 __version__ = "0.1.0"
+
+_READERS = {"read_bars": "tapeline.bars", "read_trades": "tapeline.trades"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a reader when it is asked for: most commands need neither Arrow nor Cassandra's driver.
+
+    Raises:
+        AttributeError: there is none of that name.
+    """
+    if name not in _READERS:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_READERS[name]), name)

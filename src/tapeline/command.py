@@ -8,7 +8,6 @@ from typing import Any
 
 import typer
 from cassandra import DriverException
-from cassandra.cluster import NoHostAvailable
 from confluent_kafka import KafkaException
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -34,7 +33,7 @@ def run_program(program: typer.Typer) -> None:
         text = Text.assemble(("Error:", "bold red"), f" {error}")
         Console(stderr=True).print(text, soft_wrap=True)
         sys.exit(error.exit_code)
-    except (KafkaException, DriverException, NoHostAvailable, OSError, SettingsError) as error:
+    except (KafkaException, DriverException, OSError, SettingsError, *_no_host()) as error:
         typer.echo(f"Error: {type(error).__name__}: {error}", err=True)
         sys.exit(TapelineError.exit_code)
     except ValidationError as error:
@@ -42,3 +41,9 @@ def run_program(program: typer.Typer) -> None:
         field = ".".join(str(part) for part in first["loc"])
         typer.echo(f"Error: setting {field}: {first['msg']}.", err=True)
         sys.exit(UsageError.exit_code)
+
+
+def _no_host() -> tuple[type[Exception], ...]:
+    """Return the driver's other error, which is known only to who has loaded its large module."""
+    module = sys.modules.get("cassandra.cluster")
+    return () if module is None else (module.NoHostAvailable,)

@@ -16,17 +16,28 @@ from typing import Any, Final
 SUPERVISED: Final = "TAPELINE_SUPERVISED"
 """Set by a parent that holds the other end of our standard input."""
 
+HELD: Final = "TAPELINE_HELD"
+"""Set by a parent that says on our standard input when to go on."""
+
 STOPPED_EXIT_CODE: Final = 143
 """What a shell calls an end by SIGTERM."""
+
+
+def is_held() -> bool:
+    """Tell whether a parent has started us before what we need is there."""
+    return os.environ.get(SUPERVISED) == "1" and os.environ.get(HELD) == "1"
 
 
 def end_with_parent() -> None:
     """Ask ourselves to stop when the parent's end of standard input closes.
 
-    Does nothing unless a parent asked for it. This works even when the parent was killed.
+    Does nothing unless a parent asked for it. This works even when the parent was killed. A parent
+    that starts us before the services that we need holds us here until they are there.
     """
     if os.environ.get(SUPERVISED) != "1":
         return
+    if is_held() and not os.read(sys.stdin.fileno(), 1):
+        sys.exit(STOPPED_EXIT_CODE)
 
     def watch() -> None:
         # Unbuffered: a lock held here while the interpreter ends would abort it.

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tapeline.bar import Interval
 from tapeline.conditions import ConditionPolicy
 from tapeline.errors import UsageError
+from tapeline.local.profile import Profile
 
 
 class LogLevel(str, Enum):
@@ -120,8 +121,8 @@ class StreamSettings(BaseModel):
 
     master: str = "local[2]"
     """Spark master when the job is not run by spark-submit."""
-    driver_memory: str = "1g"
-    """Heap of the Spark driver."""
+    driver_memory: str | None = None
+    """Heap of the Spark driver, as Java writes sizes; that of the profile when not set."""
     watermark_s: int = Field(default=600, ge=1)
     """Seconds that a trade may be late before its bar has to be revised."""
     policy: ConditionPolicy = ConditionPolicy.SIP_ODDLOT
@@ -173,6 +174,9 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("tapeline")))
     """Folder of the local stack's jars, data, logs and checkpoints; one for user data of the
     operating system when not set."""
+    profile: Profile = Profile.STANDARD
+    """How much memory and processor local processes may take: small (for `tapeline demo` when not
+    set) or standard."""
     log_level: LogLevel = LogLevel.INFO
     """The least severe event that is logged: DEBUG, INFO, WARNING or ERROR."""
     finnhub: FinnhubSettings = FinnhubSettings()
@@ -187,12 +191,14 @@ class Settings(BaseSettings):
         topic: str | None = None,
         keyspace: str | None = None,
         policy: ConditionPolicy | None = None,
+        profile: Profile | None = None,
     ) -> Settings:
-        """Return the same settings with another topic, keyspace or policy."""
+        """Return the same settings with another topic, keyspace, policy or profile."""
         kafka = self.kafka.model_copy(update={"topic": topic} if topic else {})
         cassandra = self.cassandra.model_copy(update={"keyspace": keyspace} if keyspace else {})
         stream = self.stream.model_copy(update={"policy": policy} if policy else {})
-        return self.model_copy(update={"kafka": kafka, "cassandra": cassandra, "stream": stream})
+        update = {"kafka": kafka, "cassandra": cassandra, "stream": stream}
+        return self.model_copy(update={**update, "profile": profile or self.profile})
 
 
 def load_settings() -> Settings:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
 from rich.console import Console
 
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
+from tapeline.local.profile import PROFILE_HELP, Profile
 from tapeline.local.stack import LocalStack
 from tapeline.settings import load_settings
 
 
-def up() -> None:
+def up(
+    profile: Annotated[Profile | None, typer.Option(help=PROFILE_HELP)] = None,
+) -> None:
     """Start the local Kafka and Cassandra and leave them running.
 
     Example: tapeline up && tapeline init
     """
-    settings = load_settings()
+    settings = load_settings().with_target(profile=profile)
     console = Console()
-    LocalStack(Home(settings.home), console).up(keep=True)
+    LocalStack(Home(settings.home), console, settings.profile).up(keep=True)
     console.print(f"Running: {find_endpoints(settings)}", highlight=False)
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ import structlog
 from tapeline.errors import FeedError, LocalStackError, TapelineError, UsageError
 from tapeline.local.home import Home
 from tapeline.local.service import log_tail
-from tapeline.process import SUPERVISED
+from tapeline.process import HELD, SUPERVISED
 
 log = structlog.get_logger()
 
@@ -31,16 +31,24 @@ _STOP_TIMEOUT_S: Final = 60.0
 class Child:
     """One `tapeline COMMAND …` in a session of its own, its output in a log.
 
-    It sees our end of its standard input close when we are gone, however we went, and stops.
+    It sees our end of its standard input close when we are gone, however we went, and stops. One
+    that is held loads its program and then waits for `release`, until what it needs is there.
     """
 
     def __init__(
-        self, arguments: Sequence[str], log_file: Path, environment: Mapping[str, str]
+        self,
+        arguments: Sequence[str],
+        log_file: Path,
+        environment: Mapping[str, str],
+        *,
+        is_held: bool = False,
     ) -> None:
         self.name = arguments[0]
         self.log_file = log_file
         self._command = [sys.executable, "-m", "tapeline", *arguments]
-        self._environment = {**os.environ, **environment, SUPERVISED: "1"}
+        held = {HELD: "1" if is_held else "0"}
+        self._environment = {**os.environ, **environment, SUPERVISED: "1", **held}
+        self._is_held = is_held
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log_file.unlink(missing_ok=True)
         self.restarts = 0
@@ -56,6 +64,15 @@ class Child:
         self.restarts += 1
         self._close_stdin()
         self._process = self._start()
+
+    def release(self) -> None:
+        """Let one that is held go on, now and whenever it is started again."""
+        self._environment[HELD] = "0"
+        if self._is_held and self._process.stdin is not None:
+            # One that has ended is started again by `keep_alive`.
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(b"\n")
+                self._process.stdin.flush()
 
     def failure(self) -> TapelineError:
         """Return what to raise when it ended by itself though it should not have."""
@@ -78,7 +95,9 @@ class Child:
 
     def _close_stdin(self) -> None:
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            # What could not be written to one that has ended is of no use.
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log_file.open("ab") as output:
@@ -112,11 +131,15 @@ def keep_alive(children: Sequence[Child]) -> None:
 
 @contextmanager
 def child_process(
-    arguments: Sequence[str], home: Path, environment: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    home: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    is_held: bool = False,
 ) -> Iterator[Child]:
     """Run a command beside us for a while, its output in the home's logs."""
     log_file = Home(home).logs / f"{arguments[0]}.log"
-    child = Child(arguments, log_file, environment or {})
+    child = Child(arguments, log_file, environment or {}, is_held=is_held)
     try:
         yield child
     finally:

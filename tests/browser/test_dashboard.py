@@ -21,7 +21,8 @@ from rich.console import Console
 from tapeline.bar import Bar, Interval
 from tapeline.local import cassandra
 from tapeline.local.home import Home
-from tapeline.local.stack import LocalStack, read_state
+from tapeline.local.stack import LocalStack
+from tapeline.local.state import read_state
 from tapeline.storage.live_rows import write_final_bars
 from tests.commands import wait_for
 from tests.hand import TAPE, hand_bars

@@ -20,7 +20,7 @@ from tapeline import read_bars
 from tapeline.bar import Interval
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
-from tapeline.local.stack import read_state
+from tapeline.local.state import read_state
 from tapeline.producer.topics import topic_admin, topic_id_of
 from tapeline.settings import load_settings
 from tests.commands import (

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
 from rich.console import Console
 
+from tapeline.api.bar_pages import row_of
+from tapeline.api.formats import to_json
 from tapeline.bar import Bar
 from tapeline.demo import _table, _Until
+from tapeline.demo_parts import LatestBars, ShownBar
+from tapeline.local.service import free_port
 
 START = datetime(2026, 11, 23, 5, 10, tzinfo=timezone.utc)
 END = START + timedelta(minutes=5)
 PRICES = (84_899.64, 85_153.97, 84_811.01, 85_153.97)
 BARS = [
-    Bar(
+    ShownBar(
         "BINANCE:BTCUSDT",
-        *(START, END),
+        START,
+        END,
         *PRICES,
-        Decimal("18.34521"),
-        Decimal(1),
+        18.34521,
         84_990.1,
         12_139,
         is_final=True,
         revision=2,
     ),
-    Bar("KO", START, END, None, None, None, None, Decimal(5), Decimal(1), None, 1),
+    ShownBar("KO", START, END, None, None, None, None, 5.0, None, 1, is_final=False, revision=0),
 ]
 
 
@@ -59,10 +65,19 @@ def test_a_wide_terminal_shows_every_value():
         assert value in text
 
 
-def test_the_view_ends_so_long_after_the_first_bar():
+def bar_of(start):
+    return replace(BARS[1], window_start=start, window_end=start + timedelta(minutes=5))
+
+
+def test_the_view_ends_so_long_after_the_first_bar_of_this_demo():
     until = _Until(threading.Event(), 1.2)
     assert not until.is_over()
-    until.saw_bars()
+    now = datetime.now(timezone.utc)
+    until.saw([bar_of(now - timedelta(hours=1))])  # kept from the last one
+    earlier_s = time.monotonic()
+    while time.monotonic() - earlier_s < 1.5:
+        assert not until.is_over()
+    until.saw([bar_of(now)])
     seen_s = time.monotonic()
     while not until.is_over():
         pass
@@ -73,3 +88,15 @@ def test_the_view_ends_at_a_signal():
     stop = threading.Event()
     stop.set()
     assert _Until(stop, None).is_over()
+
+
+def test_a_bar_is_shown_as_the_api_sends_it():
+    bar = Bar("KO", START, END, 1.5, 2.5, 1.25, 2.0, Decimal("5.5"), Decimal(1), 1.75, 7)
+    row = json.loads(to_json(row_of(bar)))
+    assert ShownBar.from_row(row) == ShownBar(
+        "KO", START, END, 1.5, 2.5, 1.25, 2.0, 5.5, 1.75, 7, is_final=False, revision=0
+    )
+
+
+def test_there_are_no_bars_while_the_api_is_not_there():
+    assert LatestBars(f"http://127.0.0.1:{free_port(0)}/").read() == []

@@ -38,7 +38,7 @@ def machine(monkeypatch):
 
 def said(home, *, running=False):
     console = Console(file=io.StringIO(), width=500)
-    check_machine(home, running=running, console=console)
+    check_machine(home, 4500, running=running, console=console)
     return console.file.getvalue()
 
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tapeline.process import SUPERVISED, run_until_signalled
+from tapeline.process import HELD, STOPPED_EXIT_CODE, SUPERVISED, run_until_signalled
 
 WAIT_S = 15
 
@@ -57,8 +57,21 @@ print("went on", flush=True)
 
 def start(code: str, stderr: int | None = None, **environment: str) -> subprocess.Popen[str]:
     """Start Python code and wait until it says that it is ready."""
-    inherited = {k: v for k, v in os.environ.items() if k != SUPERVISED}
-    process = subprocess.Popen(
+    process = begin(code, stderr, **environment)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def held() -> subprocess.Popen[str]:
+    """Start a process that its parent holds."""
+    return begin(WATCHED, None, **{SUPERVISED: "1", HELD: "1"})
+
+
+def begin(code: str, stderr: int | None, **environment: str) -> subprocess.Popen[str]:
+    """Start Python code."""
+    inherited = {k: v for k, v in os.environ.items() if k not in {SUPERVISED, HELD}}
+    return subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -66,9 +79,6 @@ def start(code: str, stderr: int | None = None, **environment: str) -> subproces
         text=True,
         env={**inherited, **environment},
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
 
 
 def test_a_supervised_process_ends_when_its_standard_input_closes():
@@ -88,6 +98,26 @@ def test_what_is_written_to_standard_input_ends_nothing():
             process.wait(0.3)
         process.stdin.close()
         assert process.wait(WAIT_S) == -signal.SIGTERM
+
+
+def test_a_process_that_is_held_goes_on_when_its_parent_says_so():
+    with held() as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "ready\n"
+        process.stdin.close()
+        assert process.wait(WAIT_S) == -signal.SIGTERM
+
+
+def test_a_process_that_is_held_ends_when_its_parent_has_gone():
+    with held() as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(WAIT_S) == STOPPED_EXIT_CODE
 
 
 @pytest.mark.parametrize("environment", [{}, {SUPERVISED: "0"}])

@@ -24,7 +24,7 @@ def own_spark(monkeypatch, tmp_path):
 
     def configuration(master):
         monkeypatch.setenv("TAPELINE_STREAM__MASTER", master)
-        return _own_spark(load_settings())
+        return _own_spark(load_settings())[0]
 
     return configuration
 

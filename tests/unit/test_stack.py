@@ -14,7 +14,8 @@ from rich.console import Console
 from tapeline.local import stack as local_stack
 from tapeline.local.home import Home
 from tapeline.local.service import RunningService, accepts_connections, free_port, start_service
-from tapeline.local.stack import LocalStack, StackState, read_state
+from tapeline.local.stack import LocalStack
+from tapeline.local.state import StackState, read_state
 
 LISTEN = (
     "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 import warnings
 from functools import partial
 
@@ -138,3 +139,34 @@ def test_the_environment_is_added_to_ours(tmp_path):
         wait_until(lambda: child.exit_code is not None)
         assert child.exit_code == 2
         assert "kafka.partitions" in child.log_file.read_text()
+
+
+def is_listening(port):
+    return lambda: accepts_connections(port)
+
+
+def test_a_child_that_is_held_goes_on_when_it_is_released(tmp_path, port):
+    with child_process(["simulate", "--port", str(port)], tmp_path, is_held=True) as child:
+        process_of(port)
+        time.sleep(2)
+        assert not accepts_connections(port)
+        child.release()
+        wait_until(is_listening(port))
+        assert child.exit_code is None
+
+
+def test_a_child_that_was_killed_while_it_was_held_is_not_held_again_after_its_release(
+    tmp_path, port
+):
+    with child_process(["simulate", "--port", str(port)], tmp_path, is_held=True) as child:
+        process_of(port).kill()
+        wait_until(lambda: child.exit_code is not None)
+        child.release()
+        keep_alive([child])
+        wait_until(is_listening(port))
+
+
+def test_a_child_that_is_held_ends_when_it_is_stopped(tmp_path, port):
+    with child_process(["simulate", "--port", str(port)], tmp_path, is_held=True) as child:
+        process_of(port)
+    assert child.exit_code is not None

@@ -154,7 +154,7 @@ def run_job(
             source = prepare_checkpoint(checkpoints, query, settings, source, feed, client)
         stop = threading.Event()
         with failures_explained("stream", stop):
-            session = build_session(settings, endpoints)
+            session = build_session(settings, endpoints, records=True)
             end_with_spark(session)
             _set_on_signals(stop)
             target: Sink = CassandraSink(client) if client else ConsoleSink()

@@ -15,11 +15,13 @@ from tapeline.command import run_command
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.job import Job, JobOptions, SinkKind, run_job
+from tapeline.consumer.session import begin_session, is_submitted, make_spark_archive
 from tapeline.consumer.spark_processor import Topic
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
+from tapeline.local.profile import PROFILE_HELP, Profile
 from tapeline.logs import configure_logging
-from tapeline.process import end_with_parent, exit_stopped
+from tapeline.process import end_with_parent, exit_stopped, is_held
 from tapeline.producer.topics import topic_admin, topic_id_of
 from tapeline.settings import API_KEY_VARIABLE, LogLevel, load_settings
 from tapeline.storage.schema import check_keyspace_name
@@ -34,8 +36,8 @@ class StartingOffsets(str, Enum):
     LATEST = "latest"
 
 
-def _check_trigger(trigger: str) -> str:
-    if not re.fullmatch(r"\d+ (milliseconds?|seconds?|minutes?)", trigger):
+def _check_trigger(trigger: str | None) -> str | None:
+    if trigger is not None and not re.fullmatch(r"\d+ (milliseconds?|seconds?|minutes?)", trigger):
         message = f"{trigger!r} is no time: write e.g. '500 milliseconds' or '5 seconds'."
         raise typer.BadParameter(message)
     return trigger
@@ -62,24 +64,32 @@ def stream(
         StartingOffsets, typer.Option(help="Where to begin when there is no checkpoint.")
     ] = StartingOffsets.EARLIEST,
     trigger: Annotated[
-        str,
-        typer.Option(callback=_check_trigger, help="Time between micro-batches, e.g. '5 seconds'."),
-    ] = "0 seconds",
+        str | None,
+        typer.Option(
+            callback=_check_trigger,
+            help="Time between micro-batches, e.g. '5 seconds'; by profile when not given.",
+        ),
+    ] = None,
     sink: Annotated[SinkKind, typer.Option(help="Where rows go.")] = SinkKind.CASSANDRA,
     until_settled: Annotated[
         bool, typer.Option(help="End when the tape has ended and every bar is final.")
     ] = False,
+    profile: Annotated[Profile | None, typer.Option(help=PROFILE_HELP)] = None,
 ) -> None:
     """Run the layers from Kafka to Cassandra until stopped.
 
     Example: tapeline stream --job all
     """
-    settings = load_settings().with_target(topic=topic, keyspace=keyspace, policy=policy)
+    settings = load_settings().with_target(
+        topic=topic, keyspace=keyspace, policy=policy, profile=profile
+    )
     os.environ.pop(API_KEY_VARIABLE, None)  # Spark's Java process inherits what is left
     configure_logging(log_level or settings.log_level)
-    end_with_parent()
     name = check_keyspace_name(settings.cassandra.keyspace)
     endpoints = find_endpoints(settings)
+    if is_held() and not is_submitted():
+        begin_session(settings, endpoints)
+    end_with_parent()
     log.info("using", services=str(endpoints))
     source = Topic(
         endpoints.bootstrap_servers,
@@ -93,8 +103,10 @@ def stream(
     checkpoints = Checkpoints(root / source.topic_id / sink.value)
     if reset_checkpoint and job.query is not None:
         checkpoints.reset(job.query, confirmed=yes)
-    options = JobOptions(job, sink, trigger, until_settled)
-    if run_job(settings, endpoints, source, checkpoints, options):
+    options = JobOptions(job, sink, trigger or settings.profile.sizes.trigger, until_settled)
+    is_stopped = run_job(settings, endpoints, source, checkpoints, options)
+    make_spark_archive(Home(settings.home))
+    if is_stopped:
         exit_stopped()
 
 

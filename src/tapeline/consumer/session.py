@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,9 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from rich.console import Console
 
+from tapeline.consumer.spark_jvm import java_options, record_classes, spark_archive
 from tapeline.errors import UsageError
+from tapeline.local.class_archive import ArchiveUse, make_archives_later
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.jars import SPARK_JARS, fetch_jars, jar_folder
@@ -33,26 +36,46 @@ _CLASS_OF_CONNECTOR: Final = {
     "Avro": "org.apache.spark.sql.avro.functions",
     "Cassandra": CASSANDRA_EXTENSIONS,
 }
+_starting: list[Future[SparkSession]] = []
+"""The one session of this process, when it was begun early."""
+_LOCAL: Final = re.compile(r"local(\[[^\]]*\])?")
 _ON_THIS_MACHINE: Final = re.compile(r"local\b|spark://(localhost|127\.[\d.]+):")
 
 
-def build_session(settings: Settings, endpoints: Endpoints) -> SparkSession:
+def begin_session(settings: Settings, endpoints: Endpoints) -> None:
+    """Start Spark in a thread, while the services may still be starting; see `build_session`."""
+    pool = ThreadPoolExecutor(1, "spark-start")
+    _starting.append(pool.submit(_build, settings, endpoints, records=True))
+    pool.shutdown(wait=False)
+
+
+def build_session(
+    settings: Settings, endpoints: Endpoints, *, records: bool = False
+) -> SparkSession:
     """Return the session, in this process's own Spark or in the one of spark-submit.
+
+    One that was begun early is waited for, and its failure raised here. With `records` the JVM's
+    classes are noted for an archive, unless there is one.
 
     Raises:
         PreflightError: there is no Java 17.
         LocalStackError: the connectors' jars cannot be fetched.
         UsageError: spark-submit was not given every connector.
     """
+    if _starting:
+        return _starting.pop().result()
+    return _build(settings, endpoints, records=records)
+
+
+def _build(settings: Settings, endpoints: Endpoints, *, records: bool) -> SparkSession:
     builder = SparkSession.builder.appName(f"tapeline-{settings.cassandra.keyspace}")
     for key, value in _configuration(settings, endpoints).items():
         builder = builder.config(key, value)
     if is_submitted():
         _require_connectors()
+        session = builder.getOrCreate()
     else:
-        for key, value in _own_spark(settings).items():
-            builder = builder.config(key, value)
-    session = builder.getOrCreate()
+        session = _start_own(builder, settings, records=records)
     session.sparkContext.setLogLevel(_LOG_LEVEL)
     return session
 
@@ -66,6 +89,13 @@ def end_with_spark(session: SparkSession) -> None:
     """
     if not is_submitted():
         end_with_child(session.sparkContext._gateway.proc, _END_GRACE_S)  # type: ignore[union-attr]  # noqa: SLF001 - nothing else knows it
+
+
+def make_spark_archive(home: Home) -> None:
+    """Have an archive made of the classes that our Spark recorded, once its JVM has ended."""
+    gateway = SparkContext._gateway  # noqa: SLF001 - nothing else knows the process
+    if not is_submitted() and gateway is not None:
+        make_archives_later(home.class_archives, after_pid=gateway.proc.pid)
 
 
 @contextmanager
@@ -107,7 +137,16 @@ def _configuration(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
     }
 
 
-def _own_spark(settings: Settings) -> dict[str, str]:
+def _start_own(builder: SparkSession.Builder, settings: Settings, *, records: bool) -> SparkSession:
+    own, archive = _own_spark(settings, records=records)
+    for key, value in own.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    record_classes(archive, session.sparkContext._gateway.proc.pid)  # type: ignore[union-attr]  # noqa: SLF001 - nothing else knows it
+    return session
+
+
+def _own_spark(settings: Settings, *, records: bool = False) -> tuple[dict[str, str], ArchiveUse]:
     """Return what only we can set, because we start Spark; make Java and jars ready."""
     java_home = find_java()
     os.environ["JAVA_HOME"] = str(java_home)
@@ -115,18 +154,26 @@ def _own_spark(settings: Settings) -> dict[str, str]:
         # The address on which Spark's services listen is fixed before its JVM starts.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     home = Home(settings.home)
+    sizes = settings.profile.sizes.spark
     own = {
         "spark.master": settings.stream.master,
-        "spark.driver.memory": settings.stream.driver_memory,
+        "spark.driver.memory": settings.stream.driver_memory or sizes.heap,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.warehouse.dir": str(home.root / "spark-warehouse"),
     }
+    jars: list[Path] = []
     if not _brings_connectors(os.environ.get("SPARK_DIST_CLASSPATH", "")):
         fetch_jars(home.jars, [SPARK_JARS], java_home, Console(stderr=True))
         jars = sorted(jar_folder(home.jars, SPARK_JARS).glob("*.jar"))
-        own["spark.jars"] = ",".join(str(j) for j in jars)
-    return own
+        if _LOCAL.fullmatch(settings.stream.master):
+            # Where an archive of classes knows them; a cluster's executors are sent them.
+            own["spark.driver.extraClassPath"] = os.pathsep.join(map(str, jars))
+        else:
+            own["spark.jars"] = ",".join(map(str, jars))
+    archive = spark_archive(home, java_home, jars, records=records)
+    own["spark.driver.extraJavaOptions"] = java_options(sizes, archive)
+    return own, archive
 
 
 def _brings_connectors(class_path: str) -> bool:

@@ -11,18 +11,21 @@ from typing import Any, Final
 from cassandra import OperationTimedOut
 from cassandra.cluster import Cluster, NoHostAvailable
 
+from tapeline.local.class_archive import use_archive
+from tapeline.local.profile import Sizes
 from tapeline.local.service import (
     LOOPBACK,
     RunningService,
+    ServicePlace,
     accepts_connections,
     free_port,
     start_service,
 )
+from tapeline.local.state import CASSANDRA
 
-NAME: Final = "cassandra"
+NAME: Final = CASSANDRA
 PREFERRED_PORT: Final = 19042
 _STORAGE_PORT: Final = 17000
-_HEAP: Final = "1g"
 _REQUEST_TIMEOUT: Final = "20s"
 
 # What Cassandra 5 reaches into on Java 17; its own launcher passes the same.
@@ -71,29 +74,24 @@ _LOGBACK: Final = """\
 
 
 def start_cassandra(
-    java_home: Path,
-    jars: Path,
-    data: Path,
-    log: Path,
-    environment: Mapping[str, str],
-    preferred_port: int = PREFERRED_PORT,
+    place: ServicePlace, sizes: Sizes, preferred_port: int = PREFERRED_PORT
 ) -> RunningService:
     """Start a node on loopback."""
+    data = place.data
     data.mkdir(parents=True, exist_ok=True)
     port = free_port(preferred_port)
     configuration = data / "cassandra.yaml"
-    configuration.write_text(
-        json.dumps(_configuration(data, port, free_port(_STORAGE_PORT)), indent=2), encoding="utf-8"
-    )
+    settings = _configuration(data, port, free_port(_STORAGE_PORT), sizes.cassandra_yaml)
+    configuration.write_text(json.dumps(settings, indent=2), encoding="utf-8")
     logback = data / "logback.xml"
     logback.write_text(_LOGBACK, encoding="utf-8")
-    agent = next(jars.glob("*jamm-*.jar"))
+    agent = next(place.jars.glob("*jamm-*.jar"))
+    class_path = str(place.jars / "*")
+    archive = use_archive(place.class_archives, NAME, place.java_home, class_path)
     command = [
-        str(java_home / "bin" / "java"),
-        f"-Xmx{_HEAP}",
-        f"-Xms{_HEAP}",
-        "-XX:+UseG1GC",
-        "-XX:MaxDirectMemorySize=512m",
+        str(place.java_home / "bin" / "java"),
+        *sizes.cassandra.arguments,
+        *archive.options,
         f"-javaagent:{agent}",
         *(f"--add-exports={name}=ALL-UNNAMED" for name in _EXPORTS),
         *(f"--add-opens={name}=ALL-UNNAMED" for name in _OPENS),
@@ -106,10 +104,12 @@ def start_cassandra(
         "-Dcassandra-foreground=yes",
         "-XX:+ExitOnOutOfMemoryError",
         "-cp",
-        str(jars / "*"),
+        class_path,
         "org.apache.cassandra.service.CassandraDaemon",
     ]
-    return start_service(NAME, command, port=port, log=log, environment=environment)
+    service = start_service(NAME, command, port=port, log=place.log, environment=place.environment)
+    archive.started(service.pid)
+    return service
 
 
 def cassandra_answers(port: int) -> bool:
@@ -129,7 +129,9 @@ def cassandra_answers(port: int) -> bool:
         logging.getLogger("cassandra").setLevel(logging.NOTSET)
 
 
-def _configuration(data: Path, port: int, storage_port: int) -> dict[str, Any]:
+def _configuration(
+    data: Path, port: int, storage_port: int, sizes: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "cluster_name": "tapeline",
         "num_tokens": 1,
@@ -166,4 +168,5 @@ def _configuration(data: Path, port: int, storage_port: int) -> dict[str, Any]:
         "read_request_timeout": _REQUEST_TIMEOUT,
         "range_request_timeout": _REQUEST_TIMEOUT,
         "write_request_timeout": _REQUEST_TIMEOUT,
+        **sizes,
     }

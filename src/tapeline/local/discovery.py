@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tapeline.local import cassandra, kafka
 from tapeline.local.home import Home
 from tapeline.local.service import LOOPBACK
-from tapeline.local.stack import read_state
+from tapeline.local.state import CASSANDRA, KAFKA, read_state
 from tapeline.settings import Settings
 
 DEFAULT_KAFKA_PORT: Final = 9092
@@ -38,11 +37,11 @@ def find_endpoints(settings: Settings) -> Endpoints:
     servers, kafka_from = f"{LOOPBACK}:{DEFAULT_KAFKA_PORT}", "default"
     if settings.kafka.bootstrap_servers:
         servers, kafka_from = settings.kafka.bootstrap_servers, "from settings"
-    elif port := state.port_of(kafka.NAME):
+    elif port := state.port_of(KAFKA):
         servers, kafka_from = f"{LOOPBACK}:{port}", "local stack"
     host, cql_port, cassandra_from = LOOPBACK, settings.cassandra.port, "default"
     if settings.cassandra.host:
         host, cassandra_from = settings.cassandra.host, "from settings"
-    elif port := state.port_of(cassandra.NAME):
+    elif port := state.port_of(CASSANDRA):
         cql_port, cassandra_from = port, "local stack"
     return Endpoints(servers, host, cql_port, kafka_from, cassandra_from)

@@ -14,8 +14,16 @@ class Home:
 
     @property
     def jars(self) -> Path:
-        """Jars of Kafka, Cassandra and Spark's connectors."""
-        return self.root / "jars"
+        """Jars of Kafka, Cassandra and Spark's connectors.
+
+        No link: a class archive knows its jars by their paths, and homes may share one folder.
+        """
+        return (self.root / "jars").resolve()
+
+    @property
+    def class_archives(self) -> Path:
+        """What JVMs have made of the classes in those jars."""
+        return self.jars / "class-archives"
 
     @property
     def data(self) -> Path:

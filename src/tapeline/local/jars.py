@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -69,8 +69,16 @@ def missing_jars(jars: Path, wanted: Iterable[JarSet]) -> list[JarSet]:
     return [s for s in wanted if not jar_folder(jars, s).is_dir()]
 
 
-def fetch_jars(jars: Path, wanted: Iterable[JarSet], java_home: Path, console: Console) -> None:
+def fetch_jars(
+    jars: Path,
+    wanted: Iterable[JarSet],
+    java_home: Path,
+    console: Console,
+    on_arrival: Callable[[JarSet], None] = lambda _set: None,
+) -> None:
     """Fetch the missing sets side by side, with a progress bar each.
+
+    Calls `on_arrival` after each set that this call has fetched.
 
     A set appears under its own name only when it is whole, so an interrupted fetch is
     simply repeated. Another process that fetches is waited for.
@@ -83,11 +91,15 @@ def fetch_jars(jars: Path, wanted: Iterable[JarSet], java_home: Path, console: C
         return
     message = f"Another command fetches into {jars}: try again when it has ended."
     with held(jars / "fetching.lock", message, _OTHER_FETCH_S):
-        _fetch_missing(jars, missing_jars(jars, wanted), java_home, console)
+        _fetch_missing(jars, missing_jars(jars, wanted), java_home, console, on_arrival)
 
 
 def _fetch_missing(
-    jars: Path, missing: Iterable[JarSet], java_home: Path, console: Console
+    jars: Path,
+    missing: Iterable[JarSet],
+    java_home: Path,
+    console: Console,
+    on_arrival: Callable[[JarSet], None],
 ) -> None:
     fetches = [_Fetch(jars, jar_set, java_home) for jar_set in missing]
     columns = (
@@ -100,15 +112,15 @@ def _fetch_missing(
     try:
         with Progress(*columns, console=console) as progress:
             tasks = [progress.add_task(f.jar_set.name, total=f.jar_set.about_jars) for f in fetches]
-            running = True
+            running = dict(zip(fetches, tasks, strict=True))
             while running:
                 time.sleep(_POLL_S)
-                running = False
-                for fetch, task in zip(fetches, tasks, strict=True):
-                    running |= fetch.process.poll() is None
+                for fetch, task in list(running.items()):
                     progress.update(task, completed=fetch.downloaded())
-        for fetch in fetches:
-            fetch.finish()
+                    if fetch.process.poll() is not None:
+                        fetch.finish()
+                        del running[fetch]
+                        on_arrival(fetch.jar_set)
     finally:
         for fetch in fetches:
             fetch.cancel()

@@ -7,18 +7,28 @@ import subprocess
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tapeline.errors import LocalStackError
-from tapeline.local.service import LOOPBACK, RunningService, free_port, start_service
+from tapeline.local.class_archive import use_archive
+from tapeline.local.profile import Sizes
+from tapeline.local.service import (
+    LOOPBACK,
+    RunningService,
+    ServicePlace,
+    free_port,
+    start_service,
+)
+from tapeline.local.state import KAFKA
 
-NAME: Final = "kafka"
+NAME: Final = KAFKA
 PREFERRED_PORT: Final = 19092
-_HEAP: Final = "512m"
 _REQUEST_TIMEOUT_S: Final = 2.0
+# It lives a second.
+_TOOL_OPTIONS: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 _LOG4J: Final = """\
 Configuration:
@@ -36,37 +46,39 @@ Configuration:
 
 
 def start_kafka(
-    java_home: Path,
-    jars: Path,
-    data: Path,
-    log: Path,
-    environment: Mapping[str, str],
-    preferred_port: int = PREFERRED_PORT,
+    place: ServicePlace, sizes: Sizes, preferred_port: int = PREFERRED_PORT
 ) -> RunningService:
     """Format the storage if it is new, and start the broker on loopback.
 
     Raises:
         LocalStackError: the storage cannot be formatted.
     """
+    data = place.data
     data.mkdir(parents=True, exist_ok=True)
     port = free_port(preferred_port)
     controller_port = free_port(PREFERRED_PORT + 1)
     properties = data / "server.properties"
-    properties.write_text(_properties(data / "log", port, controller_port), encoding="utf-8")
+    text = _properties(data / "log", port, controller_port, sizes.kafka_properties)
+    properties.write_text(text, encoding="utf-8")
     logging = data / "log4j2.yaml"
     logging.write_text(_LOG4J, encoding="utf-8")
-    java = [
-        str(java_home / "bin" / "java"),
-        f"-Dlog4j2.configurationFile={logging.as_uri()}",
-        "-cp",
-        str(jars / "*"),
-    ]
+    java = str(place.java_home / "bin" / "java")
+    class_path = str(place.jars / "*")
+    common = [f"-Dlog4j2.configurationFile={logging.as_uri()}", "-cp", class_path]
     if not (data / "log" / "meta.properties").exists():
-        _format_storage([*java, "kafka.tools.StorageTool"], properties, environment)
-    heap = [java[0], f"-Xmx{_HEAP}", f"-Xms{_HEAP}", "-XX:+UseG1GC", *java[1:]]
-    return start_service(
-        NAME, [*heap, "kafka.Kafka", str(properties)], port=port, log=log, environment=environment
+        tool = [java, *_TOOL_OPTIONS, *common, "kafka.tools.StorageTool"]
+        _format_storage(tool, properties, place.environment)
+    archive = use_archive(place.class_archives, NAME, place.java_home, class_path)
+    command = [java, *sizes.kafka.arguments, *archive.options, *common]
+    service = start_service(
+        NAME,
+        [*command, "kafka.Kafka", str(properties)],
+        port=port,
+        log=place.log,
+        environment=place.environment,
     )
+    archive.started(service.pid)
+    return service
 
 
 def kafka_answers(port: int) -> bool:
@@ -90,7 +102,7 @@ def _format_storage(tool: list[str], properties: Path, environment: Mapping[str,
         raise LocalStackError(message)
 
 
-def _properties(log_dir: Path, port: int, controller_port: int) -> str:
+def _properties(log_dir: Path, port: int, controller_port: int, sizes: Mapping[str, Any]) -> str:
     settings = {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -110,5 +122,6 @@ def _properties(log_dir: Path, port: int, controller_port: int) -> str:
         "message.max.bytes": 16 * 1024 * 1024,
         # Deleted topics free their disk at once instead of after a minute.
         "log.segment.delete.delay.ms": 1000,
+        **sizes,
     }
     return "".join(f"{key}={value}\n" for key, value in settings.items())

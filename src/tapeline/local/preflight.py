@@ -12,18 +12,17 @@ from tapeline.errors import PreflightError
 from tapeline.local.home import Home
 from tapeline.local.jars import ALL_JARS, missing_jars
 
-NEEDED_MEMORY_MB: Final = 4500
-"""A demo took 3,400 MB in its first two minutes; the heaps may still grow by a good 1,000."""
 NEEDED_DISK_MB: Final = 2000
 """Jars, data and checkpoints of a first hour."""
 _MB: Final = 1024 * 1024
 
 
-def check_machine(home: Home, *, running: bool, console: Console) -> None:
+def check_machine(home: Home, needed_memory_mb: int, *, running: bool, console: Console) -> None:
     """Print what a first run fetches; check memory and disk.
 
     Args:
         home: where jars and data go.
+        needed_memory_mb: what the profile takes.
         running: part of the stack runs already and has its memory.
         console: where to print.
 
@@ -37,7 +36,7 @@ def check_machine(home: Home, *, running: bool, console: Console) -> None:
         parts = ", ".join(f"{s.name} ({s.about_mb} MB)" for s in missing)
         console.print(f"First run: fetching {parts} into {home.jars}, once.")
         console.print(
-            f"Needs about {NEEDED_MEMORY_MB / 1024:.1f} GB of memory "
+            f"Needs about {needed_memory_mb / 1024:.1f} GB of memory "
             f"({free_memory_mb / 1024:.1f} free) and {NEEDED_DISK_MB / 1024:.1f} GB of disk "
             f"({free_disk_mb / 1024:.1f} free)."
         )
@@ -47,9 +46,9 @@ def check_machine(home: Home, *, running: bool, console: Console) -> None:
             f"{NEEDED_DISK_MB} are needed: free some, or set TAPELINE_HOME to a larger disk."
         )
         raise PreflightError(message)
-    if not running and free_memory_mb < NEEDED_MEMORY_MB:
+    if not running and free_memory_mb < needed_memory_mb:
         message = (
-            f"Only {free_memory_mb} MB of memory are free, {NEEDED_MEMORY_MB} are needed: "
+            f"Only {free_memory_mb} MB of memory are free, {needed_memory_mb} are needed: "
             "close other programs, or point Tapeline at a Kafka and a Cassandra elsewhere with "
             "TAPELINE_KAFKA__BOOTSTRAP_SERVERS and TAPELINE_CASSANDRA__HOST."
         )

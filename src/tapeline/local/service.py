@@ -31,6 +31,18 @@ atexit.register(lambda: [process.poll() for process in _started])
 
 
 @dataclass(frozen=True, slots=True)
+class ServicePlace:
+    """Where one service has its Java, jars, class archives, data and log, and what it inherits."""
+
+    java_home: Path
+    jars: Path
+    class_archives: Path
+    data: Path
+    log: Path
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class RunningService:
     """A started service. `created` (s since the epoch) tells its process id from a reused one."""
 

@@ -10,21 +10,27 @@ from rich.console import Console
 from tapeline.local.discovery import DEFAULT_KAFKA_PORT, Endpoints, find_endpoints
 from tapeline.local.home import Home
 from tapeline.local.service import accepts_connections
-from tapeline.local.stack import LocalStack, read_state
+from tapeline.local.stack import LocalStack, StartHooks
+from tapeline.local.state import read_state
 from tapeline.settings import Settings
 
 
 @contextmanager
-def running_services(settings: Settings, console: Console) -> Iterator[Endpoints]:
+def running_services(
+    settings: Settings, console: Console, hooks: StartHooks | None = None
+) -> Iterator[Endpoints]:
     """Yield the services that are set or found; else those of a local stack of our own.
 
     A stack that `tapeline up` keeps is left running afterwards.
     """
+    hooks = hooks or StartHooks()
     if _needs_local_stack(settings):
-        with LocalStack(Home(settings.home), console).running():
+        with LocalStack(Home(settings.home), console, settings.profile).running(hooks):
             yield _announce(settings, console)
-    else:
-        yield _announce(settings, console)
+        return
+    hooks.all_started()
+    hooks.kafka_answers()
+    yield _announce(settings, console)
 
 
 def _announce(settings: Settings, console: Console) -> Endpoints:

@@ -19,7 +19,6 @@ from tapeline.simulator.faults import FAULT_HELP, FaultyFeed, parse_faults
 from tapeline.simulator.feed import Feed
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import SYMBOL_CAP, ServerOptions, SimulatedFinnhub
-from tapeline.simulator.tape import Tape
 
 log = structlog.get_logger()
 
@@ -61,11 +60,13 @@ def simulate(
     if tape is None and factor != 1.0:
         message = "--speed goes with --tape: a random market runs in real time."
         raise UsageError(message)
-    feed: Feed = (
-        Tape(tape, frame_ms)
-        if tape is not None
-        else RandomMarket(seed, int(time.time() * 1000), frame_ms)
-    )
+    feed: Feed
+    if tape is None:
+        feed = RandomMarket(seed, int(time.time() * 1000), frame_ms)
+    else:
+        from tapeline.simulator.tape import Tape  # noqa: PLC0415 - Arrow is large; no market needs it
+
+        feed = Tape(tape, frame_ms)
     if fault:
         feed = FaultyFeed(feed, parse_faults(fault), seed)
     token = os.environ.get(TOKEN_VARIABLE, DEFAULT_TOKEN)

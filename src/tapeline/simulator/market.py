@@ -63,13 +63,21 @@ class RandomMarket:
 
     The walk of prices depends only on the seed and on how many frames have been made; the
     trades carry the time at which they are sent.
+
+    Args:
+        seed: of everything that is random.
+        start_ms: when the market begins, ms since the epoch.
+        frame_ms: how much time a frame holds.
+        thinning: how many prints one print stands for; it moves the price as far as they, and
+            round lots are as large.
     """
 
     is_live = True
 
-    def __init__(self, seed: int, start_ms: int, frame_ms: int) -> None:
+    def __init__(self, seed: int, start_ms: int, frame_ms: int, *, thinning: int = 1) -> None:
         self._random = random.Random(seed)  # noqa: S311 - a market, not a secret
         self._frame_ms = frame_ms
+        self._thinning = thinning
         self._prices = {i.symbol: i.price for i in INSTRUMENTS}
         self._bursts = dict.fromkeys(self._prices, 0)
         self.symbols = tuple(self._prices)
@@ -92,7 +100,7 @@ class RandomMarket:
         elif rng.random() < _BURST_CHANCE:
             self._bursts[symbol] = _BURST_FRAMES
         factor = _BURST_FACTOR if self._bursts[symbol] else 1.0
-        mean = instrument.trades_per_s * factor * self._frame_ms / 1000
+        mean = instrument.trades_per_s * factor * self._frame_ms / 1000 / self._thinning
         times = sorted(rng.randrange(self._frame_ms) for _ in range(_poisson(rng, mean)))
         for offset_ms in times:
             price = self._next_price(instrument)
@@ -110,7 +118,8 @@ class RandomMarket:
 
     def _next_price(self, instrument: Instrument) -> float:
         last = self._prices[instrument.symbol]
-        step = self._random.gauss(0.0, _VOLATILITY) + _PULL * math.log(instrument.price / last)
+        noise = self._random.gauss(0.0, _VOLATILITY * math.sqrt(self._thinning))
+        step = noise + _PULL * self._thinning * math.log(instrument.price / last)
         ticks = round(last * math.exp(step) / instrument.tick)
         price = round(max(ticks, 1) * instrument.tick, 8)
         self._prices[instrument.symbol] = price
@@ -122,13 +131,14 @@ class RandomMarket:
             return 0.0, None
         if instrument.venue is Venue.CRYPTO:
             is_update = rng.random() < _ZERO_SIZE_CHANCE
-            return 0.0 if is_update else round(rng.expovariate(8.0) + 1e-5, 5), None
+            size = (rng.expovariate(8.0) + 1e-5) * self._thinning
+            return 0.0 if is_update else round(size, 5), None
         conditions = ["1"]
         if rng.random() < _SWEEP_CHANCE:
             conditions.append("8")
         if rng.random() < _ODD_LOT_CHANCE:
             return float(rng.randrange(1, 100)), [*conditions, "12"]
-        return 100.0 * min(1 + int(rng.expovariate(0.6)), 50), conditions
+        return 100.0 * self._thinning * min(1 + int(rng.expovariate(0.6)), 50), conditions
 
 
 def _poisson(rng: random.Random, mean: float) -> int:

@@ -29,7 +29,7 @@ from tapeline.errors import SchemaError, TapelineError
 from tapeline.local import cassandra, kafka
 from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.home import Home
-from tapeline.local.stack import read_state
+from tapeline.local.state import read_state
 from tapeline.producer.gaps import end_of
 from tapeline.producer.topics import topic_admin, topic_id_of
 from tapeline.settings import Settings

@@ -1,0 +1,58 @@
+"""What runs of the local stack, as its state file says; light, for every command asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from tapeline.local.home import Home
+from tapeline.local.service import RunningService
+
+KAFKA: Final = "kafka"
+CASSANDRA: Final = "cassandra"
+
+
+@dataclass(frozen=True, slots=True)
+class StackState:
+    """What the state file holds."""
+
+    services: tuple[RunningService, ...]
+    kept: bool
+
+    def port_of(self, name: str) -> int | None:
+        """Return the port of a service that lives, or None."""
+        for service in self.services:
+            if service.name == name and service.process() is not None:
+                return service.port
+        return None
+
+
+def read_state(home: Home) -> StackState:
+    """Return the services in the state file that still live."""
+    state = _read_file(home)
+    return StackState(tuple(s for s in state.services if s.process() is not None), state.kept)
+
+
+def all_noted(home: Home) -> tuple[RunningService, ...]:
+    """Return the services in the state file, those that have ended too."""
+    return _read_file(home).services
+
+
+def write_state(home: Home, services: Iterable[RunningService], *, kept: bool) -> StackState:
+    """Note what runs."""
+    state = StackState(tuple(services), kept=kept)
+    text = json.dumps({"kept": kept, "services": [s.to_json() for s in state.services]})
+    partial = home.state_file.with_suffix(".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(home.state_file)
+    return state
+
+
+def _read_file(home: Home) -> StackState:
+    try:
+        data = json.loads(home.state_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return StackState((), kept=False)
+    return StackState(tuple(map(RunningService.from_json, data["services"])), data["kept"])
