@@ -54,6 +54,8 @@ _GONE: Final = frozenset(
 class LiveState(str, Enum):
     """How the live view is."""
 
+    STARTING = "starting"
+    """Nothing has been followed yet."""
     UP = "up"
     BEHIND = "behind"
     """There is more to read than can be read at once: bars come from the tables until then."""
