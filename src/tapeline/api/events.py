@@ -51,9 +51,6 @@ def told_event(name: str, content: Mapping[str, Any]) -> Event:
     return _event(name, to_json(content), None)
 
 
-RESET: Final = told_event("reset", {"reason": "bars may have changed unseen: read them anew"})
-
-
 def trade_row(trade: Trade) -> dict[str, Any]:
     """Return a trade as it is sent."""
     return {
@@ -74,3 +71,6 @@ def _event(name: str, data: bytes, key: Hashable, head: bytes = b"") -> Event:
     kind = name.encode()
     sse = b"event: %s\n%sdata: %s\n\n" % (kind, head, data)
     return Event(key, sse, (b'{"event":"%s","data":%s}' % (kind, data)).decode())
+
+
+RESET: Final = told_event("reset", {"reason": "bars may have changed unseen: read them anew"})
