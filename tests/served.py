@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -24,7 +24,13 @@ from .commands import wait_for
 class ServedApi:
     """A running `tapeline api`, which can be killed and started again on its port."""
 
-    def __init__(self, keyspace: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        keyspace: str,
+        environment: dict[str, str] | None = None,
+        topic: str | None = None,
+    ) -> None:
+        self._topic = topic or keyspace
         self.port = free_port(0)
         self.url = f"http://{LOOPBACK}:{self.port}"
         self._keyspace = keyspace
@@ -47,7 +53,7 @@ class ServedApi:
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tapeline", "api", "--port", str(self.port)]
-        command += ["--keyspace", self._keyspace, "--topic", self._keyspace]
+        command += ["--keyspace", self._keyspace, "--topic", self._topic]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, env={**os.environ, **self._environment}
         )
@@ -78,9 +84,11 @@ def serving(app: FastAPI) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def served_api(keyspace: str, environment: dict[str, str] | None = None) -> Iterator[ServedApi]:
-    """Run `tapeline api` for a while."""
-    api = ServedApi(keyspace, environment)
+def served_api(
+    keyspace: str, environment: dict[str, str] | None = None, topic: str | None = None
+) -> Iterator[ServedApi]:
+    """Run `tapeline api` for a while, on the topic of the keyspace's name or another one."""
+    api = ServedApi(keyspace, environment, topic)
     try:
         yield api
     finally:
@@ -88,28 +96,45 @@ def served_api(keyspace: str, environment: dict[str, str] | None = None) -> Iter
             api.stop()
 
 
+Heard = AsyncIterator[tuple[str, dict[str, Any]]]
+"""The name and the data of each event."""
+
+
 @asynccontextmanager
 async def listening(
-    url: str, symbols: str, last_id: int | None = None, interval: str = "5m"
-) -> AsyncIterator[AsyncIterator[tuple[int, dict[str, Any]]]]:
-    """Listen to a stream; yields what comes with its ids."""
+    url: str,
+    symbols: str,
+    *,
+    last_id: int | None = None,
+    interval: str = "5m",
+    channels: str = "bars",
+) -> AsyncIterator[Heard]:
+    """Listen to a stream."""
     headers = {} if last_id is None else {"Last-Event-ID": str(last_id)}
-    query = {"symbols": symbols, "interval": interval}
+    query = {"symbols": symbols, "interval": interval, "channels": channels}
     async with (
         httpx.AsyncClient(timeout=30) as http,
         http.stream("GET", f"{url}/v1/stream", params=query, headers=headers) as answer,
     ):
         assert answer.status_code == 200, await answer.aread()
-        yield _bars(answer.aiter_lines())
+        yield _events(answer.aiter_lines())
 
 
-async def _bars(lines: AsyncIterator[str]) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+async def _events(lines: AsyncIterator[str]) -> Heard:
     fields: dict[str, str] = {}
     async for line in lines:
         name, _, value = line.partition(": ")
         if name:
             fields[name] = value
             continue
-        if fields.get("event") == "bar":
-            yield int(fields["id"]), json.loads(fields["data"])
+        if "event" in fields:
+            yield fields["event"], json.loads(fields["data"])
         fields = {}
+
+
+async def until(heard: Heard, name: str, wanted: Callable[[dict[str, Any]], bool]) -> Any:
+    """Listen until an event comes that is wanted; return its data."""
+    async for event, data in heard:
+        if event == name and wanted(data):
+            return data
+    raise AssertionError

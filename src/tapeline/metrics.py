@@ -233,6 +233,25 @@ STORE_READS: Final = Metric(
     "Reads of Cassandra, by what came of them.",
     {"outcome": ["ok", "failed"]},
 )
+LIVE_UP: Final = Metric(
+    "tapeline_api_live_up",
+    Gauge,
+    "0 or 1",
+    "Whether open bars come from the log of trades. If not, that is behind or Kafka is away, and "
+    "they come from the tables.",
+)
+LIVE_TRADES: Final = Metric(
+    "tapeline_api_live_trades_total",
+    Counter,
+    "trades",
+    "Trades that came from the log, of symbols that somebody listens to.",
+)
+LIVE_TRADES_HELD: Final = Metric(
+    "tapeline_api_live_trades_held",
+    Gauge,
+    "trades",
+    "Trades of open bars whose ids are remembered, some 130 bytes each.",
+)
 
 API_METRICS: Final[Sequence[Metric[Any]]] = (
     API_REQUESTS,
@@ -240,6 +259,9 @@ API_METRICS: Final[Sequence[Metric[Any]]] = (
     LISTENERS,
     LISTENERS_CUT,
     STORE_READS,
+    LIVE_UP,
+    LIVE_TRADES,
+    LIVE_TRADES_HELD,
 )
 """What `tapeline api` exports."""
 

@@ -87,7 +87,7 @@ def roll_up_bars(
     """
     parts: dict[tuple[datetime, datetime], list[Bar]] = defaultdict(list)
     for bar in bars:
-        window = _window_of(bar, interval)
+        window = window_of(bar, interval)
         if window is not None:
             parts[window].append(bar)
     found = []
@@ -146,7 +146,7 @@ def combined(parts: Sequence[Bar], start: datetime, end: datetime) -> Bar:
     )
 
 
-def _window_of(bar: Bar, interval: ReadInterval) -> tuple[datetime, datetime] | None:
+def window_of(bar: Bar, interval: ReadInterval) -> tuple[datetime, datetime] | None:
     """Return the longer window that a bar belongs to, None if it belongs to none."""
     if interval.is_day and asset_class_of(bar.symbol) is AssetClass.EQUITY:
         if bar.session != Session.REGULAR.value:

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from tapeline import __version__
-from tapeline.api import bars_api, status_api, stream_api, trades_api
+from tapeline.api import bars_api, socket_api, status_api, stream_api, trades_api
 from tapeline.api.feed_state import FeedWatch
 from tapeline.api.live import Live
 from tapeline.api.measure import Measured
@@ -35,7 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the application for one keyspace; it starts whether or not Cassandra answers."""
     metrics = Metrics(API_METRICS)
     store = Store(settings, metrics)
-    live = Live(store, metrics)
+    live = Live(store, metrics, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -64,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.store, app.state.live, app.state.metrics = store, live, metrics
     app.state.counts = None
     add_handlers(app)
-    for module in (bars_api, trades_api, stream_api, status_api):
+    for module in (bars_api, trades_api, stream_api, socket_api, status_api):
         app.include_router(module.router)
     app.add_middleware(Measured, metrics=metrics)
 

@@ -13,10 +13,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from tapeline.api.formats import IS_FINAL, MAY_CHANGE
+from tapeline.api.open_bars import Open, OpenBars
 from tapeline.api.parameters import Span
 from tapeline.api.store import LONGEST_READ_S
 from tapeline.bar import Bar
-from tapeline.bars import bars_between, bars_schema
+from tapeline.bars import StoredBars, bars_between, bars_schema
 from tapeline.rollup import ReadInterval
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.times import floor_to
@@ -40,6 +41,7 @@ def bars_of(
     span: Span,
     limit: int,
     deadline_s: float,
+    stored_bars: StoredBars,
 ) -> Iterator[Bar]:
     """Yield bars in order of time, of which the caller takes `limit` at most.
 
@@ -58,7 +60,7 @@ def bars_of(
             raise TimeoutError
         until = min(end, floor_to(_DAY, start + step))
         # Bars end with their day, so a read to midnight holds the last one whole.
-        yield from bars_between(client, symbol, length, start, until)
+        yield from bars_between(client, symbol, length, start, until, stored_bars)
         start, step = until, min(step * 2, longest)
 
 
@@ -67,22 +69,32 @@ def most_bars(length: ReadInterval, limit: int) -> int:
     return min(limit, _MOST_STORED * length.stored.duration // length.duration)
 
 
-def newest(client: CassandraClient, symbols: Sequence[str], length: ReadInterval) -> list[Bar]:
+def newest(
+    client: CassandraClient, symbols: Sequence[str], length: ReadInterval, open_bars: Open
+) -> list[Bar]:
     """Return the newest bar of the last week of each symbol that has one."""
     end = datetime.now(timezone.utc) + timedelta(minutes=1)
-    if length.is_stored:
-        start = floor_to(_DAY, end - 7 * _DAY)
-        return client.newest_bars(symbols, length.stored, start, end)
-    return [bar for symbol in symbols for bar in _newest_made(client, symbol, length, end)]
+    bars = OpenBars(client, open_bars)
+    if not length.is_stored:
+        made = (_newest_made(client, symbol, length, end, bars) for symbol in symbols)
+        return [bar for some in made for bar in some]
+    start = floor_to(_DAY, end - 7 * _DAY)
+    found = {b.symbol: b for b in client.newest_bars(symbols, length.stored, start, end)}
+    for symbol in symbols:
+        first = bars.newest_of(symbol, length.stored)
+        stored = found.get(symbol)
+        if first is not None and (stored is None or stored.window_start <= first):
+            *_, found[symbol] = bars.read(symbol, length.stored, first, end)
+    return [found[symbol] for symbol in symbols if symbol in found]
 
 
 def _newest_made(
-    client: CassandraClient, symbol: str, length: ReadInterval, end: datetime
+    client: CassandraClient, symbol: str, length: ReadInterval, end: datetime, bars: OpenBars
 ) -> list[Bar]:
     """Return the newest bar that is made of stored ones, looking at the newest day first."""
     for days in (1, 3, 7):
         start = floor_to(_DAY, end - days * _DAY)
-        found = list(bars_between(client, symbol, length, start, end))
+        found = list(bars_between(client, symbol, length, start, end, bars.read))
         if found:
             return found[-1:]
     return []
@@ -107,8 +119,10 @@ def page_of_symbols(
     span: Span,
     first: tuple[str, datetime] | None,
     limit: int,
+    open_bars: Open,
 ) -> Page:
     """Return up to `limit` bars of several symbols, from (symbol, window start) `first` on."""
+    stored_bars = OpenBars(client, open_bars).read
     # Before the bars, so that it is never ahead of them.
     settled_until = client.settled_until() if span.is_closed else None
     deadline_s = time.monotonic() + LONGEST_READ_S
@@ -120,7 +134,8 @@ def page_of_symbols(
         if first is not None and symbol == first[0]:
             wanted = replace(span, start=max(span.start, first[1]))
         lacking = most - len(found)
-        found += islice(bars_of(client, symbol, length, wanted, lacking, deadline_s), lacking)
+        bars = bars_of(client, symbol, length, wanted, lacking, deadline_s, stored_bars)
+        found += islice(bars, lacking)
         if len(found) == most:
             break
     return Page(found[:limit], found[limit] if len(found) == most else None, settled_until)

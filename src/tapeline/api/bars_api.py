@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -20,12 +21,15 @@ from tapeline.api.bar_pages import (
     row_of,
 )
 from tapeline.api.formats import MAY_CHANGE, accepted, answer
+from tapeline.api.live import Live
 from tapeline.api.models import PROBLEMS, UNKNOWN, BarsOut, LatestOut, SeveralBarsOut, tables
+from tapeline.api.open_bars import Open
 from tapeline.api.parameters import (
     Between,
     Cursor,
     Length,
     Limit,
+    Span,
     Symbol,
     Symbols,
     cursor_of,
@@ -34,6 +38,7 @@ from tapeline.api.parameters import (
 )
 from tapeline.api.problems import Problem
 from tapeline.api.store import Store
+from tapeline.rollup import ReadInterval
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.times import to_millis
 
@@ -45,6 +50,10 @@ _CSV: Final = (
     "AAPL,2026-11-20T14:35:00Z,2026-11-20T14:40:00Z,271.4,271.52,271.38,271.49,10500,271.44,412,"
     "true,1,true,regular,false\n"
 )
+
+
+_LONGEST_OPEN: Final = timedelta(hours=3)
+"""Open bars are kept for less."""
 
 
 class Fill(str, Enum):
@@ -60,6 +69,21 @@ def store_of(request: Request) -> Store:
     return store
 
 
+def live_of(request: Request) -> Live:
+    """Return the application's live bars."""
+    live: Live = request.app.state.live
+    return live
+
+
+def open_bars_of(
+    request: Request, symbols: Sequence[str], interval: ReadInterval, span: Span
+) -> Open:
+    """Return the open bars that a time may hold; none where it lies wholly in the past."""
+    if span.end < datetime.now(timezone.utc) - _LONGEST_OPEN:
+        return {}
+    return live_of(request).open_bars(symbols, interval)
+
+
 @router.get(
     "/bars/latest",
     summary="The newest bar of each symbol",
@@ -69,7 +93,10 @@ def store_of(request: Request) -> Store:
 async def latest(request: Request, symbols: Symbols, interval: Length) -> Response:
     """Return the newest bar of the last week of each symbol that has one."""
     accepted(request)
-    found = await store_of(request).read(lambda client: newest(client, symbols, interval))
+    open_bars = live_of(request).open_bars(symbols, interval)
+    found = await store_of(request).read(
+        lambda client: newest(client, symbols, interval, open_bars)
+    )
     rows = [row_of(bar) for bar in found]
     content = {"interval": interval.name, "bars": rows}
     return answer(request, content, rows, SCHEMA, MAY_CHANGE)
@@ -100,8 +127,10 @@ async def of_symbols(
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         first = symbol, time_of(ms)
 
+    open_bars = open_bars_of(request, symbols, interval, span)
+
     def query(client: CassandraClient) -> Page:
-        return page_of_symbols(client, symbols, interval, span, first, limit)
+        return page_of_symbols(client, symbols, interval, span, first, limit, open_bars)
 
     page = await store_of(request).read(query)
     rows, rest = [row_of(bar) for bar in page.bars], page.following
@@ -136,8 +165,10 @@ async def of_symbol(
     limit = most_bars(interval, limit)
     first = None if cursor is None else (symbol, time_of(parts_of(cursor, int)[0]))
 
+    open_bars = open_bars_of(request, [symbol], interval, span)
+
     def query(client: CassandraClient) -> Page:
-        return page_of_symbols(client, [symbol], interval, span, first, limit)
+        return page_of_symbols(client, [symbol], interval, span, first, limit, open_bars)
 
     store = store_of(request)
     page = await store.read(query)

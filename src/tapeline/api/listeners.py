@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
 import structlog
 
-from tapeline.api.look import Topic
+from tapeline.api.events import Event
 from tapeline.api.problems import Problem
 from tapeline.metrics import LISTENERS, LISTENERS_CUT, Metrics
 
 log = structlog.get_logger()
 
-_BATCHES: Final = 100
-"""As many looks may wait for a listener to take what they found."""
+Topic = tuple[str, str]
+"""What can be listened to: the bars of one length (its name) of one symbol, or its trades."""
+TRADES: Final = "trades"
+"""Stands in a topic where bars have their length."""
+
+_WAITING: Final = 20_000
+"""As many events may wait for a listener to take them; bars wait in their newest form alone."""
 _MOST: Final = 500
 
 
 @dataclass(slots=True, eq=False)
 class Listener:
-    """One open stream. It wants what has changed at `since` or later; None ends it."""
+    """One open stream; it gets events of the topics that it has joined."""
 
-    topics: frozenset[Topic]
-    since: datetime
-    queue: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(_BATCHES))
-    has_joined: bool = False
+    joining: set[Topic]
+    joined: set[Topic] = field(default_factory=set)
     is_ended: bool = False
+    _waiting: dict[Hashable, Event] = field(default_factory=dict)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, event: Event) -> bool:
+        """Let an event wait; return whether there was room."""
+        if self.is_ended:
+            return True
+        self._waiting[object() if event.key is None else event.key] = event
+        self._wake.set()
+        return len(self._waiting) <= _WAITING
+
+    async def take(self) -> list[Event] | None:
+        """Wait for events and return them all; None ends the stream."""
+        await self._wake.wait()
+        self._wake.clear()
+        if self.is_ended:
+            self._wake.set()
+            return None
+        events, self._waiting = list(self._waiting.values()), {}
+        return events
 
     def end(self) -> None:
         """Drop what waits, and end the stream."""
         self.is_ended = True
-        while not self.queue.empty():
-            self.queue.get_nowait()
-        self.queue.put_nowait(None)
+        self._waiting = {}
+        self._wake.set()
 
 
 class Listeners:
@@ -46,7 +68,7 @@ class Listeners:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._open: list[Listener] = []
-        self._someone = asyncio.Event()
+        self._of: defaultdict[Topic, set[Listener]] = defaultdict(set)
         self._is_closed = False
         metrics[LISTENERS].set(0)
 
@@ -58,9 +80,10 @@ class Listeners:
         """Yield those that are open now."""
         return iter(list(self._open))
 
-    async def wait(self) -> None:
-        """Wait until there is one."""
-        await self._someone.wait()
+    @property
+    def topics(self) -> frozenset[Topic]:
+        """What any of them wants."""
+        return frozenset(t for listener in self._open for t in listener.joining | listener.joined)
 
     def add(self, listener: Listener) -> None:
         """Open one.
@@ -72,35 +95,52 @@ class Listeners:
             detail = f"There are {len(self._open)} listeners, as many as can be: try again later."
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)
         self._open.append(listener)
-        self._changed()
+        self._metrics[LISTENERS].set(len(self._open))
 
     def remove(self, listener: Listener) -> None:
         """Forget one that has gone, or has been cut off."""
         if listener in self._open:
             self._open.remove(listener)
-            self._changed()
+            self.leave(listener, listener.joined | listener.joining)
+            self._metrics[LISTENERS].set(len(self._open))
 
-    def put(self, listener: Listener, payload: bytes) -> None:
-        """Hand events to one, or cut it off when too many wait for it."""
+    def join(self, listener: Listener, topics: Collection[Topic]) -> None:
+        """Let one have the events of topics from now on."""
         if listener.is_ended:
             return
-        try:
-            listener.queue.put_nowait(payload)
-        except asyncio.QueueFull:
-            log.warning("listener_cut", reason="it does not keep up")
-            self._metrics[LISTENERS_CUT].inc()
-            listener.end()
-            self.remove(listener)
+        listener.joining.difference_update(topics)
+        listener.joined.update(topics)
+        for topic in topics:
+            self._of[topic].add(listener)
+
+    def leave(self, listener: Listener, topics: Collection[Topic]) -> None:
+        """Let one have the events of topics no more."""
+        for topic in list(topics):
+            listener.joining.discard(topic)
+            listener.joined.discard(topic)
+            self._of[topic].discard(listener)
+            if not self._of[topic]:
+                del self._of[topic]
+
+    def are_any(self, topic: Topic) -> bool:
+        """Tell whether anyone has joined a topic."""
+        return topic in self._of
+
+    def send(self, topic: Topic, event: Event) -> None:
+        """Hand an event to all that have joined a topic."""
+        self.put(self._of.get(topic, ()), event)
+
+    def put(self, listeners: Iterable[Listener], event: Event) -> None:
+        """Hand an event to some, and cut off those for whom too many wait."""
+        for listener in list(listeners):
+            if not listener.put(event):
+                log.warning("listener_cut", reason="it does not keep up")
+                self._metrics[LISTENERS_CUT].inc()
+                listener.end()
+                self.remove(listener)
 
     def close(self) -> None:
         """End all; none is opened any more."""
         self._is_closed = True
         for listener in self._open:
             listener.end()
-
-    def _changed(self) -> None:
-        self._metrics[LISTENERS].set(len(self._open))
-        if self._open:
-            self._someone.set()
-        else:
-            self._someone.clear()

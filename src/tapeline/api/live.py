@@ -1,262 +1,281 @@
-"""Live bars: one reader of the store for all listeners.
+"""Live bars and trades: one reader for all listeners.
 
-Each look asks for the newest windows of the symbols that somebody listens to, for what the log
-of final bars says has changed, and rarely for the last hours. An event's id is how far the log
-had been read, so a listener that comes back gets every final bar since, of whatever age.
+Open bars and trades come from the live view, which folds the log of trades. Final and revised
+bars come from the tables, by their log of changes, and so do provisional ones that the live view
+does not hold.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
 import structlog
 
-from tapeline.api.bar_pages import row_of
-from tapeline.api.formats import to_json
-from tapeline.api.listeners import Listener, Listeners
-from tapeline.api.look import Key, Look, Seen, Topic, look, oldest_of
+from tapeline.api.changes import Changes
+from tapeline.api.events import RESET, Event, bar_event, state_event, trade_event
+from tapeline.api.listeners import TRADES, Listener, Listeners, Topic
+from tapeline.api.live_view import LiveView
+from tapeline.api.look import Seen, look
+from tapeline.api.looks import Looks, base_of, length_of
+from tapeline.api.open_bars import Open
 from tapeline.api.problems import Problem
+from tapeline.api.shown import Shown
 from tapeline.api.store import Store
 from tapeline.bar import Bar, Interval
+from tapeline.live.longer import LongBars
+from tapeline.live.tail import LiveState, Update
 from tapeline.metrics import Metrics
-from tapeline.storage.live_rows import CHANGES_KEPT, BarChange
-from tapeline.times import to_millis
+from tapeline.rollup import ReadInterval
+from tapeline.settings import Settings
 
 log = structlog.get_logger()
 
 _PERIOD_S: Final = 0.4
 _REST: Final = 2.0
 """The pause after a look is at least so many times as long as the look took."""
-_WIDE_EVERY: Final = 25
-"""Every so many looks, the last hours are looked at and not only the newest windows."""
-_OVERLAP: Final = timedelta(seconds=30)
-"""Writers' clocks and requests may be late by so much: what was logged then is read again."""
-_LATEST: Final = timedelta(minutes=10)
-"""Nothing is logged with a time that lies so far back."""
-_UNMADE_S: Final = 60.0
-_UNMADE: Final = timedelta(seconds=_UNMADE_S)
-"""A logged change that has not been made by then never will be."""
 _HEARTBEAT_S: Final = 5.0
-_RESET: Final = b'event: reset\ndata: {"reason": "too much has changed: read the bars anew"}\n\n'
-_LONGEST_ID: Final = 14
+_KEPT: Final = timedelta(hours=3)
 
 
 class Live:
-    """Watches the bars that somebody listens to.
+    """Watches what somebody listens to.
 
     Args:
         store: of the bars.
         metrics: of the API.
+        settings: topic and services of the live view.
     """
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    def __init__(self, store: Store, metrics: Metrics, settings: Settings) -> None:
         self._store = store
         self.listeners = Listeners(metrics)
-        self._known: dict[Key, Bar] = {}
-        self._unmade: dict[BarChange, float] = {}
-        self._handled: set[BarChange] = set()
-        self._position = datetime.now(timezone.utc)
-        self._topics: frozenset[Topic] = frozenset()
-        self._looks = 0
+        self._view = LiveView(settings, metrics, self._hear)
+        self._shown = Shown()
+        self._changes = Changes()
+        self._looks = Looks()
+        self._longer: defaultdict[str, dict[str, LongBars]] = defaultdict(dict)
+        """By symbol and name of the length."""
+        self._wake = asyncio.Event()
+        self._state = self._view.state
+        self._topic_id: str | None = None
         self._is_down = False
 
     async def run(self) -> None:
         """Look for changes while somebody listens, until cancelled."""
-        while True:
-            await self.listeners.wait()
-            started = time.monotonic()
-            try:
-                await self._look()
-            except Exception as error:  # one bad look must not end live push for everyone
-                log.exception("look_failed", error=repr(error))
-            took_s = time.monotonic() - started
-            await asyncio.sleep(max(_PERIOD_S - took_s, took_s * _REST))
+        self._view.open()
+        try:
+            while True:
+                took_s = await self._turn()
+                is_idle = not len(self.listeners) and not self._view.is_asked
+                pause_s = None if is_idle else max(_PERIOD_S - took_s, took_s * _REST)
+                with suppress(TimeoutError, asyncio.TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause_s)
+        finally:
+            self._view.close()
 
-    def register(self, symbols: Iterable[str], interval: Interval, last_id: str | None) -> Listener:
-        """Open a stream for what changes after the event with `last_id`, or from now on.
+    def register(self, topics: Iterable[Topic], last_id: str | None = None) -> Listener:
+        """Open a stream of topics; one that comes back with an id has to read bars anew.
 
         Raises:
             Problem: 503, there are too many listeners.
         """
-        now = datetime.now(timezone.utc)
-        since = now if last_id is None else _time_of(last_id)
-        is_kept = since is not None and now - CHANGES_KEPT < since < now + timedelta(minutes=1)
-        topics = frozenset((interval, symbol) for symbol in symbols)
-        listener = Listener(topics, since if since is not None and is_kept else now)
+        listener = Listener(set())
         self.listeners.add(listener)
-        if not is_kept:
-            self.listeners.put(listener, _RESET)
+        listener.put(self.state())
+        if last_id is not None:
+            listener.put(RESET)
+        self.subscribe(listener, topics)
         return listener
 
-    async def events(self, listener: Listener) -> AsyncIterator[bytes]:
+    def subscribe(self, listener: Listener, topics: Iterable[Topic]) -> None:
+        """Add topics to a stream."""
+        new = set(topics) - listener.joined
+        trades = {topic for topic in new if topic[0] == TRADES}
+        listener.joining |= new - trades
+        self.listeners.join(listener, trades)
+        self._follow()
+        self._wake.set()
+
+    def unsubscribe(self, listener: Listener, topics: Collection[Topic]) -> None:
+        """Take topics from a stream."""
+        self.listeners.leave(listener, topics)
+        self._follow()
+
+    async def events(self, listener: Listener) -> AsyncIterator[list[Event]]:
         """Yield events as they come, and the state every few seconds, until the stream ends."""
         try:
-            # Without an id: what was missed may wait already.
-            yield b"retry: 1000\n" + self._state()
             while True:
                 try:
-                    batch = await asyncio.wait_for(listener.queue.get(), _HEARTBEAT_S)
+                    events = await asyncio.wait_for(listener.take(), _HEARTBEAT_S)
                 except (TimeoutError, asyncio.TimeoutError):
-                    if not listener.queue.empty():
-                        continue  # the state's id must not be ahead of what waits
-                    batch = self._state(listener)
-                if batch is None:
+                    events = [self.state()]
+                if events is None:
                     return
-                yield batch
+                yield events
         finally:
-            self.listeners.remove(listener)
+            self.leave(listener)
+
+    def leave(self, listener: Listener) -> None:
+        """End a stream."""
+        self.listeners.remove(listener)
+        self._follow()
+
+    def open_bars(self, symbols: Iterable[str], length: ReadInterval) -> Open:
+        """Return the provisional bars that listeners are shown, and follow these symbols."""
+        interval = base_of(length)
+        topics = {(interval, symbol) for symbol in symbols}
+        self._view.ask(topics)
+        self._wake.set()
+        return {
+            topic: {s: b for s, b in shown.items() if not b.is_final}
+            for topic in topics
+            if (shown := self._shown.of(topic[0].value, topic[1]))
+        }
+
+    def state(self) -> Event:
+        """Return the present state."""
+        store = "down" if self._is_down else "up"
+        return state_event({"store": store, "live": self._view.state.value})
+
+    def _follow(self) -> None:
+        topics = self.listeners.topics
+        self._view.listen(frozenset((base_of(length_of(name)), s) for name, s in topics))
+
+    async def _turn(self) -> float:
+        """Look once, if there is something to look for; return the seconds that it took."""
+        self._wake.clear()
+        started = time.monotonic()
+        try:
+            self._follow()
+            if not len(self.listeners):
+                self._changes = Changes()
+            if len(self.listeners) or (self._view.is_asked and self._view.lacks_progress):
+                await self._look()
+        except Exception as error:  # one bad look must not end live push for everyone
+            log.exception("look_failed", error=repr(error))
+        return time.monotonic() - started
 
     async def _look(self) -> None:
-        if not len(self.listeners):
-            return  # the last one went as we woke
-        joining = [listener for listener in self.listeners if not listener.has_joined]
-        topics = frozenset(topic for listener in self.listeners for topic in listener.topics)
-        # Where nobody has joined yet, what was before the first of them is nobody's.
-        has_joined = len(joining) < len(self.listeners)
-        since = self._resume_at if has_joined else datetime.now(timezone.utc)
-        missed_since = min([since, *(listener.since for listener in joining)])
-        skipped = frozenset() if joining else frozenset(self._handled)
-        self._looks += 1
-        is_wide = self._looks % _WIDE_EVERY == 0 or not topics <= self._topics
-        wanted = Look(topics, since - _OVERLAP, missed_since - _OVERLAP, skipped, is_wide=is_wide)
+        joining = {t for listener in self.listeners for t in listener.joining}
+        if joining:
+            self._changes.look_again()
+        wanted = self._looks.next(self.listeners.topics, joining, self._changes, self._view)
         try:
             seen = await self._store.read(lambda client: look(client, wanted))
         except Problem as problem:
-            self._tell_state(is_down=True, detail=problem.detail)
+            self._tell(is_down=True, detail=problem.detail)
             return
-        self._tell_state(is_down=False)
-        self._topics = topics
-        fresh = {**self._made(seen), **self._moved(seen)}
-        self._move_on(seen)
-        self._send(fresh, joining, seen, since)
+        self._tell(is_down=False)
+        self._take(seen)
+        self._join(joining)
+        if wanted.asks_progress:
+            self._forget()
 
-    def _moved(self, seen: Seen) -> dict[Key, Bar]:
-        """Return the newest bars that are other than they were."""
-        return {key: bar for key, bar in seen.newest.items() if self._known.get(key) != bar}
+    def _take(self, seen: Seen) -> None:
+        if seen.progress is not None:
+            for interval, bar in self._view.know(seen.progress):
+                self._show(interval.value, bar, is_live=True)
+        for interval, bar in seen.newest:
+            self._show(interval.value, bar)
+        for (interval, _, _), bar in self._changes.made(seen).items():
+            self._show(interval.value, bar)
+            self._looks.note_final(self.listeners.topics, interval, bar)
+        for length, bar in seen.longer:
+            self._show(length.name, bar)
+            self._looks.note_longer(length, bar)
 
-    def _made(self, seen: Seen) -> dict[Key, Bar]:
-        """Return the bars of logged changes that have been made by now."""
-        now_s, now = time.monotonic(), datetime.now(timezone.utc)
-        for change in seen.changes:
-            if change not in self._handled:
-                self._unmade.setdefault(change, now_s)
-        made: dict[Key, Bar] = {}
-        for change, since_s in list(self._unmade.items()):
-            key = change.interval, change.symbol, change.window_start
-            bar = seen.changed.get(key)
-            if bar is not None and _is_made(change, bar):
-                made[key] = bar
-            elif now_s - since_s < _UNMADE_S and now - change.logged_at < _UNMADE:
-                continue
-            del self._unmade[change]
-            self._handled.add(change)
-        return {key: bar for key, bar in made.items() if self._known.get(key) != bar}
-
-    def _move_on(self, seen: Seen) -> None:
-        """Remember what was seen, and forget what is not read again."""
+    def _join(self, joining: set[Topic]) -> None:
+        """Send the newest bars of topics that were looked at to those that join them."""
         now = datetime.now(timezone.utc)
-        # Where nothing is logged, what is read again must not grow for ever. A writer's clock
-        # may be ahead; others still write what lies before its time.
-        self._position = min(now, max(self._position, seen.position, now - _LATEST))
-        self._handled = {c for c in self._handled if c.logged_at >= self._position - _OVERLAP}
-        self._known.update(seen.newest)
-        self._known.update(seen.changed)
-        self._known = {
-            key: bar
-            for key, bar in self._known.items()
-            if key[:2] in self._topics and key[2] >= oldest_of(key[0], now, is_wide=True)
-        }
-
-    def _send(
-        self, fresh: Mapping[Key, Bar], joining: list[Listener], seen: Seen, since: datetime
-    ) -> None:
-        """Hand out what is new since then, and the newest and missed bars to those that join."""
-        now, encoded = datetime.now(timezone.utc), _Encoder(self._resume_at)
-        payloads: dict[frozenset[Topic], bytes] = {}
+        for name, symbol in joining:
+            length = length_of(name)
+            is_longer = length.duration > base_of(length).duration
+            if is_longer and name not in self._longer[symbol]:
+                longer = self._longer[symbol][name] = LongBars(length)
+                parts = self._shown.of(base_of(length).value, symbol)
+                for start in sorted(parts):
+                    longer.put(parts[start])
+                self._show_longer(name, longer)
         for listener in self.listeners:
-            topics = listener.topics
-            if listener in joining:
-                listener.has_joined = True
-                newest = {
-                    key: bar
-                    for key, bar in self._known.items()
-                    if key[2] >= oldest_of(key[0], now, is_wide=False)
-                }
-                if seen.is_cut and listener.since < since - _OVERLAP:
-                    self.listeners.put(listener, _RESET)
-                payload = encoded.batch(_only({**seen.changed, **newest}, topics), listener.since)
-            elif listener.has_joined:
-                if topics not in payloads:
-                    payloads[topics] = encoded.batch(_only(fresh, topics), since)
-                payload = payloads[topics]
-            else:
-                continue  # it came while we looked
-            if payload:
-                self.listeners.put(listener, payload)
+            topics = listener.joining & joining
+            for name, symbol in sorted(topics):
+                first = now - 2 * length_of(name).duration
+                bars = self._shown.of(name, symbol)
+                for start in sorted(s for s in bars if s >= first):
+                    self.listeners.put([listener], bar_event(name, bars[start]))
+            self.listeners.join(listener, topics)
 
-    @property
-    def _resume_at(self) -> datetime:
-        """From when the log must be read to leave nothing out: what is not made yet waits."""
-        return min([self._position, *(change.logged_at for change in self._unmade)])
+    def _hear(self, update: Update) -> None:
+        """Take what the live view has found."""
+        if update.topic_id is not None:
+            if self._topic_id not in {None, update.topic_id}:
+                self._begin_anew()
+            self._topic_id = update.topic_id
+        if update.state is not self._state:
+            self._state = update.state
+            is_trouble = update.state in {LiveState.BEHIND, LiveState.AWAY}
+            (log.warning if is_trouble else log.info)("live_view", state=update.state.value)
+            self.listeners.put(self.listeners, self.state())
+        for interval, bar in update.bars:
+            self._show(interval.value, bar, is_live=True)
+        for trade in update.trades:
+            if self.listeners.are_any((TRADES, trade.symbol)):
+                self.listeners.send((TRADES, trade.symbol), trade_event(trade))
 
-    def _tell_state(self, *, is_down: bool, detail: str = "") -> None:
+    def _show(self, name: str, bar: Bar, *, is_live: bool = False) -> None:
+        """Send a bar to its listeners if it is news, and the longer bars that it is part of."""
+        if not self._shown.take(name, bar, is_live=is_live):
+            return
+        if self.listeners.are_any((name, bar.symbol)):
+            self.listeners.send((name, bar.symbol), bar_event(name, bar))
+        if name != Interval.FIVE_MINUTES.value:
+            return
+        for longer_name, longer in self._longer.get(bar.symbol, {}).items():
+            if longer.put(bar):
+                self._show_longer(longer_name, longer)
+
+    def _show_longer(self, name: str, longer: LongBars) -> None:
+        bar = longer.bar()
+        if bar is not None:
+            self._show(name, bar, is_live=True)
+
+    def _begin_anew(self) -> None:
+        """Forget what was shown: the topic was created anew, and so perhaps the tables were."""
+        self._shown.clear()
+        self._longer.clear()
+        for listener in self.listeners:
+            topics = {topic for topic in listener.joined if topic[0] != TRADES}
+            self.listeners.leave(listener, topics)
+            listener.joining |= topics
+        self.listeners.put(self.listeners, RESET)
+        self._wake.set()
+
+    def _forget(self) -> None:
+        """Forget what nobody wants any more, or is long over."""
+        now, topics = datetime.now(timezone.utc), self.listeners.topics
+        for symbol, lengths in list(self._longer.items()):
+            for name in [name for name in lengths if (name, symbol) not in topics]:
+                del lengths[name]
+            if not lengths:
+                del self._longer[symbol]
+        self._looks.forget(topics)
+
+        def oldest(topic: Topic) -> datetime | None:
+            length = length_of(topic[0])
+            is_wanted = topic in topics or self._view.is_wanted((base_of(length), topic[1]))
+            return now - max(_KEPT, 2 * length.duration) if is_wanted else None
+
+        self._shown.keep(oldest)
+
+    def _tell(self, *, is_down: bool, detail: str = "") -> None:
         if is_down == self._is_down:
             return
         self._is_down = is_down
         log.warning("store_down" if is_down else "store_up", detail=detail)
-        for listener in self.listeners:
-            self.listeners.put(listener, self._state(listener))
-
-    def _state(self, listener: Listener | None = None) -> bytes:
-        """Return the state; its id spares one who comes back what was before it."""
-        has_id = listener is not None and listener.has_joined
-        number = b"id: %d\n" % to_millis(self._resume_at) if has_id else b""
-        store = b"down" if self._is_down else b"up"
-        return b'event: state\n%sdata: {"store": "%s"}\n\n' % (number, store)
-
-
-class _Encoder:
-    """Bars as events, each bar encoded once however many listeners get it."""
-
-    def __init__(self, position: datetime) -> None:
-        self._position = position
-        self._bodies: dict[Key, bytes] = {}
-
-    def batch(self, bars: Mapping[Key, Bar], since: datetime) -> bytes:
-        """Return events by time of their bars.
-
-        The last one's id is our position. The others have the one before, since a listener
-        that comes back after one of them lacks the rest.
-        """
-        keys = sorted(bars, key=lambda key: (key[2], key[1]))
-        numbers = [to_millis(since)] * (len(keys) - 1) + [to_millis(self._position)]
-        return b"".join(
-            b"event: bar\nid: %d\ndata: %s\n\n" % (number, self._body(key, bars[key]))
-            for number, key in zip(numbers, keys, strict=False)
-        )
-
-    def _body(self, key: Key, bar: Bar) -> bytes:
-        if key not in self._bodies:
-            self._bodies[key] = to_json({**row_of(bar), "interval": key[0].value})
-        return self._bodies[key]
-
-
-def _only(bars: Mapping[Key, Bar], topics: frozenset[Topic]) -> dict[Key, Bar]:
-    return {key: bar for key, bar in bars.items() if key[:2] in topics}
-
-
-def _is_made(change: BarChange, bar: Bar) -> bool:
-    """Tell whether a stored bar is as new as a logged change says."""
-    if change.updated_at is None or bar.updated_at is None:
-        return bar.is_final
-    return bar.is_final and bar.updated_at >= change.updated_at
-
-
-def _time_of(last_id: str) -> datetime | None:
-    if not (last_id.isascii() and last_id.isdigit() and len(last_id) < _LONGEST_ID):
-        return None
-    return datetime.fromtimestamp(int(last_id) / 1000, timezone.utc)
+        self.listeners.put(self.listeners, self.state())

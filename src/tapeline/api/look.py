@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from tapeline.bar import Bar, Interval
+from tapeline.bars import bars_between
+from tapeline.rollup import ReadInterval
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.live_rows import BarChange, bars_of_symbols, read_changes
 
-Topic = tuple[Interval, str]
-"""What can be listened to: the bars of one length of one symbol."""
-Key = tuple[Interval, str, datetime]
-"""One bar."""
+Stored = tuple[Interval, str]
+"""The bars of one stored length of one symbol."""
+StoredKey = tuple[Interval, str, datetime]
+"""One stored bar."""
+Longer = tuple[ReadInterval, str, datetime, datetime]
+"""A bar that is rolled up on reading: its length, symbol, start and end."""
 
-_MOST_MISSED: Final = 2_000
-"""Changed bars that are sent to listeners who come back; with more they read anew."""
-_LONGEST_LOG: Final = 50_000
-"""Entries of the log, of whatever symbols, that are read for them."""
-_WIDE: Final = timedelta(hours=3)
 _AHEAD: Final = timedelta(minutes=1)
 """The feed's clock may be ahead of ours."""
 
@@ -30,78 +29,88 @@ _AHEAD: Final = timedelta(minutes=1)
 class Look:
     """What to ask for.
 
-    `since` is where to read the log of final bars from, but for the changes in `skipped`;
-    `missed_since` lies before it when somebody comes back and lacks more. `is_wide` asks for the
-    last hours instead of the newest two windows.
+    The log of final bars is read from `since` on, but for the changes in `skipped`, for what is in
+    `followed`. `newest` says from which window start on stored bars are read, `joining` the same
+    of longer ones. `longer` are wanted if all is settled up to their end. `asks_progress` wants
+    to know which topics feed the keyspace.
     """
 
-    topics: frozenset[Topic]
+    followed: frozenset[Stored]
     since: datetime
-    missed_since: datetime
     skipped: frozenset[BarChange]
-    is_wide: bool
+    newest: Mapping[Stored, datetime]
+    joining: Mapping[tuple[ReadInterval, str], datetime]
+    longer: frozenset[Longer]
+    asks_progress: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Seen:
-    """What was found: the newest bars, and those that the log names; how far the log was read.
+    """What was found: how far the log was read and what it says, and bars.
 
-    `is_cut` says that too much was missed before `since` to be read.
+    `progress` maps each topic's id to the event time of its newest trade in silver.
     """
 
     position: datetime
-    newest: dict[Key, Bar]
-    changes: Sequence[BarChange]
-    changed: dict[Key, Bar]
-    is_cut: bool
+    changes: Sequence[BarChange] = ()
+    changed: dict[StoredKey, Bar] = field(default_factory=dict)
+    newest: list[tuple[Interval, Bar]] = field(default_factory=list)
+    longer: list[tuple[ReadInterval, Bar]] = field(default_factory=list)
+    progress: dict[str, datetime | None] | None = None
 
 
 def look(client: CassandraClient, wanted: Look) -> Seen:
     """Ask the store; the log before the bars, so that a change is seen no later than it."""
     now = datetime.now(timezone.utc)
-    position, changes, is_cut = _read_log(client, wanted, now)
-    names: dict[Interval, set[str]] = defaultdict(set)
-    for interval, symbol in wanted.topics:
-        names[interval].add(symbol)
-    newest = {
-        (interval, bar.symbol, bar.window_start): bar
-        for interval, symbols in names.items()
-        for bar in bars_of_symbols(
-            client,
-            symbols,
-            interval,
-            oldest_of(interval, now, is_wide=wanted.is_wide),
-            now + _AHEAD,
-        )
-    }
-    changed: dict[Key, Bar] = {}
-    for interval in names:
-        keys = {(c.symbol, c.window_start) for c in changes if c.interval is interval}
+    seen = Seen(wanted.since)
+    if wanted.asks_progress:
+        seen.progress = newest_by_topic(client)
+    if wanted.followed:
+        _read_log(client, wanted, now, seen)
+    starts: defaultdict[tuple[Interval, datetime], set[str]] = defaultdict(set)
+    for (interval, symbol), start in wanted.newest.items():
+        starts[interval, start].add(symbol)
+    for (interval, start), symbols in starts.items():
+        found = bars_of_symbols(client, symbols, interval, start, now + _AHEAD)
+        seen.newest += [(interval, bar) for bar in found]
+    names: defaultdict[Interval, set[tuple[str, datetime]]] = defaultdict(set)
+    for change in seen.changes:
+        names[change.interval].add((change.symbol, change.window_start))
+    # Read later than the newest: what is final by now is seen final.
+    for interval, keys in names.items():
         for (symbol, start), stored in client.stored_bars(interval, sorted(keys)).items():
-            changed[interval, symbol, start] = stored.bar
-    # They were read later than the newest, so they are the newer ones.
-    newest.update({key: changed[key] for key in newest.keys() & changed.keys()})
-    return Seen(position, newest, changes, changed, is_cut)
+            seen.changed[interval, symbol, start] = stored.bar
+    _read_longer(client, wanted, now, seen)
+    return seen
 
 
-def _read_log(
-    client: CassandraClient, wanted: Look, now: datetime
-) -> tuple[datetime, list[BarChange], bool]:
-    """Return how far the log was read, what it says, and whether too much was missed."""
-    position, changes = wanted.since, list[BarChange]()
-    for number, change in enumerate(read_changes(client, wanted.missed_since, now)):
-        is_missed = change.logged_at < wanted.since
-        if is_missed and (number > _LONGEST_LOG or len(changes) > _MOST_MISSED):
-            position, changes, _ = _read_log(
-                client, replace(wanted, missed_since=wanted.since), now
-            )
-            return position, changes, True
-        position = max(position, change.logged_at)
-        if (change.interval, change.symbol) in wanted.topics and change not in wanted.skipped:
+def newest_by_topic(client: CassandraClient) -> dict[str, datetime | None]:
+    """Return the event time of the newest trade in silver of each topic that feeds the keyspace."""
+    found: dict[str, datetime | None] = {}
+    query = "SELECT topic_id, newest_event_time FROM {keyspace}.ingest_progress"
+    for row in client.rows(query):
+        time = row.newest_event_time and row.newest_event_time.replace(tzinfo=timezone.utc)
+        known = found.get(row.topic_id)
+        found[row.topic_id] = max(filter(None, (time, known)), default=None)
+    return found
+
+
+def _read_log(client: CassandraClient, wanted: Look, now: datetime, seen: Seen) -> None:
+    changes = []
+    for change in read_changes(client, wanted.since, now):
+        seen.position = max(seen.position, change.logged_at)
+        if (change.interval, change.symbol) in wanted.followed and change not in wanted.skipped:
             changes.append(change)
-    return position, changes, False
+    seen.changes = changes
 
 
-def oldest_of(interval: Interval, now: datetime, *, is_wide: bool) -> datetime:
-    """Return from which window start on a look reads."""
-    return now - (max(_WIDE, 2 * interval.duration) if is_wide else 2 * interval.duration)
+def _read_longer(client: CassandraClient, wanted: Look, now: datetime, seen: Seen) -> None:
+    for (length, symbol), start in wanted.joining.items():
+        bars = bars_between(client, symbol, length, start, now + _AHEAD)
+        seen.longer += [(length, bar) for bar in bars]
+    if not wanted.longer:
+        return
+    settled_until = client.settled_until()
+    for length, symbol, start, end in wanted.longer:
+        if settled_until is not None and end <= settled_until:
+            seen.longer += [(length, b) for b in bars_between(client, symbol, length, start, end)]

@@ -52,7 +52,12 @@ def api(
     )
     app = create_app(settings)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, backlog=_BACKLOG
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=3,
+        backlog=_BACKLOG,
+        ws="websockets-sansio",
     )
     asyncio.run(_Server(config, app.state.live).serve(sockets=[listening]))
     exit_stopped()

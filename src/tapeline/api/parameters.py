@@ -21,7 +21,7 @@ from tapeline.times import EPOCH, from_millis, to_millis
 
 MOST_SYMBOLS: Final = 100
 MOST_ROWS: Final = 10_000
-_NAME: Final = r"^[^\x00-\x1f\x7f,]{1,128}$"
+NAME: Final = r"^[^\x00-\x1f\x7f,]{1,128}$"
 _NAMES: Final = r"^[^\x00-\x1f\x7f]+$"
 _NAMES_LENGTH: Final = 12_900
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?")
@@ -70,7 +70,7 @@ _TIME_SCHEMA: Final[dict[str, Any]] = {
 Time = Annotated[datetime, BeforeValidator(_time), WithJsonSchema(_TIME_SCHEMA)]
 """A time from 1970 to 2099."""
 Symbol = Annotated[
-    str, Path(pattern=_NAME, description="In the feed's name.", examples=["AAPL", "OANDA:EUR_USD"])
+    str, Path(pattern=NAME, description="In the feed's name.", examples=["AAPL", "OANDA:EUR_USD"])
 ]
 Limit = Annotated[
     int, Query(ge=1, le=MOST_ROWS, description="The most rows that are read and sent.")
@@ -98,7 +98,7 @@ def symbols_of(
 ) -> tuple[str, ...]:
     """Read names with commas between them, each once."""
     names = tuple(dict.fromkeys(name.strip() for name in symbols.split(",") if name.strip()))
-    if not 0 < len(names) <= MOST_SYMBOLS or any(not re.fullmatch(_NAME, n) for n in names):
+    if not 0 < len(names) <= MOST_SYMBOLS or any(not re.fullmatch(NAME, n) for n in names):
         detail = f"symbols: give 1 to {MOST_SYMBOLS} names with commas between them"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
     return names

@@ -1,19 +1,21 @@
-"""`/v1/stream`: changes of bars as server-sent events."""
+"""`/v1/stream`: changes of bars, and trades, as server-sent events."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
 import anyio
 import structlog
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Send
 
+from tapeline.api.listeners import Listener
 from tapeline.api.live import Live
 from tapeline.api.models import PROBLEMS
 from tapeline.api.parameters import Symbols
-from tapeline.bar import Interval
+from tapeline.api.topics import ANY_CHANNELS, ANY_INTERVALS, topics_of
 
 log = structlog.get_logger()
 
@@ -21,12 +23,13 @@ router = APIRouter(prefix="/v1", tags=["live"], responses=PROBLEMS)
 
 _SEND_TIMEOUT_S: Final = 30.0
 _EXAMPLE: Final = (
-    "event: bar\nid: 1795186200512\n"
+    'event: state\nid: 1795186200512\ndata: {"store":"up","live":"up"}\n\n'
+    "event: bar\n"
     'data: {"symbol":"AAPL","window_start":"2026-11-20T14:35:00Z", … ,"interval":"5m"}\n\n'
 )
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "Events `bar`, `state` and `reset`, until the client goes.",
+        "description": "Events `bar`, `trade`, `state` and `reset`, until the client goes.",
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
     }
 }
@@ -53,22 +56,34 @@ class _EventStream(StreamingResponse):
     response_class=_EventStream,
     responses=_ANSWERS,
     response_model=None,
-    summary="Bars as they change",
+    summary="Bars as they change, and trades",
 )
 async def stream(
     request: Request,
     symbols: Symbols,
-    interval: Interval = Interval.FIVE_MINUTES,
+    interval: Annotated[
+        str, Query(pattern=ANY_INTERVALS, description="One length of bars or several.")
+    ] = "5m",
+    channels: Annotated[
+        str, Query(pattern=ANY_CHANNELS, description="`bars`, `trades` or both.")
+    ] = "bars",
     last_event_id: Annotated[str | None, Header(description="The browser sends it.")] = None,
 ) -> _EventStream:
-    """Send each change of a bar as event `bar`: provisional, final and revised.
+    """Send each change of a bar as event `bar`: provisional, final and revised; and trades.
 
-    A stream begins with the newest bars. With the id of the last event that was got it goes on
-    from there: no final bar is left out, some may come twice; a bar is known by symbol,
-    interval and start. After `reset` too much has changed: read the bars anew. `state` comes
-    every few seconds and says whether the store answers.
+    A stream begins with the newest bars. Of a bar that changes often some ten states a second
+    come, the newest always. A bar is known by symbol, interval and start. A stream that comes
+    back after it broke begins with `reset`: read the bars anew. `state` comes every few seconds
+    and says whether the store answers and whether the live view keeps up.
     """
     live: Live = request.app.state.live
-    listener = live.register(symbols, interval, last_event_id)
+    topics = topics_of(symbols, interval.split(","), channels.split(","))
+    listener = live.register(topics, last_event_id)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return _EventStream(live.events(listener), headers=headers)
+    return _EventStream(_events(live, listener), headers=headers)
+
+
+async def _events(live: Live, listener: Listener) -> AsyncIterator[bytes]:
+    yield b"retry: 1000\n\n"
+    async for events in live.events(listener):
+        yield b"".join(event.sse for event in events)

@@ -1,0 +1,111 @@
+"""What to ask the store next: by what is listened to, and by what the live view holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from typing import Final
+
+from tapeline.api.changes import Changes
+from tapeline.api.listeners import TRADES, Topic
+from tapeline.api.live_view import LiveView
+from tapeline.api.look import Longer, Look, Stored
+from tapeline.bar import Bar, Interval
+from tapeline.rollup import ReadInterval, window_of
+from tapeline.times import floor_to
+
+_WIDE_S: Final = 10.0
+"""So often the last hour is looked at too, and which topics feed the keyspace."""
+_WIDE: Final = timedelta(hours=1)
+
+
+@cache
+def length_of(name: str) -> ReadInterval:
+    """Return the length of the bars of a topic; trades count as five minutes."""
+    return ReadInterval.parse(Interval.FIVE_MINUTES.value if name == TRADES else name)
+
+
+def base_of(length: ReadInterval) -> Interval:
+    """Return the stored interval whose open bars the bars of a length are made of."""
+    is_minutes = length.duration % Interval.FIVE_MINUTES.duration
+    return Interval.ONE_MINUTE if is_minutes else Interval.FIVE_MINUTES
+
+
+class Looks:
+    """Works out one look after another."""
+
+    def __init__(self) -> None:
+        self._wide_s = -_WIDE_S
+        self._due: set[Longer] = set()
+
+    def next(
+        self,
+        topics: Collection[Topic],
+        joining: Collection[Topic],
+        changes: Changes,
+        view: LiveView,
+    ) -> Look:
+        """Return what to ask for now.
+
+        Args:
+            topics: all that are listened to.
+            joining: those of them that somebody has just begun to listen to.
+            changes: how far the log of final bars has been read.
+            view: what it holds is not asked for.
+        """
+        now, now_s = datetime.now(timezone.utc), time.monotonic()
+        is_wide = now_s - self._wide_s >= _WIDE_S or view.lacks_progress
+        if is_wide:
+            self._wide_s = now_s
+        followed: set[Stored] = set()
+        newest: dict[Stored, datetime] = {}
+        longer = {}
+        for topic in topics:
+            name, symbol = topic
+            if name == TRADES:
+                continue
+            length, base = length_of(name), (base_of(length_of(name)), symbol)
+            followed |= {base, (length.stored, symbol)}
+            first = now - 2 * base[0].duration
+            if topic in joining:
+                first = min(first, floor_to(length.duration, now))
+                if name != base[0].value:
+                    longer[length, symbol] = floor_to(length.duration, now - length.duration)
+            elif is_wide:
+                first = now - _WIDE
+            elif view.holds(base, now):
+                continue
+            newest[base] = min(first, newest.get(base, first))
+        return Look(
+            frozenset(followed),
+            changes.since,
+            changes.handled,
+            newest,
+            longer,
+            frozenset(self._due),
+            asks_progress=is_wide,
+        )
+
+    def note_final(self, topics: Collection[Topic], interval: Interval, bar: Bar) -> None:
+        """Look at the longer bars that a final or revised bar is part of, until they are final."""
+        for name, symbol in topics:
+            length = length_of(name)
+            is_part = symbol == bar.symbol and not length.is_stored and length.stored is interval
+            if is_part and name != TRADES and (window := window_of(bar, length)) is not None:
+                self._due.add((length, symbol, *window))
+
+    def note_longer(self, length: ReadInterval, bar: Bar) -> None:
+        """Look at a longer bar again until it is final."""
+        if length.is_stored:
+            return
+        key = length, bar.symbol, bar.window_start, bar.window_end
+        if bar.is_final:
+            self._due.discard(key)
+        else:
+            self._due.add(key)
+
+    def forget(self, topics: Collection[Topic]) -> None:
+        """Look no more at what nobody listens to."""
+        self._due = {due for due in self._due if (due[0].name, due[1]) in topics}

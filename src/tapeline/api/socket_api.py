@@ -1,0 +1,95 @@
+"""`/v1/ws`: the same events by WebSocket, with topics that may change."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Annotated, Final, Literal
+
+import structlog
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect, status
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tapeline.api.events import Event, told_event
+from tapeline.api.listeners import Listener
+from tapeline.api.live import Live
+from tapeline.api.parameters import MOST_SYMBOLS, NAME, IntervalName
+from tapeline.api.problems import Problem
+from tapeline.api.topics import Channel, topics_of
+
+log = structlog.get_logger()
+
+router = APIRouter(prefix="/v1")
+
+_SEND_TIMEOUT_S: Final = 30.0
+_MOST_TOPICS: Final = 500
+
+
+class Wish(BaseModel):
+    """What a client asks for, one JSON object a message."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["subscribe", "unsubscribe"]
+    symbols: list[Annotated[str, Field(pattern=NAME)]] = Field(
+        min_length=1, max_length=MOST_SYMBOLS
+    )
+    interval: IntervalName = IntervalName.FIVE_MINUTES
+    channels: list[Channel] = [Channel.BARS]
+
+
+@router.websocket("/ws")
+async def socket(client: WebSocket) -> None:
+    """Send events `bar`, `trade`, `state`, `subscribed`, `unsubscribed` and `error`."""
+    live: Live = client.app.state.live
+    await client.accept()
+    try:
+        listener = live.register(())
+    except Problem as problem:
+        await client.close(status.WS_1013_TRY_AGAIN_LATER, problem.detail)
+        return
+    both = [
+        asyncio.create_task(_send(client, live, listener)),
+        asyncio.create_task(_receive(client, live, listener)),
+    ]
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    for task in both:
+        task.cancel()
+    for outcome in await asyncio.gather(*both, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            log.info("socket_ended", reason=repr(outcome))
+    live.leave(listener)
+    with suppress(WebSocketDisconnect, RuntimeError):
+        await client.close(status.WS_1001_GOING_AWAY)
+
+
+async def _send(client: WebSocket, live: Live, listener: Listener) -> None:
+    """Send what comes until the stream ends, or the client takes nothing."""
+    async for events in live.events(listener):
+        for event in events:
+            await asyncio.wait_for(client.send_text(event.message), _SEND_TIMEOUT_S)
+
+
+async def _receive(client: WebSocket, live: Live, listener: Listener) -> None:
+    """Do what the client asks for until it goes."""
+    while True:
+        listener.put(_heed(live, listener, await client.receive_text()))
+
+
+def _heed(live: Live, listener: Listener, text: str) -> Event:
+    """Do what a message asks for; return the answer."""
+    try:
+        wish = Wish.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "message"
+        return told_event("error", {"detail": f"{place}: {first['msg']}"})
+    topics = topics_of(wish.symbols, [wish.interval.value], [c.value for c in wish.channels])
+    if wish.action == "unsubscribe":
+        live.unsubscribe(listener, topics)
+    elif len(topics | listener.joined | listener.joining) > _MOST_TOPICS:
+        return told_event("error", {"detail": f"symbols: {_MOST_TOPICS} topics are the most"})
+    else:
+        live.subscribe(listener, topics)
+    names = {"symbols": wish.symbols, "interval": wish.interval, "channels": wish.channels}
+    return told_event(f"{wish.action}d", names)
