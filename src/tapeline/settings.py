@@ -129,8 +129,8 @@ class StreamSettings(BaseModel):
     """Which trades set prices: sip, sip+oddlot or all."""
     shuffle_partitions: int = Field(default=2, ge=1)
     """Tasks that the trades of a batch are divided among after they were read."""
-    max_offsets_per_trigger: int = Field(default=500_000, ge=1)
-    """The most messages that one micro-batch takes."""
+    max_offsets_per_trigger: int | None = Field(default=None, ge=1)
+    """The most messages that one micro-batch takes; what the profile takes when not set."""
     settle_interval_s: float = Field(default=2.0, gt=0)
     """Seconds between two looks for windows that can be settled."""
     settle_max_windows: int = Field(default=4_000, ge=1)

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
+from tapeline.audit.frames import conditions_texts
 
 from tapeline import conditions as sale
-from tapeline.audit.frames import conditions_texts
 from tapeline.audit.recompute import recompute_bars
 from tapeline.bar import VALUES, Bar, WindowKey
 from tapeline.conditions import ConditionPolicy

@@ -179,12 +179,13 @@ class SparkProcessor:
             self._client.write_progress(self._topic.topic_id, summary.progress)
 
     def _messages(self) -> DataFrame:
+        stream, sizes = self._settings.stream, self._settings.profile.sizes
         messages = (
             self._session.readStream.format("kafka")
             .option("kafka.bootstrap.servers", self._topic.bootstrap_servers)
             .option("subscribe", self._topic.name)
             .option("startingOffsets", self._topic.starting_offsets)
-            .option("maxOffsetsPerTrigger", self._settings.stream.max_offsets_per_trigger)
+            .option("maxOffsetsPerTrigger", stream.max_offsets_per_trigger or sizes.batch)
             # A busy symbol fills one Kafka partition; its messages still go to several tasks.
             .option("minPartitions", self._session.sparkContext.defaultParallelism)
             .load()

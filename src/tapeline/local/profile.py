@@ -45,7 +45,8 @@ class JvmSizes:
 class Sizes:
     """What one profile gives.
 
-    `trigger` is the time between two micro-batches while nothing is waiting; the two maps hold
+    `trigger` is the time between two micro-batches while nothing is waiting, `batch` the most
+    messages that one takes, which go through the heap of `spark`; the two maps hold
     what is set in Kafka's properties and in cassandra.yaml; `needed_memory_mb` is what must be
     free before the first of the processes is started.
     """
@@ -54,6 +55,7 @@ class Sizes:
     cassandra: JvmSizes
     spark: JvmSizes
     trigger: str
+    batch: int
     needed_memory_mb: int
     kafka_properties: Mapping[str, Any] = field(default_factory=dict)
     cassandra_yaml: Mapping[str, Any] = field(default_factory=dict)
@@ -70,6 +72,7 @@ _SIZES: Final[Mapping[Profile, Sizes]] = MappingProxyType(
             cassandra=JvmSizes("320m", (*_LIGHT, "-XX:MaxDirectMemorySize=128m")),
             spark=JvmSizes("512m", (*_LIGHT, "-XX:MaxDirectMemorySize=64m")),
             trigger="8 seconds",
+            batch=100_000,
             needed_memory_mb=2500,
             kafka_properties=MappingProxyType(
                 {
@@ -107,6 +110,7 @@ _SIZES: Final[Mapping[Profile, Sizes]] = MappingProxyType(
             ),
             spark=JvmSizes("1g", ()),
             trigger="0 seconds",
+            batch=500_000,
             needed_memory_mb=4500,
         ),
     }
