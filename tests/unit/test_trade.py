@@ -10,8 +10,6 @@ from pathlib import Path
 
 import fastavro
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tapeline.trade import (
     SINGLE_OBJECT_MARKER,
@@ -144,41 +142,3 @@ def test_prices_and_volumes_keep_every_bit(number):
 def test_an_id_beyond_64_bits_is_refused_instead_of_cut():
     with pytest.raises((ValueError, OverflowError)):
         encode_trade(Trade("A", 1.5, 1.0, 1, None, 2**63, 1, 0, "r"))
-
-
-longs = st.integers(-(2**63), 2**63 - 1)
-# Everything that a bit pattern can be, and the short numbers that decide how long a field is.
-numbers = longs | st.integers(-200, 200) | st.sampled_from([2**k - 1 for k in range(64)])
-doubles = st.floats() | st.just(-0.0)
-any_trade = st.builds(
-    Trade,
-    symbol=st.text(max_size=200),
-    price=doubles,
-    volume=doubles,
-    event_time_ms=numbers,
-    conditions=st.none() | st.lists(st.text(max_size=4), max_size=70).map(tuple),
-    trade_id=numbers,
-    received_at_us=numbers,
-    sequence=st.integers(-(2**31), 2**31 - 1),
-    source=st.text(max_size=20),
-)
-
-
-@given(any_trade)
-def test_any_trade_is_encoded_as_fastavro_encodes_it(trade):
-    schema = fastavro.parse_schema(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
-    record = {
-        "symbol": trade.symbol,
-        "price": trade.price,
-        "volume": trade.volume,
-        "event_time": trade.event_time_ms,
-        "conditions": None if trade.conditions is None else list(trade.conditions),
-        "trade_id": trade.trade_id,
-        "received_at": trade.received_at_us,
-        "sequence": trade.sequence,
-        "source": trade.source,
-    }
-    expected = BytesIO()
-    fastavro.schemaless_writer(expected, schema, record)
-
-    assert encode_trade(trade)[10:] == expected.getvalue()
