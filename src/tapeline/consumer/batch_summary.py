@@ -90,7 +90,7 @@ def summary_rows(arranged: DataFrame, policy: ConditionPolicy, interval: Interva
             "kafka_timestamp",
             "reason",
             F.when(is_valid, window_of_trade(interval)).alias("bar_start"),
-            F.when(is_valid, F.col("event_time")).alias("valid_time"),
+            "valid_time",
             *(F.when(counts, c).alias(name) for name, c in contributions(policy).items()),
         )
         .groupBy("symbol", "window_start", "bar_start", "kafka_partition", "reason")

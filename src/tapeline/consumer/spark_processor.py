@@ -18,7 +18,7 @@ from tapeline.consumer.layers import bronze_rows, quarantine_rows, silver_rows
 from tapeline.consumer.previews import Previews
 from tapeline.consumer.session import without_logs
 from tapeline.consumer.sinks import Sink
-from tapeline.consumer.transformations import parse_trade_from_avro
+from tapeline.consumer.transformations import apply_watermark, parse_trade_from_avro
 from tapeline.errors import StreamError
 from tapeline.metrics import BATCH_DURATION, MESSAGES, QUARANTINED, STREAM_METRICS, Metrics
 from tapeline.settings import Settings
@@ -190,7 +190,9 @@ class SparkProcessor:
             .option("minPartitions", self._session.sparkContext.defaultParallelism)
             .load()
         )
-        return parse_trade_from_avro(messages)
+        return apply_watermark(
+            parse_trade_from_avro(messages), stream.watermark_s, keeps_redeliveries=True
+        )
 
 
 def query_of(layers: frozenset[Layer]) -> str:

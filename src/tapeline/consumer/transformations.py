@@ -83,7 +83,8 @@ def parse_trade_from_avro(
 
     Returns:
         message_key, message, kafka_partition, kafka_offset, kafka_timestamp, the trade's
-        columns (null where it does not decode), and reason (null when the trade is valid).
+        columns (null where it does not decode), reason (null when the trade is valid), and
+        valid_time (the event time of a valid trade, null otherwise).
     """
     schemas = writer_schemas or {TRADE_FINGERPRINT: TRADE_SCHEMA_JSON}
     value = F.col("value")
@@ -116,6 +117,7 @@ def parse_trade_from_avro(
             "reason",
             F.when(F.col("symbol").isNull(), F.col("unreadable")).otherwise(invalid_reason()),
         )
+        .withColumn("valid_time", F.when(F.col("reason").isNull(), F.col("event_time")))
         .drop("trade", "unreadable")
     )
 
@@ -143,15 +145,21 @@ def invalid_reason() -> Column:
     )
 
 
-def apply_watermark(trades: DataFrame, delay_s: int) -> DataFrame:
+def apply_watermark(
+    trades: DataFrame, delay_s: int, *, keeps_redeliveries: bool = False
+) -> DataFrame:
     """Let trades be late by `delay_s` seconds and drop redeliveries within that time.
 
     In a batch nothing is late, and every redelivery is dropped; of copies the lowest rank stays.
 
     Args:
-        trades: valid trades with symbol, event_time, trade_id and sequence.
+        trades: valid trades with symbol, event_time, trade_id and sequence; or the messages of
+            `parse_trade_from_avro`, whose `valid_time` then is the event time.
         delay_s: the watermark's delay.
+        keeps_redeliveries: only follow event time, in a stream that keeps every message.
     """
+    if keeps_redeliveries:
+        return trades.withWatermark("valid_time", f"{delay_s} seconds")
     if not trades.isStreaming:
         keyed = trades.withColumn("window_start", window_of_trade())
         return mark_redeliveries(keyed).where(~F.col("is_redelivery")).select(*trades.columns)
