@@ -1,1 +1,1 @@
-"""Measure Tapeline beside a plain consumer, on one machine, in one run: `python -m bench --help`."""
+"""Measure Tapeline beside a plain consumer, in one run: `python -m bench --help`."""

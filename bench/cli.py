@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import platformdirs
 import typer
@@ -14,11 +14,13 @@ from bench.load import Load, SeededLoad, TapeLoad
 from bench.results import save
 from bench.scenarios.backlog import BacklogOptions, run_backlog
 
+_HAS_A_TAIL: Final = 4_000_000
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="""Measure Tapeline beside a plain consumer: seeded load, fresh real services, output checked.
+    help="""Measure Tapeline beside a plain consumer: seeded load, real services, output checked.
 
 Examples:
 
@@ -61,7 +63,7 @@ def backlog(
         [Contestant(name) for name in contestants.split(",")],
         rounds,
         tuple(stream_option or ()),
-        tail=trades >= 4_000_000,
+        tail=trades >= _HAS_A_TAIL,
     )
     given = {"load": load.name, "rounds": rounds, "stream_options": stream_option or []}
     _save("backlog", given, run_backlog(load, options))

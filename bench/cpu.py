@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import psutil
+from typing_extensions import Self
 
 SAMPLE_S: Final = 0.5
 _MB: Final = 2**20
@@ -79,7 +80,7 @@ class Sampler:
     _thread: threading.Thread | None = None
     _began_s: float = 0.0
 
-    def __enter__(self) -> Sampler:
+    def __enter__(self) -> Self:
         """Begin."""
         self._began_s = time.monotonic()
         self.look()

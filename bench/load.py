@@ -11,6 +11,7 @@ import gzip
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import accumulate
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -178,13 +179,17 @@ class TapeLoad:
         ranks: dict[tuple[str, int], int] = {}
         with opened(self.path, "rt", encoding="utf-8") as lines:  # type: ignore[operator]
             for index, row in enumerate(csv.DictReader(lines)):
-                key = row["symbol"], int(row["event_time_ms"])
-                rank = ranks.get(key, 0)
-                ranks[key] = rank + 1
-                conditions = tuple(row["conditions"].split("|")) if row["conditions"] else None
-                price_u, volume_u = units(row["price"]), units(row["volume"])
+                symbol, at_ms = row["symbol"], int(row["event_time_ms"])
+                rank = ranks.get((symbol, at_ms), 0)
+                ranks[symbol, at_ms] = rank + 1
                 yield LoadTrade(
-                    *key[:1], price_u, volume_u, key[1], conditions, rank, trade_id(0, index)
+                    symbol,
+                    units(row["price"]),
+                    units(row["volume"]),
+                    at_ms,
+                    tuple(row["conditions"].split("|")) if row["conditions"] else None,
+                    rank,
+                    trade_id(0, index),
                 )
 
 
@@ -210,8 +215,6 @@ def trade_id(seed: int, index: int) -> int:
 
 def units(text: str) -> int:
     """Return a decimal number in units of ten places; further places are refused."""
-    from decimal import Decimal
-
     value = Decimal(text) * UNIT
     if value != int(value):
         message = f"{text} has more than ten decimal places"
