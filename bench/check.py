@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
+from itertools import chain
 from typing import Any, Final
 
 from cassandra.cluster import Session
@@ -23,7 +24,7 @@ class WrongOutputError(Exception):
 
 
 def check_tables(
-    session: Session, keyspace: str, truth: Truth, offsets: dict[int, int], topic_id: str | None
+    session: Session, keyspace: str, truth: Truth, offsets: Mapping[int, int], topic_id: str | None
 ) -> None:
     """Check bronze, silver and gold of one keyspace.
 
@@ -37,36 +38,31 @@ def check_tables(
     Raises:
         WrongOutputError: something is missing, too much or different.
     """
-    wrong = [
-        *_bronze(session, keyspace, truth, offsets, topic_id),
-        *_silver(session, keyspace, truth),
-        *_gold(session, f"{keyspace}.trades_gold_5m", truth.bars, FIVE_MINUTES_MS),
-        *_gold(session, f"{keyspace}.trades_gold_1h", truth.hours(), HOUR_MS),
-    ]
-    if wrong:
-        shown = "\n  ".join(wrong[:_SHOWN])
-        message = f"{keyspace}: {len(wrong)} things are wrong, among them\n  {shown}"
-        raise WrongOutputError(message)
+    check_layers(session, keyspace, truth, offsets, topic_id)
+    bars, hours = truth.bars, truth.hours()
+    _raise(keyspace, _gold(session, f"{keyspace}.trades_gold_5m", bars, FIVE_MINUTES_MS))
+    _raise(keyspace, _gold(session, f"{keyspace}.trades_gold_1h", hours, HOUR_MS))
 
 
-def _bronze(
-    session: Session,
-    keyspace: str,
-    truth: Truth,
-    offsets: dict[int, int],
-    topic_id: str | None,
-) -> Iterator[str]:
-    names = ["topic_id"] * (topic_id is not None) + ["kafka_partition", "bucket"]
+def count_bronze(
+    session: Session, keyspace: str, offsets: Mapping[int, int], topic_id: str | None
+) -> int:
+    """Return the rows of bronze; arguments as in `check_tables`."""
+    head = () if topic_id is None else (topic_id,)
+    names = (*("topic_id" for _ in head), "kafka_partition", "bucket")
     keys = [
-        (*([topic_id] * (topic_id is not None)), partition, bucket)
+        (*head, partition, bucket)
         for partition, last in offsets.items()
         for bucket in range(last // _BUCKET_OFFSETS + 1)
     ]
     where = " AND ".join(f"{name} = ?" for name in names)
     query = f"SELECT count(*) FROM {keyspace}.trades_bronze WHERE {where}"
-    rows = sum(row[0] for row in _each(session, query, keys, at_once=2))
-    if rows != truth.messages:
-        yield f"bronze has {rows:,} rows of {truth.messages:,} messages"
+    return sum(row[0] for row in _each(session, query, keys, at_once=2))
+
+
+def _bronze(rows: int, messages: int) -> Iterator[str]:
+    if rows != messages:
+        yield f"bronze has {rows:,} rows of {messages:,} messages"
 
 
 def _silver(session: Session, keyspace: str, truth: Truth) -> Iterator[str]:
@@ -90,10 +86,55 @@ def _silver(session: Session, keyspace: str, truth: Truth) -> Iterator[str]:
             yield f"silver of {_name(window)} has {tuple(row)}, not {wanted}"
 
 
+def check_live_bars(session: Session, keyspace: str, truth: Truth) -> None:
+    """Check bars of five minutes that may still be provisional; others may lie beside them.
+
+    Raises:
+        WrongOutputError: a bar is missing or different.
+    """
+    bars = truth.bars
+    table = f"{keyspace}.trades_gold_5m"
+    _raise(keyspace, _gold(session, table, bars, FIVE_MINUTES_MS, is_all=False))
+
+
+def check_layers(
+    session: Session, keyspace: str, truth: Truth, offsets: Mapping[int, int], topic_id: str | None
+) -> None:
+    """Check bronze and silver alone; arguments as in `check_tables`.
+
+    Raises:
+        WrongOutputError: something is missing, too much or different.
+    """
+    bronze = _bronze(count_bronze(session, keyspace, offsets, topic_id), truth.messages)
+    _raise(keyspace, chain(bronze, _silver(session, keyspace, truth)))
+
+
+def check_bronze(rows: int, messages: float, keyspace: str) -> None:
+    """Check the number of rows alone.
+
+    Raises:
+        WrongOutputError: it is another one.
+    """
+    _raise(keyspace, _bronze(rows, int(messages)))
+
+
+def _raise(keyspace: str, problems: Iterable[str]) -> None:
+    wrong = list(problems)
+    if wrong:
+        shown = "\n  ".join(wrong[:_SHOWN])
+        message = f"{keyspace}: {len(wrong)} things are wrong, among them\n  {shown}"
+        raise WrongOutputError(message)
+
+
 def _gold(
-    session: Session, table: str, bars: dict[Window, TrueBar], length_ms: int
+    session: Session,
+    table: str,
+    bars: dict[Window, TrueBar],
+    length_ms: int,
+    *,
+    is_all: bool = True,
 ) -> Iterator[str]:
-    """Check every bar, and that there is no other."""
+    """Check every bar; if they are all that there is, also that each is final and no other is."""
     query = (
         "SELECT symbol, window_start, window_end, open, high, low, close, volume, notional, "
         f"trade_count, unpriced_count, is_final FROM {table}"
@@ -105,9 +146,12 @@ def _gold(
         found.add(window)
         bar = bars.get(window)
         if bar is None:
-            yield f"{table} has {_name(window)}, which had no trade"
+            if is_all:
+                yield f"{table} has {_name(window)}, which had no trade"
             continue
-        wanted = {**_wanted(bar), "window_end": _naive(start_ms + length_ms), "is_final": True}
+        wanted = {**_wanted(bar), "window_end": _naive(start_ms + length_ms)}
+        if is_all:
+            wanted["is_final"] = True
         wrong = {
             name: (getattr(row, name), value)
             for name, value in wanted.items()

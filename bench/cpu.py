@@ -65,15 +65,17 @@ class Sample:
 
 @dataclass(slots=True)
 class Sampler:
-    """Looks at processes and progress twice a second, in a thread of its own.
+    """Looks at processes and progress again and again, in a thread of its own.
 
     Args:
         roles: root process by role.
-        progress: returns figures that grow, by name; may raise, and the look is left out.
+        progress: returns figures that grow, by name.
+        every_s: time between looks.
     """
 
     roles: Mapping[str, int]
     progress: Callable[[], Mapping[str, float]] = dict
+    every_s: float = SAMPLE_S
     samples: list[Sample] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _looking: threading.Lock = field(default_factory=threading.Lock)
@@ -109,7 +111,7 @@ class Sampler:
             return sample
 
     def _run(self) -> None:
-        while not self._stop.wait(SAMPLE_S):
+        while not self._stop.wait(self.every_s):
             self.look()
 
 

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import platformdirs
+import psutil
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 
 LOOPBACK: Final = "127.0.0.1"
 _STOP_S: Final = 90.0
 _TIMEOUT_S: Final = 120.0
 _LOG_TAIL: Final = 2000
+_ATTEMPTS: Final = 4
+_LISTEN_S: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -93,10 +96,15 @@ class Services:
         return int(self._state[name]["pid"])
 
     def up(self) -> None:
-        """Start what does not run."""
-        self.run("up")
-        state = json.loads((self.home / "stack.json").read_text(encoding="utf-8"))
-        self._state = {service["name"]: service for service in state["services"]}
+        """Start what does not run; again when another stack took a port at the same moment."""
+        for _ in range(_ATTEMPTS):
+            self.run("up")
+            state = json.loads((self.home / "stack.json").read_text(encoding="utf-8"))
+            self._state = {service["name"]: service for service in state["services"]}
+            if all(_comes_to_listen(s["pid"], s["port"]) for s in self._state.values()):
+                return
+        message = "Kafka or Cassandra ends right after its start"
+        raise RuntimeError(message)
 
     def down(self) -> None:
         """Stop both services."""
@@ -162,6 +170,22 @@ class Services:
         """Stop everything that was started beside the services, the last one first."""
         for process in reversed(self._processes):
             process.stop()
+
+
+def _comes_to_listen(pid: int, port: int) -> bool:
+    """Wait until a process itself listens on a port; another one's answer proves nothing."""
+    deadline = time.monotonic() + _LISTEN_S
+    while time.monotonic() < deadline:
+        try:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            if any(c.laddr.port == port for c in process.net_connections() if not c.raddr):
+                return True
+        except psutil.NoSuchProcess:
+            return False
+        time.sleep(0.1)
+    return False
 
 
 def tapeline(*arguments: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from bench.plain.consumer import PlainConsumer
 from bench.plain.writers import AcsyllaWriter, DriverWriter, Writer
+from bench.plain.writes_only import WritesOnly
 
 _WRITERS: Final[dict[str, type[AcsyllaWriter | DriverWriter]]] = {
     "acsylla": AcsyllaWriter,
@@ -21,7 +22,8 @@ async def run(options: argparse.Namespace) -> None:
     """Run until SIGTERM, or to the end of the topic."""
     writer: Writer = _WRITERS[options.driver]()
     await writer.open(options.cassandra_port, options.keyspace)
-    consumer = PlainConsumer(
+    kind = WritesOnly if options.writes_only else PlainConsumer
+    consumer = kind(
         options.kafka,
         options.topic,
         options.topic_id,
@@ -50,6 +52,9 @@ def main() -> None:
     parser.add_argument("--topic", required=True)
     parser.add_argument("--topic-id", required=True, help="names its progress")
     parser.add_argument("--keyspace", required=True)
+    parser.add_argument(
+        "--writes-only", action="store_true", help="prepare rows first, then only write them"
+    )
     parser.add_argument("--until-end", action="store_true", help="stop at the topic's end")
     asyncio.run(run(parser.parse_args()))
 

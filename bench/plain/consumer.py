@@ -19,7 +19,7 @@ from bench.plain.tables import Groups, Row
 from bench.plain.writers import Writer
 from tapeline.trade import TRADE_SCHEMA_JSON
 
-_HEADER_BYTES: Final = 10
+HEADER_BYTES: Final = 10
 _BUCKET_OFFSETS: Final = 100_000
 CHUNK: Final = 5000
 """The most messages that are taken at once."""
@@ -39,7 +39,7 @@ def _reader_schema() -> Any:
     return parse_schema(schema)
 
 
-_SCHEMA: Final = _reader_schema()
+READER_SCHEMA: Final = _reader_schema()
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ class PlainConsumer:
             value: Any = message.value()
             partition: Any = message.partition()
             offset: Any = message.offset()
-            trade: Any = schemaless_reader(BytesIO(value[_HEADER_BYTES:]), _SCHEMA, None)
+            trade: Any = schemaless_reader(BytesIO(value[HEADER_BYTES:]), READER_SCHEMA, None)
             at_ms, received_us = trade["event_time"], trade["received_at"]
             start_ms = self._bars[partition].take(trade, at_ms, received_us)
             bucket = offset // _BUCKET_OFFSETS

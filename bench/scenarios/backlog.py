@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from cassandra.cluster import Session
 
-from bench.check import check_tables
+from bench.check import check_bronze, check_tables, count_bronze
 from bench.contestants import PROGRESS, Contestant, Target, final_bars, progress_of, start
 from bench.cpu import Sample, Sampler, Stretch, stretch
 from bench.into_kafka import Loaded, fill
 from bench.load import Load
+from bench.plain.writes_only import MESSAGES
 from bench.services import Process, Services, fresh_services
 
 TOPIC: Final = "bench"
@@ -69,11 +70,16 @@ def _measure(
         progress = progress_of(session, contestant, loaded.topic_id)
         with Sampler(roles, progress) as sampler:
             wanted = loaded.truth.messages
+            if contestant is Contestant.LIMIT:
+                wanted = min(wanted, MESSAGES)
             _await_messages(process, sampler, wanted)
             final = final_bars(session, contestant)
             _await_end(process)
         process.require()
-        if contestant is not Contestant.LIMIT:
+        if contestant is Contestant.LIMIT:
+            rows = count_bronze(session, contestant.keyspace, loaded.offsets, None)
+            check_bronze(rows, sampler.samples[-1].progress[PROGRESS], contestant.keyspace)
+        else:
             _check(session, contestant, loaded)
     return {
         "contestant": contestant.value,
@@ -118,7 +124,6 @@ def _check(session: Session, contestant: Contestant, loaded: Loaded) -> None:
 def _figures(
     samples: list[Sample], wanted: int, final: int, options: BacklogOptions
 ) -> dict[str, Any]:
-    warm_from = min(_MILLION, wanted // 2)
     first = next(s for s in samples if s.progress[PROGRESS] > 0)
     ingested = next(s for s in samples if s.progress[PROGRESS] >= wanted)
     figures = {
@@ -126,7 +131,7 @@ def _figures(
         "ingested_s": ingested.at_s,
         "finished_s": samples[-1].at_s,
         "final_bars_when_ingested": final,
-        "warm": _costs(stretch(samples, PROGRESS, warm_from, wanted)),
+        "warm": _costs(_warm(samples, wanted)),
         "all": _costs(Stretch(samples[0], samples[-1])),
         "memory_mb": {
             role: max(s.usage[role].rss_mb for s in samples) for role in samples[0].usage
@@ -136,6 +141,15 @@ def _figures(
         figures["third_million"] = _costs(stretch(samples, PROGRESS, 2e6, 3e6))
         figures["last_million"] = _costs(stretch(samples, PROGRESS, wanted - 1e6, wanted))
     return figures
+
+
+def _warm(samples: list[Sample], wanted: int) -> Stretch:
+    """Return the second million and all after it; of a short load its second half.
+
+    A load that came in one batch has no such part, and all of it counts.
+    """
+    part = stretch(samples, PROGRESS, min(_MILLION, wanted // 2), wanted)
+    return part if part.gain(PROGRESS) else Stretch(samples[0], part.last)
 
 
 def _costs(part: Stretch) -> dict[str, float]:
@@ -155,7 +169,7 @@ def _rate_after(samples: list[Sample], wanted: int, loaded: Loaded, final: int) 
     ingested = next(s for s in samples if s.progress[PROGRESS] >= wanted)
     seconds = samples[-1].at_s - ingested.at_s
     left = len(loaded.truth.bars) + len(loaded.truth.hours()) - final
-    return left / seconds if seconds > 1 and left > 0 else None
+    return left / seconds if final and left > 0 else None
 
 
 def _series(samples: list[Sample]) -> list[list[float]]:
