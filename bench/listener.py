@@ -6,13 +6,16 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import orjson
+from cassandra import InvalidRequest
 from cassandra.cluster import Session
+from cassandra.query import PreparedStatement
 
 from bench.feed import Sent, TradeKey
 from bench.truth import FIVE_MINUTES_MS, Window
@@ -110,10 +113,11 @@ class GoldReader:
         self.seen = Seen()
         self._symbols = symbols
         self._session = session
-        self._query = session.prepare(
+        self._text = (
             f"SELECT trade_count FROM {keyspace}.trades_gold_5m "
             "WHERE symbol = ? AND period = ? AND window_start = ?"
         )
+        self._query: PreparedStatement | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gold-reader", daemon=True)
 
@@ -129,6 +133,10 @@ class GoldReader:
 
     def _run(self) -> None:
         while not self._stop.wait(_READ_S):
+            if self._query is None:
+                with suppress(InvalidRequest):  # the table is not there yet
+                    self._query = self._session.prepare(self._text)
+                continue
             now_ms = int(time.time() * 1000)
             current = now_ms - now_ms % FIVE_MINUTES_MS
             for start_ms in (current - FIVE_MINUTES_MS, current):

@@ -83,7 +83,7 @@ def run_live(options: LiveOptions) -> Iterator[dict[str, Any]]:
 
 
 async def _turn(services: Services, contestant: Contestant, options: LiveOptions) -> dict[str, Any]:
-    services.run("init", "--topic", TOPIC, "--keyspace", contestant.keyspace)
+    services.run("init", "--topic", TOPIC, "--keyspace", "bench_topics")
     if options.behind:
         load = SeededLoad(options.behind, options.symbols)
         fill(services.bootstrap_servers, TOPIC, load, ends=False)
