@@ -1,0 +1,1 @@
+"""Measure Tapeline beside a plain consumer, in one run: `python -m bench --help`."""

@@ -1,0 +1,5 @@
+"""Run the bench as `python -m bench`."""
+
+from bench.cli import app
+
+app()
