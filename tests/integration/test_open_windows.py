@@ -1,0 +1,118 @@
+"""What a settler remembers of the windows that are not done, on a real Cassandra."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from tapeline.bar import Interval
+from tapeline.consumer import open_windows
+from tapeline.consumer.horizon import Horizon
+from tapeline.consumer.open_windows import OpenWindows, in_chunks
+from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
+from tests.pipeline import Pipeline
+
+NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)
+ALL = Horizon(everything=True, until=None)
+
+
+def at(minutes: int) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def state(minutes: int, symbol: str, offset: int) -> WindowState:
+    return WindowState("topic", 0, offset // WINDOW_BUCKET_OFFSETS, at(minutes), symbol, offset)
+
+
+def commit(pipeline: Pipeline, *states: WindowState) -> dict[int, PartitionProgress]:
+    """Store windows and how far that is, as a micro-batch does."""
+    pipeline.client.write_dirty_windows(states)
+    newest = max(s.dirty_offset for s in states)
+    pipeline.client.write_progress("topic", [PartitionProgress(0, newest, None, None)])
+    return pipeline.client.progress("topic")
+
+
+def test_windows_are_due_up_to_the_horizon_oldest_first(pipeline: Pipeline) -> None:
+    windows = OpenWindows(pipeline.client, "topic")
+    windows.read(commit(pipeline, state(10, "B", 1), state(0, "B", 2), state(5, "A", 3)))
+
+    assert list(windows.due_windows(Horizon(everything=False, until=at(4)))) == []
+    assert list(windows.due_windows(Horizon(everything=False, until=at(10)))) == [
+        ("B", at(0)),
+        ("A", at(5)),
+    ]
+    assert list(windows.due_windows(ALL)) == [("B", at(0)), ("A", at(5)), ("B", at(10))]
+
+
+def test_an_hour_is_due_when_all_its_windows_are_settled(pipeline: Pipeline) -> None:
+    first, second, other = state(0, "A", 1), state(55, "A", 2), state(30, "B", 3)
+    windows = OpenWindows(pipeline.client, "topic")
+    windows.read(commit(pipeline, first, second, other))
+    hour = Horizon(everything=False, until=at(60))
+
+    windows.update([replace(s, settled_offset=s.dirty_offset) for s in (first, other)])
+    assert list(windows.due_hours(hour)) == [("B", NOON)]
+    windows.update([replace(second, settled_offset=2)])
+    assert set(windows.due_hours(hour)) == {("A", NOON), ("B", NOON)}
+    assert list(windows.due_hours(Horizon(everything=False, until=at(59)))) == []
+    windows.remove([first, second])
+    assert list(windows.due_hours(hour)) == [("B", NOON)]
+
+
+def test_a_late_trade_makes_a_window_and_its_hour_due_again(pipeline: Pipeline) -> None:
+    early = state(0, "A", 1)
+    progress = commit(pipeline, early)
+    pipeline.client.mark_settled([early], Interval.FIVE_MINUTES)
+    pipeline.client.mark_settled([early], Interval.ONE_HOUR)
+    windows = OpenWindows(pipeline.client, "topic")
+    windows.read(progress)
+    nothing = windows.due_windows(ALL), windows.one_of_each_start()
+
+    windows.read(commit(pipeline, state(0, "A", 7)))
+
+    assert nothing == ({}, [])
+    assert list(windows.due_windows(ALL)) == [("A", at(0))]
+    assert [s.dirty_offset for s in windows.one_of_each_start()] == [7]
+
+
+def test_the_start_of_the_next_life_moves_on_when_a_bucket_is_done(pipeline: Pipeline) -> None:
+    old, new = state(0, "A", 5), state(5, "A", 3 * WINDOW_BUCKET_OFFSETS)
+    windows = OpenWindows(pipeline.client, "topic")
+    progress = commit(pipeline, old, new)
+    windows.read(progress)
+    at_first = pipeline.client.progress("topic")[0].settled_bucket
+    windows.remove([old])
+
+    windows.read(progress)
+
+    assert at_first == 0
+    assert pipeline.client.progress("topic")[0].settled_bucket == 3
+    again = OpenWindows(pipeline.client, "topic")
+    again.read(pipeline.client.progress("topic"))
+    assert list(again.due_windows(ALL)) == [("A", at(5))]
+
+
+def test_nothing_is_asked_while_nothing_has_been_committed(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_windows, "_LOOK_AGAIN_S", 1e9)
+    windows = OpenWindows(pipeline.client, "topic")
+    progress = commit(pipeline, state(0, "A", 1))
+    windows.read(progress)
+    pipeline.client.write_dirty_windows([state(5, "A", 2)])  # of a batch under way
+
+    windows.read(progress)
+    before = list(windows.due_windows(ALL))
+    pipeline.client.write_progress("topic", [PartitionProgress(0, 2, None, None)])
+    windows.read(pipeline.client.progress("topic"))
+
+    assert before == [("A", at(0))]
+    assert list(windows.due_windows(ALL)) == [("A", at(0)), ("A", at(5))]
+
+
+def test_chunks_keep_the_order() -> None:
+    chunks = list(in_chunks({n: str(n) for n in range(5)}, 2))
+
+    assert chunks == [{0: "0", 1: "1"}, {2: "2", 3: "3"}, {4: "4"}]
