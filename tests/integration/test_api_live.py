@@ -425,6 +425,8 @@ def test_a_web_socket_subscribes_and_unsubscribes(pipeline: Pipeline, api: Serve
             found.append(await until_event("error"))
             await ask(action="subscribe", symbols=["AAPL"], interval="7m")
             found.append(await until_event("error"))
+            send(pipeline, trade(0, 9.0))
+            await until_event("bar")  # so it is followed from here on
             send(pipeline, trade(1, 10.0))
             found += [await until_event("trade"), await until_event("bar")]
             await ask(action="unsubscribe", symbols=["AAPL"])

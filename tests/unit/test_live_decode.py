@@ -42,7 +42,7 @@ EDGES = [
     message(received_at_us=RECEIPT_MS * 1000 - 60_000_000 - 999_001),
     message(received_at_us=RECEIPT_MS * 1000 - 60_000_000 - 998_999),
     message(received_at_us=RECEIPT_MS * 3000, event_time_ms=RECEIPT_MS + 2 * MINUTE_MS),
-    *(message(sequence=n) for n in (-1, 65_536, 2**31 - 1, 2**31, -(2**31) - 1)),
+    *(message(sequence=n) for n in (-1, 65_536, 2**31 - 1, -(2**31))),
     *(message(conditions=c) for c in (None, (), ("1",))),
     b"",
     b"\xc3\x01",

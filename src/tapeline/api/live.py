@@ -222,11 +222,11 @@ class Live:
             is_trouble = update.state in {LiveState.BEHIND, LiveState.AWAY}
             (log.warning if is_trouble else log.info)("live_view", state=update.state.value)
             self.listeners.put(self.listeners, self.state())
-        for interval, bar in update.bars:
-            self._show(interval.value, bar, is_live=True)
         for trade in update.trades:
             if self.listeners.are_any((TRADES, trade.symbol)):
                 self.listeners.send((TRADES, trade.symbol), trade_event(trade))
+        for interval, bar in update.bars:
+            self._show(interval.value, bar, is_live=True)
 
     def _show(self, name: str, bar: Bar, *, is_live: bool = False) -> None:
         """Send a bar to its listeners if it is news, and the longer bars that it is part of."""
