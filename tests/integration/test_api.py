@@ -277,7 +277,9 @@ def test_symbols_gaps_and_health(client: httpx.Client) -> None:
         ("/v1/trades/A", {"cursor": "WzEsOTIyMzM3MjAzNjg1NDc3NTgwOF0"}, "cursor"),
         ("/v1/trades/A", {"start": "2026-01-02", "end": "2026-01-01"}, "start"),
         ("/v1/gaps", {"start": "now"}, "start"),
-        ("/v1/stream", {"symbols": "A", "interval": "15m"}, "interval"),
+        ("/v1/stream", {"symbols": "A", "interval": "7m"}, "interval"),
+        ("/v1/stream", {"symbols": "A", "interval": "5m,"}, "interval"),
+        ("/v1/stream", {"symbols": "A", "channels": "quotes"}, "channels"),
     ],
 )
 def test_a_wrong_question_is_a_problem_that_names_the_field(

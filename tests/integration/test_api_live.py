@@ -11,8 +11,8 @@ import signal
 import socket
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -21,10 +21,14 @@ from typing import Any
 import httpx
 import pytest
 from confluent_kafka import Producer
+from rich.console import Console
 from websockets.asyncio.client import connect
 
 from tapeline.api.look import Look, look
 from tapeline.bar import Bar, Interval
+from tapeline.local import kafka
+from tapeline.local.home import Home
+from tapeline.local.stack import LocalStack, read_state
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.live_rows import write_final_bars
 from tapeline.storage.rows import PartitionProgress
@@ -273,6 +277,60 @@ def test_without_the_log_the_tables_serve_and_the_state_says_so(
     window()
     delays = sorted(run(listen()))
     assert delays[len(delays) // 2] < 1.5, delays
+
+
+def test_a_burst_is_told_of_and_not_a_trade_of_it_is_missing(
+    pipeline: Pipeline, api: ServedApi
+) -> None:
+    many = 150_000
+
+    async def listen() -> tuple[dict[str, Any], int]:
+        async with listening(api.url, "AAPL") as heard:
+            await is_live(heard)
+            start = window()
+            some = [trade(n, 10.0, start + timedelta(milliseconds=n // 100)) for n in range(many)]
+            burst = asyncio.create_task(asyncio.to_thread(send, pipeline, *some))
+            await until(heard, "state", lambda state: state["live"] == "behind")
+            events = 0
+            async for name, data in heard:
+                events += name == "bar"
+                if name == "bar" and data["trade_count"] == many:
+                    await until(heard, "state", lambda state: state["live"] == "up")
+                    await burst
+                    return data, events
+        raise AssertionError
+
+    bar, events = run(listen())
+    assert bar["volume"] == 2.0 * many
+    assert events < 1500  # ten a second at most
+
+
+def test_it_goes_on_where_it_was_when_kafka_comes_back(
+    pipeline: Pipeline,
+    api: ServedApi,
+    home: Home,
+    turn: Callable[[], AbstractContextManager[None]],
+) -> None:
+    service = next(s for s in read_state(home).services if s.name == kafka.NAME)
+
+    async def listen() -> dict[str, Any]:
+        async with listening(api.url, "BINANCE:X") as heard:
+            await is_live(heard)
+            send(pipeline, trade(1, 10.0, symbol="BINANCE:X"))
+            await until(heard, "bar", lambda b: b["trade_count"] == 1)
+            with turn():
+                await asyncio.to_thread(service.stop)
+                await until(heard, "state", lambda state: state["live"] == "away")
+                await asyncio.to_thread(LocalStack(home, Console()).up, keep=True)
+            await is_live(heard)
+            send(pipeline, trade(2, 11.0, symbol="BINANCE:X"))
+            bar: dict[str, Any] = await until(heard, "bar", lambda b: b["close"] == 11.0)
+            return bar
+
+    start = window()
+    bar = run(listen())
+    is_same_window = bar["window_start"] == iso(start)
+    assert bar["trade_count"] == (2 if is_same_window else 1)
 
 
 def test_one_who_comes_back_reads_anew_and_no_final_bar_is_lost(

@@ -10,17 +10,19 @@ import { Watch } from "./watch.js";
 
 const INTERVALS = ["5m", "15m", "1h", "4h", "1d"];
 const RANGES = { "1d": 1, "5d": 5, "1m": 30, all: null };
-const STREAMED = new Set(["5m", "1h"]);
+const SHORT = new Set(["5m", "1h"]);
 const WATCHED = 60;
+const WATCHED_INTERVAL = "5m";
 const PAGES = 6;
 const AGAIN_MS = 3000;
+const TABLE_MS = 500;
 
 const $ = (id) => document.getElementById(id);
 const state = { symbols: [], symbol: null, interval: "5m", range: "1d", bars: new Map() };
 const chart = new Chart();
 const watch = new Watch($("watch"), $("search"), (symbol) => choose({ symbol }));
 const feed = new Feed({ bar: onBar, reload: () => load().catch(fail), trouble });
-let refetch = null;
+let refill = null;
 
 // For tests and the curious: what the chart holds.
 window.tapeline = {
@@ -34,10 +36,10 @@ const watched = () => state.symbols.slice(0, WATCHED);
 const MOST_DAYS = { "5m": 200, "15m": 200, "1h": 2400, "4h": 2400, "1d": 400 };
 const ago = (days) => daysAgo(days ?? MOST_DAYS[state.interval]);
 
-async function load(start = ago(RANGES[state.range])) {
+async function load() {
   const { symbol, interval, range } = state;
   if (!symbol) return;
-  const isWhole = start === ago(RANGES[range]) || arguments.length === 0;
+  const start = ago(RANGES[range]);
   const found = [];
   let cursor = "";
   for (let page = 0; page < PAGES && cursor !== null; page += 1) {
@@ -47,10 +49,6 @@ async function load(start = ago(RANGES[state.range])) {
     cursor = part.next_cursor;
   }
   if (symbol !== state.symbol || interval !== state.interval || range !== state.range) return;
-  if (!isWhole) {
-    for (const bar of found) put(bar);
-    return;
-  }
   // A live bar may have come while we asked; it is the newer one.
   const later = [...state.bars.values()].filter((bar) => bar.isLive);
   state.bars = new Map(found.map((bar) => [bar.window_start, bar]));
@@ -81,24 +79,26 @@ function draw() {
 function put(bar) {
   state.bars.set(bar.window_start, bar);
   chart.update(bar);
-  fillTable();
+  // A table that changed ten times a second could not be read.
+  refill ??= setTimeout(() => {
+    refill = null;
+    fillTable();
+  }, TABLE_MS);
   say(null);
 }
 
 function onBar(bar) {
-  watch.update(bar);
-  if (bar.symbol !== state.symbol) return;
-  document.title = `${price(bar.close)} ${bar.symbol} – Tapeline`;
-  if (bar.interval === state.interval) {
-    put({ ...bar, isLive: true });
-  } else if (refetch === null) {
-    // Longer bars are made by the API from those that have changed.
-    refetch = setTimeout(() => {
-      refetch = null;
-      const first = sorted().at(-2)?.window_start;
-      (first ? load(first) : load()).catch(fail);
-    }, AGAIN_MS);
+  const isChosen = bar.symbol === state.symbol;
+  if (bar.interval === WATCHED_INTERVAL) {
+    watch.update(bar);
+    if (isChosen) document.title = `${price(bar.close)} ${bar.symbol} – Tapeline`;
   }
+  if (isChosen && bar.interval === state.interval) put({ ...bar, isLive: true });
+}
+
+// The watch list follows short bars, whatever the chart shows.
+function listen() {
+  feed.listen(watched(), [...new Set([WATCHED_INTERVAL, state.interval])]);
 }
 
 // Change what is shown; the URL follows, and the back button leads back.
@@ -116,9 +116,9 @@ function choose(wanted, { isNew = true } = {}) {
   press($("intervals"), state.interval);
   press($("ranges"), state.range);
   const done = load().then(() => {
-    chart.fit(state.range === "1d" && STREAMED.has(state.interval));
+    chart.fit(state.range === "1d" && SHORT.has(state.interval));
   });
-  feed.listen(watched(), STREAMED.has(state.interval) ? state.interval : "5m");
+  listen();
   showGaps().catch(fail);
   done.catch(fail);
 }
@@ -265,7 +265,7 @@ setInterval(async () => {
   if (symbols.length > state.symbols.length && state.symbol) {
     state.symbols = symbols;
     watch.fill(symbols);
-    feed.listen(watched(), STREAMED.has(state.interval) ? state.interval : "5m");
+    listen();
     await quote(watch, watched()).catch(fail);
   }
 }, 10_000);

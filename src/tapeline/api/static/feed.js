@@ -6,15 +6,22 @@ const $ = (id) => document.getElementById(id);
 const STATUS_EVERY_MS = 3000;
 const WORDS = {
   live: "live", ended: "tape has ended", stale: "no feed", down: "feed down", unknown: "feed unknown",
-  store: "database down", lost: "reconnecting", wait: "connecting",
+  store: "database down", lost: "reconnecting", wait: "connecting", behind: "catching up",
+  away: "log is away",
 };
 const GOOD = new Set(["live", "ended"]);
+// The live view cannot show the newest trades; bars come from the database meanwhile.
+const SLOW = {
+  behind: "More trades come than can be shown at once. Bars come from the database until then.",
+  away: "Kafka does not answer. Bars come from the database, some seconds late.",
+};
 
 export class Feed {
   #source = null;
   #key = "";
   #isLost = false;
   #isStoreDown = false;
+  #view = "starting";
   #state = "wait";
   #detail = "";
   #changedMs = 0;
@@ -25,13 +32,13 @@ export class Feed {
     this.#poll();
   }
 
-  listen(symbols, interval) {
-    const key = `${interval}|${symbols.join(",")}`;
+  listen(symbols, intervals) {
+    const key = `${intervals.join(",")}|${symbols.join(",")}`;
     if (key === this.#key && this.#source?.readyState !== EventSource.CLOSED) return;
     this.#key = key;
     this.#source?.close();
     const names = encodeURIComponent(symbols.join(","));
-    const source = new EventSource(`/v1/stream?symbols=${names}&interval=${interval}`);
+    const source = new EventSource(`/v1/stream?symbols=${names}&interval=${intervals.join(",")}`);
     source.addEventListener("open", () => {
       this.#lost(false);
       this.handlers.reload();
@@ -42,7 +49,9 @@ export class Feed {
       this.handlers.bar(JSON.parse(event.data));
     });
     source.addEventListener("state", (event) => {
-      const isDown = JSON.parse(event.data).store === "down";
+      const { store, live } = JSON.parse(event.data);
+      const isDown = store === "down";
+      this.#view = live;
       if (this.#isStoreDown && !isDown) this.handlers.reload();
       this.#isStoreDown = isDown;
       this.#show();
@@ -51,7 +60,7 @@ export class Feed {
       this.#lost(true);
       // The browser comes back by itself, unless it was refused.
       if (source.readyState === EventSource.CLOSED) {
-        setTimeout(() => { if (this.#source === source) this.listen(symbols, interval); }, 3000);
+        setTimeout(() => { if (this.#source === source) this.listen(symbols, intervals); }, 3000);
       }
     });
     this.#source = source;
@@ -79,13 +88,14 @@ export class Feed {
   }
 
   #show() {
-    const state = this.#isLost ? "lost" : this.#isStoreDown ? "store" : this.#state;
+    const isSlow = this.#state === "live" && this.#view in SLOW;
+    const state = this.#isLost ? "lost" : this.#isStoreDown ? "store" : isSlow ? this.#view : this.#state;
     if ($("feed").dataset.state !== state) {
       $("feed").dataset.state = state;
       $("feed").replaceChildren(element("span", {}, WORDS[state]));
     }
     const detail = this.#isLost ? "The API does not answer."
-      : this.#isStoreDown ? "The database does not answer." : this.#detail;
+      : this.#isStoreDown ? "The database does not answer." : SLOW[state] ?? this.#detail;
     const isGood = GOOD.has(state) || state === "wait" || state === "unknown";
     const isBroken = this.#isLost || this.#isStoreDown;
     const hope = isBroken ? " The page tries again by itself." : "";
