@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
-from tapeline.audit.frames import conditions_texts
 
 from tapeline import conditions as sale
 from tapeline.audit.recompute import recompute_bars
+from tapeline.audit.tables import conditions_texts
 from tapeline.bar import VALUES, Bar, WindowKey
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.bar_writer import collect_bars
+from tapeline.consumer.silver_bars import collect_bars
 from tapeline.consumer.transformations import (
     FIVE_MINUTES,
     ONE_MINUTE,

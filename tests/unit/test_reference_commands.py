@@ -61,7 +61,7 @@ def test_a_setting_is_shown_with_its_variable_default_unit_and_meaning():
         "Hours for which trades stay in Kafka.",
     ]
     assert table["`TAPELINE_STREAM__POLICY`"][:2] == ["`sip+oddlot`", ""]
-    assert table["`TAPELINE_STREAM__ROCKSDB_STATE`"][0] == "`false`"
+    assert table["`TAPELINE_STREAM__STORE_1M`"][0] == "`false`"
     assert table["`TAPELINE_CASSANDRA__REQUEST_TIMEOUT_S`"][:2] == ["`20.0`", "seconds"]
     assert table["`TAPELINE_FINNHUB__MAX_FRAME_BYTES`"][:2] == ["`15728640`", "bytes"]
     # Found by itself, made for each machine, and secret: no default is shown.
