@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check
+.PHONY: help demo test check bench
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: $(BIN)/.dev ## Run all tests that need no outside data.
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		tests/e2e tests/integration tests/unit --cov
 
+bench: $(BIN)/.bench ## Measure Tapeline beside plain consumers, and write docs/benchmarks.md.
+	@$(BIN)/python -m bench all $(ARGS)
+
 check: $(BIN)/.dev ## Run the linters and the type checker.
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -30,6 +33,9 @@ $(BIN)/.run: requirements.lock pyproject.toml
 
 $(BIN)/.dev: requirements-dev.lock pyproject.toml
 	$(call install,requirements-dev.lock)
+
+$(BIN)/.bench: requirements-bench.lock $(BIN)/.dev
+	$(call install,requirements-bench.lock)
 
 define install
 @test -n "$(PYTHON)" || { echo "Tapeline needs Python 3.10 or 3.11 with venv: install one \
