@@ -74,6 +74,7 @@ def send(pipeline: Pipeline, *trades: Trade) -> None:
         {
             "bootstrap.servers": pipeline.endpoints.bootstrap_servers,
             "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 1_000_000,
         }
     )
     for trade in trades:

@@ -218,7 +218,7 @@ def test_a_drop_and_a_silence_are_recorded_from_the_last_trade_to_the_next(
     """The line is down for three seconds, and later nothing comes for five."""
     drop, silence = gaps_in_topic(pipeline, ["drop=4s:3s", "silence=15s:5s"], seconds=30)
     pipeline.ingest()
-    receipts = sorted({micros(row["received_at"]) for row in pipeline.rows("trades_bronze")})
+    receipts = sorted({micros(row["received_at"]) for row in pipeline.rows("trades_silver")})
 
     assert (drop.kind, silence.kind) == (GapKind.DISCONNECTED, GapKind.SILENT)
     for gap, least_s in ((drop, 3), (silence, 5)):

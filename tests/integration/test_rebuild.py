@@ -423,15 +423,14 @@ def _fill_bronze(pipeline: Pipeline, dead: int, alive: int) -> None:
     """Write messages to bronze of which the first ones die after a second."""
     insert = pipeline.session.prepare(
         "INSERT INTO trades_bronze (topic_id, kafka_partition, bucket, kafka_offset, "
-        "kafka_timestamp, message_key, message, symbol, price, volume, event_time, trade_id, "
-        "received_at, sequence, source) VALUES (?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "USING TTL ?"
+        "kafka_timestamp, message_key, message, symbol, price, volume, event_time) "
+        "VALUES (?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ?"
     )
     received = datetime.now(timezone.utc)
 
     def row(offset: int) -> tuple[object, ...]:
         trade = Trade("TEST", 10.0, 1.0, 1_710_513_000_000, None, offset, _now_us(), 0, "replay")
-        values = ("TEST", 10.0, 1.0, WINDOW, offset, received, 0, "replay")
+        values = ("TEST", 10.0, 1.0, WINDOW)
         key = (pipeline.topic_id, offset, received, b"TEST", encode_trade(trade))
         return (*key, *values, 1 if offset < dead else 1000)
 
