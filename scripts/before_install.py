@@ -7,10 +7,10 @@ import os
 import shutil
 import sys
 
-PYTHON_PACKAGES_MB = 405
-JARS_MB = 185
+PYTHON_PACKAGES_MB = 446
+JARS_MB = 189
 DISK_MB = 3000
-MEMORY_MB = 4500
+MEMORY_MB = 2500
 MB = 1024 * 1024
 
 
