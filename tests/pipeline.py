@@ -18,9 +18,8 @@ from pydantic import SecretStr
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
-from tapeline.bar import Bar, Interval
+from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.bar_writer import Remembered, nothing_remembered
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.settle import RoundResult, Settler
@@ -37,7 +36,7 @@ from tapeline.settings import Settings, load_settings
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tapeline.simulator.tape import Tape
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import GOLD_TABLES
+from tapeline.storage.rows import GOLD_TABLES, StatesOfWindows
 
 from .commands import wait_for
 
@@ -180,7 +179,7 @@ class Pipeline:
         self,
         max_windows: int = 500,
         is_stopping: Callable[[], bool] = lambda: False,
-        remembered: Remembered = nothing_remembered,
+        remembered: Callable[[StatesOfWindows], Mapping[WindowKey, Bar]] = lambda _: {},
     ) -> Iterator[Settler]:
         """Settle at the instant `now`, as often as wanted."""
         feed = FeedView(self.endpoints.bootstrap_servers, self.settings.kafka, self.topic_id)

@@ -48,7 +48,7 @@ def test_later_trades_are_added_to_what_is_there() -> None:
     assert windows.add([bar_of([(1, 10, 2), (5, 12, 1)])]) == set()
     assert windows.add([bar_of([(6, 9, 1), (7, 11, 3)])]) == set()
 
-    bar = windows.exact([KEY])[KEY]
+    bar = windows.seen([KEY])[KEY]
     assert (bar.open, bar.high, bar.low, bar.close) == (10.0, 12.0, 9.0, 11.0)
     assert (bar.volume, bar.notional, bar.trade_count) == (Decimal(7), Decimal(74), 4)
 
@@ -58,11 +58,13 @@ def test_a_trade_of_the_same_millisecond_makes_the_window_doubtful_until_it_is_m
     windows.add([bar_of([(1, 10, 2), (5, 12, 1)])])
 
     assert windows.add([bar_of([(5, 12, 1), (6, 9, 1)])]) == {KEY}
-    assert windows.exact([KEY]) == {}
+    assert windows.bars([KEY])[0].trade_count == 2
     windows.put([bar_of([(1, 10, 2), (5, 12, 1), (6, 9, 1)])], is_exact=True)
     assert windows.add([bar_of([(8, 8, 1)])]) == set()
 
-    assert windows.exact([KEY])[KEY].trade_count == 4
+    assert windows.bars([KEY])[0].trade_count == 4
+    # Silver may be mended later, and what was taken from it here would not be.
+    assert windows.seen([KEY]) == {}
 
 
 def test_one_made_from_a_silver_of_others_stays_doubtful() -> None:
@@ -72,20 +74,19 @@ def test_one_made_from_a_silver_of_others_stays_doubtful() -> None:
 
     windows.put([bar_of([(5, 12, 1), (5, 13, 1)])], is_exact=False)
 
-    assert windows.exact([KEY]) == {}
     assert windows.bars([KEY])[0].trade_count == 2
     assert windows.add([bar_of([(6, 9, 1)])]) == {KEY}
 
 
 def test_a_window_that_may_have_trades_from_before_is_doubtful() -> None:
-    windows = BarsInMemory(stored_until=START + timedelta(seconds=3))
+    windows = BarsInMemory(START + timedelta(seconds=3))
     after = START + timedelta(minutes=5)
 
     doubtful = windows.add([bar_of([(4000, 10, 1)]), bar_of([(1, 10, 1)], start=after)])
 
     assert doubtful == {KEY}
     assert not windows.knows_all_since(START)
-    assert windows.exact([KEY, ("AAPL", after)]).keys() == {("AAPL", after)}
+    assert windows.seen([KEY, ("AAPL", after)]).keys() == {("AAPL", after)}
 
 
 def test_the_oldest_windows_are_forgotten_and_doubtful_when_they_come_again() -> None:
@@ -95,7 +96,7 @@ def test_the_oldest_windows_are_forgotten_and_doubtful_when_they_come_again() ->
 
     windows.forget()
 
-    kept = windows.exact([("AAPL", start) for start in starts])
+    kept = windows.seen([("AAPL", start) for start in starts])
     assert [start for _, start in kept] == starts[3:]
     assert windows.add([bar_of([(2, 10, 1)], start=starts[2])]) == {("AAPL", starts[2])}
     assert windows.add([bar_of([(2, 10, 1)], start=starts[5])]) == set()
@@ -118,5 +119,5 @@ def test_what_is_called_exact_is_the_bar_of_every_distinct_trade(
         if windows.add([bar_of(sorted(distinct))]):
             windows.put([bar_of(sorted(silver))], is_exact=True)
 
-        (bar,) = windows.exact([KEY]).values()
+        (bar,) = windows.bars([KEY])
         assert bar.same_values(bar_of(sorted(silver)))

@@ -1,4 +1,4 @@
-"""Recompute bars from the layer below them and write those that change, as final.
+"""Make bars from the layer below them, or take those that are known; write what changes as final.
 
 Settling and rebuilding both go this way, so that they cannot disagree on what a bar is.
 """
@@ -99,7 +99,6 @@ class BarWriter:
         silver_ttl: how long trades stay in silver; 0 is for ever.
         is_complete: whether the feed covered a bar's window, given what is stored of it.
         now: the wall clock, UTC.
-        remembered: the bars of those five minutes of which somebody knows every trade.
     """
 
     def __init__(
@@ -112,7 +111,6 @@ class BarWriter:
         silver_ttl: timedelta,
         is_complete: Callable[[Bar, StoredBar | None], bool | None],
         now: Callable[[], datetime],
-        remembered: Remembered = nothing_remembered,
     ) -> None:
         self._session = session
         self._client = client
@@ -121,30 +119,34 @@ class BarWriter:
         self._silver_ttl = silver_ttl
         self._is_complete = is_complete
         self._now = now
-        self._remembered = remembered
 
     def write(
         self,
         interval: Interval,
         keys: Sequence[WindowKey],
         received: Mapping[WindowKey, datetime] | None = None,
+        remembered: Remembered = nothing_remembered,
     ) -> Outcome:
         """Compute bars, as `compute`, and write those that change."""
-        return self.store(self.compute(interval, keys, received)) if keys else Outcome()
+        return self.store(self.compute(interval, keys, received, remembered)) if keys else Outcome()
 
     def compute(
         self,
         interval: Interval,
         keys: Sequence[WindowKey],
         received: Mapping[WindowKey, datetime] | None = None,
+        remembered: Remembered = nothing_remembered,
     ) -> Computed:
         """Compute bars: minutes from silver, hours from the stored five minutes.
+
+        A bar that is final already is always made from silver, which may have been mended.
 
         Args:
             interval: of the bars.
             keys: which bars; for those of one minute, the five minutes that they are in.
             received: when the first trade of a window was received, where that is known from
                 elsewhere than its bar.
+            remembered: the bars of those windows of five minutes of which every trade is known.
         """
         # Read before the trades are: of two writers, the one that read less writes earlier.
         at = self._now()
@@ -161,9 +163,12 @@ class BarWriter:
             ]
         gone = set(expired)
         keys = [k for k in keys if k not in gone]
+        new = [k for k in keys if k not in stored or not stored[k].bar.is_final]
+        known = remembered(new)
+        made = self._bars(interval, [k for k in keys if k not in known])
         bars = [
             replace(bar, is_complete=self._is_complete(bar, stored.get(_key(bar))))
-            for bar in self._bars(interval, keys)
+            for bar in [*known.values(), *made]
         ]
         return Computed(interval, bars, stored, expired, at)
 
@@ -209,10 +214,7 @@ class BarWriter:
             return []
         if interval is Interval.ONE_HOUR:
             return longer_bars(self._client, interval, keys, self._policy)
-        known = self._remembered(keys) if interval is Interval.FIVE_MINUTES else {}
-        rest = [key for key in keys if key not in known]
-        made = bars_from_silver(self._session, self._keyspace, interval, rest, self._policy)
-        return [*known.values(), *made]
+        return bars_from_silver(self._session, self._keyspace, interval, keys, self._policy)
 
 
 def first_receipts(states: Iterable[WindowState]) -> dict[WindowKey, datetime]:

@@ -1,4 +1,4 @@
-"""The windows that are open in the stream: their bars in memory, as long as they are exact.
+"""The bars of the windows that the stream has touched, as far as its process knows them.
 
 A batch gives the bar of its own trades. Where all of them were made after those that a window had
 before, none can be a redelivery of one of these, so the two bars together are the bar of all:
@@ -27,28 +27,40 @@ _ALWAYS: Final = datetime.min.replace(tzinfo=timezone.utc)
 
 
 @dataclass(slots=True)
-class _Open:
+class _Known:
+    """A window's bar.
+
+    It `is_exact` while it has every trade that came, each once, and `is_seen` while every one was
+    seen here, in order, and none was taken from silver.
+    """
+
     bar: Bar
     is_exact: bool
+    is_seen: bool
 
 
 class BarsInMemory:
     """The bars of the windows that a stream has touched since it began.
 
     Args:
-        stored_until: the newest event time that may be in silver already; None when nothing is.
+        doubtful_until: windows that start by then may have trades from before; None when there
+            are none. It is the newest event time that is committed: what else is in silver is
+            of a batch that the stream runs again.
         most: how many are remembered; the oldest are forgotten first.
     """
 
-    def __init__(self, stored_until: datetime | None, most: int = _MOST) -> None:
-        self._stored_until = _ALWAYS if stored_until is None else stored_until
+    def __init__(self, doubtful_until: datetime | None, most: int = _MOST) -> None:
+        self._doubtful_until = _ALWAYS if doubtful_until is None else doubtful_until
         self._most = most
-        self._open: dict[WindowKey, _Open] = {}
+        self._known: dict[WindowKey, _Known] = {}
         # Bars are taken by the thread that finalizes while a batch adds others.
         self._lock = threading.Lock()
 
     def add(self, new: Iterable[Bar]) -> set[WindowKey]:
-        """Add the bars of a batch; return the windows that are doubtful now."""
+        """Add the bars of a batch; return the windows that are doubtful now.
+
+        A doubtful one keeps the bar that it had until it is made anew.
+        """
         doubtful: set[WindowKey] = set()
         with self._lock:
             for bar in sorted(new, key=_first_trade_time):
@@ -65,44 +77,44 @@ class BarsInMemory:
         """
         with self._lock:
             for bar in made:
-                self._open[_window_of(bar)] = _Open(bar, is_exact)
+                self._known[_window_of(bar)] = _Known(bar, is_exact, is_seen=False)
 
-    def exact(self, windows: Iterable[WindowKey]) -> dict[WindowKey, Bar]:
-        """Return the bars of those windows of which every trade that came is known."""
+    def seen(self, windows: Iterable[WindowKey]) -> dict[WindowKey, Bar]:
+        """Return the bars of those windows of which every trade was seen here, in order."""
         with self._lock:
-            found = {window: self._open.get(window) for window in windows}
-        return {window: o.bar for window, o in found.items() if o is not None and o.is_exact}
+            found = {window: self._known.get(window) for window in windows}
+        return {window: k.bar for window, k in found.items() if k is not None and k.is_seen}
 
     def bars(self, windows: Iterable[WindowKey]) -> list[Bar]:
         """Return the bars of those windows that are remembered, in the order given."""
         with self._lock:
-            found = [self._open.get(window) for window in windows]
-        return [o.bar for o in found if o is not None]
+            found = [self._known.get(window) for window in windows]
+        return [known.bar for known in found if known is not None]
 
     def knows_all_since(self, start: datetime) -> bool:
         """Tell whether every window that begins at `start` or later is remembered."""
-        return start > self._stored_until
+        return start > self._doubtful_until
 
     def forget(self) -> None:
         """Drop the oldest windows when there are too many."""
         with self._lock:
-            if len(self._open) <= self._most:
+            if len(self._known) <= self._most:
                 return
-            by_age = sorted(self._open, key=lambda window: window[1])
+            by_age = sorted(self._known, key=lambda window: window[1])
             for window in by_age[: len(by_age) - self._most * 3 // 4]:
-                del self._open[window]
-                self._stored_until = max(self._stored_until, window[1])
+                del self._known[window]
+                self._doubtful_until = max(self._doubtful_until, window[1])
 
     def _merge(self, new: Bar) -> bool:
         """Add one bar; tell whether the window stays exact."""
         window = _window_of(new)
-        before = self._open.get(window)
+        before = self._known.get(window)
         if before is None:
             is_new = self.knows_all_since(new.window_start)
-            self._open[window] = _Open(new, is_new)
+            self._known[window] = _Known(new, is_exact=is_new, is_seen=is_new)
             return is_new
         if not before.is_exact or _first_trade_time(new) <= _last_trade_time(before.bar):
-            before.is_exact = False
+            before.is_exact = before.is_seen = False
             return False
         before.bar = _joined(before.bar, new)
         return True

@@ -175,7 +175,7 @@ def run_job(
                     stores_1m=settings.stream.store_1m,
                     silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
                     is_stopping=stop.is_set,
-                    remembered=processor.previews.exact,
+                    remembered=processor.previews.seen,
                 )
             if options.job.layers:
                 processor.start(options.job.layers)

@@ -87,25 +87,20 @@ def silver_rows(parsed: DataFrame, topic_id: str, lifetime_s: int = 0) -> DataFr
 
 
 def touched_windows(parsed: DataFrame) -> DataFrame:
-    """Return how far each window that was touched got: a row a window, not a row a trade.
+    """Return how far each window that valid trades touched got: a row a window.
 
     Returns:
-        kafka_partition, bucket, window_start_us and symbol (null for messages that are no
-        valid trade), reason (null for those that are), highest_offset, newest_event_us,
-        newest_received_us, messages.
+        kafka_partition, bucket, window_start_us, symbol, highest_offset.
     """
-    is_valid = F.col("reason").isNull()
-    return parsed.groupBy(
-        "kafka_partition",
-        _bucket(WINDOW_BUCKET_OFFSETS).alias("bucket"),
-        F.when(is_valid, F.unix_micros(window_of_trade())).alias("window_start_us"),
-        F.when(is_valid, F.col("symbol")).alias("symbol"),
-        "reason",
-    ).agg(
-        F.max("kafka_offset").alias("highest_offset"),
-        F.unix_micros(F.max("event_time")).alias("newest_event_us"),
-        F.unix_micros(F.max("kafka_timestamp")).alias("newest_received_us"),
-        F.count(F.lit(1)).alias("messages"),
+    return (
+        parsed.where(F.col("reason").isNull())
+        .groupBy(
+            "kafka_partition",
+            _bucket(WINDOW_BUCKET_OFFSETS).alias("bucket"),
+            F.unix_micros(window_of_trade()).alias("window_start_us"),
+            "symbol",
+        )
+        .agg(F.max("kafka_offset").alias("highest_offset"))
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -10,13 +10,14 @@ from pyspark.sql import SparkSession
 
 from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.consumer.bars_in_memory import BarsInMemory
+from tapeline.consumer.batch_summary import BatchSummary
 from tapeline.consumer.longer_bars import LongerBars
 from tapeline.consumer.silver_bars import bars_from_silver
 from tapeline.consumer.sinks import Sink
 from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rebuild_reads import newest_stored_trade, topic_ids
-from tapeline.storage.rows import PartitionProgress
+from tapeline.storage.rows import PartitionProgress, StatesOfWindows
 from tapeline.times import floor_to, to_micros
 
 
@@ -30,7 +31,7 @@ class Previews:
         session: makes doubtful windows anew.
         settings: of the stream and the keyspace.
         sink: where bars go.
-        client: of the keyspace; None with a console sink, which prints what a batch alone gives.
+        client: of the keyspace; None with a console sink, which prints what needs no silver.
         topic_id: of the stream's topic.
     """
 
@@ -51,8 +52,10 @@ class Previews:
         self._longer = LongerBars(client, self._interval, self._windows)
         self._topic_id = topic_id
         self._doubtful: set[WindowKey] = set()
-        self._others: dict[str, dict[int, PartitionProgress]] = {}
+        self._others_at_begin: dict[str, dict[int, PartitionProgress]] = {}
         self._owns_silver = False
+        self._added: dict[int, int] = {}
+        """The highest offset of each Kafka partition that is in memory."""
 
     def begin(self, *, owns_silver: bool) -> None:
         """Begin with nothing in memory; to be called before the first batch.
@@ -62,15 +65,17 @@ class Previews:
                 added once a batch is written.
         """
         self._owns_silver = owns_silver
-        self._others = self._progress_of_others()
+        self._others_at_begin = self._progress_of_others()
+        self._added = {}
         stored_until = None if self._client is None else newest_stored_trade(self._client)
         self._windows = BarsInMemory(stored_until)
         self._longer = LongerBars(self._client, self._interval, self._windows)
 
-    def add(self, bars: Sequence[Bar]) -> None:
+    def add(self, batch: BatchSummary) -> None:
         """Add the bars of a batch's own trades and write what is certain."""
-        self._doubtful = self._windows.add(bars)
-        touched = {(bar.symbol, bar.window_start) for bar in bars}
+        self._doubtful = self._windows.add(batch.bars)
+        self._added.update((p.kafka_partition, p.committed_offset) for p in batch.progress)
+        touched = {(bar.symbol, bar.window_start) for bar in batch.bars}
         self._write(touched - self._doubtful)
 
     def mend(self) -> None:
@@ -85,21 +90,34 @@ class Previews:
                 sorted(buckets),
                 self._settings.stream.policy,
             )
-            doubted = [b for b in made if (b.symbol, b.window_start) in self._doubtful]
-            self._windows.put(doubted, is_exact=self._owns_silver)
+            self._windows.put(self._better(made), is_exact=self._owns_silver)
         self._write(self._doubtful)
         self._doubtful = set()
         self._windows.forget()
 
-    def exact(self, windows: Sequence[WindowKey]) -> dict[WindowKey, Bar]:
-        """Return the bars of those five minutes of which every trade in silver is known.
+    def seen(self, states: StatesOfWindows) -> dict[WindowKey, Bar]:
+        """Return the bars of those five minutes of which every trade was seen here, in order.
 
-        None while another topic brings trades into the keyspace.
+        Only where nobody else brings trades: no window for which somebody else has read the topic
+        further, and none at all while another topic moves on in the keyspace.
         """
         is_five = self._interval is Interval.FIVE_MINUTES
-        if not (is_five and self._owns_silver and self._others == self._progress_of_others()):
+        is_alone = self._others_at_begin == self._progress_of_others()
+        if not (is_five and self._owns_silver and is_alone):
             return {}
-        return self._windows.exact(windows)
+        return self._windows.seen(
+            window
+            for window, some in states.items()
+            if all(s.dirty_offset <= self._added.get(s.kafka_partition, -1) for s in some)
+        )
+
+    def _better(self, made: Iterable[Bar]) -> list[Bar]:
+        """Return the bars of doubtful windows; a silver of others may be behind what is known."""
+        doubted = [b for b in made if (b.symbol, b.window_start) in self._doubtful]
+        if self._owns_silver:
+            return doubted
+        known = {(b.symbol, b.window_start): b for b in self._windows.bars(self._doubtful)}
+        return [b for b in doubted if b.trade_count >= known[b.symbol, b.window_start].trade_count]
 
     def _progress_of_others(self) -> dict[str, dict[int, PartitionProgress]]:
         if self._client is None:

@@ -1,4 +1,4 @@
-"""Settle: recompute due windows from silver and mark their bars final.
+"""Settle: make the bars of due windows anew and mark them final.
 
 A window is due when trades touched it since it was last settled, and no more can be on
 their way. There is no clock in that but for a quiet market: the frontier is event time that
@@ -9,7 +9,7 @@ nothing, so it may be stopped and started anywhere.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Final
@@ -17,14 +17,12 @@ from typing import Final
 import structlog
 from pyspark.sql import SparkSession
 
-from tapeline.bar import Interval, WindowKey
+from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.bar_writer import (
     BarWriter,
     Outcome,
-    Remembered,
     first_receipts,
-    nothing_remembered,
 )
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.feed_view import FeedView
@@ -39,13 +37,12 @@ from tapeline.consumer.horizon import (
 )
 from tapeline.consumer.open_windows import OpenWindows, in_chunks
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import WindowState
+from tapeline.storage.rows import StatesOfWindows
 
 log = structlog.get_logger()
 
 ROUND_S: Final = 20.0
 """After this long the rest is left to the next round: the job looks after its queries between."""
-_Group = Mapping[WindowKey, Sequence[WindowState]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,8 @@ class Settler:
         stores_1m: keep bars of one minute too.
         now: the wall clock, UTC.
         is_stopping: asked between chunks; a round that is to stop leaves the rest to the next.
-        remembered: the bars of those windows of which the stream knows every trade.
+        remembered: given the states of windows, returns the bars of those of which the stream knows
+            every trade that the states tell of.
         round_s: after this long a round begins no further chunk.
     """
 
@@ -106,7 +104,7 @@ class Settler:
         stores_1m: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         is_stopping: Callable[[], bool] = lambda: False,
-        remembered: Remembered = nothing_remembered,
+        remembered: Callable[[StatesOfWindows], Mapping[WindowKey, Bar]] = lambda _: {},
         round_s: float = ROUND_S,
     ) -> None:
         self._client = client
@@ -132,8 +130,8 @@ class Settler:
                 bar.symbol, bar.window_start, bar.window_end
             ),
             now=now,
-            remembered=remembered,
         )
+        self._remembered = remembered
 
     def round(self) -> RoundResult:
         """Settle what is due, oldest first, in chunks of `max_windows` windows.
@@ -174,7 +172,9 @@ class Settler:
             )
         return result
 
-    def _in_chunks(self, due: _Group, settle: Callable[[_Group], Outcome], began: float) -> Outcome:
+    def _in_chunks(
+        self, due: StatesOfWindows, settle: Callable[[StatesOfWindows], Outcome], began: float
+    ) -> Outcome:
         """Settle chunk by chunk until told to stop; when the time is up, no second one."""
         outcome = Outcome()
         for chunk in in_chunks(due, self._max_windows):
@@ -185,10 +185,15 @@ class Settler:
                 break
         return outcome
 
-    def _settle_windows(self, due: _Group) -> Outcome:
+    def _settle_windows(self, due: StatesOfWindows) -> Outcome:
         states = [s for group in due.values() for s in group]
         received = first_receipts(states)
-        outcome = self._writer.write(Interval.FIVE_MINUTES, list(due), received)
+        outcome = self._writer.write(
+            Interval.FIVE_MINUTES,
+            list(due),
+            received,
+            lambda windows: self._remembered({window: due[window] for window in windows}),
+        )
         if self._stores_1m:
             self._writer.write(Interval.ONE_MINUTE, list(due), received)
         settled = [
@@ -204,7 +209,7 @@ class Settler:
         self._states.update(settled)
         return outcome
 
-    def _settle_hours(self, due: _Group) -> Outcome:
+    def _settle_hours(self, due: StatesOfWindows) -> Outcome:
         outcome = self._writer.write(Interval.ONE_HOUR, list(due))
         states = [s for group in due.values() for s in group]
         self._client.mark_settled(states, Interval.ONE_HOUR)

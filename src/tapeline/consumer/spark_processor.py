@@ -140,7 +140,7 @@ class SparkProcessor:
         try:
             summary = self._summary(arranged)
             if Layer.GOLD in layers:
-                self._previews.add(summary.bars)
+                self._previews.add(summary)
             if Layer.BRONZE in layers:
                 self._sink.write("trades_bronze", bronze_rows(arranged, self._topic.topic_id))
             if Layer.SILVER in layers:

@@ -1,4 +1,4 @@
-"""What a micro-batch touched, from the rows of `layers.touched_windows`."""
+"""What a rebuild touched, from the rows of `layers.touched_windows`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tapeline.times import from_micros
 
 
 def dirty_windows(topic_id: str, touched: Iterable[Row]) -> list[WindowState]:
-    """Return the state of each window that valid trades touched, not settled yet."""
+    """Return the state of each window, not settled yet."""
     return [
         WindowState(
             topic_id,
@@ -22,5 +22,4 @@ def dirty_windows(topic_id: str, touched: Iterable[Row]) -> list[WindowState]:
             dirty_offset=row["highest_offset"],
         )
         for row in touched
-        if row["reason"] is None
     ]

@@ -171,14 +171,17 @@ def mark_redeliveries(trades: DataFrame) -> DataFrame:
     """Bring the trades of a window together and say which repeat another one of them.
 
     Args:
-        trades: of a batch, with `symbol`, `window_start`, `trade_id` and `sequence`.
+        trades: of a batch, with `symbol`, `window_start`, `event_time`, `trade_id`, `sequence`.
 
     Returns:
         The same with `is_redelivery`, partitioned by symbol and window: false for the copy of
         each trade that has the lowest rank.
     """
-    copies = Window.partitionBy("symbol", "window_start").orderBy("trade_id", "sequence")
-    is_same = F.lag("trade_id").over(copies) == F.col("trade_id")
+    key = ("event_time", "trade_id")  # beside symbol and window, as in silver
+    copies = Window.partitionBy("symbol", "window_start").orderBy(*key, "sequence")
+    is_same = F.lit(True)  # noqa: FBT003 - a literal column
+    for name in key:
+        is_same &= F.lag(name).over(copies) == F.col(name)
     return trades.withColumn("is_redelivery", F.coalesce(is_same, F.lit(False)))  # noqa: FBT003 - a literal column
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
 
-from tapeline.bar import Bar, Interval
+from tapeline.bar import Bar, Interval, WindowKey
 
 BUCKET_OFFSETS: Final = 100_000
 """Kafka offsets in one partition of bronze and quarantine."""
@@ -65,6 +65,10 @@ class WindowState:
     def is_open(self) -> bool:
         """Whether its bar or its hour lacks trades."""
         return self.dirty_offset > min(self.settled_offset, self.hour_settled_offset)
+
+
+StatesOfWindows = Mapping[WindowKey, Sequence[WindowState]]
+"""The states of some windows: one for each bucket of offsets that their trades came from."""
 
 
 @dataclass(frozen=True, slots=True)
