@@ -34,12 +34,10 @@ window.tapeline = {
 const watched = () => state.symbols.slice(0, WATCHED);
 // All of what the pages of one read can hold: a page of days is made of 20,000 shorter bars.
 const MOST_DAYS = { "5m": 200, "15m": 200, "1h": 2400, "4h": 2400, "1d": 400 };
+const FIRST_DAY = "2000-01-01";
 const ago = (days) => daysAgo(days ?? MOST_DAYS[state.interval]);
 
-async function load() {
-  const { symbol, interval, range } = state;
-  if (!symbol) return;
-  const start = ago(RANGES[range]);
+async function read(symbol, interval, start) {
   const found = [];
   let cursor = "";
   for (let page = 0; page < PAGES && cursor !== null; page += 1) {
@@ -48,6 +46,15 @@ async function load() {
     found.push(...part.bars);
     cursor = part.next_cursor;
   }
+  return found;
+}
+
+async function load() {
+  const { symbol, interval, range } = state;
+  if (!symbol) return;
+  let found = await read(symbol, interval, ago(RANGES[range]));
+  // The bars of a tape of long ago lie before that.
+  if (!found.length && range === "all") found = await read(symbol, interval, FIRST_DAY);
   if (symbol !== state.symbol || interval !== state.interval || range !== state.range) return;
   // A live bar may have come while we asked; it is the newer one.
   const later = [...state.bars.values()].filter((bar) => bar.isLive);
