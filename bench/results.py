@@ -48,7 +48,7 @@ def versions(jars: Path) -> dict[str, str]:
             continue
     for folder in sorted(jars.iterdir()):
         name, _, number = folder.name.partition("-")
-        if number and folder.is_dir():
+        if number[:1].isdigit() and folder.is_dir():
             found.setdefault(name, number)
     return {**found, "commit": _commit()}
 
