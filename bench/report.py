@@ -65,9 +65,9 @@ def _head(result: _Result) -> list[str]:
         "",
         "Written by `python -m bench report` from what `make bench` measured: fresh Kafka and",
         "Cassandra for each, contestants in turn, every output checked against the truth. `plain`",
-        "is a Python consumer of a few hundred lines on confluent-kafka, fastavro and the C++ driver",
-        "acsylla, with bars in memory, which starts from nothing after a crash. Compare ratios,",
-        "not absolute figures: machines differ by a factor of two.",
+        "is a Python consumer of a few hundred lines on confluent-kafka, fastavro and the C++",
+        "driver acsylla, with bars in memory, which starts from nothing after a crash. Compare",
+        "ratios, not absolute figures: machines differ by a factor of two.",
         "",
         (
             f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
