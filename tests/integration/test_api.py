@@ -243,6 +243,10 @@ def test_gaps_between_bars_are_filled_flat_on_request(client: httpx.Client) -> N
     close = real["2024-03-15T14:40:00Z"]["close"]
     assert {row["open"] for row in filled} == {row["close"] for row in filled} == {close}
     assert {(row["volume"], row["trade_count"]) for row in filled} == {(0.0, 0)}
+    # The tape has ended, so every window of it is past; and no bar of these is stored.
+    assert {(row["is_final"], row["revision"], row["is_complete"]) for row in filled} == {
+        (True, 0, None)
+    }
 
 
 def test_symbols_gaps_and_health(client: httpx.Client) -> None:

@@ -7,8 +7,13 @@ from decimal import Decimal
 
 import pytest
 
-from tapeline.api.bar_pages import filled, most_bars, row_of
+from tapeline.api.bar_pages import Page, cache_of, most_bars, row_of
+from tapeline.api.flat_bars import Known, filled
+from tapeline.api.formats import IS_FINAL, MAY_CHANGE
+from tapeline.api.parameters import Span
+from tapeline.producer.gaps import Gap, GapKind
 from tapeline.rollup import ReadInterval
+from tapeline.times import to_micros
 from tests.sample import START, a_bar
 
 FIVE = ReadInterval.parse("5m")
@@ -24,25 +29,105 @@ def test_a_page_is_made_of_so_many_stored_bars_at_most(interval, most):
     assert most_bars(ReadInterval.parse(interval), 7) == 7
 
 
-def test_a_filled_bar_is_flat_at_the_close_before_it_and_as_final_as_that():
-    first, *between, last = filled([row_of(bar) for bar in BARS], FIVE, 100)
+def gap(start, end, *, kind=GapKind.DISCONNECTED, symbols=("AAPL",)):
+    """Return a gap between two times, in minutes after the start; it lasts without an end."""
+    start_us, end_us = (
+        m if m is None else to_micros(START + timedelta(minutes=m)) for m in (start, end)
+    )
+    return Gap("host", "trades_raw", "id", kind, symbols, start_us, end_us, start_us)
 
-    assert (first, last) == tuple(row_of(bar) for bar in BARS)
+
+def fill(settled=None, gaps=()):
+    """Return the flat bars at 5, 10 and 15 minutes, settled until so many minutes."""
+    until = None if settled is None else START + timedelta(minutes=settled)
+    rows = filled([row_of(bar) for bar in BARS], FIVE, 100, Known("AAPL", until, lambda: gaps))
+    return rows[1:-1]
+
+
+def test_a_filled_bar_is_flat_at_the_close_before_it():
+    rows = [row_of(bar) for bar in BARS]
+    first, *between, last = filled(rows, FIVE, 100, Known("AAPL", None))
+
+    assert [first, last] == rows
     assert [row["window_start"] - START for row in between] == [
         timedelta(minutes=n) for n in (5, 10, 15)
     ]
     for row in between:
         assert {row[name] for name in ("open", "high", "low", "close")} == {2.0}
         assert (row["volume"], row["trade_count"], row["is_filled"]) == (Decimal(0), 0, True)
-        assert row["is_final"] is False
+
+
+@pytest.mark.parametrize(
+    ("settled", "final"),
+    [
+        (None, [False, False, False]),
+        (9, [False, False, False]),
+        (10, [True, False, False]),
+        (19, [True, True, False]),
+        (20, [True, True, True]),
+    ],
+)
+@pytest.mark.parametrize("first", [{}, {"is_final": True, "revision": 3, "is_complete": True}])
+def test_a_filled_bar_is_final_when_its_own_window_is_past_whatever_stands_before_it(
+    settled, final, first
+):
+    """A late trade may still make a bar of it; none is stored, so its revision is 0."""
+    rows = [row_of(bar) for bar in (a_bar(**first), BARS[1])]
+    until = None if settled is None else START + timedelta(minutes=settled)
+    between = filled(rows, FIVE, 100, Known("AAPL", until))[1:-1]
+
+    assert [row["is_final"] for row in between] == final
+    assert {row["revision"] for row in between} == {0}
+    assert {row["is_complete"] for row in between} == {None}
+
+
+@pytest.mark.parametrize(
+    ("gaps", "complete"),
+    [
+        ([gap(6, 7)], [False, None, None]),
+        ([gap(9.99, 10)], [False, None, None]),
+        ([gap(10, 10.1)], [None, False, None]),
+        ([gap(0, 5), gap(20, 30)], [None, None, None]),
+        ([gap(12, None)], [None, False, False]),
+        ([gap(6, 18), gap(7, 8)], [False, False, False]),
+        ([gap(16, 17), gap(6, 7)], [False, None, False]),
+        ([gap(6, 18, symbols=("MSFT",))], [None, None, None]),
+        ([gap(6, 18, kind=GapKind.SYMBOL_SILENT)], [None, None, None]),
+    ],
+)
+def test_a_filled_bar_in_a_gap_of_the_feed_is_not_complete(gaps, complete):
+    assert [row["is_complete"] for row in fill(20, gaps)] == complete
+    assert [row["is_complete"] for row in fill(None, gaps)] == [None] * 3  # not final yet
+
+
+def test_gaps_are_read_only_for_bars_that_are_final():
+    def no_gaps():
+        raise AssertionError
+
+    rows = [row_of(bar) for bar in BARS]
+    assert len(filled(rows, FIVE, 100, Known("AAPL", None, no_gaps))) == 5
+    assert len(filled(rows[:1], FIVE, 100, Known("AAPL", START + timedelta(1), no_gaps))) == 1
+
+
+@pytest.mark.parametrize(
+    ("settled", "cache"), [(None, MAY_CHANGE), (20, MAY_CHANGE), (25, IS_FINAL)]
+)
+def test_an_answer_may_be_kept_only_when_the_filled_bars_in_it_are_final(settled, cache):
+    until = None if settled is None else START + timedelta(minutes=settled)
+    bars = [a_bar(is_final=True, revision=1), BARS[1]]
+    span = Span(START, START + timedelta(minutes=25), is_closed=True)
+    rows = filled([row_of(bar) for bar in bars], FIVE, 100, Known("AAPL", until))
+
+    assert cache_of(Page(bars, None, until), FIVE, span) == cache
+    assert cache == MAY_CHANGE or all(row["is_final"] for row in rows)
 
 
 def test_a_page_ends_with_a_real_bar_when_the_next_one_does_not_fit():
     rows = [row_of(bar) for bar in BARS]
-    assert filled(rows, FIVE, 4) == rows[:1]
-    assert len(filled(rows, FIVE, 5)) == 5
+    assert filled(rows, FIVE, 4, Known("AAPL", None)) == rows[:1]
+    assert len(filled(rows, FIVE, 5, Known("AAPL", None))) == 5
 
 
 def test_days_are_not_filled():
     rows = [row_of(bar) for bar in BARS]
-    assert filled(rows, ReadInterval.parse("1d"), 100) == rows
+    assert filled(rows, ReadInterval.parse("1d"), 100, Known("AAPL", None)) == rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -120,11 +120,16 @@ def page_of_symbols(
     first: tuple[str, datetime] | None,
     limit: int,
     open_bars: Open,
+    *,
+    tells_settled: bool = False,
 ) -> Page:
-    """Return up to `limit` bars of several symbols, from (symbol, window start) `first` on."""
+    """Return up to `limit` bars of several symbols, from (symbol, window start) `first` on.
+
+    Up to when all are settled is known if the span is closed, or if `tells_settled`.
+    """
     stored_bars = OpenBars(client, open_bars).read
     # Before the bars, so that it is never ahead of them.
-    settled_until = client.settled_until() if span.is_closed else None
+    settled_until = client.settled_until() if span.is_closed or tells_settled else None
     deadline_s = time.monotonic() + LONGEST_READ_S
     found: list[Bar] = []
     most = limit + 1
@@ -147,42 +152,6 @@ def row_of(bar: Bar) -> dict[str, Any]:
     row["volume"] = bar.volume.quantize(_QUANTUM)
     row["is_filled"] = False
     return row
-
-
-def filled(
-    rows: Sequence[dict[str, Any]], length: ReadInterval, limit: int
-) -> list[dict[str, Any]]:
-    """Put flat bars where none is, at the close before them; days are left as they are.
-
-    Never more than `limit` rows, and the last one is never a flat one, so that the next page
-    begins after a bar.
-    """
-    if length.is_day:
-        return list(rows)
-    result: list[dict[str, Any]] = []
-    close = None
-    for row in rows:
-        flat = _flat(result[-1], row, length.duration, close) if result else ()
-        between = list(islice(flat, limit))
-        if len(result) + len(between) + 1 > limit:
-            break
-        result += [*between, row]
-        close = close if row["close"] is None else row["close"]
-    return result
-
-
-def _flat(
-    before: Mapping[str, Any], after: Mapping[str, Any], duration: timedelta, close: float | None
-) -> Iterator[dict[str, Any]]:
-    """Yield bars at the last known close; nobody can say whether the feed was there for them."""
-    start = before["window_end"]
-    while start < after["window_start"]:
-        prices = dict.fromkeys(("open", "high", "low", "close"), close)
-        times = {"window_start": start, "window_end": start + duration}
-        nothing = {"volume": Decimal(0), "vwap": None, "trade_count": 0, "is_filled": True}
-        unknown = {"is_complete": None, "session": None}
-        yield {**before, **times, **prices, **nothing, **unknown}
-        start += duration
 
 
 def cache_of(page: Page, length: ReadInterval, span: Span) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -14,12 +14,12 @@ from tapeline.api.bar_pages import (
     SCHEMA,
     Page,
     cache_of,
-    filled,
     most_bars,
     newest,
     page_of_symbols,
     row_of,
 )
+from tapeline.api.flat_bars import Known, filled
 from tapeline.api.formats import MAY_CHANGE, accepted, answer
 from tapeline.api.live import Live
 from tapeline.api.models import PROBLEMS, UNKNOWN, BarsOut, LatestOut, SeveralBarsOut, tables
@@ -40,6 +40,7 @@ from tapeline.api.problems import Problem
 from tapeline.api.store import Store
 from tapeline.rollup import ReadInterval
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.gap_rows import read_gaps
 from tapeline.times import to_millis
 
 router = APIRouter(prefix="/v1", tags=["bars"], responses=PROBLEMS)
@@ -167,16 +168,23 @@ async def of_symbol(
 
     open_bars = open_bars_of(request, [symbol], interval, span)
 
-    def query(client: CassandraClient) -> Page:
-        return page_of_symbols(client, [symbol], interval, span, first, limit, open_bars)
+    is_flat = fill is Fill.FLAT
+
+    def query(client: CassandraClient) -> tuple[Page, list[dict[str, Any]]]:
+        page = page_of_symbols(
+            client, [symbol], interval, span, first, limit, open_bars, tells_settled=is_flat
+        )
+        rows = [row_of(bar) for bar in page.bars]
+        if not is_flat or not rows:
+            return page, rows
+        between = rows[0]["window_end"], rows[-1]["window_start"]
+        known = Known(symbol, page.settled_until, lambda: read_gaps(client, *between))
+        return page, filled(rows, interval, limit, known)
 
     store = store_of(request)
-    page = await store.read(query)
+    page, rows = await store.read(query)
     if not page.bars:
         await store.require_known(symbol)
-    rows = [row_of(bar) for bar in page.bars]
-    if fill is Fill.FLAT:
-        rows = filled(rows, interval, limit)
     unsent = [bar for bar in page.bars if bar.window_start > rows[-1]["window_start"]]
     rest = unsent[0] if unsent else page.following
     content = {

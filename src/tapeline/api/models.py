@@ -26,9 +26,11 @@ class BarOut(BaseModel):
     trade_count: int
     is_final: bool = Field(description="False while more trades may come.")
     is_complete: bool | None = Field(
-        description="False when the feed had a gap in it; null while provisional."
+        description="False when the feed had a gap in it; null while provisional, or unknown."
     )
-    revision: int = Field(description="0 while provisional, 1 when first final, then upwards.")
+    revision: int = Field(
+        description="0 while provisional or filled, 1 when first final, then upwards."
+    )
     session: Session | None
     is_filled: bool = Field(description="No trade: made on request from the close before it.")
 

@@ -1,0 +1,118 @@
+"""Flat bars where no trade was made, put between the bars of a page on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from itertools import islice
+from typing import Any, Final
+
+from tapeline.producer.gaps import Gap
+from tapeline.rollup import ReadInterval
+from tapeline.times import to_micros
+
+_EVER: Final = 1 << 62
+
+
+class Known:
+    """What is known of windows without a trade.
+
+    Args:
+        symbol: of the windows.
+        settled_until: every window that ends by then is settled, those without a trade too;
+            None is unknown.
+        gaps: reads the feed's gaps; called once, when a settled window is asked for.
+    """
+
+    def __init__(
+        self,
+        symbol: str,
+        settled_until: datetime | None,
+        gaps: Callable[[], Iterable[Gap]] = tuple,
+    ) -> None:
+        self._symbol = symbol
+        self._settled_until = settled_until
+        self._gaps = gaps
+
+    def is_final(self, end: datetime) -> bool:
+        """Tell whether no trade of a window with this end is awaited any more."""
+        return self._settled_until is not None and end <= self._settled_until
+
+    def is_complete(self, start: datetime, end: datetime) -> bool | None:
+        """Return False when the feed had a gap in the window, else None.
+
+        Without a trade nobody can say that the feed was there, or that it lost one.
+        """
+        first_us, last_us = to_micros(start), to_micros(end)
+        while self._holes and self._holes[-1][1] <= first_us:
+            self._holes.pop()
+        return False if self._holes and self._holes[-1][0] < last_us else None
+
+    @cached_property
+    def _holes(self) -> list[tuple[int, int]]:
+        """The gaps in µs, none within another, the earliest last: windows are asked in order."""
+        spans = sorted(
+            (gap.started_us, _EVER if gap.ended_us is None else gap.ended_us)
+            for gap in self._gaps()
+            if gap.kind.marks_bars and self._symbol in gap.symbols
+        )
+        joined: list[tuple[int, int]] = []
+        for start, end in spans:
+            if joined and start <= joined[-1][1]:
+                joined[-1] = joined[-1][0], max(joined[-1][1], end)
+            else:
+                joined.append((start, end))
+        return joined[::-1]
+
+
+def filled(
+    rows: Sequence[dict[str, Any]], length: ReadInterval, limit: int, known: Known
+) -> list[dict[str, Any]]:
+    """Put flat bars where none is, at the close before them; days are left as they are.
+
+    Never more than `limit` rows, and the last one is never a flat one, so that the next page
+    begins after a bar.
+    """
+    if length.is_day:
+        return list(rows)
+    result: list[dict[str, Any]] = []
+    close = None
+    for row in rows:
+        flat = _flat(result[-1], row, length.duration, close, known) if result else ()
+        between = list(islice(flat, limit))
+        if len(result) + len(between) + 1 > limit:
+            break
+        result += [*between, row]
+        close = close if row["close"] is None else row["close"]
+    return result
+
+
+def _flat(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    duration: timedelta,
+    close: float | None,
+    known: Known,
+) -> Iterator[dict[str, Any]]:
+    """Yield bars at the last known close. Nothing is stored of them, so their revision is 0."""
+    start = before["window_end"]
+    while start < after["window_start"]:
+        end = start + duration
+        is_final = known.is_final(end)
+        yield {
+            **before,
+            **dict.fromkeys(("open", "high", "low", "close"), close),
+            "window_start": start,
+            "window_end": end,
+            "volume": Decimal(0),
+            "vwap": None,
+            "trade_count": 0,
+            "session": None,
+            "is_final": is_final,
+            "revision": 0,
+            "is_filled": True,
+            "is_complete": known.is_complete(start, end) if is_final else None,
+        }
+        start = end
