@@ -21,6 +21,7 @@ from tapeline.errors import UsageError
 from tapeline.local.discovery import find_endpoints
 from tapeline.rollup import ReadInterval
 from tapeline.settings import Settings, load_settings
+from tapeline.symbols import parse_symbols
 from tapeline.terminal.bars_table import iso, no_bar_of, print_bars
 from tapeline.terminal.watch import watch_bars
 from tapeline.times import TIME_FORMATS, as_utc, floor_to
@@ -76,6 +77,7 @@ def bars(
 
     Example: tapeline bars AAPL --watch
     """
+    symbols = list(parse_symbols(",".join(symbols)))
     if watch:
         watch_bars(
             symbols,
@@ -97,8 +99,10 @@ def bars(
     table = read_bars(
         symbols, interval, first, last, keyspace=keyspace, detail=detail, settings=settings
     )
+    lacking = set(symbols).difference(table["symbol"].unique().to_pylist())
+    if lacking:
+        _require_known(symbols, lacking, keyspace, settings)
     if table.num_rows == 0:
-        _require_known(symbols, keyspace, settings)
         typer.echo(
             f"No bar starts from {iso(first)} to {iso(last)}: see --from and --to.", err=True
         )
@@ -114,11 +118,18 @@ def bars(
             _write(table, output_format, file, detail=detail)
 
 
-def _require_known(symbols: list[str], keyspace: str | None, settings: Settings) -> None:
-    """Tell a wrong name from a time without bars."""
+def _require_known(
+    symbols: list[str], lacking: set[str], keyspace: str | None, settings: Settings
+) -> None:
+    """Tell wrong names from a time without bars: refuse nothing but them, else name them."""
     known = known_symbols(keyspace, settings=settings)
-    if known.isdisjoint(symbols):
-        raise UsageError(no_bar_of(symbols, known, keyspace or settings.cassandra.keyspace))
+    unknown = [symbol for symbol in symbols if symbol in lacking - known]
+    if not unknown:
+        return
+    text = no_bar_of(unknown, known, keyspace or settings.cassandra.keyspace)
+    if len(unknown) == len(symbols):
+        raise UsageError(text)
+    typer.echo(text, err=True)
 
 
 def _write(table: pa.Table, output_format: Format, file: BinaryIO, *, detail: bool) -> None:

@@ -82,7 +82,11 @@ def test_what_cannot_be_exported_is_one_sentence(tmp_path: Path) -> None:
 
     assert (code, none) == (2, 2)
     assert "holds an export of interval 5m and not 1h: choose another folder." in other
-    assert "There are no final bars to write for these symbols and days." in nothing
+    assert "There is no trade and no bar of NOBODY in keyspace market_data; it has" in nothing
+    assert not (tmp_path / "none").exists()
+    later = fail("export", "bars", "--from", "2030-01-01", "-o", str(tmp_path / "none"))
+    assert later[0] == 2
+    assert "There are no final bars to write for these symbols and days." in later[1]
 
 
 def a_day(symbol: str, index: int) -> list[Bar]:

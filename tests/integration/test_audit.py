@@ -298,7 +298,9 @@ def test_an_audit_of_nothing_is_an_error_of_use(settled: Pipeline, tmp_path: Pat
     empty.write_text("window_start,symbol,open,high,low,close,volume\n")
     for arguments, text in (
         ((*keyspace, "--topic", other), f"holds nothing of topic {other}"),
-        ((*keyspace, *topic, "--symbols", "NONE"), "nothing that can be audited"),
+        ((*keyspace, *topic, "--symbols", "TEST,NONE"), "no trade and no bar of NONE in keyspace"),
+        ((*keyspace, *topic, "--symbols", " , "), "names no symbol"),
+        ((*keyspace, *topic, "--from", "2024-04-01"), "nothing that can be audited"),
         ((*keyspace, *topic, "--against", str(empty)), "no bar to compare"),
         ((*keyspace, *topic, "--against", str(tmp_path / "none.csv")), "cannot be read"),
     ):

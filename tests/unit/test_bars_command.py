@@ -67,6 +67,7 @@ class Asked:
 def asked(monkeypatch) -> Asked:
     asked = Asked()
     monkeypatch.setattr(bars_command, "read_bars", asked)
+    monkeypatch.setattr(bars_command, "known_symbols", lambda *_, **__: {"AAPL", "MSFT"})
     return asked
 
 
@@ -95,12 +96,26 @@ def test_an_end_before_the_start_is_refused():
         bars(["AAPL"], start=datetime(2026, 11, 20), end=datetime(2026, 11, 19))  # noqa: DTZ001
 
 
-def test_a_known_symbol_without_bars_in_the_range_is_said(asked, monkeypatch, capsys):
-    monkeypatch.setattr(bars_command, "known_symbols", lambda *_, **__: {"AAPL"})
+def test_a_known_symbol_without_bars_in_the_range_is_said(asked, capsys):
     asked.table = TABLE.slice(0, 0)
     bars(["AAPL"], start=datetime(2026, 11, 20), end=datetime(2026, 11, 21))  # noqa: DTZ001
     said = capsys.readouterr().err
     assert "No bar starts from 2026-11-20T00:00:00Z to 2026-11-21T00:00:00Z" in said
+
+
+def test_symbols_may_have_commas_and_blanks_between_them(asked):
+    bars(["AAPL, MSFT", " AAPL "])
+    assert asked.symbols == ["AAPL", "MSFT"]
+    with pytest.raises(UsageError, match="names no symbol"):
+        bars([","])
+
+
+def test_an_unknown_symbol_among_others_is_named_and_alone_it_is_an_error(asked, capsys):
+    bars(["AAPL", "APPL"])
+    assert "There is no bar of APPL in keyspace market_data; it has" in capsys.readouterr().err
+    asked.table = TABLE.slice(0, 0)
+    with pytest.raises(UsageError, match="There is no bar of APPL in keyspace market_data"):
+        bars(["APPL"])
 
 
 @pytest.mark.usefixtures("asked")

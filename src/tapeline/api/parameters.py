@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, TypeAdapter, WithJsonSchema
 
 from tapeline.api.problems import Problem
 from tapeline.rollup import ReadInterval
+from tapeline.symbols import split_symbols
 from tapeline.times import EPOCH, from_millis, to_millis
 
 MOST_SYMBOLS: Final = 100
@@ -97,7 +98,7 @@ def symbols_of(
     ],
 ) -> tuple[str, ...]:
     """Read names with commas between them, each once."""
-    names = tuple(dict.fromkeys(name.strip() for name in symbols.split(",") if name.strip()))
+    names = split_symbols(symbols)
     if not 0 < len(names) <= MOST_SYMBOLS or any(not re.fullmatch(NAME, n) for n in names):
         detail = f"symbols: give 1 to {MOST_SYMBOLS} names with commas between them"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)

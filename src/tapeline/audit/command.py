@@ -18,6 +18,7 @@ from tapeline.audit.run import run_audit
 from tapeline.audit.scope import Scope
 from tapeline.errors import AuditError, UsageError
 from tapeline.settings import load_settings
+from tapeline.symbols import selected_symbols
 from tapeline.times import TIME_FORMATS
 
 _FILE_WIDTH: Final = 200
@@ -60,9 +61,12 @@ def audit(
     Example: tapeline audit --from 2026-11-20 --to 2026-11-21 --symbols AAPL,MSFT
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
-    names = None if symbols is None else [s for s in symbols.split(",") if s]
     utc = timezone.utc
-    scope = Scope.of(start and start.replace(tzinfo=utc), end and end.replace(tzinfo=utc), names)
+    scope = Scope.of(
+        start and start.replace(tzinfo=utc),
+        end and end.replace(tzinfo=utc),
+        selected_symbols(symbols),
+    )
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -33,6 +33,7 @@ from tapeline.producer.topics import topic_admin, topic_id_of
 from tapeline.settings import Settings
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.known_symbols import require_symbols
 
 _OBJECTS_BEFORE_COLLECTION: Final = 100_000
 _BOTH: Final = "SELECT * FROM silver UNION SELECT * FROM gold"
@@ -85,6 +86,7 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
         )
         stack.enter_context(closing(client))
         client.require_schema()
+        require_symbols(client, scope.symbols)
         topic_id = topic_id_of(topic_admin(endpoints.bootstrap_servers), topic)
         kafka = TopicReader(endpoints.bootstrap_servers, topic, topic_id)
         stack.enter_context(closing(kafka))

@@ -21,6 +21,8 @@ from tapeline.local.lock import held
 from tapeline.process import sigterm_interrupts
 from tapeline.rollup import ReadInterval
 from tapeline.settings import load_settings
+from tapeline.storage.known_symbols import require_symbols
+from tapeline.symbols import selected_symbols
 
 _STOPPED_EXIT_CODE: Final = 130
 _LOCK_NAME: Final = ".tapeline-export.lock"
@@ -79,7 +81,7 @@ def export(
         kind,
         file_format,
         ReadInterval.parse(interval),
-        frozenset(s.strip() for s in symbols.split(",")) if symbols else None,
+        selected_symbols(symbols),
         start.date() if start else None,
         end.date() if end else None,
         exact=exact,
@@ -97,13 +99,10 @@ def export(
     )
     message = f"Another export is writing into {output}: stop it first, or wait."
     try:
-        with (
-            sigterm_interrupts(),
-            open_keyspace(settings, keyspace) as client,
-            held(output / _LOCK_NAME, message),
-            progress,
-        ):
-            outcome = run_export(client, output, options, progress)
+        with sigterm_interrupts(), open_keyspace(settings, keyspace) as client:
+            require_symbols(client, options.symbols)
+            with held(output / _LOCK_NAME, message), progress:
+                outcome = run_export(client, output, options, progress)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on where it was.", err=True)
         raise typer.Exit(_STOPPED_EXIT_CODE) from None

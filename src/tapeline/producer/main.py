@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
 from tapeline.settings import FinnhubSettings, LogLevel, Settings, load_settings
 from tapeline.simulator.child import DEMO, simulated_feed
+from tapeline.symbols import parse_symbols
 
 log = structlog.get_logger()
 
@@ -63,7 +65,7 @@ def produce(
     end_with_parent()
     default_topic = settings.kafka.topic if source is Source.FINNHUB else DEMO
     settings = settings.with_target(topic=topic or default_topic)
-    wanted = [s.strip() for s in symbols.split(",") if s.strip()]
+    wanted = parse_symbols(symbols)
     if source is Source.SIMULATOR and settings.finnhub.url == FinnhubSettings().url:
         with simulated_feed(settings.home) as feed:
             finnhub = settings.finnhub.model_copy(update={"url": feed.url})
@@ -86,7 +88,7 @@ def produce(
 def _run(
     settings: Settings,
     token: SecretStr,
-    symbols: list[str],
+    symbols: Sequence[str],
     source: Source,
     producer_id: str | None,
 ) -> None:
@@ -125,7 +127,7 @@ def _run(
         run_until_signalled(pipeline.run())
 
 
-def _name_of(producer_id: str, symbols: list[str]) -> str:
+def _name_of(producer_id: str, symbols: Sequence[str]) -> str:
     """Return a name that stays after a restart and is another one for other symbols.
 
     What a producer covered, and its gaps, are of just these symbols.

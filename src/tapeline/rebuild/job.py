@@ -33,6 +33,7 @@ from tapeline.rebuild.selection import Selection
 from tapeline.rebuild.silver import SilverRebuild, windows_begun_to_expire, windows_in_bronze
 from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.known_symbols import require_symbols
 from tapeline.storage.rebuild_reads import all_states, bronze_spans, stored_starts
 from tapeline.storage.rows import StoredBar
 
@@ -74,7 +75,8 @@ def run_rebuild(
     """Rebuild a layer, and after silver the bars of its windows; return what was done.
 
     Raises:
-        UsageError: another rebuild works on the keyspace, or its bars have another policy.
+        UsageError: another rebuild works on the keyspace, its bars have another policy, or it
+            has nothing of a symbol.
         SchemaError: keyspace or topic are missing.
         StreamError: Spark, Kafka or Cassandra failed.
     """
@@ -90,6 +92,7 @@ def run_rebuild(
             )
         )
         client.require_schema()
+        require_symbols(client, options.selection.symbols)
         if not options.any_policy:
             _require_policy(settings, client)
         stack.enter_context(failures_explained("rebuild"))

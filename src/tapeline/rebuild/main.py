@@ -18,6 +18,7 @@ from tapeline.rebuild.progress import Progress
 from tapeline.rebuild.selection import Selection
 from tapeline.settings import API_KEY_VARIABLE, LogLevel, load_settings
 from tapeline.storage.schema import check_keyspace_name
+from tapeline.symbols import selected_symbols
 from tapeline.times import TIME_FORMATS, as_utc
 
 _STOPPED_EXIT_CODE: Final = 130
@@ -70,7 +71,7 @@ def rebuild(
     selection = Selection(
         as_utc(start) if start else None,
         as_utc(end) if end else None,
-        frozenset(s.strip() for s in symbols.split(",")) if symbols else None,
+        selected_symbols(symbols),
     )
     options = RebuildOptions(layer, selection, allow_shrink, restart, any_policy=policy is not None)
     try:

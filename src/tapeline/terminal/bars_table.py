@@ -13,8 +13,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from tapeline.symbols import some_of
+
 _WHOLE_WIDTH: Final = 500
-_SYMBOLS_NAMED: Final = 10
 _LEAST_NEEDED: Final = ("trades", "open", "volume", "low", "high")
 """What a narrow terminal does without, the first first."""
 _Row = dict[str, Any]
@@ -129,7 +130,5 @@ def iso(time: datetime) -> str:
 
 def no_bar_of(symbols: Sequence[str], known: Collection[str], keyspace: str) -> str:
     """Say that a keyspace has no bar of some symbols, and which it has."""
-    some = ", ".join(sorted(known)[:_SYMBOLS_NAMED]) or "none yet"
-    if len(known) > _SYMBOLS_NAMED:
-        some = f"{some} and {len(known) - _SYMBOLS_NAMED} more"
-    return f"There is no bar of {', '.join(symbols)} in keyspace {keyspace}; it has {some}."
+    there_is_none = f"There is no bar of {', '.join(symbols)} in keyspace {keyspace}"
+    return f"{there_is_none}; it has {some_of(known)}."
