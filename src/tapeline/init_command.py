@@ -22,7 +22,8 @@ def init(
 ) -> None:
     """Create keyspace, tables and topics; running it again changes nothing.
 
-    Replication and lifetimes follow the settings, by ALTER where they differ.
+    Replication and lifetimes follow the settings, by ALTER where they differ; a default takes
+    nothing away from a keyspace that was given more.
 
     Example: tapeline init
     """

@@ -130,13 +130,13 @@ def _client(settings: Settings, endpoints: Endpoints) -> CassandraClient:
 
 def _prepare(settings: Settings, endpoints: Endpoints, client: CassandraClient) -> str:
     """Make the topic anew and the keyspace ready; return the topic's id."""
-    shutil.rmtree(_checkpoints(settings), ignore_errors=True)
     admin = topic_admin(endpoints.bootstrap_servers)
-    delete_topic(admin, settings.kafka.topic)
-    create_topics(admin, settings.kafka)
     if settings.cassandra.keyspace == REPLAY:
         client.drop_schema()
-    client.create_schema()
+    client.create_schema()  # first, for it may refuse
+    shutil.rmtree(_checkpoints(settings), ignore_errors=True)
+    delete_topic(admin, settings.kafka.topic)
+    create_topics(admin, settings.kafka)
     return topic_id_of(admin, settings.kafka.topic)
 
 

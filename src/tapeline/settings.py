@@ -101,7 +101,7 @@ class CassandraSettings(BaseModel):
     keyspace: str = "market_data"
     """Keyspace of the tables."""
     replication_factor: int = Field(default=1, ge=1)
-    """Copies of each row."""
+    """Copies of each row in each data centre."""
     bronze_ttl_s: int = Field(default=7 * 86_400, ge=0)
     """Seconds for which bronze rows live; 0 keeps them."""
     silver_ttl_s: int = Field(default=30 * 86_400, ge=0)

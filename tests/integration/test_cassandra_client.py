@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
-from cassandra.cluster import EXEC_PROFILE_DEFAULT
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 
 from tapeline.bar import Bar, Interval
 from tapeline.errors import SchemaError, ServiceUnavailableError, UsageError
@@ -211,6 +212,50 @@ def test_the_schema_may_be_applied_again_and_follows_the_settings(
     assert options.ttl == 77
     assert list(client.bars("X", Interval.FIVE_MINUTES, NOON, NOON + DAY)) == [bar(NOON)]
     client.close()
+
+
+def replication_of(session: Session, keyspace: str) -> dict[str, str]:
+    row = session.execute(
+        "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s", (keyspace,)
+    ).one()
+    return {k: v for k, v in row.replication.items() if k != "class"}
+
+
+def test_a_default_takes_no_copies_from_a_keyspace_and_a_setting_changes_them(
+    pipeline: Pipeline, stack: Endpoints
+) -> None:
+    """One that another program made has no tables yet, and gets none."""
+    name, session = f"{pipeline.name}_x", pipeline.session
+    session.execute(
+        f"CREATE KEYSPACE {name} WITH replication = "
+        "{'class': 'NetworkTopologyStrategy', 'datacenter1': '3'}"
+    )
+
+    def create(**chosen: int) -> None:
+        settings = CassandraSettings(keyspace=name, **chosen)
+        client = CassandraClient(settings, stack.cassandra_host, stack.cassandra_port)
+        with closing(client):
+            client.create_schema()
+
+    try:
+        with pytest.raises(UsageError, match="TAPELINE_CASSANDRA__REPLICATION_FACTOR to 3"):
+            create()
+        tables = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s"
+        assert list(session.execute(tables, (name,))) == []
+        assert replication_of(session, name) == {"datacenter1": "3"}
+
+        create(replication_factor=3)
+        assert replication_of(session, name) == {"datacenter1": "3"}
+        create(replication_factor=4)
+        assert replication_of(session, name) == {"datacenter1": "4"}
+        create(replication_factor=1)
+        assert replication_of(session, name) == {"datacenter1": "1"}
+        create(silver_ttl_s=0)
+        with pytest.raises(UsageError, match="TAPELINE_CASSANDRA__SILVER_TTL_S to 0"):
+            create()
+        create(silver_ttl_s=60)
+    finally:
+        session.execute(f"DROP KEYSPACE {name}")
 
 
 def test_a_lifetime_of_bars_is_set_on_each_write(pipeline: Pipeline, stack: Endpoints) -> None:

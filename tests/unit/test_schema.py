@@ -7,7 +7,8 @@ import re
 import pytest
 
 from tapeline.errors import UsageError
-from tapeline.storage.schema import check_keyspace_name, table_statements
+from tapeline.settings import CassandraSettings
+from tapeline.storage.schema import check_keyspace_name, require_no_loss, table_statements
 
 TABLES = {
     "trades_bronze": "PRIMARY KEY ((topic_id, kafka_partition, bucket), kafka_offset)",
@@ -54,6 +55,50 @@ def test_any_other_name_is_refused_and_named(name):
     with pytest.raises(UsageError) as caught:
         check_keyspace_name(name)
     assert repr(name) in str(caught.value)
+
+
+def loss(copies=(), seconds=(), **settings):
+    """Return what is said of a keyspace as it stands, None when it may be followed."""
+    try:
+        require_no_loss(CassandraSettings(**settings), dict(copies), dict(seconds))
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def test_a_default_takes_no_copies_away_and_says_what_to_set():
+    said = loss({"dc1": 3})
+    assert said is not None
+    assert "Keyspace market_data was given more than the defaults, and nothing has been" in said
+    assert "set TAPELINE_CASSANDRA__REPLICATION_FACTOR to 3" in said
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 5])
+def test_the_number_of_copies_that_is_set_is_followed_both_ways(factor):
+    assert loss({"dc1": 3, "dc2": 2}, replication_factor=factor) is None
+
+
+def test_what_is_as_the_defaults_say_or_less_is_no_loss():
+    days = 86_400
+    seconds = {"trades_bronze": 7 * days, "trades_silver": days, "trades_gold_5m": 99 * days}
+    assert loss({"datacenter1": 1}, seconds) is None
+    assert loss({}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("table", "seconds", "setting"),
+    [
+        ("trades_bronze", 8 * 86_400, "BRONZE_TTL_S"),
+        ("trades_bronze", 0, "BRONZE_TTL_S"),
+        ("trades_silver", 31 * 86_400, "SILVER_TTL_S"),
+        ("trades_quarantine", 0, "QUARANTINE_TTL_S"),
+    ],
+)
+def test_a_default_shortens_no_lifetime_and_a_setting_may(table, seconds, setting):
+    said = loss({"dc1": 1}, {table: seconds})
+    assert said is not None
+    assert f"TAPELINE_CASSANDRA__{setting} to {seconds}, for" in said
+    assert loss({"dc1": 1}, {table: seconds}, **{setting.lower(): 60}) is None
 
 
 def table_names():

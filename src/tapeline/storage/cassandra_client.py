@@ -29,7 +29,11 @@ class CassandraClient(BarTables, WindowTables):
     """
 
     def create_schema(self) -> None:
-        """Create or alter the keyspace and its tables; harmless when they are right."""
+        """Create or alter the keyspace and its tables; harmless when they are right.
+
+        Raises:
+            UsageError: a default would take something away; nothing is changed.
+        """
         apply_schema(self._session, self._settings)
 
     def drop_schema(self) -> None:

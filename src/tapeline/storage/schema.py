@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from cassandra.cluster import Session
@@ -13,6 +13,18 @@ from tapeline.errors import UsageError
 from tapeline.resources import schema_text
 from tapeline.settings import CassandraSettings
 
+_LIFETIMES: Final = {
+    "trades_bronze": "bronze_ttl_s",
+    "trades_silver": "silver_ttl_s",
+    "trades_gold_1m": "gold_ttl_s",
+    "trades_gold_5m": "gold_ttl_s",
+    "trades_gold_1h": "gold_ttl_s",
+    "trades_quarantine": "quarantine_ttl_s",
+}
+"""The setting of each table's lifetime."""
+
+_COPIES: Final = re.compile(r"'([^']+)': '(\d+)")
+"""A data centre and its copies; Cassandra may write `3/1`, of which one is transient."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
@@ -56,39 +68,97 @@ def missing_columns(known: KeyspaceMetadata) -> Iterator[tuple[str, str, str]]:
 
 
 def apply_schema(session: Session, settings: CassandraSettings) -> None:
-    """Create what is missing and ALTER replication and TTL to the settings; repeatable.
+    """Create what is missing and follow the settings by ALTER; repeatable.
 
     A table of an earlier version gets the columns that it lacks.
+
+    Raises:
+        UsageError: a default would take copies or lifetime from a keyspace that was given other
+            ones; nothing is changed then.
     """
     keyspace = check_keyspace_name(settings.keyspace)
-    replication = (
-        "{'class': 'NetworkTopologyStrategy', "
-        f"'replication_factor': {settings.replication_factor:d}}}"
-    )
+    factor, lifetimes = settings.replication_factor, table_lifetimes(settings)
     known = session.cluster.metadata.keyspaces
-    session.execute(f"CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}")
+    if keyspace in known:
+        require_no_loss(settings, *_state_of(known[keyspace]))
+    new = _replication("NetworkTopologyStrategy", {"replication_factor": factor})
+    session.execute(f"CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {new}")
     session.set_keyspace(keyspace)
     for statement in table_statements():
         session.execute(statement)
-    current = known[keyspace]
-    for table, column, kind in list(missing_columns(current)):
+    for table, column, kind in list(missing_columns(known[keyspace])):
         session.execute(f"ALTER TABLE {table} ADD {column} {kind}")
-    if (
-        current.replication_strategy.export_for_schema().find(f"'{settings.replication_factor:d}'")
-        < 0
-    ):
-        session.execute(f"ALTER KEYSPACE {keyspace} WITH replication = {replication}")
-    lifetimes = {
-        "trades_bronze": settings.bronze_ttl_s,
-        "trades_silver": settings.silver_ttl_s,
-        "trades_gold_1m": settings.gold_ttl_s,
-        "trades_gold_5m": settings.gold_ttl_s,
-        "trades_gold_1h": settings.gold_ttl_s,
-        "trades_quarantine": settings.quarantine_ttl_s,
-    }
+    copies, seconds = _state_of(known[keyspace])
+    if factor not in copies.values():
+        # Without their names Cassandra leaves the data centres that it has as they are.
+        strategy = known[keyspace].replication_strategy.name
+        altered = _replication(strategy, dict.fromkeys(copies, factor))
+        session.execute(f"ALTER KEYSPACE {keyspace} WITH replication = {altered}")
     for table, ttl_s in lifetimes.items():
-        if current.tables[table].options["default_time_to_live"] != ttl_s:
+        if seconds[table] != ttl_s:
             session.execute(f"ALTER TABLE {table} WITH default_time_to_live = {ttl_s:d}")
+
+
+def table_lifetimes(settings: CassandraSettings) -> dict[str, int]:
+    """Return for how many seconds rows of each table are to live; 0 is for ever."""
+    return {table: getattr(settings, name) for table, name in _LIFETIMES.items()}
+
+
+def require_no_loss(
+    settings: CassandraSettings, copies: Mapping[str, int], seconds: Mapping[str, int]
+) -> None:
+    """Check that no default takes something away from a keyspace as it stands.
+
+    What was set is followed, upwards and downwards.
+
+    Args:
+        settings: those to be applied.
+        copies: of each row, by data centre.
+        seconds: the lifetimes of the tables that are there; 0 is for ever.
+
+    Raises:
+        UsageError: the message says what to set, to keep what there is or to change it.
+    """
+    is_set = settings.model_fields_set
+    losses: dict[str, str] = {}
+    most, factor = max(copies.values(), default=0), settings.replication_factor
+    if "replication_factor" not in is_set and factor not in copies.values() and factor < most:
+        losses["replication_factor"] = f"{most}, for there are so many copies of each row"
+    for table, ttl_s in table_lifetimes(settings).items():
+        name, stored_s = _LIFETIMES[table], seconds.get(table, ttl_s)
+        if name not in is_set and ttl_s > 0 and (stored_s > ttl_s or stored_s == 0):
+            losses[name] = f"{stored_s}, for so many seconds {table} keeps its rows (0: for ever)"
+    if losses:
+        wanted = "; ".join(
+            f"TAPELINE_CASSANDRA__{name.upper()} to {why}, and the default is "
+            f"{getattr(settings, name)}"
+            for name, why in losses.items()
+        )
+        message = (
+            f"Keyspace {settings.keyspace} was given more than the defaults, and nothing has been "
+            f"changed. To keep it as it is, set {wanted}. Set another value to change it."
+        )
+        raise UsageError(message)
+
+
+def _state_of(keyspace: KeyspaceMetadata) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the copies of each row by data centre, and the lifetimes of our tables in seconds."""
+    options = keyspace.replication_strategy.export_for_schema()
+    copies = dict(_COPIES.findall(options.partition(",")[2]))
+    seconds = {
+        table: int(keyspace.tables[table].options["default_time_to_live"])
+        for table in _LIFETIMES
+        if table in keyspace.tables
+    }
+    return {name: int(count) for name, count in copies.items()}, seconds
+
+
+def _replication(strategy: str, copies: Mapping[str, int]) -> str:
+    parts = [
+        f"'class': '{strategy}'",
+        *(f"'{name}': '{count:d}'" for name, count in copies.items()),
+    ]
+    return f"{{{', '.join(parts)}}}"
 
 
 def drop_keyspace(session: Session, keyspace: str) -> None:
