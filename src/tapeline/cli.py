@@ -62,6 +62,10 @@ COMMANDS: Final = {
         "tapeline.rebuild.main",
         "Make silver again from bronze, or bars from silver, while the stream may be running.",
     ),
+    "dead-letters": (
+        "tapeline.dead_letters.command",
+        "List, show or send again what was refused: frames of the feed, messages of the topic.",
+    ),
     "audit": (
         "tapeline.audit.command",
         "Check every layer against the one before it; exit code 1 if anything differs.",
@@ -87,7 +91,8 @@ class LazyCommands(TyperGroup):
 def load_command(name: str) -> Any:
     """Import a command's module and return the command."""
     program = typer.Typer(pretty_exceptions_enable=False)
-    program.command(name)(getattr(import_module(COMMANDS[name][0]), name))
+    function = getattr(import_module(COMMANDS[name][0]), name.replace("-", "_"))
+    program.command(name)(function)
     return typer.main.get_command(program)
 
 

@@ -187,6 +187,7 @@ class ProducerPipeline:
             ("reason", rejects[0].reason.value),
             ("rejects", orjson.dumps(reasons)),
             ("topic", self._settings.kafka.topic),
+            ("source", self._source),
             ("received_at_us", str(frame.received_at_us)),
         ]
         await self._producer.send_to(

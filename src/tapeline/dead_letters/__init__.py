@@ -1,0 +1,1 @@
+"""What was refused: to be looked at, and sent again once it can be read."""
