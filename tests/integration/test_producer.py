@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -13,8 +14,10 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from pydantic import SecretStr
 from websockets.asyncio.server import ServerConnection, serve
 
+from tapeline.audit.kafka_reader import TopicReader
 from tapeline.consumer.feed_view import FeedView
 from tapeline.errors import DeliveryError, SchemaError, ServiceUnavailableError
+from tapeline.live.topic_log import TopicLog
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
@@ -200,3 +203,18 @@ def test_an_unknown_topic_and_a_missing_broker_say_what_to_do(pipeline: Pipeline
         topic_id_of(admin, "nowhere")
     with pytest.raises(ServiceUnavailableError, match=r"Kafka does not answer at 127\.0\.0\.1:9"):
         topic_admin("127.0.0.1:9")
+
+
+def test_readers_of_a_topic_that_is_not_there_say_how_to_make_it(pipeline: Pipeline) -> None:
+    servers, kafka = pipeline.endpoints.bootstrap_servers, pipeline.settings.kafka
+    nowhere = kafka.model_copy(update={"topic": "nowhere"})
+    match = "There is no topic nowhere: create it with `tapeline init --topic nowhere`"
+    with pytest.raises(SchemaError, match=match):
+        FeedView(servers, nowhere, "id")
+    with pytest.raises(SchemaError, match=match):
+        TopicLog(servers, "nowhere")
+    reader = TopicReader(servers, "nowhere", "id")
+    with closing(reader), pytest.raises(SchemaError, match=match):
+        reader.offsets()
+    with pytest.raises(SchemaError, match="There is no topic no where"):
+        topic_id_of(topic_admin(servers), "no where")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from decimal import Decimal
+from decimal import Context, Decimal
 from itertools import islice
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ _MOST_STORED: Final = 20_000
 """Stored bars that one page is made of, at most."""
 _FIRST_BARS: Final = datetime(2000, 1, 1, tzinfo=timezone.utc)
 _QUANTUM: Final = Decimal("1e-10")
+_EXACT: Final = Context(prec=60)
+"""The usual 28 digits do not hold a volume of 1e18 with ten places, which the sum may be."""
 _FIELDS: Final = tuple(name for name in SCHEMA.names if name != "is_filled")
 
 
@@ -149,7 +151,7 @@ def page_of_symbols(
 def row_of(bar: Bar) -> dict[str, Any]:
     """Return a bar as it is sent."""
     row = {name: getattr(bar, name) for name in _FIELDS}
-    row["volume"] = bar.volume.quantize(_QUANTUM)
+    row["volume"] = bar.volume.quantize(_QUANTUM, context=_EXACT)
     row["is_filled"] = False
     return row
 

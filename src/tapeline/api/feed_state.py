@@ -108,7 +108,7 @@ class FeedWatch:
             self._wake.wait()
             try:
                 self._follow()
-            except (KafkaException, TapelineError, KeyError) as error:
+            except (KafkaException, TapelineError) as error:
                 failure = f"Kafka does not say: {error}"
                 if failure != self._failure:
                     log.info("feed_unknown", error=str(error))

@@ -113,5 +113,7 @@ def _text(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%dT%H:%M:%S}" + (f".{value:%f}Z" if value.microsecond else "Z")
     if isinstance(value, Decimal):
-        return f"{value.normalize():f}"
+        # All its digits: to normalize it would round it to 28.
+        text = f"{value:f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
     return "|".join(value) if isinstance(value, list) else str(value)

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tapeline.audit.messages import RawMessage
 from tapeline.errors import ServiceUnavailableError
 from tapeline.producer.offsets import offsets_of
+from tapeline.producer.topics import partitions_of
 
 _TIMEOUT_S: Final = 10.0
 _READ_MESSAGES: Final = 10_000
@@ -43,11 +44,15 @@ class TopicReader:
         self._consumer.close()
 
     def offsets(self) -> dict[int, tuple[int, int]]:
-        """Return each partition's oldest and next offset."""
+        """Return each partition's oldest and next offset.
+
+        Raises:
+            SchemaError: there is no such topic.
+        """
         metadata = self._consumer.list_topics(self._topic, timeout=_TIMEOUT_S)
         return {
             p: offsets_of(self._consumer, self._topic, p)
-            for p in sorted(metadata.topics[self._topic].partitions)
+            for p in partitions_of(metadata, self._topic)
         }
 
     def oldest(self, partition: int) -> int:

@@ -15,6 +15,7 @@ from tapeline.errors import SchemaError
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap
 from tapeline.producer.offsets import next_offsets, oldest_offsets
+from tapeline.producer.topics import partitions_of
 from tapeline.settings import KafkaSettings
 from tapeline.times import to_millis
 
@@ -69,7 +70,7 @@ class FeedView:
         # What is asked on the connection of one that reads waits for the read's answer.
         self._asker = Consumer(configuration)
         metadata = self._asker.list_topics(timeout=_TIMEOUT_S)
-        self._partitions = sorted(metadata.topics[self._topic].partitions)
+        self._partitions = partitions_of(metadata, self._topic)
         for name in (settings.status_topic, settings.gaps_topic):
             if name not in metadata.topics:
                 message = f"There is no topic {name}: create it with `tapeline init`."

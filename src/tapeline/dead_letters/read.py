@@ -10,8 +10,9 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tapeline.dead_letters.letter import Letter, Origin, read_refusals
-from tapeline.errors import SchemaError, ServiceUnavailableError
+from tapeline.errors import ServiceUnavailableError
 from tapeline.producer.offsets import offsets_of
+from tapeline.producer.topics import partitions_of
 from tapeline.settings import KafkaSettings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.times import to_micros
@@ -40,11 +41,7 @@ def frames_of_feed(bootstrap_servers: str, settings: KafkaSettings) -> Iterator[
         }
     )
     try:
-        metadata = consumer.list_topics(timeout=_TIMEOUT_S)
-        if topic not in metadata.topics:
-            message = f"There is no topic {topic}: create it with `tapeline init`."
-            raise SchemaError(message)
-        for partition in sorted(metadata.topics[topic].partitions):
+        for partition in partitions_of(consumer.list_topics(timeout=_TIMEOUT_S), topic):
             for found in _messages(consumer, topic, partition):
                 if _header(found, "topic") in {"", settings.topic}:
                     yield _frame(found)

@@ -124,7 +124,7 @@ class Tail:
             while self._wanted:
                 try:
                     self._follow()
-                except (KafkaException, TapelineError, KeyError) as error:
+                except (KafkaException, TapelineError) as error:
                     self._tell_failure(error)
                     self._wake.wait(_AGAIN_S)
                     self._wake.clear()

@@ -9,6 +9,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tapeline.producer.offsets import offsets_of
+from tapeline.producer.topics import partitions_of
 
 _TIMEOUT_S: Final = 10.0
 _ASK_S: Final = 0.5
@@ -30,6 +31,7 @@ class TopicLog:
 
     Raises:
         KafkaException: Kafka does not answer.
+        SchemaError: there is no such topic.
     """
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
@@ -39,7 +41,7 @@ class TopicLog:
         self._earlier: Consumer | None = None
         self._is_down = False
         metadata = self._consumer.list_topics(topic, timeout=_TIMEOUT_S)
-        partitions = sorted(metadata.topics[topic].partitions)
+        partitions = partitions_of(metadata, topic)
         self.positions = {p: offsets_of(self._consumer, topic, p)[1] for p in partitions}
         """The offset that is read next, by partition."""
         self._consumer.assign([TopicPartition(topic, p, at) for p, at in self.positions.items()])

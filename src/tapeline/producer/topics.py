@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
@@ -16,6 +16,8 @@ _CONNECT_TIMEOUT_S: Final = 10.0
 _TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.1
 _HOUR_MS: Final = 3_600_000
+_NO_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION})
+"""What Kafka says of a topic that is not there, and of a name that can be none."""
 _MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
 # Compacted each hour, so that reading all of it stays quick.
@@ -91,12 +93,34 @@ def topic_id_of(admin: AdminClient, topic: str) -> str:
 
     Raises:
         SchemaError: there is no such topic.
+        ServiceUnavailableError: Kafka does not say.
     """
     described = admin.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT_S)
     try:
         topic_id = str(described[topic].result().topic_id)
     except KafkaException as error:
-        message = f"There is no topic {topic}: create it with `tapeline init --topic {topic}`."
-        raise SchemaError(message) from error
+        if error.args[0].code() in _NO_TOPIC:
+            raise _no_topic(topic) from error
+        message = f"Kafka does not say whether there is a topic {topic}: try again ({error})."
+        raise ServiceUnavailableError(message) from error
     # As Kafka's own tools print it; this form may stand in a file's name.
     return topic_id.translate(str.maketrans("+/", "-_"))
+
+
+def partitions_of(metadata: Any, topic: str) -> list[int]:
+    """Return a topic's partitions.
+
+    Raises:
+        SchemaError: there is no such topic.
+    """
+    # Kafka may also name one that was asked for and is not there.
+    found = metadata.topics.get(topic)
+    if found is None or not found.partitions:
+        raise _no_topic(topic)
+    return sorted(found.partitions)
+
+
+def _no_topic(topic: str) -> SchemaError:
+    return SchemaError(
+        f"There is no topic {topic}: create it with `tapeline init --topic {topic}`."
+    )
