@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillWaitingError
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from tapeline.errors import LocalStackError
+from tapeline.local.jar_checksums import known_checksums
 from tapeline.local.jars import (
     ALL_JARS,
     CASSANDRA_JARS,
@@ -68,6 +70,12 @@ def java_home(tmp_path):
     return make
 
 
+# As `echo jar | sha256sum` says.
+CHECKSUMS = {
+    "org.example_one-1.0.jar": "fb8ce05502991565de98e3e21d9ab98151c1cd1715b14a3f7c349cba300cb2b9"
+}
+
+
 def console():
     return Console(file=io.StringIO())
 
@@ -93,7 +101,7 @@ def test_a_set_is_missing_until_its_folder_is_there(jars):
 
 
 def test_a_fetched_set_appears_under_its_name_with_nothing_beside_it(jars, java_home):
-    fetch_jars(jars, [ONE, TWO], java_home(SUCCEED), console())
+    fetch_jars(jars, [ONE, TWO], java_home(SUCCEED), console(), checksums=CHECKSUMS)
 
     assert missing_jars(jars, [ONE, TWO]) == []
     assert [p.name for p in jar_folder(jars, ONE).iterdir()] == ["org.example_one-1.0.jar"]
@@ -101,7 +109,7 @@ def test_a_fetched_set_appears_under_its_name_with_nothing_beside_it(jars, java_
 
 
 def test_the_descriptor_asks_ivy_for_each_coordinate(jars, java_home):
-    fetch_jars(jars, [ONE], java_home(SUCCEED), console())
+    fetch_jars(jars, [ONE], java_home(SUCCEED), console(), checksums=CHECKSUMS)
 
     module = ET.parse(jars / "descriptor-.one-1.0.part.xml").getroot()  # noqa: S314 - ours
     assert module.tag == "ivy-module"
@@ -116,7 +124,7 @@ def test_the_descriptor_asks_ivy_for_each_coordinate(jars, java_home):
 
 def test_what_is_there_is_not_fetched_again(jars, java_home):
     jar_folder(jars, ONE).mkdir(parents=True)
-    fetch_jars(jars, [ONE], java_home(FAIL), console())
+    fetch_jars(jars, [ONE], java_home(FAIL), console(), checksums=CHECKSUMS)
     assert list(jar_folder(jars, ONE).iterdir()) == []
 
 
@@ -133,7 +141,7 @@ def test_another_command_that_fetches_is_waited_for(jars, java_home):
 
 def test_a_failed_fetch_is_told_with_the_end_of_ivys_log_and_is_not_used(jars, java_home):
     with pytest.raises(LocalStackError) as caught:
-        fetch_jars(jars, [ONE], java_home(FAIL), console())
+        fetch_jars(jars, [ONE], java_home(FAIL), console(), checksums=CHECKSUMS)
 
     message = str(caught.value)
     assert message.startswith("Fetching one-1.0 failed.")
@@ -145,12 +153,44 @@ def test_a_failed_fetch_is_told_with_the_end_of_ivys_log_and_is_not_used(jars, j
 
 def test_after_a_failure_the_fetch_is_simply_repeated(jars, java_home):
     with pytest.raises(LocalStackError):
-        fetch_jars(jars, [ONE], java_home(FAIL), console())
-    fetch_jars(jars, [ONE], java_home(SUCCEED), console())
+        fetch_jars(jars, [ONE], java_home(FAIL), console(), checksums=CHECKSUMS)
+    fetch_jars(jars, [ONE], java_home(SUCCEED), console(), checksums=CHECKSUMS)
     assert missing_jars(jars, [ONE]) == []
 
 
 def test_one_failed_set_does_not_undo_the_other(jars, java_home):
     with pytest.raises(LocalStackError, match=r"Fetching two-2\.0 failed"):
-        fetch_jars(jars, [ONE, TWO], java_home(FAIL_TWO), console())
+        fetch_jars(jars, [ONE, TWO], java_home(FAIL_TWO), console(), checksums=CHECKSUMS)
     assert missing_jars(jars, [ONE, TWO]) == [TWO]
+
+
+@pytest.mark.parametrize(
+    ("checksums", "why"),
+    [
+        (
+            {"org.example_one-1.0.jar": "0" * 64},
+            f"has to be {'0' * 64} and is {CHECKSUMS['org.example_one-1.0.jar']}",
+        ),
+        ({}, "it is not in the list"),
+    ],
+)
+def test_a_jar_that_is_another_one_is_not_kept(jars, java_home, checksums, why):
+    with pytest.raises(LocalStackError) as caught:
+        fetch_jars(jars, [ONE], java_home(SUCCEED), console(), checksums=checksums)
+
+    assert str(caught.value).startswith("org.example_one-1.0.jar is not the jar")
+    assert why in str(caught.value)
+    assert missing_jars(jars, [ONE]) == [ONE]
+    assert list(jars.rglob("*.jar")) == []
+    fetch_jars(jars, [ONE], java_home(SUCCEED), console(), checksums=CHECKSUMS)
+    assert missing_jars(jars, [ONE]) == []
+
+
+def test_every_coordinate_has_a_checksum_and_the_list_holds_no_address():
+    known = known_checksums()
+    assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in known.values())
+    for jar_set in ALL_JARS:
+        for group, artifact, version in (c.split(":") for c in jar_set.coordinates):
+            assert f"{group}_{artifact}-{version}.jar" in known
+    assert len(known) > 150
+    assert not any("/" in name for name in known)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tapeline.errors import LocalStackError
+from tapeline.local.jar_checksums import check_jars, known_checksums
 from tapeline.local.java import bundled_java, java_environment
 from tapeline.local.lock import held
 from tapeline.local.truststore import write_trust_store
@@ -75,33 +76,33 @@ def fetch_jars(
     java_home: Path,
     console: Console,
     on_arrival: Callable[[JarSet], None] = lambda _set: None,
+    checksums: Mapping[str, str] | None = None,
 ) -> None:
     """Fetch the missing sets side by side, with a progress bar each.
 
     Calls `on_arrival` after each set that this call has fetched.
 
-    A set appears under its own name only when it is whole, so an interrupted fetch is
-    simply repeated. Another process that fetches is waited for.
+    A set appears under its own name only when it is whole and each jar has the SHA-256 of
+    `checksums` (by default those of the package), so an interrupted fetch is simply repeated,
+    and what is there is not checked again. Another process that fetches is waited for.
 
     Raises:
-        LocalStackError: Ivy failed; the message ends with the end of its log.
+        LocalStackError: Ivy failed, and the message ends with the end of its log; or a jar is
+            another one.
         UsageError: another process does not come to an end.
     """
     if not missing_jars(jars, wanted):
         return
     message = f"Another command fetches into {jars}: try again when it has ended."
     with held(jars / "fetching.lock", message, _OTHER_FETCH_S):
-        _fetch_missing(jars, missing_jars(jars, wanted), java_home, console, on_arrival)
+        known = known_checksums() if checksums is None else checksums
+        fetches = [_Fetch(jars, s, java_home, known) for s in missing_jars(jars, wanted)]
+        _await(fetches, console, on_arrival)
 
 
-def _fetch_missing(
-    jars: Path,
-    missing: Iterable[JarSet],
-    java_home: Path,
-    console: Console,
-    on_arrival: Callable[[JarSet], None],
+def _await(
+    fetches: Sequence[_Fetch], console: Console, on_arrival: Callable[[JarSet], None]
 ) -> None:
-    fetches = [_Fetch(jars, jar_set, java_home) for jar_set in missing]
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -129,8 +130,11 @@ def _fetch_missing(
 class _Fetch:
     """One Ivy process that fetches one set into a folder of its own."""
 
-    def __init__(self, jars: Path, jar_set: JarSet, java_home: Path) -> None:
+    def __init__(
+        self, jars: Path, jar_set: JarSet, java_home: Path, checksums: Mapping[str, str]
+    ) -> None:
         self.jar_set = jar_set
+        self._checksums = checksums
         self._target = jar_folder(jars, jar_set)
         self._work = jars / f".{jar_set.name}.part"
         shutil.rmtree(self._work, ignore_errors=True)
@@ -162,7 +166,7 @@ class _Fetch:
         return sum(1 for _ in self._work.glob("cache/**/*.jar"))
 
     def finish(self) -> None:
-        """Move the jars to their place, or raise LocalStackError."""
+        """Check the jars and move them to their place, or raise LocalStackError."""
         library = self._work / "lib"
         if self.process.returncode != 0 or not library.is_dir():
             tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
@@ -171,6 +175,11 @@ class _Fetch:
                 f"what arrived is kept out of use. The end of Ivy's log:\n{tail}"
             )
             raise LocalStackError(message)
+        try:
+            check_jars(library, self._checksums)
+        except LocalStackError:
+            shutil.rmtree(self._work, ignore_errors=True)
+            raise
         library.rename(self._target)
         shutil.rmtree(self._work, ignore_errors=True)
 
