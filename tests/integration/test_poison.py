@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from datetime import datetime, timezone
 
 import pytest
 from pyspark.errors import StreamingQueryException
@@ -16,11 +17,12 @@ from tests.pipeline import Pipeline
 
 WINDOW_MS = 1_710_513_000_000
 OPTIONS = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_settled=False)
+NOW_US = int(datetime.now(timezone.utc).timestamp() * 1e6)
 
 
 def good(count: int) -> list[tuple[str, bytes | None]]:
     return [
-        ("TEST", encode_trade(Trade("TEST", 10.0, 1.0, WINDOW_MS + n, None, n, 0, 0, "x")))
+        ("TEST", encode_trade(Trade("TEST", 10.0, 1.0, WINDOW_MS + n, None, n, NOW_US, 0, "x")))
         for n in range(count)
     ]
 

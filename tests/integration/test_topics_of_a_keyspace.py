@@ -9,7 +9,12 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from confluent_kafka import Producer
+from rich.progress import Progress
 
+from tapeline.audit.context import NO_TOPIC
+from tapeline.audit.difference import Pair
+from tapeline.audit.run import run_audit
+from tapeline.audit.scope import Scope
 from tapeline.bar import Bar, Interval
 from tapeline.bars import bars_between
 from tapeline.consumer.feed_view import FeedView
@@ -212,6 +217,28 @@ def test_windows_of_a_topic_that_was_made_anew_become_final_and_incomplete(
     assert found == {(True, False, 1, "topic_gone", 1)}
     assert states(anew)[pipeline.topic_id] is TopicState.OVER
     assert look_after_others(anew, now + timedelta(minutes=12)) == 0
+
+
+def test_the_audit_names_windows_of_a_gone_topic_until_they_are_final(pipeline: Pipeline) -> None:
+    send(pipeline, "TEST", [NOON])
+    pipeline.ingest(ALL_LAYERS)
+    anew = made_anew(pipeline)
+    send(anew, "NEW", [NOON])
+    report(anew, end_of_tape=True)
+    anew.ingest(ALL_LAYERS)
+    anew.now = datetime.now(timezone.utc)
+    anew.settle()
+
+    before = run_audit(anew.settings, Scope(), None, Progress(disable=True))
+    settle_gone(anew, anew.now + timedelta(minutes=11))
+    after = run_audit(anew.settings, Scope(), None, Progress(disable=True))
+
+    for pair in (Pair.SILVER_GOLD, Pair.GOLD_HOURS):
+        assert before.unaudited[pair, NO_TOPIC].count == 1
+        tally = before.tallies[pair]
+        assert (tally.checked, tally.not_yet, tally.not_auditable) == (1, 0, 1)
+        assert (after.tallies[pair].checked, after.tallies[pair].not_auditable) == (2, 0)
+    assert (before.total_differences, after.total_differences) == (0, 0)
 
 
 def test_a_gone_topic_of_a_tape_that_had_ended_leaves_complete_bars(pipeline: Pipeline) -> None:
