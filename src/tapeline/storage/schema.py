@@ -13,6 +13,7 @@ from tapeline.errors import UsageError
 from tapeline.resources import schema_text
 from tapeline.settings import CassandraSettings
 
+_DAY_S: Final = 86_400
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
@@ -85,6 +86,9 @@ def apply_schema(session: Session, settings: CassandraSettings) -> None:
         "trades_gold_5m": settings.gold_ttl_s,
         "trades_gold_1h": settings.gold_ttl_s,
         "trades_quarantine": settings.quarantine_ttl_s,
+        # A window can be settled again as long as silver has its trades; a day longer, so that
+        # the state outlives them.
+        "window_state": settings.silver_ttl_s and settings.silver_ttl_s + _DAY_S,
     }
     for table, ttl_s in lifetimes.items():
         if current.tables[table].options["default_time_to_live"] != ttl_s:

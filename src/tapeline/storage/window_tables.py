@@ -78,6 +78,8 @@ class WindowTables(Connection):
         )
         for rows in self.tuples(query, [(topic_id, kafka_partition, b) for b in buckets]):
             for bucket, start, symbol, dirty, settled, hour_settled, received in rows:
+                if dirty is None:
+                    continue  # it has begun to expire, some time after its trades
                 yield WindowState(
                     topic_id,
                     kafka_partition,
