@@ -53,7 +53,10 @@ def producer(*, is_gone):
     return ProducerView(status, is_gone=is_gone)
 
 
-def state(*, end=10, now=at(60), is_settled=True, **feed):
+LATER = at(60)
+
+
+def state(*, end=10, now=LATER, is_settled=True, **feed):
     progress = {0: PartitionProgress(0, 9, NOON, NOON)}
     values = {"is_pending": False, "has_ended": False, **feed}
     return state_of(progress, FeedSnapshot({0: end}, **values), now, DELAY, is_settled=is_settled)

@@ -33,6 +33,7 @@ from tapeline.consumer.horizon import (
     unread_messages,
 )
 from tapeline.consumer.open_windows import OpenWindows, in_chunks
+from tapeline.consumer.recent_gaps import RecentGaps
 from tapeline.consumer.topic_standing import OwnTopic, state_of
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import PartitionProgress, StatesOfWindows
@@ -118,6 +119,7 @@ class Settler:
         self._others = others
         self._states = OpenWindows(client, topic_id)
         self._gap_marks = GapMarks(client, now)
+        self._recent_gaps = RecentGaps(silver_ttl)
         self._coverage = Coverage((), ())
         self._writer = BarWriter(
             session,
@@ -146,7 +148,10 @@ class Settler:
         feed = self._feed.snapshot(now)
         progress = self._client.progress(self._topic_id)
         reach = horizon(progress, feed, now, self._delay)
-        self._coverage = self._coverage.renewed(feed.producers, feed.gaps)
+        gaps = self._recent_gaps.of(feed.gaps, now)
+        self._coverage = self._coverage.renewed(
+            feed.producers, gaps, self._recent_gaps.known_from_us
+        )
         self._states.read(progress)
 
         self._topic.read()
@@ -158,7 +163,7 @@ class Settler:
         self._topic.write_until(settled_until(reach, left, newest_trade(progress), now))
         self._write_state(progress, feed, now)
         of_others = self._others(now)
-        marked = self._gap_marks.update(feed.gaps, self._coverage)
+        marked = self._gap_marks.update(gaps, self._coverage)
         result = RoundResult(
             settled_5m=windows.settled + of_others,
             settled_1h=hours.settled,
