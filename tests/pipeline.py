@@ -137,13 +137,14 @@ class Pipeline:
         """Put raw bytes into the topic."""
         producer = Producer({"bootstrap.servers": self.endpoints.bootstrap_servers})
         for key, value in messages:
-            producer.produce(self.name, value, key, partition=partition)
+            producer.produce(self.settings.kafka.topic, value, key, partition=partition)
         assert producer.flush(30) == 0
 
     def processor(
         self, checkpoint: str = "checkpoint", metrics: Metrics | None = None
     ) -> SparkProcessor:
-        topic = Topic(self.endpoints.bootstrap_servers, self.name, self.topic_id, "earliest")
+        name = self.settings.kafka.topic
+        topic = Topic(self.endpoints.bootstrap_servers, name, self.topic_id, "earliest")
         return SparkProcessor(
             self.spark,
             self.settings,

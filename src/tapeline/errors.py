@@ -14,6 +14,7 @@ An error's name says how to react; its message says what to do next.
     ├── FeedError                 exit code 5: the feed refuses us for good
     ├── DeliveryError             exit code 6: Kafka will not take a message
     ├── StreamError               exit code 7: the Spark job failed
+    ├── PoisonError               exit code 8: most of what the topic holds is no trade
     └── AuditError                exit code 1: a layer is not what the one before it makes
 """
 
@@ -72,6 +73,12 @@ class StreamError(TapelineError):
     """The Spark job failed."""
 
     exit_code = 7
+
+
+class PoisonError(TapelineError):
+    """Most of the newest messages are no valid trade; reading on would only hide it."""
+
+    exit_code = 8
 
 
 class AuditError(TapelineError):

@@ -129,6 +129,13 @@ QUARANTINED: Final = Metric(
     "Messages that are no valid trade, kept in trades_quarantine.",
     _REASONS,
 )
+POISON_SHARE: Final = Metric(
+    "tapeline_stream_poison_share",
+    Gauge,
+    "0 to 1",
+    "Share of messages that are no valid trade among the newest, 1,000 at least; above the "
+    "setting the job stops.",
+)
 BATCH_DURATION: Final = Metric(
     "tapeline_stream_batch_duration_seconds",
     Histogram,
@@ -192,6 +199,7 @@ ROUND_DURATION: Final = Metric(
 STREAM_METRICS: Final[Sequence[Metric[Any]]] = (
     MESSAGES,
     QUARANTINED,
+    POISON_SHARE,
     BATCH_DURATION,
     LAG,
     FRESHNESS,

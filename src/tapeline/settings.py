@@ -135,6 +135,10 @@ class StreamSettings(BaseModel):
     """Seconds between two looks for windows that can be settled."""
     settle_max_windows: int = Field(default=4_000, ge=1)
     """The most windows whose bars are computed, written and marked at once."""
+    poison_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of bad messages among the newest at which the job stops; 1 never stops it."""
+    poison_messages: int = Field(default=1_000, ge=1)
+    """How many of the newest messages are judged, at least."""
     store_1m: bool = False
     """Store bars of one minute too."""
 

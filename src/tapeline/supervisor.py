@@ -12,7 +12,13 @@ from typing import Final
 
 import structlog
 
-from tapeline.errors import FeedError, LocalStackError, TapelineError, UsageError
+from tapeline.errors import (
+    FeedError,
+    LocalStackError,
+    PoisonError,
+    TapelineError,
+    UsageError,
+)
 from tapeline.local.home import Home
 from tapeline.local.service import log_tail
 from tapeline.process import HELD, SUPERVISED
@@ -22,7 +28,9 @@ log = structlog.get_logger()
 MAX_RESTARTS: Final = 10
 """How often a child that fails is started again before its parent gives up."""
 
-_IN_VAIN: Final = frozenset({UsageError.exit_code, LocalStackError.exit_code, FeedError.exit_code})
+_IN_VAIN: Final = frozenset(
+    error.exit_code for error in (UsageError, LocalStackError, FeedError, PoisonError)
+)
 """Exit codes after which the same command would fail in the same way."""
 
 _STOP_TIMEOUT_S: Final = 60.0

@@ -47,7 +47,9 @@ COLUMNS = (
 def replayed(stack: Endpoints) -> dict[str, int]:
     """The tape worked by hand, replayed into the keyspace `replay`."""
     assert stack
-    return rows_of_layers(run("replay", str(TAPE), "--policy", "sip"))
+    no_python = {"PYSPARK_PYTHON": "/nonexistent/python"}  # Spark starts no Python workers
+    output = run("replay", str(TAPE), "--policy", "sip", environment=no_python)
+    return rows_of_layers(output)
 
 
 def metric(log: str, name: str) -> float | None:

@@ -16,6 +16,7 @@ from tapeline.local.discovery import Endpoints
 from tapeline.settings import CassandraSettings
 from tapeline.storage.cassandra_client import CassandraClient, RepeatingPolicy
 from tapeline.storage.rows import PartitionProgress, WindowState
+from tapeline.storage.topic_tables import TopicState
 from tests.pipeline import Pipeline
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)
@@ -128,7 +129,7 @@ def test_progress_only_ever_rises(pipeline: Pipeline) -> None:
     }
 
 
-def test_how_far_all_is_settled_never_sinks_and_the_furthest_topic_counts(
+def test_how_far_all_is_settled_never_sinks_and_the_slowest_that_moves_counts(
     pipeline: Pipeline,
 ) -> None:
     client = pipeline.client
@@ -137,6 +138,9 @@ def test_how_far_all_is_settled_never_sinks_and_the_furthest_topic_counts(
     client.write_settled_until("topic", NOON - DAY)
     client.write_settled_until("another", NOON - 2 * DAY)
 
+    assert client.progress("topic") == {}
+    assert client.settled_until() == NOON - 2 * DAY
+    client.write_topic_state("another", TopicState.OVER)
     assert client.settled_until() == NOON
     client.write_progress("topic", [PartitionProgress(0, 1, None, None)])
     assert client.progress("topic").keys() == {0}

@@ -242,6 +242,26 @@ def test_a_checkpoint_of_a_keyspace_that_was_emptied_is_refused(pipeline: Pipeli
         prepare(pipeline, "checkpoint")
 
 
+@pytest.mark.parametrize("starting_offsets", ["earliest", "latest"])
+def test_a_stream_stopped_before_the_first_trade_starts_again(
+    pipeline: Pipeline, starting_offsets: str
+) -> None:
+    """Spark commits a first batch of no messages."""
+    prepare(pipeline, "checkpoint", starting_offsets=starting_offsets)
+    pipeline.ingest()
+    committed = log_file(pipeline.folder / "checkpoint" / "ingest", "commits").name
+
+    prepare(pipeline, "checkpoint", starting_offsets=starting_offsets)
+    send(pipeline, 1)
+    pipeline.ingest()
+
+    assert committed == "0"
+    assert silver_ids(pipeline) == {1}
+    pipeline.session.execute("TRUNCATE ingest_progress")
+    with pytest.raises(SchemaError, match="--reset-checkpoint"):
+        prepare(pipeline, "checkpoint")
+
+
 def test_an_older_checkpoint_repeats_what_it_has_forgotten(pipeline: Pipeline) -> None:
     send(pipeline, 1)
     pipeline.ingest()

@@ -52,6 +52,7 @@ def walk_gold(context: Context, silver: pa.Table) -> pa.Table:
             ground.due_hours,
             ground.started_at,
             ground.gone_ms["trades_gold_5m"],
+            ground.gone_hours,
         )
         context.note(Pair.GOLD_HOURS, compared)
         gone_ms = ground.gone_ms["trades_silver"]

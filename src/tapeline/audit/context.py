@@ -18,6 +18,9 @@ from tapeline.storage.cassandra_client import CassandraClient
 NO_KAFKA: Final = "messages that Kafka no longer holds"
 NO_BRONZE: Final = "windows of which bronze has expired messages"
 NO_SILVER: Final = "windows of which silver has expired trades"
+NO_TOPIC: Final = (
+    "windows of topics that no longer exist, which a stream or `tapeline rebuild gold` makes final"
+)
 NO_GOLD: Final = "windows whose bars have expired"
 
 Advance = Callable[[int], None]
@@ -39,5 +42,9 @@ class Context:
         """Take what a comparison of bars found."""
         self.findings.checked(pair, compared.checked, compared.differences)
         self.findings.not_yet(pair, compared.not_yet)
-        for what, keys in ((NO_SILVER, compared.without_silver), (NO_GOLD, compared.without_gold)):
+        for what, keys in (
+            (NO_SILVER, compared.without_silver),
+            (NO_GOLD, compared.without_gold),
+            (NO_TOPIC, compared.without_topic),
+        ):
             self.findings.not_auditable(pair, what, (start for _, start in keys))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -33,6 +33,8 @@ class Ground:
         committed: the highest offset of each partition that is in silver.
         due: windows that are to be settled yet.
         due_hours: the same of hours.
+        gone: windows that are due of a topic that no longer exists: no stream reads it.
+        gone_hours: the same of hours.
         touched: the buckets of offsets (see `WINDOW_BUCKET_OFFSETS`) that hold trades of the
             audit's scope; None when that is everything.
         gone_ms: for each table, until when what was received may have expired; None for never.
@@ -42,6 +44,8 @@ class Ground:
     committed: Mapping[Partition, int]
     due: frozenset[WindowKey]
     due_hours: frozenset[WindowKey]
+    gone: frozenset[WindowKey]
+    gone_hours: frozenset[WindowKey]
     touched: Mapping[Partition, set[int]] | None
     gone_ms: Mapping[str, int | None]
 
@@ -50,26 +54,45 @@ class Ground:
         """Which five-minute bars can be compared."""
         return Readiness(
             due=self.due,
+            gone=self.gone,
             silver_gone_ms=self.gone_ms["trades_silver"],
             gold_gone_ms=self.gone_ms["trades_gold_5m"],
         )
 
 
-def survey(client: CassandraClient, reads: AuditReads, scope: Scope, now: datetime) -> Ground:
-    """Read how far every topic of the keyspace is, and which windows are due."""
+def survey(
+    client: CassandraClient,
+    reads: AuditReads,
+    scope: Scope,
+    now: datetime,
+    living: Collection[str],
+) -> Ground:
+    """Read how far every topic of the keyspace is, and which windows are due.
+
+    Args:
+        client: reads windows and progress.
+        reads: the audit's own.
+        scope: what is looked at.
+        now: the clock.
+        living: the ids of the topics that Kafka has.
+    """
     committed = {
         (topic_id, p.kafka_partition): p.committed_offset
         for topic_id in reads.topic_ids()
         for p in client.progress(topic_id).values()
     }
-    due, due_hours = set(), set()
+    due: set[WindowKey] = set()
+    due_hours: set[WindowKey] = set()
+    gone: set[WindowKey] = set()
+    gone_hours: set[WindowKey] = set()
     touched: dict[Partition, set[int]] = defaultdict(set)
     for state in _states(client, committed):
         hour = state.window_start.replace(minute=0)
+        is_gone = state.topic_id not in living
         if state.dirty_offset > state.settled_offset:
-            due.add((state.symbol, state.window_start))
+            (gone if is_gone else due).add((state.symbol, state.window_start))
         if state.dirty_offset > state.hour_settled_offset:
-            due_hours.add((state.symbol, hour))
+            (gone_hours if is_gone else due_hours).add((state.symbol, hour))
         if scope.covers((state.symbol, state.window_start)):
             touched[state.topic_id, state.kafka_partition].add(state.bucket)
     return Ground(
@@ -77,6 +100,8 @@ def survey(client: CassandraClient, reads: AuditReads, scope: Scope, now: dateti
         committed,
         frozenset(due),
         frozenset(due_hours),
+        frozenset(gone - due),
+        frozenset(gone_hours - due_hours),
         None if scope.is_everything else touched,
         {
             table: to_millis(now - lifetime + _EXPIRES_WITHIN) if lifetime else None

@@ -60,6 +60,7 @@ def compare_hours(
     due: Collection[WindowKey],
     started_at: datetime,
     gold_gone_ms: int | None = None,
+    gone: Collection[WindowKey] = frozenset(),
 ) -> BarsCompared:
     """Compare the hour bars of one symbol with its five-minute bars of the same hours.
 
@@ -68,6 +69,7 @@ def compare_hours(
         hours: the hour bars.
         due: hours that are to be settled yet.
         started_at: when the audit began; bars written later were perhaps not read together.
+        gone: hours that are due of topics that no longer exist.
         gold_gone_ms: bars received until then may have expired; None for never.
     """
     found, parts = BarsCompared(), list(parts)
@@ -78,6 +80,9 @@ def compare_hours(
     stored = {(bar.symbol, bar.window_start): bar for bar in hours}
     for key in sorted(by_hour.keys() | stored.keys()):
         group, hour = by_hour.get(key, []), stored.get(key)
+        if key in gone and key not in due:
+            found.without_topic.add(key)
+            continue
         if key in due or not all(part.is_final for part in group):
             found.not_yet += 1
             continue

@@ -29,7 +29,7 @@ from tapeline.audit.spill import Spill
 from tapeline.audit.window_walk import walk_windows
 from tapeline.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.local.discovery import find_endpoints
-from tapeline.producer.topics import topic_admin, topic_id_of
+from tapeline.producer.topics import living_topics, topic_admin, topic_id_of
 from tapeline.settings import Settings
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
@@ -87,12 +87,14 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
         stack.enter_context(closing(client))
         client.require_schema()
         require_symbols(client, scope.symbols)
-        topic_id = topic_id_of(topic_admin(endpoints.bootstrap_servers), topic)
+        admin = topic_admin(endpoints.bootstrap_servers)
+        topic_id = topic_id_of(admin, topic)
         kafka = TopicReader(endpoints.bootstrap_servers, topic, topic_id)
         stack.enter_context(closing(kafka))
         reads = AuditReads(client.session, keyspace)
         try:
-            ground = survey(client, reads, scope, datetime.now(timezone.utc))
+            living = living_topics(admin)
+            ground = survey(client, reads, scope, datetime.now(timezone.utc), living.keys())
             if not any(partition[0] == topic_id for partition in ground.committed):
                 message = (
                     f"Keyspace {keyspace} holds nothing of topic {topic}: name the topic that it "

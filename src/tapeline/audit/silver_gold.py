@@ -32,17 +32,19 @@ class BarsCompared:
     not_yet: int = 0
     without_silver: set[WindowKey] = field(default_factory=set)
     without_gold: set[WindowKey] = field(default_factory=set)
+    without_topic: set[WindowKey] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """Which windows can be compared.
 
-    `due` windows are to be settled yet. Tables may have expired what was received until
-    `silver_gone_ms` and `gold_gone_ms`, None for never.
+    `due` windows are to be settled yet; of `gone` ones the topic no longer exists. Tables may have
+    expired what was received until `silver_gone_ms` and `gold_gone_ms`, None for never.
     """
 
     due: Collection[WindowKey] = frozenset()
+    gone: Collection[WindowKey] = frozenset()
     silver_gone_ms: int | None = None
     gold_gone_ms: int | None = None
 
@@ -74,8 +76,11 @@ def compare_bars(
         trades, first_received_ms = counts.get(key, (0, None))
         if bar is None and not trades:
             continue  # only bronze has it, and silver against bronze has said so
-        if key in ready.due or key in moving or (bar and not bar.is_final and not trades):
+        is_bare = bar is not None and not bar.is_final and not trades
+        if key in ready.due or key in moving or (is_bare and key not in ready.gone):
             found.not_yet += 1
+        elif key in ready.gone:
+            found.without_topic.add(key)
         elif bar is not None and _has_lost_trades(bar, first_received_ms, ready.silver_gone_ms):
             found.without_silver.add(key)
         elif bar is None and is_gone(first_received_ms, ready.gold_gone_ms):

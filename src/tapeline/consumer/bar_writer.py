@@ -99,6 +99,9 @@ class BarWriter:
         silver_ttl: how long trades stay in silver; 0 is for ever.
         is_complete: whether the feed covered a bar's window, given what is stored of it.
         now: the wall clock, UTC.
+        empty_until: windows that end by then counted as without trades where they had no final
+            bar, and longer bars were final without them.
+        incomplete_reason: of a first final bar that is incomplete.
     """
 
     def __init__(
@@ -111,6 +114,8 @@ class BarWriter:
         silver_ttl: timedelta,
         is_complete: Callable[[Bar, StoredBar | None], bool | None],
         now: Callable[[], datetime],
+        empty_until: Callable[[], datetime | None] = lambda: None,
+        incomplete_reason: str | None = None,
     ) -> None:
         self._session = session
         self._client = client
@@ -119,6 +124,8 @@ class BarWriter:
         self._silver_ttl = silver_ttl
         self._is_complete = is_complete
         self._now = now
+        self._empty_until = empty_until
+        self._incomplete_reason = incomplete_reason
 
     def write(
         self,
@@ -166,15 +173,13 @@ class BarWriter:
         new = [k for k in keys if k not in stored or not stored[k].bar.is_final]
         known = remembered(new)
         made = self._bars(interval, [k for k in keys if k not in known])
-        bars = [
-            replace(bar, is_complete=self._is_complete(bar, stored.get(_key(bar))))
-            for bar in [*known.values(), *made]
-        ]
+        bars = [self._judged(bar, stored.get(_key(bar))) for bar in (*known.values(), *made)]
         return Computed(interval, bars, stored, expired, at)
 
     def store(self, computed: Computed, *, allow_shrink: bool = False) -> Outcome:
         """Write the bars that differ from what stood there."""
         outcome = Outcome()
+        empty_until = self._empty_until()
         writes = []
         for bar in computed.bars:
             before = computed.stored.get(_key(bar))
@@ -188,12 +193,24 @@ class BarWriter:
                     "bar_kept", reason="silver holds fewer trades than the bar", **_named(bar)
                 )
                 continue
-            write = reconcile(before, bar, computed.at, allow_shrink=allow_shrink)
+            write = reconcile(
+                before,
+                bar,
+                computed.at,
+                allow_shrink=allow_shrink,
+                first_revision=1 if empty_until is None or bar.window_end > empty_until else 2,
+            )
             if write is not None:
                 outcome.written.append(_key(bar))
                 writes.append(write)
         write_final_bars(self._client, computed.interval, writes)
         return outcome
+
+    def _judged(self, bar: Bar, stored: StoredBar | None) -> Bar:
+        """Return a bar with whether it is complete, and why not where that is known."""
+        is_complete = self._is_complete(bar, stored)
+        reason = self._incomplete_reason if is_complete is False else None
+        return replace(bar, is_complete=is_complete, reason=reason)
 
     def _has_expired(
         self,

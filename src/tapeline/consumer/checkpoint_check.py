@@ -65,7 +65,7 @@ def prepare_checkpoint(
         topic = replace(topic, starting_offsets="earliest")
     if client is None or query not in _SILVER_QUERIES:
         return topic
-    begins_anew = checkpoints.begins_anew(query, has_progress=bool(progress))
+    begins_anew = checkpoints.begins_anew(query, topic.name, has_progress=bool(progress))
     is_new = CheckpointLog(checkpoints.folder(query)).is_empty
     if topic.starting_offsets == "earliest" and begins_anew:
         client.begin_anew(topic.topic_id)

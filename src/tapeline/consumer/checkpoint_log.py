@@ -1,7 +1,8 @@
 """Spark's own files in a checkpoint: tell whether they can be read, and drop what cannot.
 
 A folder `offsets` holds where each micro-batch ends, `commits` which of them are done, one
-numbered file each: `v1`, a line of JSON and, in `offsets`, one more for each source. What a
+numbered file each: `v1`, a line of JSON and, in `offsets`, one more for each source. Where the
+first batch began is in `sources/0/0`. What a
 crash or a full disk damages is usually the newest of them. Every batch may run again, so the
 newest entries may go; a batch that ran and is not known to have run is repeated.
 """
@@ -77,6 +78,14 @@ class CheckpointLog:
             return {}
         return {int(partition): offset for partition, offset in batch.get(topic, {}).items()}
 
+    def has_read(self, topic: str) -> bool:
+        """Tell whether a committed batch held any message of the topic.
+
+        Spark commits a batch without any when it is stopped before the first trade has come.
+        """
+        began = _initial_offsets(self._folder / "sources" / "0" / "0").get(topic, {})
+        return any(end > began.get(str(p), 0) for p, end in self.next_offsets(topic).items())
+
     def _batch(self, number: int) -> Mapping[str, Any] | None:
         """Return where a batch ends: offsets by partition by topic."""
         lines = _lines(self._offsets / str(number), _OFFSETS_LINES)
@@ -95,6 +104,18 @@ def _lines(file: Path, count: int) -> list[dict[str, Any]] | None:
         return None
     is_right = version == _VERSION and len(lines) == count - 1
     return parsed if is_right and all(isinstance(line, dict) for line in parsed) else None
+
+
+def _initial_offsets(file: Path) -> Mapping[str, Mapping[str, int]]:
+    """Return where the first batch began, by topic and partition; nothing when it is not known."""
+    try:
+        # Spark writes a zero byte before the version, for readers of an earlier one.
+        version, line = file.read_bytes().lstrip(b"\0").split(b"\n", 1)
+        found = orjson.loads(line)
+    except (FileNotFoundError, ValueError):
+        return {}
+    is_right = version == _VERSION and isinstance(found, dict)
+    return found if is_right and all(isinstance(o, dict) for o in found.values()) else {}
 
 
 def _is_json(file: Path) -> bool:

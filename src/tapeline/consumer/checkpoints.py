@@ -81,11 +81,12 @@ class Checkpoints:
     def _aside(self, query: str) -> Path:
         return self.root / f"{query}.aside"
 
-    def begins_anew(self, query: str, *, has_progress: bool) -> bool:
+    def begins_anew(self, query: str, topic: str, *, has_progress: bool) -> bool:
         """Tell whether a topic that has been written before is now read again from its start.
 
         Args:
             query: the one that writes silver.
+            topic: its name.
             has_progress: the keyspace holds something of the topic.
 
         Raises:
@@ -93,7 +94,7 @@ class Checkpoints:
         """
         # The folder is there before the first batch; a kill may leave it empty.
         has_commits = any((self.folder(query) / "commits").glob("[0-9]*"))
-        if has_commits and not has_progress:
+        if has_commits and not has_progress and CheckpointLog(self.folder(query)).has_read(topic):
             message = (
                 f"The checkpoint {self.folder(query)} says that its topic has been read, but the "
                 "keyspace holds nothing of it: read it anew with --reset-checkpoint."

@@ -38,16 +38,22 @@ class Coverage:
 
     Args:
         producers: all that ever reported.
-        gaps: all that they ever reported.
+        gaps: all that they reported of the time since `known_from_us`.
+        known_from_us: in µs since the epoch; what live producers heard before is not known.
     """
 
-    def __init__(self, producers: Iterable[ProducerView], gaps: Sequence[Gap]) -> None:
+    def __init__(
+        self, producers: Iterable[ProducerView], gaps: Sequence[Gap], known_from_us: int = 0
+    ) -> None:
         self._producers = tuple(producers)
         self._gaps = gaps
+        self._known_from_us = known_from_us
 
-    def renewed(self, producers: Iterable[ProducerView], gaps: Sequence[Gap]) -> Coverage:
+    def renewed(
+        self, producers: Iterable[ProducerView], gaps: Sequence[Gap], known_from_us: int = 0
+    ) -> Coverage:
         """Return what is known now; the same sequence of gaps is not worked out again."""
-        coverage = Coverage(producers, gaps)
+        coverage = Coverage(producers, gaps, known_from_us)
         if gaps is self._gaps and "_holes" in vars(self):
             coverage._holes = self._holes
         return coverage
@@ -89,7 +95,7 @@ class Coverage:
         status = producer.status
         if status.started_us is None or status.last_message_us is None:
             return [(0, _EVER)]
-        spans = [(0, status.started_us)]
+        spans = [(0, max(status.started_us, self._known_from_us))]
         if status.producer_id in self._holes:
             spans += self._holes[status.producer_id].within(window)
         if producer.is_gone:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
@@ -56,7 +57,8 @@ class FeedView:
         self._topic = settings.topic
         self._status_topic = settings.status_topic
         self._topic_id = topic_id
-        self._statuses: dict[str, tuple[FeedStatus, datetime]] = {}
+        # By the id of the topic, and by producer.
+        self._statuses: dict[str, dict[str, tuple[FeedStatus, datetime]]] = {}
         self._gaps: dict[str, Gap] = {}
         self._all_gaps: tuple[Gap, ...] = ()
         self._has_new_gaps = False
@@ -85,8 +87,15 @@ class FeedView:
         acknowledged lies below them.
         """
         self._read_reports()
-        statuses = list(self._statuses.values())
-        offsets = self.offsets()
+        own = self.snapshot_of(self._topic_id, self._topic, self._partitions, now)
+        return replace(own, gaps=self._all_gaps)
+
+    def snapshot_of(
+        self, topic_id: str, topic: str, partitions: Sequence[int], now: datetime
+    ) -> FeedSnapshot:
+        """Return the state of any topic, as far as reports were read, without its gaps."""
+        statuses = list(self._statuses.get(topic_id, {}).values())
+        offsets = self._offsets(topic, partitions)
         return FeedSnapshot(
             {p: end for p, (_, end) in offsets.items()},
             first_offsets={p: first for p, (first, _) in offsets.items()},
@@ -96,15 +105,11 @@ class FeedView:
             producers=tuple(
                 ProducerView(s, is_gone=now - at >= _STATUS_IS_OLD_AFTER) for s, at in statuses
             ),
-            gaps=self._all_gaps,
         )
 
     def offsets(self) -> dict[int, tuple[int, int]]:
         """Return each partition's oldest and next offset."""
-        partitions = [(self._topic, p) for p in self._partitions]
-        oldest = oldest_offsets(self._asker, partitions)
-        following = next_offsets(self._asker, partitions)
-        return {key[1]: (oldest[key], following[key]) for key in partitions}
+        return self._offsets(self._topic, self._partitions)
 
     def offsets_at(self, instant: datetime) -> dict[int, int]:
         """Return each partition's first offset that Kafka received at an instant or later."""
@@ -118,6 +123,12 @@ class FeedView:
         """Leave Kafka."""
         self._consumer.close()
         self._asker.close()
+
+    def _offsets(self, topic: str, numbers: Sequence[int]) -> dict[int, tuple[int, int]]:
+        partitions = [(topic, p) for p in numbers]
+        oldest = oldest_offsets(self._asker, partitions)
+        following = next_offsets(self._asker, partitions)
+        return {key[1]: (oldest[key], following[key]) for key in partitions}
 
     def _read_reports(self) -> None:
         """Read to the ends that the topics have now; how long that takes is Kafka's affair."""
@@ -141,8 +152,8 @@ class FeedView:
             if message.topic() == self._status_topic:
                 status = FeedStatus.from_bytes(value)
                 at = datetime.fromtimestamp(message.timestamp()[1] / 1000, timezone.utc)
-                if status.topic_id == self._topic_id:
-                    self._statuses[status.producer_id] = (status, at)
+                of_topic = self._statuses.setdefault(status.topic_id, {})
+                of_topic[status.producer_id] = status, at
             else:
                 gap = Gap.from_bytes(value)
                 if gap.topic_id == self._topic_id:

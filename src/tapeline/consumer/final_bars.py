@@ -16,17 +16,26 @@ FEED_GAP: Final = "feed_gap"
 """A gap of the feed in the bar's window became known, or was found to be none."""
 POLICY: Final = "policy"
 """The bar was made anew under another policy."""
+TOPIC_GONE: Final = "topic_gone"
+"""The bar became final since its topic no longer exists; what was not read of it is lost."""
 CORRECTION: Final = "correction"
 """Silver holds other values of the same trades."""
 
 
 def reconcile(
-    stored: StoredBar | None, computed: Bar, now: datetime, *, allow_shrink: bool = False
+    stored: StoredBar | None,
+    computed: Bar,
+    now: datetime,
+    *,
+    allow_shrink: bool = False,
+    first_revision: int = 1,
 ) -> tuple[Bar, int] | None:
     """Return the final bar to write with its write time in µs, or None when nothing changes.
 
     The write time is above that of the row it replaces, whatever clock wrote it, and above
     every preview's. A final bar keeps its trades unless it is allowed to shrink.
+    A first final bar may have a reason; where it comes late, its window counted as one without
+    trades, so that it is the second revision.
     """
     before = stored.bar if stored is not None and stored.bar.is_final else None
     if before is not None:
@@ -38,8 +47,10 @@ def reconcile(
         computed,
         first_received_at=first_receipt(before, computed),
         is_final=True,
-        revision=1 if before is None else before.revision + 1,
-        reason=None if before is None else _reason(before, computed),
+        revision=first_revision if before is None else before.revision + 1,
+        reason=_first_reason(computed, first_revision)
+        if before is None
+        else _reason(before, computed),
         updated_at=now,
     )
     write_time_us = max(
@@ -80,6 +91,10 @@ def first_receipt(before: Bar | None, computed: Bar) -> datetime | None:
     """Return when the first trade of a bar came in, as far as either of the two knows."""
     times = [computed.first_received_at, before.first_received_at if before else None]
     return min((t for t in times if t is not None), default=None)
+
+
+def _first_reason(computed: Bar, revision: int) -> str | None:
+    return LATE_TRADE if computed.reason is None and revision > 1 else computed.reason
 
 
 def _reason(before: Bar, computed: Bar) -> str:

@@ -17,6 +17,8 @@ from tapeline.consumer.checkpoint_check import prepare_checkpoint
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.failures import AWAY, cause_of, failures_explained
 from tapeline.consumer.feed_view import FeedView
+from tapeline.consumer.gone_topics import GoneTopics
+from tapeline.consumer.other_topics import OtherTopics
 from tapeline.consumer.round_metrics import record_round
 from tapeline.consumer.session import build_session, end_with_spark
 from tapeline.consumer.settle import RoundResult, Settler
@@ -34,6 +36,7 @@ from tapeline.local.home import Home
 from tapeline.local.lock import only_one
 from tapeline.metrics import ROUND_DURATION, STREAM_METRICS, Metrics
 from tapeline.metrics_server import serve_metrics
+from tapeline.producer.topics import topic_admin
 from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -101,10 +104,13 @@ class RunningJob:
 
         Raises:
             StreamError: the query has failed.
+            PoisonError: most of what it reads is no trade.
         """
         while not stop.is_set():
             query = self.processor.query
             if query is not None and not query.isActive:
+                if self.processor.poison.error is not None:
+                    raise self.processor.poison.error
                 message = f"The {query.name} query has failed: {cause_of(query.exception())}"
                 raise StreamError(message)
             if self.settler is not None:
@@ -132,6 +138,7 @@ def run_job(
         UsageError: another process runs the same queries.
         SchemaError: keyspace or checkpoint are not what they must be.
         StreamError: Spark, Kafka or Cassandra failed.
+        PoisonError: most of what the topic holds is no trade.
     """
     with ExitStack() as stack:
         query = options.job.query
@@ -162,7 +169,22 @@ def run_job(
                 session, settings, source, target, client, checkpoints, options.trigger, metrics
             )
             settler = None
+            delay = timedelta(seconds=settings.stream.watermark_s)
             if client is not None and options.job.settles:
+                silver_ttl = timedelta(seconds=settings.cassandra.silver_ttl_s)
+                gone = GoneTopics(
+                    session,
+                    client,
+                    settings.stream.policy,
+                    silver_ttl,
+                    delay,
+                    settings.stream.settle_max_windows,
+                    settings.stream.store_1m,
+                )
+                admin = topic_admin(source.bootstrap_servers)
+                others = OtherTopics(
+                    client, admin, feed, gone, topic_id=source.topic_id, delay=delay
+                )
                 settler = Settler(
                     session,
                     client,
@@ -170,12 +192,13 @@ def run_job(
                     topic_id=source.topic_id,
                     keyspace=settings.cassandra.keyspace,
                     policy=settings.stream.policy,
-                    delay=timedelta(seconds=settings.stream.watermark_s),
+                    delay=delay,
                     max_windows=settings.stream.settle_max_windows,
                     stores_1m=settings.stream.store_1m,
-                    silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
+                    silver_ttl=silver_ttl,
                     is_stopping=stop.is_set,
                     remembered=processor.previews.seen,
+                    others=others.look_after,
                 )
             if options.job.layers:
                 processor.start(options.job.layers)

@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
 import structlog
 from pyspark.sql import SparkSession
 
-from tapeline.bar import Bar, Interval, WindowKey
+from tapeline.bar import Bar, WindowKey
 from tapeline.conditions import ConditionPolicy
-from tapeline.consumer.bar_writer import (
-    BarWriter,
-    Outcome,
-    first_receipts,
-)
+from tapeline.consumer.bar_writer import BarWriter, Outcome
 from tapeline.consumer.coverage import Coverage
-from tapeline.consumer.feed_view import FeedView
+from tapeline.consumer.due_bars import DueBars
+from tapeline.consumer.feed_view import FeedSnapshot, FeedView
 from tapeline.consumer.gap_marks import GapMarks
 from tapeline.consumer.horizon import (
     frontier,
@@ -36,8 +33,10 @@ from tapeline.consumer.horizon import (
     unread_messages,
 )
 from tapeline.consumer.open_windows import OpenWindows, in_chunks
+from tapeline.consumer.recent_gaps import RecentGaps
+from tapeline.consumer.topic_standing import OwnTopic, state_of
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import StatesOfWindows
+from tapeline.storage.rows import PartitionProgress, StatesOfWindows
 
 log = structlog.get_logger()
 
@@ -86,6 +85,7 @@ class Settler:
         is_stopping: asked between chunks; a round that is to stop leaves the rest to the next.
         remembered: given the states of windows, returns the bars of those of which the stream knows
             every trade that the states tell of.
+        others: looks after the other topics of the keyspace; returns how many bars it settled.
         round_s: after this long a round begins no further chunk.
     """
 
@@ -105,6 +105,7 @@ class Settler:
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         is_stopping: Callable[[], bool] = lambda: False,
         remembered: Callable[[StatesOfWindows], Mapping[WindowKey, Bar]] = lambda _: {},
+        others: Callable[[datetime], int] = lambda _: 0,
         round_s: float = ROUND_S,
     ) -> None:
         self._client = client
@@ -112,13 +113,13 @@ class Settler:
         self._topic_id = topic_id
         self._delay = delay
         self._max_windows = max_windows
-        self._stores_1m = stores_1m
         self._now = now
         self._is_stopping = is_stopping
         self._round_s = round_s
+        self._others = others
         self._states = OpenWindows(client, topic_id)
-        self._settled_until: datetime | None = None
         self._gap_marks = GapMarks(client, now)
+        self._recent_gaps = RecentGaps(silver_ttl)
         self._coverage = Coverage((), ())
         self._writer = BarWriter(
             session,
@@ -130,8 +131,12 @@ class Settler:
                 bar.symbol, bar.window_start, bar.window_end
             ),
             now=now,
+            empty_until=lambda: self._topic.settled_until,
         )
-        self._remembered = remembered
+        self._bars = DueBars(
+            client, self._writer, self._states, stores_1m=stores_1m, remembered=remembered
+        )
+        self._topic = OwnTopic(client, topic_id)
 
     def round(self) -> RoundResult:
         """Settle what is due, oldest first, in chunks of `max_windows` windows.
@@ -143,16 +148,24 @@ class Settler:
         feed = self._feed.snapshot(now)
         progress = self._client.progress(self._topic_id)
         reach = horizon(progress, feed, now, self._delay)
-        self._coverage = self._coverage.renewed(feed.producers, feed.gaps)
+        gaps = self._recent_gaps.of(feed.gaps, now)
+        self._coverage = self._coverage.renewed(
+            feed.producers, gaps, self._recent_gaps.known_from_us
+        )
         self._states.read(progress)
 
-        windows = self._in_chunks(self._states.due_windows(reach), self._settle_windows, began)
-        hours = self._in_chunks(self._states.due_hours(reach), self._settle_hours, began)
+        self._topic.read()
+        # Before any bar of it is final: readers shall wait for the topic from now on.
+        self._write_state(progress, feed, now)
+        windows = self._in_chunks(self._states.due_windows(reach), self._bars.settle_windows, began)
+        hours = self._in_chunks(self._states.due_hours(reach), self._bars.settle_hours, began)
         left = self._states.one_of_each_start()
-        self._write_until(settled_until(reach, left, newest_trade(progress), now))
-        marked = self._gap_marks.update(feed.gaps, self._coverage)
+        self._topic.write_until(settled_until(reach, left, newest_trade(progress), now))
+        self._write_state(progress, feed, now)
+        of_others = self._others(now)
+        marked = self._gap_marks.update(gaps, self._coverage)
         result = RoundResult(
-            settled_5m=windows.settled,
+            settled_5m=windows.settled + of_others,
             settled_1h=hours.settled,
             revised=windows.revised + hours.revised + marked,
             differs=windows.differs,
@@ -172,6 +185,14 @@ class Settler:
             )
         return result
 
+    def _write_state(
+        self, progress: Mapping[int, PartitionProgress], feed: FeedSnapshot, now: datetime
+    ) -> None:
+        if progress:
+            is_settled = not self._states.one_of_each_start()
+            state = state_of(progress, feed, now, self._delay, is_settled=is_settled)
+            self._topic.write_state(state)
+
     def _in_chunks(
         self, due: StatesOfWindows, settle: Callable[[StatesOfWindows], Outcome], began: float
     ) -> Outcome:
@@ -184,39 +205,3 @@ class Settler:
             if time.monotonic() - began > self._round_s:
                 break
         return outcome
-
-    def _settle_windows(self, due: StatesOfWindows) -> Outcome:
-        states = [s for group in due.values() for s in group]
-        received = first_receipts(states)
-        outcome = self._writer.write(
-            Interval.FIVE_MINUTES,
-            list(due),
-            received,
-            lambda windows: self._remembered({window: due[window] for window in windows}),
-        )
-        if self._stores_1m:
-            self._writer.write(Interval.ONE_MINUTE, list(due), received)
-        settled = [
-            replace(
-                s,
-                settled_offset=s.dirty_offset,
-                first_received_at=outcome.received.get(key, s.first_received_at),
-            )
-            for key, group in due.items()
-            for s in group
-        ]
-        self._client.mark_settled(settled, Interval.FIVE_MINUTES)
-        self._states.update(settled)
-        return outcome
-
-    def _settle_hours(self, due: StatesOfWindows) -> Outcome:
-        outcome = self._writer.write(Interval.ONE_HOUR, list(due))
-        states = [s for group in due.values() for s in group]
-        self._client.mark_settled(states, Interval.ONE_HOUR)
-        self._states.remove(states)
-        return outcome
-
-    def _write_until(self, until: datetime | None) -> None:
-        if until is not None and until != self._settled_until:
-            self._client.write_settled_until(self._topic_id, until)
-            self._settled_until = until

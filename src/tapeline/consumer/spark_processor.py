@@ -15,12 +15,20 @@ from tapeline.consumer.batch_summary import BatchSummary, arrange, read_summary,
 from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.layers import bronze_rows, quarantine_rows, silver_rows
+from tapeline.consumer.poison_limit import PoisonLimit
 from tapeline.consumer.previews import Previews
 from tapeline.consumer.session import without_logs
 from tapeline.consumer.sinks import Sink
 from tapeline.consumer.transformations import apply_watermark, parse_trade_from_avro
 from tapeline.errors import StreamError
-from tapeline.metrics import BATCH_DURATION, MESSAGES, QUARANTINED, STREAM_METRICS, Metrics
+from tapeline.metrics import (
+    BATCH_DURATION,
+    MESSAGES,
+    POISON_SHARE,
+    QUARANTINED,
+    STREAM_METRICS,
+    Metrics,
+)
 from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -87,6 +95,8 @@ class SparkProcessor:
         self._trigger = trigger
         self._metrics = metrics or Metrics(STREAM_METRICS)
         self._previews = Previews(session, settings, sink, client, topic.topic_id)
+        self.poison = PoisonLimit(settings.stream.poison_share, settings.stream.poison_messages)
+        self._metrics[POISON_SHARE].set_function(lambda: self.poison.share)
         self._is_stopping = False
         # Held during a batch, so that stopping waits for its end.
         self._gate = threading.Lock()
@@ -154,6 +164,7 @@ class SparkProcessor:
         self._metrics[MESSAGES].inc(summary.messages)
         invalid = summary.invalid.total()
         log.info("batch_ingested", batch=batch_id, messages=summary.messages, invalid=invalid)
+        self.poison.check(summary.messages, summary.invalid)
 
     def _summary(self, arranged: DataFrame) -> BatchSummary:
         stream = self._settings.stream

@@ -88,6 +88,22 @@ def delete_topic(admin: AdminClient, topic: str) -> None:
         time.sleep(_POLL_S)
 
 
+def living_topics(admin: AdminClient) -> dict[str, tuple[str, list[int]]]:
+    """Return the name and the partitions of every topic that Kafka has, by its id."""
+    names = list(admin.list_topics(timeout=_TIMEOUT_S).topics)
+    described = admin.describe_topics(TopicCollection(names), request_timeout=_TIMEOUT_S)
+    found = {}
+    for name, answer in described.items():
+        try:
+            topic = answer.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+            continue  # deleted meanwhile
+        found[_as_text(topic.topic_id)] = name, sorted(p.id for p in topic.partitions)
+    return found
+
+
 def topic_id_of(admin: AdminClient, topic: str) -> str:
     """Return the id that Kafka gave a topic when it was created.
 
@@ -97,14 +113,12 @@ def topic_id_of(admin: AdminClient, topic: str) -> str:
     """
     described = admin.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT_S)
     try:
-        topic_id = str(described[topic].result().topic_id)
+        return _as_text(described[topic].result().topic_id)
     except KafkaException as error:
         if error.args[0].code() in _NO_TOPIC:
             raise _no_topic(topic) from error
         message = f"Kafka does not say whether there is a topic {topic}: try again ({error})."
         raise ServiceUnavailableError(message) from error
-    # As Kafka's own tools print it; this form may stand in a file's name.
-    return topic_id.translate(str.maketrans("+/", "-_"))
 
 
 def partitions_of(metadata: Any, topic: str) -> list[int]:
@@ -124,3 +138,8 @@ def _no_topic(topic: str) -> SchemaError:
     return SchemaError(
         f"There is no topic {topic}: create it with `tapeline init --topic {topic}`."
     )
+
+
+def _as_text(topic_id: object) -> str:
+    """Return an id as Kafka's own tools print it; this form may stand in a file's name."""
+    return str(topic_id).translate(str.maketrans("+/", "-_"))

@@ -19,13 +19,14 @@ from tapeline.consumer.bar_writer import BarWriter
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.failures import failures_explained
 from tapeline.consumer.feed_view import FeedView
+from tapeline.consumer.gone_topics import GoneTopics
 from tapeline.consumer.session import build_session, end_with_spark
 from tapeline.consumer.sinks import CassandraSink
 from tapeline.errors import UsageError
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
-from tapeline.producer.topics import topic_admin, topic_id_of
+from tapeline.producer.topics import living_topics, topic_admin, topic_id_of
 from tapeline.rebuild.gold import GoldRebuild
 from tapeline.rebuild.plan import Plan
 from tapeline.rebuild.progress import Progress, ProgressFile, Tally
@@ -101,6 +102,19 @@ def run_rebuild(
         session = build_session(settings, endpoints)
         end_with_spark(session)
         stack.callback(session.stop)
+        living = living_topics(topic_admin(endpoints.bootstrap_servers))
+        gone = GoneTopics(
+            session,
+            client,
+            settings.stream.policy,
+            timedelta(seconds=settings.cassandra.silver_ttl_s),
+            timedelta(seconds=settings.stream.watermark_s),
+            settings.stream.settle_max_windows,
+            settings.stream.store_1m,
+        )
+        made_final = gone.settle(living.keys(), _now())
+        if made_final:
+            console.print(f"{made_final:,} bars of topics that no longer exist were made final.")
         rebuild = Rebuild(session, client, settings, options, is_complete, file, progress, console)
         rebuild.run()
     return progress

@@ -14,6 +14,7 @@ from tapeline.storage.bar_tables import BarTables
 from tapeline.storage.connection import RepeatingPolicy
 from tapeline.storage.rows import BUCKET_OFFSETS
 from tapeline.storage.schema import apply_schema, drop_keyspace, missing_columns
+from tapeline.storage.topic_tables import TopicTables
 from tapeline.storage.window_tables import WindowTables
 
 __all__ = ["CassandraClient", "RepeatingPolicy"]
@@ -22,7 +23,7 @@ _COUNTS_AT_ONCE: Final = 2
 """A count of messages reads a partition of up to 100,000; a busy node has no time for more."""
 
 
-class CassandraClient(BarTables, WindowTables):
+class CassandraClient(BarTables, TopicTables, WindowTables):
     """Reads and writes of one keyspace.
 
     Requests raise the driver's errors; connecting raises ServiceUnavailableError.

@@ -23,6 +23,8 @@ _LIFETIMES: Final = {
 }
 """The setting of each table's lifetime."""
 
+_WINDOWS: Final = "window_state"
+_DAY_S: Final = 86_400
 _COPIES: Final = re.compile(r"'([^']+)': '(\d+)")
 """A data centre and its copies; Cassandra may write `3/1`, of which one is transient."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
@@ -88,6 +90,9 @@ def apply_schema(session: Session, settings: CassandraSettings) -> None:
         session.execute(statement)
     for table, column, kind in list(missing_columns(known[keyspace])):
         session.execute(f"ALTER TABLE {table} ADD {column} {kind}")
+    # A window can be finalized again as long as silver has its trades; a day longer, so that the
+    # state outlives them.
+    lifetimes[_WINDOWS] = settings.silver_ttl_s and settings.silver_ttl_s + _DAY_S
     copies, seconds = _state_of(known[keyspace])
     if factor not in copies.values():
         # Without their names Cassandra leaves the data centres that it has as they are.
@@ -147,7 +152,7 @@ def _state_of(keyspace: KeyspaceMetadata) -> tuple[dict[str, int], dict[str, int
     copies = dict(_COPIES.findall(options.partition(",")[2]))
     seconds = {
         table: int(keyspace.tables[table].options["default_time_to_live"])
-        for table in _LIFETIMES
+        for table in (*_LIFETIMES, _WINDOWS)
         if table in keyspace.tables
     }
     return {name: int(count) for name, count in copies.items()}, seconds

@@ -33,6 +33,8 @@ class WindowTables(Connection):
                 row.read_offset,
             )
             for row in self.rows(query, (topic_id,))
+            # A topic of which only its standing is known has a row without a partition.
+            if row.kafka_partition is not None
         }
 
     def write_progress(self, topic_id: str, progress: Iterable[PartitionProgress]) -> None:
@@ -59,20 +61,6 @@ class WindowTables(Connection):
         """Remember that every bucket below this one is settled."""
         self.rows(_set("settled_bucket"), (bucket, topic_id, kafka_partition))
 
-    def write_settled_until(self, topic_id: str, until: datetime) -> None:
-        """Remember that every window of a topic that ends by then is settled; it never sinks."""
-        self.rows(
-            "UPDATE {keyspace}.ingest_progress USING TIMESTAMP ? SET settled_until = ? "
-            "WHERE topic_id = ?",
-            (to_micros(until), until, topic_id),
-        )
-
-    def settled_until(self) -> datetime | None:
-        """Return up to when the windows of the keyspace are settled: by the furthest topic."""
-        query = "SELECT DISTINCT topic_id, settled_until FROM {keyspace}.ingest_progress"
-        times = (row.settled_until for row in self.rows(query))
-        return _aware(max((t for t in times if t is not None), default=None))
-
     def begin_anew(self, topic_id: str) -> None:
         """Remember that a topic is read again from its start: nothing counts as settled."""
         for kafka_partition in self.progress(topic_id):
@@ -90,6 +78,8 @@ class WindowTables(Connection):
         )
         for rows in self.tuples(query, [(topic_id, kafka_partition, b) for b in buckets]):
             for bucket, start, symbol, dirty, settled, hour_settled, received in rows:
+                if dirty is None:
+                    continue  # it has begun to expire, some time after its trades
                 yield WindowState(
                     topic_id,
                     kafka_partition,

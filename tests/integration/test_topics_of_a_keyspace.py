@@ -1,0 +1,305 @@
+"""Several topics in one keyspace, and topics that are gone, on the real parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from confluent_kafka import Producer
+from rich.progress import Progress
+
+from tapeline.audit.context import NO_TOPIC
+from tapeline.audit.difference import Pair
+from tapeline.audit.run import run_audit
+from tapeline.audit.scope import Scope
+from tapeline.bar import Bar, Interval
+from tapeline.bars import bars_between
+from tapeline.consumer.feed_view import FeedView
+from tapeline.consumer.gone_topics import GoneTopics
+from tapeline.consumer.other_topics import OtherTopics
+from tapeline.consumer.spark_processor import ALL_LAYERS
+from tapeline.producer.feed_status import FeedStatus
+from tapeline.producer.topics import (
+    create_topics,
+    delete_topic,
+    living_topics,
+    topic_admin,
+    topic_id_of,
+)
+from tapeline.rollup import ReadInterval
+from tapeline.storage.topic_tables import TopicState
+from tapeline.trade import Trade, encode_trade
+from tests.pipeline import Pipeline
+
+NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)
+FOUR_HOURS = ReadInterval.parse("4h")
+DELAY = timedelta(minutes=10)
+
+
+def send(pipeline: Pipeline, symbol: str, times: list[datetime]) -> None:
+    """Send a trade of 10.0 at each time; its id is its millisecond."""
+    now_us = int(datetime.now(timezone.utc).timestamp() * 1e6)
+    messages = []
+    for at in times:
+        ms = int(at.timestamp() * 1000)
+        trade = Trade(symbol, 10.0, 1.0, ms, None, ms, now_us, 0, "replay")
+        messages.append((symbol, encode_trade(trade)))
+    pipeline.send_messages(messages)
+
+
+def report(pipeline: Pipeline, *, end_of_tape: bool) -> None:
+    """Report as the producer of a tape does."""
+    status = FeedStatus(
+        producer_id="tape",
+        topic=pipeline.settings.kafka.topic,
+        topic_id=pipeline.topic_id,
+        connected=True,
+        pending=0,
+        last_offsets={},
+        newest_receipt_us=None,
+        end_of_tape=end_of_tape,
+        frames=0,
+        trades=0,
+        dead_letters=0,
+    )
+    producer = Producer({"bootstrap.servers": pipeline.endpoints.bootstrap_servers})
+    producer.produce(pipeline.settings.kafka.status_topic, status.to_bytes(), status.key)
+    assert producer.flush(30) == 0
+
+
+@contextmanager
+def another_topic(pipeline: Pipeline) -> Iterator[Pipeline]:
+    """A second topic that fills the same keyspace."""
+    settings = pipeline.settings.with_target(topic=f"{pipeline.name}_two")
+    admin = topic_admin(pipeline.endpoints.bootstrap_servers)
+    create_topics(admin, settings.kafka)
+    try:
+        yield replace(
+            pipeline,
+            settings=settings,
+            topic_id=topic_id_of(admin, settings.kafka.topic),
+            folder=pipeline.folder / "two",
+        )
+    finally:
+        delete_topic(admin, settings.kafka.topic)
+
+
+def made_anew(pipeline: Pipeline) -> Pipeline:
+    """Delete the topic and create it again."""
+    admin = topic_admin(pipeline.endpoints.bootstrap_servers)
+    delete_topic(admin, pipeline.settings.kafka.topic)
+    create_topics(admin, pipeline.settings.kafka)
+    topic_id = topic_id_of(admin, pipeline.settings.kafka.topic)
+    assert topic_id != pipeline.topic_id
+    return replace(pipeline, topic_id=topic_id, folder=pipeline.folder / "anew")
+
+
+def states(pipeline: Pipeline) -> dict[str, TopicState]:
+    return {t.topic_id: t.state for t in pipeline.client.topic_standings()}
+
+
+def four_hours(pipeline: Pipeline, symbol: str) -> Bar:
+    (bar,) = bars_between(pipeline.client, symbol, FOUR_HOURS, NOON, NOON + timedelta(hours=4))
+    return bar
+
+
+def gone_topics(pipeline: Pipeline) -> GoneTopics:
+    policy = pipeline.settings.stream.policy
+    return GoneTopics(
+        pipeline.spark, pipeline.client, policy, timedelta(0), DELAY, 500, stores_1m=False
+    )
+
+
+def settle_gone(pipeline: Pipeline, now: datetime) -> int:
+    living = living_topics(topic_admin(pipeline.endpoints.bootstrap_servers))
+    return gone_topics(pipeline).settle(living.keys(), now)
+
+
+def look_after_others(pipeline: Pipeline, now: datetime) -> int:
+    """Do what a stream of the pipeline's topic does once a minute."""
+    admin = topic_admin(pipeline.endpoints.bootstrap_servers)
+    kafka = pipeline.settings.kafka
+    with closing(FeedView(pipeline.endpoints.bootstrap_servers, kafka, pipeline.topic_id)) as feed:
+        feed.snapshot(now)
+        return OtherTopics(
+            pipeline.client,
+            admin,
+            feed,
+            gone_topics(pipeline),
+            topic_id=pipeline.topic_id,
+            delay=DELAY,
+        ).look_after(now)
+
+
+def test_a_longer_bar_is_not_final_before_every_topic_that_moves_has_passed_it(
+    pipeline: Pipeline,
+) -> None:
+    """A tape of one day is replayed beside a feed of today.
+
+    today's topic   settled until today ───────────────────────────▶
+    the tape        12:00 ─ 13:00 ─ half of it here │ 14:00 ─ 15:59
+    the 4h bar      12:00 ──────────────────────────────────── 16:00
+    """
+    now = datetime.now(timezone.utc)
+    send(pipeline, "LIVE", [now])
+    pipeline.ingest(ALL_LAYERS)
+    pipeline.now = now + timedelta(minutes=80)
+    pipeline.settle()
+    until = pipeline.client.settled_until()
+    with another_topic(pipeline) as tape:
+        tape.now = now
+        report(tape, end_of_tape=False)
+        send(tape, "TEST", [NOON + n * timedelta(minutes=5) for n in range(24)])
+        send(tape, "OTHER", [NOON + timedelta(hours=2, minutes=20)])
+        tape.ingest(ALL_LAYERS)
+        tape.settle()
+        half = four_hours(tape, "TEST")
+        parts = [b.is_final for (s, _), b in tape.bars().items() if s == "TEST"]
+        held_until = tape.client.settled_until()
+
+        send(
+            tape, "TEST", [NOON + timedelta(hours=2) + n * timedelta(minutes=5) for n in range(24)]
+        )
+        report(tape, end_of_tape=True)
+        tape.ingest(ALL_LAYERS)
+        tape.settle()
+        whole = four_hours(tape, "TEST")
+
+        assert until is not None
+        assert until > now
+        assert parts == [True] * 24
+        assert (half.trade_count, half.is_final, half.is_complete) == (24, False, None)
+        assert held_until == NOON + timedelta(hours=2, minutes=10)
+        assert (whole.trade_count, whole.is_final, whole.revision) == (48, True, 1)
+        assert states(tape) == {pipeline.topic_id: TopicState.OVER, tape.topic_id: TopicState.OVER}
+        assert tape.client.settled_until() == until
+
+
+def test_a_trade_that_fills_an_empty_window_of_a_final_longer_bar_is_a_revision(
+    pipeline: Pipeline,
+) -> None:
+    send(pipeline, "TEST", [NOON, NOON + timedelta(hours=5)])
+    report(pipeline, end_of_tape=True)
+    pipeline.ingest(ALL_LAYERS)
+    pipeline.settle()
+    before = four_hours(pipeline, "TEST")
+    send(pipeline, "TEST", [NOON + timedelta(hours=2)])
+    pipeline.ingest(ALL_LAYERS)
+    pipeline.settle()
+    after = four_hours(pipeline, "TEST")
+
+    assert (before.trade_count, before.is_final, before.revision) == (1, True, 1)
+    assert (after.trade_count, after.is_final, after.revision) == (2, True, 2)
+    part = pipeline.bars()["TEST", NOON + timedelta(hours=2)]
+    assert (part.revision, part.reason) == (2, "late_trade")
+
+
+def test_windows_of_a_topic_that_was_made_anew_become_final_and_incomplete(
+    pipeline: Pipeline,
+) -> None:
+    now = datetime.now(timezone.utc)
+    send(pipeline, "TEST", [NOON, NOON + timedelta(hours=1)])
+    pipeline.ingest(ALL_LAYERS)
+    anew = made_anew(pipeline)
+
+    early = look_after_others(anew, now)  # it was read a moment ago: perhaps it still lives
+    provisional = anew.bars()
+    settled = look_after_others(anew, now + timedelta(minutes=11))
+    bars = [*anew.bars().values(), *anew.bars(Interval.ONE_HOUR).values()]
+
+    assert early == 0
+    assert not any(bar.is_final for bar in provisional.values())
+    assert settled == 4
+    found = {(b.is_final, b.is_complete, b.revision, b.reason, b.trade_count) for b in bars}
+    assert found == {(True, False, 1, "topic_gone", 1)}
+    assert states(anew)[pipeline.topic_id] is TopicState.OVER
+    assert look_after_others(anew, now + timedelta(minutes=12)) == 0
+
+
+def test_the_audit_names_windows_of_a_gone_topic_until_they_are_final(pipeline: Pipeline) -> None:
+    send(pipeline, "TEST", [NOON])
+    pipeline.ingest(ALL_LAYERS)
+    anew = made_anew(pipeline)
+    send(anew, "NEW", [NOON])
+    report(anew, end_of_tape=True)
+    anew.ingest(ALL_LAYERS)
+    anew.now = datetime.now(timezone.utc)
+    anew.settle()
+
+    before = run_audit(anew.settings, Scope(), None, Progress(disable=True))
+    settle_gone(anew, anew.now + timedelta(minutes=11))
+    after = run_audit(anew.settings, Scope(), None, Progress(disable=True))
+
+    for pair in (Pair.SILVER_GOLD, Pair.GOLD_HOURS):
+        assert before.unaudited[pair, NO_TOPIC].count == 1
+        tally = before.tallies[pair]
+        assert (tally.checked, tally.not_yet, tally.not_auditable) == (1, 0, 1)
+        assert (after.tallies[pair].checked, after.tallies[pair].not_auditable) == (2, 0)
+    assert (before.total_differences, after.total_differences) == (0, 0)
+
+
+def test_a_gone_topic_of_a_tape_that_had_ended_leaves_complete_bars(pipeline: Pipeline) -> None:
+    send(pipeline, "TEST", [NOON])
+    report(pipeline, end_of_tape=True)
+    pipeline.ingest(ALL_LAYERS)
+    pipeline.client.write_topic_state(pipeline.topic_id, TopicState.ENDED)
+    anew = made_anew(pipeline)
+
+    settle_gone(anew, datetime.now(timezone.utc) + timedelta(minutes=11))
+
+    bar = anew.bars()["TEST", NOON]
+    assert (bar.is_final, bar.is_complete, bar.revision, bar.reason) == (True, True, 1, None)
+
+
+def test_a_window_of_a_gone_topic_waits_for_the_living_ones(pipeline: Pipeline) -> None:
+    send(pipeline, "TEST", [NOON])
+    pipeline.ingest(ALL_LAYERS)
+    anew = made_anew(pipeline)
+    send(anew, "TEST", [NOON + timedelta(minutes=1), NOON + timedelta(minutes=12)])
+    report(anew, end_of_tape=False)
+    anew.ingest(ALL_LAYERS)
+    anew.now = datetime.now(timezone.utc)
+    anew.settle()
+    later = anew.now + timedelta(minutes=11)
+
+    before = settle_gone(anew, later)
+    waits = anew.bars()["TEST", NOON].is_final
+    send(anew, "TEST", [NOON + timedelta(minutes=40)])
+    anew.ingest(ALL_LAYERS)
+    anew.settle()
+    settle_gone(anew, later)
+
+    assert (before, waits) == (0, False)
+    bar = anew.bars()["TEST", NOON]
+    assert (bar.is_final, bar.trade_count, bar.revision) == (True, 2, 1)
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_topic_whose_producers_have_left_holds_nothing_back_once_it_is_read(
+    pipeline: Pipeline,
+    is_read: bool,  # noqa: FBT001 - a case of the test
+) -> None:
+    """Its stream has been stopped, and nobody says that it is over."""
+    now = datetime.now(timezone.utc)
+    with another_topic(pipeline) as left:
+        send(left, "LEFT", [NOON])
+        left.ingest(ALL_LAYERS)
+        left.now = now
+        left.settle()
+        assert not left.bars()["LEFT", NOON].is_final
+        if not is_read:
+            send(left, "LEFT", [NOON + timedelta(hours=1)])
+
+        look_after_others(pipeline, now + timedelta(minutes=12))
+
+        expected = TopicState.OVER if is_read else TopicState.MOVING
+        assert states(pipeline) == {left.topic_id: expected}
+        bar = left.bars()["LEFT", NOON]
+        assert (bar.is_final, bar.is_complete) == ((True, True) if is_read else (False, None))
+        if is_read:
+            send(left, "LEFT", [NOON + timedelta(hours=1)])
+            look_after_others(pipeline, now + timedelta(minutes=12))
+            assert states(pipeline) == {left.topic_id: TopicState.MOVING}

@@ -1,0 +1,78 @@
+"""What can still come from the topics of a keyspace, and how far all of them are."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from tapeline.consumer.coverage import ProducerView
+from tapeline.consumer.feed_view import FeedSnapshot
+from tapeline.consumer.topic_standing import state_of
+from tapeline.producer.feed_status import FeedStatus
+from tapeline.storage.rows import PartitionProgress
+from tapeline.storage.topic_tables import TopicStanding, TopicState, final_until
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+DELAY = timedelta(minutes=10)
+MOVING, ENDED, OVER = TopicState.MOVING, TopicState.ENDED, TopicState.OVER
+
+
+def at(minutes):
+    return NOON + timedelta(minutes=minutes)
+
+
+def topic(state, minutes):
+    until = None if minutes is None else at(minutes)
+    return TopicStanding(f"{state.value}{minutes}", until, state)
+
+
+#  the range of a longer bar is final when all that may still bring trades to it have passed
+
+
+@pytest.mark.parametrize(
+    ("topics", "expected"),
+    [
+        ([], None),
+        ([topic(MOVING, 5)], at(5)),
+        ([topic(MOVING, 5), topic(MOVING, 3)], at(3)),
+        ([topic(MOVING, 5), topic(ENDED, 3)], at(3)),  # ended, and not settled yet
+        ([topic(MOVING, 5), topic(MOVING, None)], None),  # it has only begun
+        ([topic(MOVING, 5), topic(OVER, 3)], at(5)),
+        ([topic(MOVING, 5), topic(OVER, 9)], at(5)),
+        ([topic(OVER, 5), topic(OVER, 9), topic(OVER, None)], at(9)),
+        ([topic(OVER, None)], None),
+    ],
+)
+def test_all_is_final_up_to_the_slowest_topic_that_moves(topics, expected):
+    assert final_until(topics) == expected
+
+
+def producer(*, is_gone):
+    status = FeedStatus("p", "t", "id", True, 0, {}, None, False, 0, 0, 0)  # noqa: FBT003
+    return ProducerView(status, is_gone=is_gone)
+
+
+LATER = at(60)
+
+
+def state(*, end=10, now=LATER, is_settled=True, **feed):
+    progress = {0: PartitionProgress(0, 9, NOON, NOON)}
+    values = {"is_pending": False, "has_ended": False, **feed}
+    return state_of(progress, FeedSnapshot({0: end}, **values), now, DELAY, is_settled=is_settled)
+
+
+def test_a_tape_that_has_ended_is_over_once_it_is_settled():
+    assert state(has_ended=True) is OVER
+    assert state(has_ended=True, is_settled=False) is ENDED
+    assert state(has_ended=True, end=11) is MOVING
+    assert state(has_ended=True, is_pending=True) is MOVING
+
+
+def test_a_topic_is_over_when_its_producers_have_left_it_and_nothing_came_for_the_delay():
+    assert state(producers=(producer(is_gone=True),)) is OVER
+    assert state(producers=(producer(is_gone=True),), is_settled=False) is MOVING
+    assert state(producers=(producer(is_gone=True),), now=at(9)) is MOVING
+    assert state(producers=(producer(is_gone=True),), end=11) is MOVING
+    assert state(producers=(producer(is_gone=True), producer(is_gone=False))) is MOVING
+    assert state() is OVER  # nobody has ever reported
