@@ -71,8 +71,14 @@ SUSPECT_DUPLICATES: Final = Metric(
     "tapeline_producer_suspect_duplicates_total",
     Counter,
     "trades",
-    "Accepted trades of a frame that equals the one before it. They cannot be told from real "
-    "twins and are kept.",
+    "Accepted trades in frames of one trade, or of equal ones, that equal one received just "
+    "before. They are real twins or came again, and are kept.",
+)
+REDELIVERED: Final = Metric(
+    "tapeline_producer_redelivered_total",
+    Counter,
+    "trades",
+    "Accepted trades of frames that the feed sent again within minutes. Each counts once.",
 )
 UNKNOWN_CONDITIONS: Final = Metric(
     "tapeline_producer_unknown_conditions_total",
@@ -108,6 +114,7 @@ PRODUCER_METRICS: Final[Sequence[Metric[Any]]] = (
     TRADES,
     DEAD_LETTERS,
     SUSPECT_DUPLICATES,
+    REDELIVERED,
     UNKNOWN_CONDITIONS,
     CONNECTED,
     RECONNECTS,

@@ -26,6 +26,7 @@ from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
 from tapeline.settings import FinnhubSettings, LogLevel, Settings, load_settings
 from tapeline.simulator.child import DEMO, simulated_feed
+from tapeline.simulator.main import parse_speed
 
 log = structlog.get_logger()
 
@@ -50,6 +51,9 @@ def produce(
         str | None,
         typer.Option(help="Begins its name in feed_status; the host by default."),
     ] = None,
+    speed: Annotated[
+        str, typer.Option(help="Of a tape that is played as the feed: as `simulate` was told.")
+    ] = "1",
     log_level: Annotated[
         LogLevel | None, typer.Option(case_sensitive=False, help="The least that is logged.")
     ] = None,
@@ -58,6 +62,7 @@ def produce(
 
     Example: FINNHUB_API_KEY=… tapeline produce --symbols AAPL,MSFT
     """
+    factor = parse_speed(speed)
     settings = load_settings()
     configure_logging(log_level or settings.log_level)
     end_with_parent()
@@ -68,7 +73,7 @@ def produce(
         with simulated_feed(settings.home) as feed:
             finnhub = settings.finnhub.model_copy(update={"url": feed.url})
             simulated = settings.model_copy(update={"finnhub": finnhub})
-            _run(simulated, SecretStr(feed.token), wanted, source, producer_id)
+            _run(simulated, SecretStr(feed.token), wanted, source, producer_id, factor)
         return
     if settings.finnhub_api_key is None:
         message = (
@@ -80,7 +85,7 @@ def produce(
             f"  tapeline stream --topic {DEMO} --keyspace {DEMO}"
         )
         raise UsageError(message)
-    _run(settings, settings.finnhub_api_key, wanted, source, producer_id)
+    _run(settings, settings.finnhub_api_key, wanted, source, producer_id, factor)
 
 
 def _run(
@@ -89,6 +94,7 @@ def _run(
     symbols: list[str],
     source: Source,
     producer_id: str | None,
+    speed: float | None,
 ) -> None:
     endpoints = find_endpoints(settings)
     log.info("using", services=str(endpoints))
@@ -120,6 +126,7 @@ def _run(
         producer_id=name,
         gaps=gaps,
         metrics=metrics,
+        speed=speed,
     )
     with serve_metrics(metrics, settings.metrics.host, settings.metrics.producer_port):
         run_until_signalled(pipeline.run())
