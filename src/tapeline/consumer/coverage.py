@@ -39,15 +39,21 @@ class Coverage:
     Args:
         producers: all that ever reported.
         gaps: all that they ever reported.
+        is_readable: whether every report could be read; if not, nothing is known to be complete.
     """
 
-    def __init__(self, producers: Iterable[ProducerView], gaps: Sequence[Gap]) -> None:
+    def __init__(
+        self, producers: Iterable[ProducerView], gaps: Sequence[Gap], *, is_readable: bool = True
+    ) -> None:
         self._producers = tuple(producers)
         self._gaps = gaps
+        self._is_readable = is_readable
 
-    def renewed(self, producers: Iterable[ProducerView], gaps: Sequence[Gap]) -> Coverage:
+    def renewed(
+        self, producers: Iterable[ProducerView], gaps: Sequence[Gap], *, is_readable: bool = True
+    ) -> Coverage:
         """Return what is known now; the same sequence of gaps is not worked out again."""
-        coverage = Coverage(producers, gaps)
+        coverage = Coverage(producers, gaps, is_readable=is_readable)
         if gaps is self._gaps and "_holes" in vars(self):
             coverage._holes = self._holes
         return coverage
@@ -57,6 +63,8 @@ class Coverage:
 
         A symbol without a live producer comes from a tape, which has no holes in the present.
         """
+        if not self._is_readable:
+            return False
         window = (to_micros(start), to_micros(end))
         missed = [window]
         for producer in self._producers_of.get(symbol, [None]):

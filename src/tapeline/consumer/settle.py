@@ -143,7 +143,9 @@ class Settler:
         feed = self._feed.snapshot(now)
         progress = self._client.progress(self._topic_id)
         reach = horizon(progress, feed, now, self._delay)
-        self._coverage = self._coverage.renewed(feed.producers, feed.gaps)
+        self._coverage = self._coverage.renewed(
+            feed.producers, feed.gaps, is_readable=feed.is_readable
+        )
         self._states.read(progress)
 
         windows = self._in_chunks(self._states.due_windows(reach), self._settle_windows, began)

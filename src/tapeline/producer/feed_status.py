@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 
 import orjson
 
+from tapeline.producer.reports import UnreadableReportError, read_report
+
 
 @dataclass(frozen=True, slots=True)
 class FeedStatus:
@@ -48,12 +50,15 @@ class FeedStatus:
 
     @classmethod
     def from_bytes(cls, value: bytes) -> FeedStatus:
-        """Decode from Kafka.
+        """Decode from Kafka; fields of a newer producer are ignored.
 
         Raises:
-            ValueError, KeyError, TypeError: the bytes are no status.
+            UnreadableReportError: the bytes are no status.
         """
-        fields = orjson.loads(value)
-        fields["last_offsets"] = {int(p): o for p, o in fields["last_offsets"].items()}
-        fields["symbols"] = tuple(fields.get("symbols", ()))
-        return cls(**fields)
+        fields = read_report(cls, value)
+        try:
+            fields["last_offsets"] = {int(p): o for p, o in fields["last_offsets"].items()}
+            fields["symbols"] = tuple(fields.get("symbols", ()))
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnreadableReportError from error
