@@ -96,6 +96,12 @@ RECONNECTS: Final = Metric(
     "attempts",
     "Attempts to connect to the feed again, after a connection or an attempt was lost.",
 )
+WITHOUT_SLOT: Final = Metric(
+    "tapeline_producer_symbols_without_slot",
+    Gauge,
+    "symbols",
+    "Symbols that the feed refuses: above its cap, or not known to it. feed_status names them.",
+)
 PENDING: Final = Metric(
     "tapeline_producer_pending_trades",
     Gauge,
@@ -118,6 +124,7 @@ PRODUCER_METRICS: Final[Sequence[Metric[Any]]] = (
     UNKNOWN_CONDITIONS,
     CONNECTED,
     RECONNECTS,
+    WITHOUT_SLOT,
     PENDING,
     NEWEST_RECEIPT,
 )

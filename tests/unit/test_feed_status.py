@@ -26,6 +26,7 @@ STATUS = FeedStatus(
     frames=10,
     trades=50,
     dead_letters=1,
+    without_slot={"AAPL": (5, None)},
 )
 
 
@@ -46,6 +47,7 @@ def test_a_status_is_plain_json():
         "frames": 10,
         "trades": 50,
         "dead_letters": 1,
+        "without_slot": {"AAPL": [5, None]},
     }
 
 

@@ -68,7 +68,7 @@ class Coverage:
         window = (to_micros(start), to_micros(end))
         missed = [window]
         for producer in self._producers_of.get(symbol, [None]):
-            missed = _intersection(missed, self._missed_by(producer, window))
+            missed = _intersection(missed, self._missed_by(producer, symbol, window))
         return not missed
 
     @cached_property
@@ -90,7 +90,7 @@ class Coverage:
                 by_producer[gap.producer_id].append(gap)
         return {name: _Holes(gaps) for name, gaps in by_producer.items()}
 
-    def _missed_by(self, producer: ProducerView | None, window: _Span) -> list[_Span]:
+    def _missed_by(self, producer: ProducerView | None, symbol: str, window: _Span) -> list[_Span]:
         """Return what a producer missed of a window, and perhaps times beside it."""
         if producer is None:
             return []
@@ -98,6 +98,9 @@ class Coverage:
         if status.started_us is None or status.last_message_us is None:
             return [(0, _EVER)]
         spans = [(0, status.started_us)]
+        if symbol in status.without_slot:
+            since_us, until_us = status.without_slot[symbol]
+            spans.append((since_us, _EVER if until_us is None else until_us))
         if status.producer_id in self._holes:
             spans += self._holes[status.producer_id].within(window)
         if producer.is_gone:

@@ -143,6 +143,7 @@ class ProducerPipeline:
             await self._handle_trades(frame, message)
         elif isinstance(message, FeedMessage):
             log.warning("feed_error", message=message.text)
+            self._client.slots.told(message.text)
         else:
             assert isinstance(message, Ping)  # noqa: S101 - for the type checker; no other kind
         self._producer.serve()
@@ -196,6 +197,7 @@ class ProducerPipeline:
         while True:
             if self._gaps is not None:
                 await self._gaps.report()
+            await self._client.ask_again()
             await self._send_status()
             self._producer.serve()
             await asyncio.sleep(_STATUS_INTERVAL_S)
@@ -211,6 +213,7 @@ class ProducerPipeline:
             last_offsets=dict(self._producer.last_offsets),
             newest_receipt_us=self._newest_receipt_us,
             symbols=self._client.symbols,
+            without_slot=dict(self._client.slots.spans),
             is_live=gaps is not None,
             started_us=gaps.started_us if gaps else None,
             last_message_us=self._acknowledged_until_us() if gaps else None,
