@@ -71,8 +71,14 @@ SUSPECT_DUPLICATES: Final = Metric(
     "tapeline_producer_suspect_duplicates_total",
     Counter,
     "trades",
-    "Accepted trades of a frame that equals the one before it. They cannot be told from real "
-    "twins and are kept.",
+    "Accepted trades in frames of one trade, or of equal ones, that equal one received just "
+    "before. They are real twins or came again, and are kept.",
+)
+REDELIVERED: Final = Metric(
+    "tapeline_producer_redelivered_total",
+    Counter,
+    "trades",
+    "Accepted trades of frames that the feed sent again within minutes. Each counts once.",
 )
 UNKNOWN_CONDITIONS: Final = Metric(
     "tapeline_producer_unknown_conditions_total",
@@ -89,6 +95,12 @@ RECONNECTS: Final = Metric(
     Counter,
     "attempts",
     "Attempts to connect to the feed again, after a connection or an attempt was lost.",
+)
+WITHOUT_SLOT: Final = Metric(
+    "tapeline_producer_symbols_without_slot",
+    Gauge,
+    "symbols",
+    "Symbols that the feed refuses: above its cap, or not known to it. feed_status names them.",
 )
 PENDING: Final = Metric(
     "tapeline_producer_pending_trades",
@@ -108,9 +120,11 @@ PRODUCER_METRICS: Final[Sequence[Metric[Any]]] = (
     TRADES,
     DEAD_LETTERS,
     SUSPECT_DUPLICATES,
+    REDELIVERED,
     UNKNOWN_CONDITIONS,
     CONNECTED,
     RECONNECTS,
+    WITHOUT_SLOT,
     PENDING,
     NEWEST_RECEIPT,
 )

@@ -60,6 +60,8 @@ class FinnhubSettings(BaseModel):
     """Seconds after which a symbol without trades is reported, while others have some."""
     same_millisecond_s: float = Field(default=2.0, gt=0)
     """Seconds for which further trades of a symbol's newest millisecond count as in order."""
+    redelivery_memory_s: float = Field(default=600.0, ge=0)
+    """Seconds for which frames are remembered, to know those that the feed sends again."""
     max_frame_bytes: int = Field(default=15 * 1024 * 1024, gt=0, le=15 * 1024 * 1024)
     """The largest frame that is read, in bytes; Kafka takes dead letters of up to 16 MiB."""
 

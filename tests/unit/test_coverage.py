@@ -8,6 +8,7 @@ two       |---|---|---|   gap     |---|---|---|
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -151,3 +152,13 @@ def test_ten_thousand_gaps_cost_a_round_no_time():
     ]
     assert time.process_time() - began < 2  # 50 million steps when each looks at all
     assert not any(marks)
+
+
+def test_the_bars_of_a_symbol_without_a_slot_are_incomplete_unless_another_producer_has_one():
+    one = producer("one", "A", "B")
+    status = replace(one.status, without_slot={"A": (us(2), us(4)), "B": (us(8), None)})
+    one = replace(one, status=status)
+
+    assert incomplete([one], []) == [2, 3]
+    assert incomplete([one], [], symbol="B") == [8, 9]
+    assert incomplete([one, producer("two")], []) == []

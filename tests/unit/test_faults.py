@@ -162,22 +162,26 @@ def test_a_live_feed_forgets_an_outage_that_is_over():
     assert not any(isinstance(e, Outage) for e in again)
 
 
-def test_a_frame_sent_again_before_anything_newer_is_ambiguous():
-    """A@1 A@2 sent, then again: A@1 is stale, and only A@2 could be a twin."""
+def test_only_one_trade_sent_again_before_anything_newer_is_ambiguous():
+    """A@1 A@2 again is known by its company; A@2 alone could be a twin."""
 
     def frame(number: int, *seconds: int) -> FeedFrame:
         trades = [{"s": "A", "p": 1.0, "t": START_MS + s, "v": 3.0, "c": None} for s in seconds]
         return FeedFrame(START_MS, trades, number)
 
-    first, newer = frame(0, 1, 2), frame(1, 3)
-    at_once = recorded([first, first, newer])
-    later = recorded([first, newer, first])
-    much_later = recorded([first, frame(0, 2)], clock=[0.0, 0.0, 2.5])
+    both, alone, newer = frame(0, 1, 2), frame(0, 2), frame(1, 3)
+    in_company = recorded([both, both, newer])
+    at_once = recorded([alone, alone, newer])
+    later = recorded([alone, newer, alone])
+    on_the_line = recorded([alone, alone], clock=[0.0, 2.01])
+    much_later = recorded([alone, alone], clock=[0.0, 2.5])
 
-    assert (at_once.redelivered, at_once.ambiguous, at_once.silver) == (2, 1, 4)
+    assert (in_company.redelivered, in_company.ambiguous, in_company.silver) == (2, 0, 3)
+    assert (at_once.redelivered, at_once.ambiguous, at_once.silver) == (1, 1, 3)
     assert at_once.ambiguous_volume == {f"A|{START_MS // 300_000 * 300_000}": 3.0}
-    assert (later.redelivered, later.ambiguous, later.silver) == (2, 0, 3)
-    assert (much_later.ambiguous, much_later.silver) == (0, 2)
+    assert (later.redelivered, later.ambiguous, later.silver) == (1, 0, 2)
+    assert (on_the_line.unsure, on_the_line.silver) == (1, 2)
+    assert (much_later.ambiguous, much_later.silver) == (0, 1)
 
 
 def test_a_report_is_read_back_as_it_was_written(tmp_path):

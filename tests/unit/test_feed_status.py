@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tapeline.producer.feed_status import FeedStatus
+from tapeline.producer.reports import UnreadableReportError
 
 STATUS = FeedStatus(
     producer_id="host-1",
@@ -25,6 +26,7 @@ STATUS = FeedStatus(
     frames=10,
     trades=50,
     dead_letters=1,
+    without_slot={"AAPL": (5, None)},
 )
 
 
@@ -45,6 +47,7 @@ def test_a_status_is_plain_json():
         "frames": 10,
         "trades": 50,
         "dead_letters": 1,
+        "without_slot": {"AAPL": [5, None]},
     }
 
 
@@ -71,5 +74,10 @@ def test_the_key_tells_topics_and_producers_apart():
     [b"", b"no json", b"[]", b"1", b"{}", b'{"last_offsets": {}}', b'{"last_offsets": {"a": 1}}'],
 )
 def test_other_bytes_are_refused(value):
-    with pytest.raises((ValueError, KeyError, TypeError)):
+    with pytest.raises(UnreadableReportError):
         FeedStatus.from_bytes(value)
+
+
+def test_a_status_of_a_newer_producer_is_read_without_what_is_new():
+    newer = json.dumps({**json.loads(STATUS.to_bytes()), "spool_bytes": 7}).encode()
+    assert FeedStatus.from_bytes(newer) == STATUS

@@ -5,12 +5,14 @@ Times are in seconds since noon UTC of a Friday on which the exchange opens at 1
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
 
 from tapeline.producer.gaps import Gap, GapKind, GapWatch
+from tapeline.producer.reports import UnreadableReportError
 
 NOON_US = int(datetime(2026, 11, 20, 12, tzinfo=timezone.utc).timestamp()) * 1_000_000
 SYMBOLS = ("BINANCE:BTCUSDT", "AAPL")
@@ -181,5 +183,16 @@ def test_a_gap_survives_the_wire(kind):
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"[]", b'{"kind":"noise"}'])
 def test_what_is_no_gap_is_an_error(value):
-    with pytest.raises((ValueError, KeyError, TypeError)):
+    with pytest.raises(UnreadableReportError):
         Gap.from_bytes(value)
+
+
+def test_a_gap_of_a_newer_producer_is_read_and_one_of_a_kind_unknown_here_marks_bars():
+    sent = json.loads(gap(GapKind.SYMBOL_SILENT, 1, None, 2).to_bytes())
+    read = Gap.from_bytes(json.dumps({**sent, "kind": "of_2031", "venue": "X"}).encode())
+
+    assert (read.kind, read.started_us, read.kind.marks_bars) == (
+        GapKind.UNKNOWN,
+        sent["started_us"],
+        True,
+    )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from xxhash import xxh64_intdigest
 
 from tapeline.producer.identity import TradeIdentity, hash_trade_id
+from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.validation import WireTrade
 from tapeline.trade import Trade
 
@@ -231,13 +232,85 @@ def test_a_newer_millisecond_starts_two_seconds_of_its_own():
     assert ids(feed.assign([wire(T0 + 1)], RECEIVED_US, 104.9)) == [first(1, T0 + 1)]
 
 
-def test_a_frame_delivered_twice_at_once_is_kept_as_twins_as_documented():
-    feed = connection()
+@pytest.mark.parametrize("frame", [[wire()], [wire(), wire()]])
+def test_one_trade_or_equal_ones_twice_at_once_are_kept_as_twins_as_documented(frame):
+    memory = FrameMemory(600.0)
+    feed = TradeIdentity("finnhub", 2.0, memory)
 
-    one = feed.assign([wire()], RECEIVED_US, 10.0)
-    two = feed.assign([wire()], RECEIVED_US, 10.0)
+    one = feed.assign(frame, RECEIVED_US, 10.0, "frame")
+    two = feed.assign(frame, RECEIVED_US, 10.0, "frame")
 
-    assert ids(one + two) == [first(0), first(1)]
+    assert ids(one + two) == [first(k) for k in range(2 * len(frame))]
+    assert (memory.suspects, memory.redelivered) == (len(frame), 0)
+
+
+OTHER = wire(price=189.14)
+
+
+def test_a_frame_of_different_trades_three_times_at_once_counts_once():
+    memory = FrameMemory(600.0)
+    feed = TradeIdentity("finnhub", 2.0, memory)
+
+    # The first frame begins the millisecond, so that the second one's places are not 0, 1.
+    feed.assign([wire(), OTHER], RECEIVED_US, 10.0, "one")
+    deliveries = [feed.assign([wire(), OTHER], RECEIVED_US, 10.0, b"two") for _ in range(3)]
+    after = feed.assign([wire()], RECEIVED_US, 10.1, "three")
+
+    second_other = signed_xxh64("AAPL|1763649000123|189.14|100.0|1,12|1")
+    assert [ids(d) for d in deliveries] == [[first(1), second_other]] * 3
+    assert [ranks(d) for d in deliveries] == [[2, 3]] * 3
+    assert (ids(after), ranks(after)) == ([first(2)], [4])
+    assert (memory.redelivered, memory.suspects) == (4, 1)
+
+
+@pytest.mark.parametrize(("after_s", "k"), [(600.0, 0), (600.1, 1)])
+def test_a_frame_is_remembered_for_some_minutes(after_s, k):
+    feed = TradeIdentity("finnhub", 10_000.0, FrameMemory(600.0))
+    feed.assign([wire(), OTHER], RECEIVED_US, 0.0, "frame")
+
+    assert ids(feed.assign([wire(), OTHER], RECEIVED_US, after_s, "frame"))[0] == first(k)
+
+
+def test_the_oldest_frames_are_forgotten_when_there_are_too_many_trades():
+    feed = TradeIdentity("finnhub", 2.0, FrameMemory(600.0, most_trades=4))
+    for name in ("one", "two", "three"):
+        feed.assign([wire(), OTHER], RECEIVED_US, 10.0, name)
+
+    remembered = ids(feed.assign([wire(), OTHER], RECEIVED_US, 10.0, "two"))
+    forgotten = ids(feed.assign([wire(), OTHER], RECEIVED_US, 10.0, "one"))
+
+    assert (remembered[0], forgotten[0]) == (first(1), first(3))
+
+
+def test_a_frame_of_an_earlier_connection_keeps_its_places_and_twins_are_counted_on():
+    memory = FrameMemory(600.0)
+    before = TradeIdentity("finnhub", 2.0, memory)
+    before.assign([wire(), OTHER], RECEIVED_US, 10.0, "one")
+    second = before.assign([wire(), OTHER], RECEIVED_US, 10.0, "two")
+
+    after = TradeIdentity("finnhub", 2.0, memory)
+    again = after.assign([wire(), OTHER], RECEIVED_US, 11.0, "two")
+    twin = after.assign([wire()], RECEIVED_US, 11.0, "three")
+
+    assert (ids(again), ranks(again)) == (ids(second), ranks(second))
+    assert (ids(twin), ranks(twin)) == ([first(2)], [4])
+
+
+@pytest.mark.parametrize(("speed", "k"), [(1.0, 1), (480.0, 0)])
+def test_the_two_seconds_are_of_the_tape_at_its_speed(speed, k):
+    feed = TradeIdentity("replay", 2.0, speed=speed)
+    feed.assign([wire()], RECEIVED_US, 100.0)
+
+    assert ids(feed.assign([wire()], RECEIVED_US, 100.005)) == [first(k)]
+
+
+@pytest.mark.parametrize(("others_ms", "k"), [(2000, 1), (2001, 0)])
+def test_without_a_speed_the_newest_trade_of_the_tape_tells_the_time(others_ms, k):
+    feed = TradeIdentity("replay", 2.0, speed=None)
+    feed.assign([wire()], RECEIVED_US, 100.0)
+    feed.assign([wire(T0 + others_ms, symbol="MSFT")], RECEIVED_US, 100.0)
+
+    assert ids(feed.assign([wire()], RECEIVED_US, 100.0)) == [first(k)]
 
 
 def test_a_new_connection_counts_from_0_again():

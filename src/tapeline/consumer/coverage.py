@@ -40,20 +40,32 @@ class Coverage:
         producers: all that ever reported.
         gaps: all that they reported of the time since `known_from_us`.
         known_from_us: in µs since the epoch; what live producers heard before is not known.
+        is_readable: whether every report could be read; if not, nothing is known to be complete.
     """
 
     def __init__(
-        self, producers: Iterable[ProducerView], gaps: Sequence[Gap], known_from_us: int = 0
+        self,
+        producers: Iterable[ProducerView],
+        gaps: Sequence[Gap],
+        known_from_us: int = 0,
+        *,
+        is_readable: bool = True,
     ) -> None:
         self._producers = tuple(producers)
         self._gaps = gaps
         self._known_from_us = known_from_us
+        self._is_readable = is_readable
 
     def renewed(
-        self, producers: Iterable[ProducerView], gaps: Sequence[Gap], known_from_us: int = 0
+        self,
+        producers: Iterable[ProducerView],
+        gaps: Sequence[Gap],
+        known_from_us: int = 0,
+        *,
+        is_readable: bool = True,
     ) -> Coverage:
         """Return what is known now; the same sequence of gaps is not worked out again."""
-        coverage = Coverage(producers, gaps, known_from_us)
+        coverage = Coverage(producers, gaps, known_from_us, is_readable=is_readable)
         if gaps is self._gaps and "_holes" in vars(self):
             coverage._holes = self._holes
         return coverage
@@ -63,10 +75,12 @@ class Coverage:
 
         A symbol without a live producer comes from a tape, which has no holes in the present.
         """
+        if not self._is_readable:
+            return False
         window = (to_micros(start), to_micros(end))
         missed = [window]
         for producer in self._producers_of.get(symbol, [None]):
-            missed = _intersection(missed, self._missed_by(producer, window))
+            missed = _intersection(missed, self._missed_by(producer, symbol, window))
         return not missed
 
     @cached_property
@@ -88,7 +102,7 @@ class Coverage:
                 by_producer[gap.producer_id].append(gap)
         return {name: _Holes(gaps) for name, gaps in by_producer.items()}
 
-    def _missed_by(self, producer: ProducerView | None, window: _Span) -> list[_Span]:
+    def _missed_by(self, producer: ProducerView | None, symbol: str, window: _Span) -> list[_Span]:
         """Return what a producer missed of a window, and perhaps times beside it."""
         if producer is None:
             return []
@@ -96,6 +110,9 @@ class Coverage:
         if status.started_us is None or status.last_message_us is None:
             return [(0, _EVER)]
         spans = [(0, max(status.started_us, self._known_from_us))]
+        if symbol in status.without_slot:
+            since_us, until_us = status.without_slot[symbol]
+            spans.append((since_us, _EVER if until_us is None else until_us))
         if status.producer_id in self._holes:
             spans += self._holes[status.producer_id].within(window)
         if producer.is_gone:

@@ -8,19 +8,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
-import structlog
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from tapeline.consumer.coverage import ProducerView
+from tapeline.consumer.feed_reports import FeedReports
 from tapeline.errors import SchemaError
-from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap
 from tapeline.producer.offsets import next_offsets, oldest_offsets
 from tapeline.producer.topics import partitions_of
 from tapeline.settings import KafkaSettings
 from tapeline.times import to_millis
-
-log = structlog.get_logger()
 
 _TIMEOUT_S: Final = 10.0
 _READ_WAIT_S: Final = 0.5
@@ -35,7 +32,8 @@ class FeedSnapshot:
     not expired. `is_pending` tells whether a living
     producer still holds trades; `has_ended` whether every producer's tape has ended. `gaps`
     holds every gap that was ever reported, and is the same object while no more are;
-    `producers` every producer.
+    `producers` every producer. It `is_readable` unless the newest report under some key cannot be
+    read, so that it is not known what its producer missed.
     """
 
     end_offsets: dict[int, int]
@@ -44,6 +42,7 @@ class FeedSnapshot:
     first_offsets: dict[int, int] = field(default_factory=dict)
     producers: tuple[ProducerView, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    is_readable: bool = True
 
 
 class FeedView:
@@ -57,11 +56,7 @@ class FeedView:
         self._topic = settings.topic
         self._status_topic = settings.status_topic
         self._topic_id = topic_id
-        # By the id of the topic, and by producer.
-        self._statuses: dict[str, dict[str, tuple[FeedStatus, datetime]]] = {}
-        self._gaps: dict[str, Gap] = {}
-        self._all_gaps: tuple[Gap, ...] = ()
-        self._has_new_gaps = False
+        self._reports = FeedReports(settings.topic, topic_id)
         configuration = {
             "bootstrap.servers": bootstrap_servers,
             "group.id": f"tapeline-{topic_id}",
@@ -88,23 +83,25 @@ class FeedView:
         """
         self._read_reports()
         own = self.snapshot_of(self._topic_id, self._topic, self._partitions, now)
-        return replace(own, gaps=self._all_gaps)
+        return replace(own, gaps=self._reports.gaps)
 
     def snapshot_of(
         self, topic_id: str, topic: str, partitions: Sequence[int], now: datetime
     ) -> FeedSnapshot:
         """Return the state of any topic, as far as reports were read, without its gaps."""
-        statuses = list(self._statuses.get(topic_id, {}).values())
+        statuses = self._reports.statuses_of(topic_id)
+        is_readable = self._reports.is_readable_of(topic_id, topic)
         offsets = self._offsets(topic, partitions)
         return FeedSnapshot(
             {p: end for p, (_, end) in offsets.items()},
             first_offsets={p: first for p, (first, _) in offsets.items()},
             # A producer that reports no more is gone, and holds nothing that could still come.
             is_pending=any(s.pending > 0 and now - at < _STATUS_IS_OLD_AFTER for s, at in statuses),
-            has_ended=bool(statuses) and all(s.end_of_tape for s, _ in statuses),
+            has_ended=is_readable and bool(statuses) and all(s.end_of_tape for s, _ in statuses),
             producers=tuple(
                 ProducerView(s, is_gone=now - at >= _STATUS_IS_OLD_AFTER) for s, at in statuses
             ),
+            is_readable=is_readable,
         )
 
     def offsets(self) -> dict[int, tuple[int, int]]:
@@ -142,22 +139,11 @@ class FeedView:
                 continue
             self._next[topic] = offset + 1
             self._remember(message)
-        if self._has_new_gaps:
-            self._all_gaps = tuple(self._gaps.values())
-            self._has_new_gaps = False
 
     def _remember(self, message: Message) -> None:
-        value = message.value() or b""
-        try:
-            if message.topic() == self._status_topic:
-                status = FeedStatus.from_bytes(value)
-                at = datetime.fromtimestamp(message.timestamp()[1] / 1000, timezone.utc)
-                of_topic = self._statuses.setdefault(status.topic_id, {})
-                of_topic[status.producer_id] = status, at
-            else:
-                gap = Gap.from_bytes(value)
-                if gap.topic_id == self._topic_id:
-                    self._gaps[gap.key] = gap
-                    self._has_new_gaps = True
-        except (ValueError, KeyError, TypeError, AttributeError):
-            log.warning("unreadable_report", topic=message.topic(), offset=message.offset())
+        key, value = bytes(message.key() or b""), bytes(message.value() or b"")
+        if message.topic() == self._status_topic:
+            at = datetime.fromtimestamp(message.timestamp()[1] / 1000, timezone.utc)
+            self._reports.take_status(key, value, at)
+        else:
+            self._reports.take_gap(key, value)

@@ -85,4 +85,5 @@ class OtherTopics:
             return 0
         gaps = read_gaps(self._client, _EVER, now)
         of_topic = [gap for gap in gaps if gap.topic_id == topic.topic_id]
-        return self._gone.settle_left(topic.topic_id, Coverage(feed.producers, of_topic), now)
+        coverage = Coverage(feed.producers, of_topic, is_readable=feed.is_readable)
+        return self._gone.settle_left(topic.topic_id, coverage, now)

@@ -150,7 +150,10 @@ class Settler:
         reach = horizon(progress, feed, now, self._delay)
         gaps = self._recent_gaps.of(feed.gaps, now)
         self._coverage = self._coverage.renewed(
-            feed.producers, gaps, self._recent_gaps.known_from_us
+            feed.producers,
+            gaps,
+            self._recent_gaps.known_from_us,
+            is_readable=feed.is_readable,
         )
         self._states.read(progress)
 

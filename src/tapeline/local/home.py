@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,12 @@ class Home:
     """The folders below one home."""
 
     root: Path
+
+    def make_private(self) -> None:
+        """Make the home if there is none; nobody but its owner may look into it."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.root.stat().st_uid == os.getuid():
+            self.root.chmod(0o700)
 
     @property
     def jars(self) -> Path:

@@ -128,7 +128,7 @@ class LocalStack:
     @contextmanager
     def running(self, hooks: StartHooks | None = None) -> Iterator[StackState]:
         """Have the stack for a while; stop it afterwards unless it is kept or others use it."""
-        self.home.root.mkdir(parents=True, exist_ok=True)
+        self.home.make_private()
         with self.home.users_file.open("w") as users:
             # Shared by every command that uses the stack, and let go however the command ends.
             fcntl.flock(users, fcntl.LOCK_SH)
@@ -162,7 +162,7 @@ class LocalStack:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        self.home.root.mkdir(parents=True, exist_ok=True)
+        self.home.make_private()
         with self.home.lock_file.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

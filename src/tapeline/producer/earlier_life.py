@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 from tapeline.errors import ServiceUnavailableError
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.offsets import offsets_of
+from tapeline.producer.reports import UnreadableReportError
 
 _READ_MESSAGES: Final = 1000
 _READ_WAIT_S: Final = 1.0
@@ -54,5 +55,5 @@ def last_status(
 def _status_in(value: bytes | None) -> FeedStatus | None:
     try:
         return FeedStatus.from_bytes(value or b"")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except UnreadableReportError:
         return None

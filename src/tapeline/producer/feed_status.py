@@ -6,9 +6,11 @@ producer can say that nothing is on its way.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import orjson
+
+from tapeline.producer.reports import UnreadableReportError, read_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class FeedStatus:
     `pending` counts trades that it still holds. `started_us` is when it first heard anything,
     over all its lives, `last_message_us` when it last did, `newest_receipt_us` when its newest
     trade came, each µs since the epoch. `is_live` tells a feed of the present from a tape.
+    `without_slot` maps each symbol that the feed refused to the time for which it did, its end None
+    while it does.
     """
 
     producer_id: str
@@ -36,6 +40,7 @@ class FeedStatus:
     is_live: bool = False
     started_us: int | None = None
     last_message_us: int | None = None
+    without_slot: dict[str, tuple[int, int | None]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -48,12 +53,17 @@ class FeedStatus:
 
     @classmethod
     def from_bytes(cls, value: bytes) -> FeedStatus:
-        """Decode from Kafka.
+        """Decode from Kafka; fields of a newer producer are ignored.
 
         Raises:
-            ValueError, KeyError, TypeError: the bytes are no status.
+            UnreadableReportError: the bytes are no status.
         """
-        fields = orjson.loads(value)
-        fields["last_offsets"] = {int(p): o for p, o in fields["last_offsets"].items()}
-        fields["symbols"] = tuple(fields.get("symbols", ()))
-        return cls(**fields)
+        fields = read_report(cls, value)
+        try:
+            fields["last_offsets"] = {int(p): o for p, o in fields["last_offsets"].items()}
+            fields["symbols"] = tuple(fields.get("symbols", ()))
+            slots = fields.get("without_slot", {})
+            fields["without_slot"] = {s: (since, until) for s, (since, until) in slots.items()}
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnreadableReportError from error

@@ -6,6 +6,7 @@ The token is part of the address, so neither address nor request path is ever lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -22,9 +23,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import CloseCode
 
 from tapeline.errors import FeedError
-from tapeline.metrics import PRODUCER_METRICS, RECONNECTS, Metrics
+from tapeline.metrics import PRODUCER_METRICS, RECONNECTS, WITHOUT_SLOT, Metrics
 from tapeline.producer.gaps import GapKind
 from tapeline.producer.silence import SilenceWatch
+from tapeline.producer.symbol_slots import SymbolSlots
 from tapeline.settings import FinnhubSettings
 
 log = structlog.get_logger()
@@ -107,6 +109,10 @@ class FinnhubClient:
         self._monotonic = monotonic
         self._metrics = metrics or Metrics(PRODUCER_METRICS)
         self._connections = 0
+        self._socket: ClientConnection | None = None
+        self.slots = SymbolSlots()
+        """Which symbols the feed does not send."""
+        self._metrics[WITHOUT_SLOT].set_function(lambda: len(self.slots.waiting))
         self.connected = False
         """Whether a connection stands now."""
         self.on_loss: Callable[[GapKind], None] = lambda _kind: None
@@ -176,9 +182,21 @@ class FinnhubClient:
             raise FeedError(message) from None
 
     async def _subscribe(self, socket: ClientConnection) -> None:
-        for symbol in self.symbols:
-            await socket.send(orjson.dumps({"type": "subscribe", "symbol": symbol}).decode())
+        self._socket = socket
+        await self._ask(socket, self.symbols)
         log.info("feed_connected", connection=self._connections, symbols=len(self.symbols))
+
+    async def ask_again(self) -> None:
+        """Subscribe symbols without a slot once more, when it is time; a slot may be free."""
+        wanted = self.slots.check(time.time_ns() // 1000)
+        if wanted and self.connected and self._socket is not None:
+            with contextlib.suppress(ConnectionClosed):  # whoever reads will notice
+                await self._ask(self._socket, wanted)
+
+    async def _ask(self, socket: ClientConnection, symbols: Sequence[str]) -> None:
+        self.slots.asked(symbols, time.time_ns() // 1000)
+        for symbol in symbols:
+            await socket.send(orjson.dumps({"type": "subscribe", "symbol": symbol}).decode())
 
     async def _read(self, socket: ClientConnection) -> AsyncIterator[Frame]:
         self._connections += 1

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from enum import Enum
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
+from tapeline.producer.reports import UnreadableReportError, read_report
 from tapeline.sessions import Session, session_at
 from tapeline.times import to_micros
 
@@ -43,6 +44,13 @@ class GapKind(str, Enum):
     """The producer did not run."""
     SYMBOL_SILENT = "symbol_silent"
     """One symbol had no trade while others did. Reported only: it may have had none."""
+
+    UNKNOWN = "unknown"
+    """Of a producer newer than the reader; taken for a hole."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> GapKind | None:
+        return cls.UNKNOWN if isinstance(value, str) else None
 
     @property
     def marks_bars(self) -> bool:
@@ -86,15 +94,20 @@ class Gap:
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Gap:
-        """Decode from Kafka.
+        """Decode from Kafka; fields of a newer producer are ignored.
+
+        A kind that is not known here is `UNKNOWN`, which marks bars.
 
         Raises:
-            ValueError, KeyError, TypeError: the bytes are no gap.
+            UnreadableReportError: the bytes are no gap.
         """
-        fields: dict[str, Any] = orjson.loads(value)
-        fields["kind"] = GapKind(fields["kind"])
-        fields["symbols"] = tuple(fields["symbols"])
-        return cls(**fields)
+        fields = read_report(cls, value)
+        try:
+            fields["kind"] = GapKind(fields["kind"])
+            fields["symbols"] = tuple(fields["symbols"])
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnreadableReportError from error
 
 
 class GapWatch:

@@ -27,6 +27,7 @@ from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
 from tapeline.settings import FinnhubSettings, LogLevel, Settings, load_settings
 from tapeline.simulator.child import DEMO, simulated_feed
+from tapeline.simulator.main import parse_speed
 from tapeline.symbols import parse_symbols
 
 log = structlog.get_logger()
@@ -52,6 +53,9 @@ def produce(
         str | None,
         typer.Option(help="Begins its name in feed_status; the host by default."),
     ] = None,
+    speed: Annotated[
+        str, typer.Option(help="Of a tape that is played as the feed: as `simulate` was told.")
+    ] = "1",
     log_level: Annotated[
         LogLevel | None, typer.Option(case_sensitive=False, help="The least that is logged.")
     ] = None,
@@ -60,6 +64,7 @@ def produce(
 
     Example: FINNHUB_API_KEY=… tapeline produce --symbols AAPL,MSFT
     """
+    factor = parse_speed(speed)
     settings = load_settings()
     configure_logging(log_level or settings.log_level)
     end_with_parent()
@@ -70,7 +75,7 @@ def produce(
         with simulated_feed(settings.home) as feed:
             finnhub = settings.finnhub.model_copy(update={"url": feed.url})
             simulated = settings.model_copy(update={"finnhub": finnhub})
-            _run(simulated, SecretStr(feed.token), wanted, source, producer_id)
+            _run(simulated, SecretStr(feed.token), wanted, source, producer_id, factor)
         return
     if settings.finnhub_api_key is None:
         message = (
@@ -82,7 +87,7 @@ def produce(
             f"  tapeline stream --topic {DEMO} --keyspace {DEMO}"
         )
         raise UsageError(message)
-    _run(settings, settings.finnhub_api_key, wanted, source, producer_id)
+    _run(settings, settings.finnhub_api_key, wanted, source, producer_id, factor)
 
 
 def _run(
@@ -91,6 +96,7 @@ def _run(
     symbols: Sequence[str],
     source: Source,
     producer_id: str | None,
+    speed: float | None,
 ) -> None:
     endpoints = find_endpoints(settings)
     log.info("using", services=str(endpoints))
@@ -122,6 +128,7 @@ def _run(
         producer_id=name,
         gaps=gaps,
         metrics=metrics,
+        speed=speed,
     )
     with serve_metrics(metrics, settings.metrics.host, settings.metrics.producer_port):
         run_until_signalled(pipeline.run())

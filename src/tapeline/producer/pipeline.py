@@ -19,7 +19,6 @@ from tapeline.metrics import (
     NEWEST_RECEIPT,
     PENDING,
     PRODUCER_METRICS,
-    SUSPECT_DUPLICATES,
     TRADES,
     UNKNOWN_CONDITIONS,
     Metrics,
@@ -29,6 +28,7 @@ from tapeline.producer.finnhub_client import FinnhubClient, Frame
 from tapeline.producer.gap_reporter import GapReporter
 from tapeline.producer.identity import TradeIdentity
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.unknown_conditions import UnknownConditions
 from tapeline.producer.validation import (
     FeedMessage,
@@ -53,7 +53,6 @@ class PipelineCounts:
 
     frames: int = 0
     trades: int = 0
-    suspect_duplicates: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
 
 
@@ -63,7 +62,7 @@ class ProducerPipeline:
     A frame with anything that is no trade goes to the dead-letter topic once: its bytes, the
     first reason in header `reason`, and in `rejects` a JSON list of [index in the frame or
     null for the whole frame, reason]. Without `gaps` the feed is a tape, whose holes do not
-    lie in the present.
+    lie in the present. `speed` is the feed's, as `TradeIdentity` takes it.
     """
 
     def __init__(
@@ -77,6 +76,7 @@ class ProducerPipeline:
         producer_id: str,
         gaps: GapReporter | None = None,
         metrics: Metrics | None = None,
+        speed: float | None = 1.0,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -85,8 +85,10 @@ class ProducerPipeline:
         self._topic_id = topic_id
         self._producer_id = producer_id
         self._connection = -1
+        self._speed = speed
+        self._metrics = metrics or Metrics(PRODUCER_METRICS)
+        self._memory = FrameMemory(settings.finnhub.redelivery_memory_s, self._metrics)
         self._identity = self._new_identity()
-        self._previous_frame: bytes | str = b""
         self._newest_receipt_us: int | None = None
         self._end_of_tape = False
         self._gaps = gaps
@@ -95,7 +97,6 @@ class ProducerPipeline:
         self._acknowledged_us: int | None = None
         self.counts = PipelineCounts()
         self._unknown_conditions = UnknownConditions()
-        self._metrics = metrics or Metrics(PRODUCER_METRICS)
         # What each frame counts is looked up once.
         self._frames = self._metrics[FRAMES]
         self._accepted = self._metrics[TRADES].labels(outcome="accepted")
@@ -142,6 +143,7 @@ class ProducerPipeline:
             await self._handle_trades(frame, message)
         elif isinstance(message, FeedMessage):
             log.warning("feed_error", message=message.text)
+            self._client.slots.told(message.text)
         else:
             assert isinstance(message, Ping)  # noqa: S101 - for the type checker; no other kind
         self._producer.serve()
@@ -158,13 +160,11 @@ class ProducerPipeline:
         self._gaps.heard(frame.received_at_us, frame.monotonic_s, symbols)
 
     async def _handle_trades(self, frame: Frame, message: TradeFrame) -> None:
-        if frame.data == self._previous_frame:
-            self.counts.suspect_duplicates += len(message.trades)
-            self._metrics[SUSPECT_DUPLICATES].inc(len(message.trades))
-        self._previous_frame = frame.data
         if message.rejects:
             await self._send_dead_letter(frame, message.rejects)
-        trades = self._identity.assign(message.trades, frame.received_at_us, frame.monotonic_s)
+        trades = self._identity.assign(
+            message.trades, frame.received_at_us, frame.monotonic_s, frame.data
+        )
         if trades:
             # Counted before they are sent: what waits for room in the queue is pending too.
             self.counts.trades += len(trades)
@@ -198,6 +198,7 @@ class ProducerPipeline:
         while True:
             if self._gaps is not None:
                 await self._gaps.report()
+            await self._client.ask_again()
             await self._send_status()
             self._producer.serve()
             await asyncio.sleep(_STATUS_INTERVAL_S)
@@ -213,6 +214,7 @@ class ProducerPipeline:
             last_offsets=dict(self._producer.last_offsets),
             newest_receipt_us=self._newest_receipt_us,
             symbols=self._client.symbols,
+            without_slot=dict(self._client.slots.spans),
             is_live=gaps is not None,
             started_us=gaps.started_us if gaps else None,
             last_message_us=self._acknowledged_until_us() if gaps else None,
@@ -240,14 +242,16 @@ class ProducerPipeline:
         return math.nan if received_us is None else received_us / _MICROS_PER_S
 
     def _new_identity(self) -> TradeIdentity:
-        return TradeIdentity(self._source, self._settings.finnhub.same_millisecond_s)
+        within_s = self._settings.finnhub.same_millisecond_s
+        return TradeIdentity(self._source, within_s, self._memory, self._speed)
 
     def _summary(self) -> dict[str, object]:
         return {
             "frames": self.counts.frames,
             "trades": self.counts.trades,
             "acknowledged": self._producer.acknowledged,
-            "suspect_duplicates": self.counts.suspect_duplicates,
+            "suspect_duplicates": self._memory.suspects,
+            "redelivered": self._memory.redelivered,
             "dead_letters": dict(self.counts.rejects),
         }
 

@@ -263,7 +263,7 @@ def _feed_coverage(settings: Settings, endpoints: Endpoints, client: CassandraCl
         feed = FeedView(endpoints.bootstrap_servers, settings.kafka, topic_id)
         with closing(feed):
             snapshot = feed.snapshot(_now())
-        coverage = Coverage(snapshot.producers, snapshot.gaps)
+        coverage = Coverage(snapshot.producers, snapshot.gaps, is_readable=snapshot.is_readable)
     else:
         log.warning("topic_not_of_keyspace", topic=settings.kafka.topic)
 

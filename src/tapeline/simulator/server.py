@@ -62,7 +62,7 @@ class SimulatedFinnhub:
         self._started_s = time.monotonic() if feed.is_live else None
         self._refused_until_ms: int | None = None
         self._rest: Iterator[FeedEvent] | None = None
-        self.ledger = Ledger(time.monotonic)
+        self.ledger = Ledger(time.monotonic, options.speed)
         """What has been sent."""
 
     def serve(self) -> serve:

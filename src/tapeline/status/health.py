@@ -37,6 +37,7 @@ class Producer:
     is_gone: bool
     has_ended: bool
     pending: int
+    without_slot: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,9 @@ def _problems_of_feed(flow: Flow) -> Iterator[str]:
     for p in living:
         if not p.connected and not p.has_ended:
             yield f"Producer {p.name} has no connection to the feed: see its log."
+        if p.without_slot:
+            refused = ", ".join(p.without_slot)
+            yield f"The feed refuses symbols of producer {p.name}: {refused}. Subscribe fewer."
     names = {p.name for p in living if p.connected}
     for gap in flow.gaps:
         if gap.producer in names:

@@ -1,0 +1,82 @@
+"""Which symbols the feed does not send, since it told us so without naming them.
+
+The feed answers subscriptions in their order, and only those that it refuses. Once its cap is
+reached, it refuses every valid symbol that follows, so n refusals are of the last n:
+
+    asked     A  B  X  C  D      "Invalid symbol X", "too many symbols", "too many symbols"
+    has one   A  B               C and D have no slot
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger()
+
+_TOO_MANY: Final = "too many symbols"
+_INVALID: Final = "Invalid symbol "
+_ANSWERED_US: Final = 5_000_000
+"""So long after asking, all refusals have come."""
+_AGAIN_US: Final = 120_000_000
+"""So long after asking, it is asked again for symbols without a slot."""
+
+Span = tuple[int, int | None]
+"""From when to when a symbol had no slot, µs since the epoch; None while it has none."""
+
+
+class SymbolSlots:
+    """Follows what one producer asks for and what the feed answers."""
+
+    def __init__(self) -> None:
+        self._asked: tuple[str, ...] = ()
+        self._asked_us = 0
+        self._refusals = 0
+        self._invalid: set[str] = set()
+        self._is_checked = True
+        self.spans: dict[str, Span] = {}
+        """Each symbol's time without a slot; several times count as one, with what lies between."""
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The symbols that have no slot, as far as is known."""
+        return tuple(s for s, (_, until_us) in self.spans.items() if until_us is None)
+
+    def asked(self, symbols: Sequence[str], now_us: int) -> None:
+        """Note subscriptions, in the order in which they are sent."""
+        self._asked, self._asked_us = tuple(symbols), now_us
+        self._refusals, self._invalid, self._is_checked = 0, set(), False
+
+    def told(self, text: str) -> None:
+        """Note an error of the feed."""
+        if _TOO_MANY in text:
+            self._refusals += 1
+        elif text.startswith(_INVALID):
+            self._invalid.add(text.removeprefix(_INVALID))
+        else:
+            return
+        self._is_checked = False
+
+    def check(self, now_us: int) -> tuple[str, ...]:
+        """Take in the answers when they have come; return what to ask for again, if it is time."""
+        since_us = now_us - self._asked_us
+        if not self._is_checked and since_us >= _ANSWERED_US:
+            self._take_in(now_us)
+        return self.waiting if since_us >= _AGAIN_US else ()
+
+    def _take_in(self, now_us: int) -> None:
+        self._is_checked = True
+        before = self.waiting
+        valid = [s for s in self._asked if s not in self._invalid]
+        refused = set(valid[len(valid) - min(self._refusals, len(valid)) :])
+        refused.update(s for s in self._asked if s in self._invalid)
+        for symbol in self._asked:
+            since_us, until_us = self.spans.get(symbol, (self._asked_us, now_us))
+            if symbol in refused:
+                self.spans[symbol] = (since_us, None)
+            elif symbol in self.spans and until_us is None:
+                self.spans[symbol] = (since_us, now_us)
+        if self.waiting != before:
+            log.warning("symbols_without_slot", symbols=",".join(self.waiting) or None)
