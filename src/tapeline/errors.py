@@ -14,6 +14,7 @@ An error's name says how to react; its message says what to do next.
     ├── FeedError                 exit code 5: the feed refuses us for good
     ├── DeliveryError             exit code 6: Kafka will not take a message
     ├── StreamError               exit code 7: the Spark job failed
+    ├── SpoolError                exit code 8: the producer's spool is full or cannot be written
     └── AuditError                exit code 1: a layer is not what the one before it makes
 """
 
@@ -72,6 +73,12 @@ class StreamError(TapelineError):
     """The Spark job failed."""
 
     exit_code = 7
+
+
+class SpoolError(TapelineError):
+    """The spool is full or cannot be written, so the producer stops; the hole is a recorded gap."""
+
+    exit_code = 8
 
 
 class AuditError(TapelineError):

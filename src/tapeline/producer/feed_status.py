@@ -36,6 +36,8 @@ class FeedStatus:
     is_live: bool = False
     started_us: int | None = None
     last_message_us: int | None = None
+    clock_offset_s: float | None = None
+    """How far the clock of the producer's host is ahead of the feed's time, in seconds."""
 
     @property
     def key(self) -> str:

@@ -191,7 +191,13 @@ def _producers(feed: FeedSnapshot) -> Iterator[Producer]:
     for view in feed.producers:
         s = view.status
         yield Producer(
-            s.producer_id, len(s.symbols), s.connected, view.is_gone, s.end_of_tape, s.pending
+            s.producer_id,
+            len(s.symbols),
+            s.connected,
+            view.is_gone,
+            s.end_of_tape,
+            s.pending,
+            s.clock_offset_s,
         )
 
 
