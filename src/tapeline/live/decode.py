@@ -68,10 +68,8 @@ def decode_trade(value: bytes | None, kafka_timestamp_ms: int) -> Trade | None:
 def _is_valid(trade: Trade, kafka_timestamp_ms: int) -> bool:
     # The broker's clock may be wrong, and bounds only roughly what travels in the message. A
     # comparison with NaN is false, so that it fails every range.
-    latest_us = min(
-        trade.received_at_us + LATEST_AHEAD_MS * 1000,
-        (kafka_timestamp_ms + BROKER_MOST_OFF_MS) * 1000,
-    )
+    receipt_us = min(trade.received_at_us, (kafka_timestamp_ms + BROKER_MOST_OFF_MS) * 1000)
+    latest_us = receipt_us + LATEST_AHEAD_MS * 1000
     return (
         0 < len(trade.symbol) <= MAX_SYMBOL_CHARACTERS
         and trade.event_time_ms >= EARLIEST_EVENT_TIME_MS

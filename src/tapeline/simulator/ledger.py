@@ -27,6 +27,7 @@ class SentReport:
     `trades` counts good trades, each time they were sent; `redelivered` those sent again, and
     `ambiguous` those of them that no client can tell from twins: nothing newer of their symbol
     came in between. `ambiguous_volume` holds their size by symbol and five-minute window (ms).
+    `cuts` counts readers who were cut off because they were too slow.
     """
 
     frames: int = 0
@@ -37,6 +38,7 @@ class SentReport:
     malformed_frames: int = 0
     drops: int = 0
     silences: int = 0
+    cuts: int = 0
     ambiguous_volume: dict[str, float] = field(default_factory=dict)
 
     @property
