@@ -1,6 +1,6 @@
 """Since when a reader may be behind: worked by hand on a clock in seconds.
 
-    .   keeps up, a tick each 0.1 s        S   stopped        B   busy, never waits
+.   keeps up, a tick each 0.1 s        S   stopped        B   busy, never waits
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ def test_a_status_is_plain_json():
         "frames": 10,
         "trades": 50,
         "dead_letters": 1,
+        "clock_offset_s": None,
     }
 
 

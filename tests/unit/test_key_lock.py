@@ -37,7 +37,9 @@ def hold(home: Path) -> subprocess.Popen[str]:
 def test_a_second_producer_with_the_key_is_refused_until_the_first_is_gone(tmp_path):
     with hold(tmp_path) as first:
         with (
-            pytest.raises(UsageError, match="Another producer is connected with this key") as caught,
+            pytest.raises(
+                UsageError, match="Another producer is connected with this key"
+            ) as caught,
             one_connection(tmp_path, URL, TOKEN),
         ):
             pass

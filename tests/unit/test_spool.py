@@ -173,7 +173,7 @@ def test_a_full_disk_is_named_and_what_was_written_before_is_kept(tmp_path):
         f"mount -t tmpfs -o size=1m tmpfs {tmp_path} && {sys.executable} -c '{FULL_DISK}' "
         f"{tmp_path}/s && {sys.executable} -c 'import sys; from pathlib import Path; "
         f"from tapeline.producer.spool import Spool; "
-        f'print(Spool(Path(sys.argv[1]), 1 << 30).unsent)\' {tmp_path}/s'
+        f"print(Spool(Path(sys.argv[1]), 1 << 30).unsent)' {tmp_path}/s"
     )
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

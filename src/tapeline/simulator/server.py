@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hmac
 import itertools
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -100,8 +101,11 @@ class SimulatedFinnhub:
             return
         self._client = connection
         if self.options.send_limit is not None:
-            # So high that a send never waits; the limit is looked at after each.
+            # So high that a send never waits; the limit is looked at after each. What the system
+            # keeps for the reader is small, so that the limit is soon reached.
             connection.transport.set_write_buffer_limits(high=_ENDLESS)
+            wire = connection.transport.get_extra_info("socket")
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.options.send_limit)
         session = _Session(connection, self._feed.symbols, self.options.symbol_cap)
         tasks = [
             asyncio.create_task(session.listen()),
@@ -130,7 +134,7 @@ class SimulatedFinnhub:
                 session.is_silent = False
                 await self._send(session, event)
                 if self._is_too_slow(session.connection):
-                    self._cut(session.connection, events)
+                    self._cut(session.connection)
                     return
             elif event.is_drop:
                 self._drop(session.connection, event, events)
@@ -149,9 +153,11 @@ class SimulatedFinnhub:
         else:
             self.ledger.start_anew()
         if rest is None:
-            return self._feed.frames(self._clock_ms())
-        if self.options.send_limit is None:
+            rest = self._feed.frames(self._clock_ms())
+        if self._feed.is_live or self.options.send_limit is None:
             return rest
+        # The tape goes on, heard or not.
+        self._rest = rest
         now_ms = self._clock_ms()
         return itertools.dropwhile(lambda event: event.due_ms < now_ms, rest)
 
@@ -159,12 +165,10 @@ class SimulatedFinnhub:
         limit = self.options.send_limit
         return limit is not None and connection.transport.get_write_buffer_size() > limit
 
-    def _cut(self, connection: ServerConnection, rest: Iterator[FeedEvent]) -> None:
+    def _cut(self, connection: ServerConnection) -> None:
         """Cut off a reader who is too slow; what waits for it is lost to it."""
         self.ledger.report.cuts += 1
         log.info("slow_reader_cut_off")
-        if not self._feed.is_live:
-            self._rest = rest
         connection.transport.abort()
 
     def _drop(
