@@ -1,4 +1,4 @@
-"""A Kafka of a test's own, which it may stop or kill, and a feed of the present that does not wait."""
+"""A Kafka of a test's own, to be stopped or killed, and a feed that does not wait."""
 
 from __future__ import annotations
 
@@ -162,7 +162,8 @@ class LiveFeed:
                 writer.writerow((at_ms, SYMBOLS[number % 4], "10.5", number + 1, "1"))
         self._port = free_port(18900)
         arguments = ["simulate", "--tape", str(tape), "--frame-ms", "20", "--send-limit", "65536"]
-        self._start([*arguments, "--port", str(self._port)], "simulate.log")
+        simulator = self._start([*arguments, "--port", str(self._port)], "simulate.log")
+        wait_for(lambda: "simulator_listening" in self.log_of(simulator), 60)
 
     @property
     def count(self) -> int:
@@ -209,7 +210,7 @@ class LiveFeed:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
-                preexec_fn=before,
+                preexec_fn=before,  # noqa: PLW1509 - no other thread of ours runs
                 env={
                     **os.environ,
                     "TAPELINE_HOME": str(self.kafka.home.root),

@@ -107,12 +107,15 @@ def test_only_the_owner_can_read_it(tmp_path):
 
 def test_a_full_spool_says_so_and_keeps_what_it_has(tmp_path):
     spool = opened(tmp_path, max_bytes=3000)
-    kept = []
-    with pytest.raises(SpoolError, match="TAPELINE_SPOOL__MAX_MB"):
+    kept: list[SpooledMessage] = []
+
+    def fill() -> None:
         for number in range(100):
             spool.append([message(number, size=300)], T0 + number)
             kept.append(message(number, size=300))
 
+    with pytest.raises(SpoolError, match="TAPELINE_SPOOL__MAX_MB"):
+        fill()
     assert 5 <= len(kept) <= 9
     again = opened(tmp_path, max_bytes=3000)
     assert unsent(again) == kept
