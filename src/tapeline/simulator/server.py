@@ -203,8 +203,9 @@ class SimulatedFinnhub:
         if self.options.speed is None:
             return
         wait_ms = due_ms - self._clock_ms()
-        if wait_ms > 0:
-            await asyncio.sleep(wait_ms / 1000 / self.options.speed)
+        # One that is late and never waits for its reader would keep everybody else from running.
+        if wait_ms > 0 or self.options.send_limit is not None:
+            await asyncio.sleep(max(wait_ms, 0) / 1000 / self.options.speed)
 
 
 class _Session:
