@@ -44,6 +44,7 @@ _MICROS_PER_S: Final = 1_000_000
 _ANY_TIME_MS: Final = 1 << 62
 _TAPE_AHEAD: Final = 20_000
 """Messages of a tape that Kafka may lack while more is read; a tape can wait, a feed cannot."""
+_WRITE_BEFORE_STOP_S: Final = 2.0
 _SEND_BEFORE_STOP_S: Final = 5.0
 _REPORT_BEFORE_STOP_S: Final = 1.0
 
@@ -193,7 +194,7 @@ class ProducerPipeline:
     async def _stop(self, writing: asyncio.Task[None], sending: asyncio.Task[None]) -> None:
         """Write what is open, send what Kafka takes within seconds, and say how far we are."""
         self._outbox.close_input()
-        await asyncio.wait([writing], timeout=_SEND_BEFORE_STOP_S)
+        await asyncio.wait([writing], timeout=_WRITE_BEFORE_STOP_S)
         with contextlib.suppress(TapelineError):
             done = asyncio.create_task(self._outbox.acknowledged())
             if not sending.done():

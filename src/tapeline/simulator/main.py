@@ -48,7 +48,7 @@ def simulate(
         int | None,
         typer.Option(
             min=0,
-            help="Bytes that may wait for a slow reader before it is cut off; else it is waited for.",
+            help="Bytes that may wait for a slow reader; above them it is cut off.",
         ),
     ] = None,
     fault: Annotated[list[str] | None, typer.Option(help=FAULT_HELP)] = None,
