@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.cimpl import NewTopic
 from pydantic import SecretStr
 
 from tapeline.local.home import Home
@@ -217,12 +217,9 @@ def test_a_status_that_kafka_refuses_stops_the_producer_at_once(
     kafka: OwnKafka, tmp_path: Path
 ) -> None:
     """No frame comes meanwhile: nobody plays the feed."""
-    create_topics(topic_admin(kafka.servers), KafkaSettings(topic=TOPIC))
-    limit = ConfigEntry("max.message.bytes", "100", incremental_operation=AlterConfigOpType.SET)
-    resource_ = ConfigResource(
-        ConfigResource.Type.TOPIC, "feed_status", incremental_configs=[limit]
-    )
-    topic_admin(kafka.servers).incremental_alter_configs([resource_])[resource_].result()
+    admin = topic_admin(kafka.servers)
+    small = NewTopic("feed_status", 1, 1, config={"max.message.bytes": "100"})
+    admin.create_topics([small], operation_timeout=20)["feed_status"].result(30)
     with live_feed(kafka, tmp_path, RATE, 1) as feed:
         started_s = time.monotonic()
         producer = feed.produce(TAPELINE_FINNHUB__URL=f"ws://{LOOPBACK}:{free_port(0)}")
