@@ -27,7 +27,7 @@ from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Spool
 from tapeline.producer.topics import create_topics, topic_admin
-from tapeline.settings import FinnhubSettings, KafkaSettings, load_settings
+from tapeline.settings import FinnhubSettings, load_settings
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tests.commands import wait_for

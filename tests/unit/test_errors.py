@@ -18,6 +18,7 @@ TREE = {
     "FeedError": (errors.TapelineError, 5),
     "DeliveryError": (errors.TapelineError, 6),
     "StreamError": (errors.TapelineError, 7),
+    "SpoolError": (errors.TapelineError, 8),
     "AuditError": (errors.TapelineError, 1),
 }
 
