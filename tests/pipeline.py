@@ -31,6 +31,7 @@ from tapeline.metrics import Metrics
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.spool import Spool
 from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.settings import Settings, load_settings
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
@@ -43,6 +44,7 @@ from .commands import wait_for
 TOKEN = "test-token"
 # However busy the machine is.
 _LONG_ROUND_S = 600.0
+_SPOOL_BYTES = 256 * 2**20
 BOTH = frozenset({Layer.BRONZE, Layer.SILVER})
 
 
@@ -122,6 +124,7 @@ class Pipeline:
                     self.settings,
                     client,
                     KafkaProducer(self.endpoints.bootstrap_servers, self.name),
+                    self.spool(producer_id),
                     source="replay",
                     topic_id=self.topic_id,
                     producer_id=producer_id,
@@ -130,6 +133,10 @@ class Pipeline:
         # A thread of its own: Playwright's loop may be running in this one.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(asyncio.run, run()).result()
+
+    def spool(self, producer_id: str) -> Spool:
+        """Open a producer's spool."""
+        return Spool(self.folder / "spool" / producer_id, _SPOOL_BYTES)
 
     def send_messages(
         self, messages: Sequence[tuple[str, bytes | None]], partition: int = 0

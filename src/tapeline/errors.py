@@ -15,6 +15,7 @@ An error's name says how to react; its message says what to do next.
     ├── DeliveryError             exit code 6: Kafka will not take a message
     ├── StreamError               exit code 7: the Spark job failed
     ├── PoisonError               exit code 8: most of what the topic holds is no trade
+    ├── SpoolError                exit code 9: the producer's spool is full or cannot be written
     └── AuditError                exit code 1: a layer is not what the one before it makes
 """
 
@@ -79,6 +80,12 @@ class PoisonError(TapelineError):
     """Most of the newest messages are no valid trade; reading on would only hide it."""
 
     exit_code = 8
+
+
+class SpoolError(TapelineError):
+    """The spool is full or cannot be written, so the producer stops; the hole is a recorded gap."""
+
+    exit_code = 9
 
 
 class AuditError(TapelineError):

@@ -106,13 +106,33 @@ PENDING: Final = Metric(
     "tapeline_producer_pending_trades",
     Gauge,
     "trades",
-    "Accepted trades that Kafka has not acknowledged yet.",
+    "Accepted trades, dead letters and gaps that Kafka has not acknowledged yet, those in the "
+    "spool among them.",
 )
 NEWEST_RECEIPT: Final = Metric(
     "tapeline_producer_newest_receipt_timestamp_seconds",
     Gauge,
     "Unix time",
     "When the newest frame with an accepted trade was received.",
+)
+
+SPOOL_BYTES: Final = Metric(
+    "tapeline_producer_spool_bytes",
+    Gauge,
+    "bytes",
+    "Disk that the spool takes; at TAPELINE_SPOOL__MAX_MB the producer stops.",
+)
+CLOCK_WRONG: Final = Metric(
+    "tapeline_producer_clock_wrong",
+    Gauge,
+    "0 or 1",
+    "Whether the host's clock is more than a minute off the feed's time.",
+)
+CLOCK_OFFSET: Final = Metric(
+    "tapeline_producer_clock_offset_seconds",
+    Gauge,
+    "seconds",
+    "How far the host's clock is ahead of the feed's time; below 0 it is behind.",
 )
 
 PRODUCER_METRICS: Final[Sequence[Metric[Any]]] = (
@@ -127,6 +147,9 @@ PRODUCER_METRICS: Final[Sequence[Metric[Any]]] = (
     WITHOUT_SLOT,
     PENDING,
     NEWEST_RECEIPT,
+    SPOOL_BYTES,
+    CLOCK_WRONG,
+    CLOCK_OFFSET,
 )
 """What `tapeline produce` exports."""
 

@@ -19,6 +19,12 @@ SUPERVISED: Final = "TAPELINE_SUPERVISED"
 HELD: Final = "TAPELINE_HELD"
 """Set by a parent that says on our standard input when to go on."""
 
+STOP_LIMIT_S: Final = 9.5
+"""How long an orderly stop may take, in seconds."""
+
+_SAME_STOP_S: Final = 1.0
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
 STOPPED_EXIT_CODE: Final = 143
 """What a shell calls an end by SIGTERM."""
 
@@ -83,8 +89,14 @@ def exit_stopped() -> None:
         sys.exit(STOPPED_EXIT_CODE)
 
 
-def run_until_signalled(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end, or cancel it at SIGINT or SIGTERM and wait for its clean-up."""
+def run_until_signalled(work: Coroutine[Any, Any, None], limit_s: float | None = None) -> None:
+    """Run a coroutine to its end, or cancel it at SIGINT or SIGTERM and wait for its clean-up.
+
+    Args:
+        work: what to run.
+        limit_s: how long the clean-up may take; after that this process tells on standard error
+            where it hangs, and ends with code 1. A second signal ends it at once in any case.
+    """
 
     async def supervise() -> None:
         task = asyncio.ensure_future(work)
@@ -92,17 +104,31 @@ def run_until_signalled(work: Coroutine[Any, Any, None]) -> None:
         is_cancelled = False
 
         def cancel_once() -> None:
-            # A second signal must not cut the clean-up short.
             nonlocal is_cancelled
-            if not is_cancelled:
-                is_cancelled = True
-                task.cancel()
+            if is_cancelled:
+                return
+            is_cancelled = True
+            task.cancel()
+            if limit_s is not None:
+                # Not a task: one that hangs may keep all of them from running.
+                faulthandler.dump_traceback_later(limit_s, exit=True)
+            # One stop may come as two signals, from a parent and from its closed pipe.
+            loop.call_later(_SAME_STOP_S, _let_signals_kill, loop)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, cancel_once)
         try:
             await task
         except asyncio.CancelledError:
             exit_stopped()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     asyncio.run(supervise())
+
+
+def _let_signals_kill(loop: asyncio.AbstractEventLoop) -> None:
+    """Let the next signal end this process by the system's hand, whatever hangs in it."""
+    for number in _STOP_SIGNALS:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)

@@ -89,6 +89,17 @@ class KafkaSettings(BaseModel):
     """Hours for which trades stay in Kafka."""
 
 
+class SpoolSettings(BaseModel):
+    """What the producer keeps on disk until Kafka has it."""
+
+    model_config = _FROZEN
+
+    max_mb: int = Field(default=1024, ge=64)
+    """The most that the spool may take, in MB; when it is full the producer stops."""
+    group_ms: int = Field(default=20, ge=1, le=1000)
+    """Milliseconds between two writes to the spool; what a kill of the producer can lose."""
+
+
 class CassandraSettings(BaseModel):
     """Cassandra's address, keyspace and lifetimes."""
 
@@ -187,6 +198,7 @@ class Settings(BaseSettings):
     """The least severe event that is logged: DEBUG, INFO, WARNING or ERROR."""
     finnhub: FinnhubSettings = FinnhubSettings()
     kafka: KafkaSettings = KafkaSettings()
+    spool: SpoolSettings = SpoolSettings()
     cassandra: CassandraSettings = CassandraSettings()
     stream: StreamSettings = StreamSettings()
     metrics: MetricsSettings = MetricsSettings()

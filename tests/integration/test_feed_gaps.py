@@ -179,9 +179,9 @@ def gaps_in_topic(pipeline: Pipeline, faults: Sequence[str], seconds: float) -> 
         client = FinnhubClient(finnhub, SecretStr(TOKEN), feed.symbols)
         producer = KafkaProducer(pipeline.endpoints.bootstrap_servers, pipeline.name)
         kafka = pipeline.settings.kafka
+        spool = pipeline.spool("live")
         gaps = gap_reporter(
             settings,
-            producer,
             symbols=client.symbols,
             topic_id=pipeline.topic_id,
             producer_id="live",
@@ -191,11 +191,13 @@ def gaps_in_topic(pipeline: Pipeline, faults: Sequence[str], seconds: float) -> 
                 pipeline.topic_id,
                 "live",
             ),
+            durable_us=spool.last_receipt_us,
         )
         parts = ProducerPipeline(
             settings,
             client,
             producer,
+            spool,
             source="simulator",
             topic_id=pipeline.topic_id,
             producer_id="live",

@@ -90,6 +90,7 @@ def test_a_producer_counts_what_it_did_with_the_feed(
                 settings,
                 FinnhubClient(finnhub, SecretStr("c9secret"), ["A"], metrics=metrics),
                 KafkaProducer(pipeline.endpoints.bootstrap_servers, pipeline.name),
+                pipeline.spool("test"),
                 source="finnhub",
                 topic_id=pipeline.topic_id,
                 producer_id="test",

@@ -141,6 +141,7 @@ def test_bad_frames_and_trades_are_dead_letters_and_the_stream_goes_on(pipeline:
                 pipeline.settings.model_copy(update={"kafka": kafka, "finnhub": finnhub}),
                 FinnhubClient(finnhub, SecretStr("token"), ["A"]),
                 KafkaProducer(pipeline.endpoints.bootstrap_servers, pipeline.name),
+                pipeline.spool("test"),
                 source="finnhub",
                 topic_id=pipeline.topic_id,
                 producer_id="test",

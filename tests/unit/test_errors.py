@@ -19,6 +19,7 @@ TREE = {
     "DeliveryError": (errors.TapelineError, 6),
     "StreamError": (errors.TapelineError, 7),
     "PoisonError": (errors.TapelineError, 8),
+    "SpoolError": (errors.TapelineError, 9),
     "AuditError": (errors.TapelineError, 1),
 }
 

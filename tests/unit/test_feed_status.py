@@ -48,6 +48,7 @@ def test_a_status_is_plain_json():
         "trades": 50,
         "dead_letters": 1,
         "without_slot": {"AAPL": [5, None]},
+        "clock_offset_s": None,
     }
 
 

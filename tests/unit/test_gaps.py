@@ -95,6 +95,42 @@ def test_a_producer_that_was_killed_reports_the_time_since_it_last_heard_anythin
     assert Told().watch.started(us(50)) == []
 
 
+def test_a_gap_of_one_who_was_behind_begins_when_it_last_kept_up():
+    """Frames that piled up in the socket were read at 40; nothing was read in time since 12."""
+    told = Told()
+    told.heard(10, BTC)
+    told.heard(40, BTC)
+
+    found = told.watch.lost(GapKind.DISCONNECTED, us(41), behind_since_us=us(12))
+
+    assert found == [gap(GapKind.DISCONNECTED, 12, None, 41)]
+    assert told.heard(42) == [gap(GapKind.DISCONNECTED, 12, 42, 41)]
+
+
+def test_a_gap_does_not_begin_before_the_last_message_of_one_who_kept_up_longer():
+    told = Told()
+    told.heard(10, BTC)
+
+    found = told.watch.lost(GapKind.DISCONNECTED, us(41), behind_since_us=us(12))
+
+    assert found == [gap(GapKind.DISCONNECTED, 10, None, 41)]
+
+
+def test_a_gap_never_ends_before_it_begins_though_the_clock_was_corrected():
+    told = Told()
+    told.lost(GapKind.REFUSED, 3600)  # by a clock an hour ahead
+
+    assert told.heard(5) == [gap(GapKind.REFUSED, 3600, 3600, 3600)]
+
+
+def test_what_was_damaged_on_disk_is_a_gap_between_what_was_not():
+    told = Told(last_message_us=us(100))
+
+    assert told.watch.damaged(us(40), us(50)) == [gap(GapKind.DROPPED, 40, 50, 50)]
+    # What stood before is gone too: the gap begins where Kafka's knowledge ends.
+    assert told.watch.damaged(0, us(120)) == [gap(GapKind.DROPPED, 100, 120, 120)]
+
+
 def test_a_dropped_frame_is_a_gap_since_the_message_before_it():
     told = Told()
     told.heard(10, BTC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
@@ -38,10 +38,16 @@ EDGES = [
     *(message(symbol=s) for s in ("", "x" * 128, "x" * 129, "ä" * 128)),
     *(message(event_time_ms=RECEIPT_MS + MINUTE_MS + late) for late in (-1, 0, 1)),
     *(message(event_time_ms=t) for t in (946_684_799_999, 946_684_800_000, 1_710_513_060)),
-    # The producer's clock is behind or ahead; the broker's bounds it.
+    # The producer's clock is behind or ahead of the broker's, which bounds it to a day.
     message(received_at_us=RECEIPT_MS * 1000 - 60_000_000 - 999_001),
     message(received_at_us=RECEIPT_MS * 1000 - 60_000_000 - 998_999),
     message(received_at_us=RECEIPT_MS * 3000, event_time_ms=RECEIPT_MS + 2 * MINUTE_MS),
+    *(
+        message(received_at_us=RECEIPT_MS * 3000, event_time_ms=RECEIPT_MS + 1441 * MINUTE_MS + by)
+        for by in (-1, 0, 1)
+    ),
+    message(received_at_us=2**63 - 1),
+    message(received_at_us=-(2**63)),
     *(message(sequence=n) for n in (-1, 65_536, 2**31 - 1, -(2**31))),
     *(message(conditions=c) for c in (None, (), ("1",))),
     b"",
@@ -92,3 +98,17 @@ def test_it_decodes_what_spark_decodes_and_nothing_else(spark: SparkSession) -> 
         )
     assert min(valid, len(values) - valid) > len(values) // 10
     assert decode_trade(None, RECEIPT_MS) is None
+
+
+def test_a_broker_whose_clock_is_hours_off_makes_no_trade_invalid(spark: SparkSession) -> None:
+    schema = "key binary, value binary, partition int, offset bigint, timestamp timestamp"
+    received = {hours: RECEIPT + timedelta(hours=hours) for hours in (-23, -1, 1, 23)}
+    rows = [(b"TEST", message(), 1, hours + 100, at) for hours, at in received.items()]
+
+    reasons = [
+        row.reason for row in parse_trade_from_avro(spark.createDataFrame(rows, schema)).collect()
+    ]
+
+    assert reasons == [None] * 4
+    for hours in received:
+        assert decode_trade(message(), RECEIPT_MS + hours * 60 * MINUTE_MS) is not None

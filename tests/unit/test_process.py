@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -52,6 +53,22 @@ async def work():
 
 run_until_signalled(work())
 print("went on", flush=True)
+"""
+
+
+HANGING_STOP = """
+import asyncio, time
+from tapeline.process import run_until_signalled
+
+async def work():
+    try:
+        print("ready", flush=True)
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(1.2)
+        {hangs}
+
+run_until_signalled(work(), limit_s={limit})
 """
 
 
@@ -137,6 +154,30 @@ def test_a_process_that_hangs_after_its_childs_end_says_where_and_ends():
         _, error = process.communicate("kill\n", timeout=WAIT_S)
     assert process.returncode == 1
     assert "in hang\n" in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("hangs", ["await asyncio.sleep(60)", "time.sleep(60)"])
+def test_a_second_signal_ends_a_clean_up_that_hangs(number, hangs):
+    with start(HANGING_STOP.format(hangs=hangs, limit="None")) as process:
+        process.send_signal(number)
+        time.sleep(0.2)
+        process.send_signal(number)  # the same stop, as from a parent and from its closed pipe
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.send_signal(number)
+        assert process.wait(WAIT_S) == -number
+
+
+def test_a_clean_up_that_hangs_ends_by_itself_and_says_where():
+    code = HANGING_STOP.format(hangs="time.sleep(60)", limit="1.5")
+    with start(code, stderr=subprocess.PIPE) as process:
+        process.send_signal(signal.SIGTERM)
+        started_s = time.monotonic()
+        _, error = process.communicate(timeout=WAIT_S)
+    assert time.monotonic() - started_s < 4
+    assert process.returncode == 1
+    assert "in work\n" in error
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

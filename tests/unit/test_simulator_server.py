@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket as socket_module
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -387,3 +388,52 @@ def test_a_silent_feed_sends_not_even_pings(tmp_path):
     gaps = [later[0] - earlier[0] for earlier, later in pairwise(heard)]
     assert 0.35 < max(gaps) < 2.0
     assert [kind for _, kind in heard].count("trade") == 5
+
+
+def flood_of_tape(folder: Path, seconds: int) -> Tape:
+    """Frames of 200 trades, each 10 ms: about a megabyte a second."""
+    rows = [
+        f"{T0 + 10 * frame},A,{1 + frame}.0,{trade + 1},1"
+        for frame in range(100 * seconds)
+        for trade in range(200)
+    ]
+    return Tape(written(folder, rows), 10)
+
+
+def written(folder: Path, rows: list[str]) -> Path:
+    path = folder / "flood.csv"
+    lines = ["event_time_ms,symbol,price,volume,conditions", *rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_feed_that_does_not_wait_cuts_off_a_slow_reader_and_goes_on_without_it(tmp_path):
+    async def work() -> tuple[list[float], list[float], int, float]:
+        tape = flood_of_tape(tmp_path, 6)
+        simulator = SimulatedFinnhub(options(speed=1.0, send_limit=100_000), tape)
+        async with simulator.serve() as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            url = f"ws://127.0.0.1:{port}"
+            # What the system buffers is small, so that the feed soon notices.
+            async with connect(f"{url}/?token={TOKEN}", proxy=None, max_queue=1) as socket:
+                small = socket.transport.get_extra_info("socket")
+                small.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_RCVBUF, 65_536)
+                await say(socket, "subscribe", "A")
+                started_s = time.monotonic()
+                while not simulator.ledger.report.cuts:  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.01)
+                cut_s = time.monotonic() - started_s
+                before = list(dict.fromkeys(prices_of(await hear(socket))))
+            async with client(url) as socket:
+                await say(socket, "subscribe", "A")
+                after = list(dict.fromkeys(prices_of(await hear(socket))))
+            return before, after, simulator.ledger.report.cuts, cut_s
+
+    before, after, cuts, cut_s = run(work())
+
+    assert (before[0], after[-1], cuts) == (1.0, 600.0, 1)
+    # A frame's price is its number. The tape went on at 100 frames a second while nobody
+    # listened, and none came twice.
+    assert after[0] - before[-1] > 1
+    assert after[0] >= 100 * cut_s * 0.5
+    assert after == sorted(set(after))

@@ -24,6 +24,7 @@ from tapeline.consumer.eligibility import (
     sets_last,
 )
 from tapeline.producer.validation import (
+    BROKER_MOST_OFF_MS,
     EARLIEST_EVENT_TIME_MS,
     LATEST_AHEAD_MS,
     MAX_SYMBOL_CHARACTERS,
@@ -130,8 +131,11 @@ def invalid_reason() -> Column:
     """
     price, volume, event_time = F.col("price"), F.col("volume"), F.col("event_time")
     earliest = F.timestamp_millis(F.lit(EARLIEST_EVENT_TIME_MS))
-    # The broker's clock bounds the producer's, which travels in the message.
-    receipt = F.least("received_at", "kafka_timestamp")
+    # The broker's clock may be wrong, and bounds only roughly what travels in the message.
+    broker_latest = F.col("kafka_timestamp") + F.expr(
+        f"INTERVAL {BROKER_MOST_OFF_MS // 1000} SECONDS"
+    )
+    receipt = F.least(F.col("received_at"), broker_latest)
     latest = receipt + F.expr(f"INTERVAL {LATEST_AHEAD_MS // 1000} SECONDS")
     is_bad_time = (event_time < earliest) | (event_time > latest)
     # Spark orders NaN above every number, so the upper limits catch it too.

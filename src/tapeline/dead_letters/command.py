@@ -193,7 +193,8 @@ def summary(found: Redriven, *, is_sent: bool) -> list[str]:
 
 async def _send(settings: Settings, trades: Iterable[Trade]) -> None:
     producer = KafkaProducer(find_endpoints(settings).bootstrap_servers, settings.kafka.topic)
-    await producer.send_all((trade.symbol, encode_trade(trade)) for trade in trades)
+    for trade in trades:
+        await producer.send(trade.symbol, encode_trade(trade))
     producer.flush()
 
 

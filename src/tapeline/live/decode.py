@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastavro import parse_schema, schemaless_reader
 
 from tapeline.producer.validation import (
+    BROKER_MOST_OFF_MS,
     EARLIEST_EVENT_TIME_MS,
     LATEST_AHEAD_MS,
     MAX_SYMBOL_CHARACTERS,
@@ -65,9 +66,9 @@ def decode_trade(value: bytes | None, kafka_timestamp_ms: int) -> Trade | None:
 
 
 def _is_valid(trade: Trade, kafka_timestamp_ms: int) -> bool:
-    # The broker's clock bounds the producer's, which travels in the message. A comparison with
-    # NaN is false, so that it fails every range.
-    receipt_us = min(trade.received_at_us, kafka_timestamp_ms * 1000)
+    # The broker's clock may be wrong, and bounds only roughly what travels in the message. A
+    # comparison with NaN is false, so that it fails every range.
+    receipt_us = min(trade.received_at_us, (kafka_timestamp_ms + BROKER_MOST_OFF_MS) * 1000)
     latest_us = receipt_us + LATEST_AHEAD_MS * 1000
     return (
         0 < len(trade.symbol) <= MAX_SYMBOL_CHARACTERS

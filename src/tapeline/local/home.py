@@ -48,6 +48,11 @@ class Home:
         return self.root / "checkpoints"
 
     @property
+    def spool(self) -> Path:
+        """What producers keep until Kafka has it, one folder a topic, in it one a producer."""
+        return self.root / "spool"
+
+    @property
     def rebuilds(self) -> Path:
         """How far rebuilds got that have not ended, one file a command."""
         return self.root / "rebuilds"

@@ -41,6 +41,8 @@ class FeedStatus:
     started_us: int | None = None
     last_message_us: int | None = None
     without_slot: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    clock_offset_s: float | None = None
+    """How far the clock of the producer's host is ahead of the feed's time, in seconds."""
 
     @property
     def key(self) -> str:

@@ -26,6 +26,7 @@ from tapeline.errors import FeedError
 from tapeline.metrics import PRODUCER_METRICS, RECONNECTS, WITHOUT_SLOT, Metrics
 from tapeline.producer.gaps import GapKind
 from tapeline.producer.silence import SilenceWatch
+from tapeline.producer.steady import steady_s
 from tapeline.producer.symbol_slots import SymbolSlots
 from tapeline.settings import FinnhubSettings
 
@@ -99,7 +100,7 @@ class FinnhubClient:
         settings: FinnhubSettings,
         token: SecretStr,
         symbols: Sequence[str],
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = steady_s,
         metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
@@ -117,6 +118,8 @@ class FinnhubClient:
         """Whether a connection stands now."""
         self.on_loss: Callable[[GapKind], None] = lambda _kind: None
         """Called when a connection is lost or cannot be made."""
+        self.stamp_us: Callable[[float], int] = lambda _monotonic_s: time.time_ns() // 1000
+        """Gives the time of a reading of the clock that never steps, µs since the epoch."""
 
     async def frames(self) -> AsyncIterator[Frame]:
         """Yield every message; return only when the feed says that its tape has ended.
@@ -210,7 +213,8 @@ class FinnhubClient:
 
     def _frame(self, data: bytes | str, *, is_too_large: bool = False) -> Frame:
         connection = self._connections - 1
-        return Frame(data, connection, time.time_ns() // 1000, self._monotonic(), is_too_large)
+        now_s = self._monotonic()
+        return Frame(data, connection, self.stamp_us(now_s), now_s, is_too_large)
 
     def _kind_of(self, error: Exception) -> GapKind:
         if isinstance(error, InvalidStatus):

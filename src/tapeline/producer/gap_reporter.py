@@ -3,65 +3,72 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import structlog
 
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap, GapKind, GapWatch
-from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.spool import Hole
+from tapeline.producer.steady import steady_s
 from tapeline.settings import Settings
 
 log = structlog.get_logger()
 
 
+def _nowhere(_key: str, _value: bytes) -> None:
+    """Take a report before there is a pipeline."""
+
+
+def _host_time_us() -> int:
+    return time.time_ns() // 1000
+
+
 @dataclass(slots=True)
 class GapReporter:
-    """Feeds a watch with what happens and sends what it finds.
+    """Feeds a watch with what happens and hands on what it finds.
 
     Args:
         watch: tells gaps.
-        producer: sends them.
-        topic: where to.
         started_us: when this producer first heard anything, over all its lives.
+        earlier_us: until when Kafka had everything of its last life.
     """
 
     watch: GapWatch
-    producer: KafkaProducer
-    topic: str
     started_us: int | None
-    _unsent: list[Gap] = field(default_factory=list)
+    earlier_us: int | None = None
+    send: Callable[[str, bytes], None] = _nowhere
+    """Takes the key and value of a report; set by the pipeline, as the clock is."""
+    now_us: Callable[[], int] = _host_time_us
 
-    def lost(self, kind: GapKind) -> None:
-        """Note that the connection is gone."""
-        self._note(self.watch.lost(kind, _now_us()))
+    def lost(self, kind: GapKind, behind_since_us: int | None = None) -> None:
+        """Note that the connection is gone, and since when we may have been behind it."""
+        self._report(self.watch.lost(kind, self.now_us(), behind_since_us))
 
     def heard(self, received_us: int, monotonic_s: float, symbols: Iterable[str]) -> None:
         """Note a message, with the symbols of its trades."""
         if self.started_us is None:
             self.started_us = received_us
-        self._note(self.watch.heard(received_us, monotonic_s, symbols))
+        self._report(self.watch.heard(received_us, monotonic_s, symbols))
 
     def dropped(self, received_us: int) -> None:
         """Note a frame that could not be read."""
-        self._note(self.watch.dropped(received_us))
+        self._report(self.watch.dropped(received_us))
 
-    def started(self) -> None:
-        """Note that the producer runs."""
-        self._note(self.watch.started(_now_us()))
+    def started(self, holes: Iterable[Hole] = ()) -> None:
+        """Note that the producer runs, and what its spool has lost."""
+        for hole in holes:
+            self._report(self.watch.damaged(hole.after_us, hole.until_us))
+        self._report(self.watch.started(self.now_us()))
 
-    async def report(self) -> None:
-        """Look for silence, and send what is known."""
-        self._note(self.watch.check(_now_us(), time.monotonic()))
-        while self._unsent:
-            gap = self._unsent[0]
-            await self.producer.send_to(self.topic, gap.key, gap.to_bytes())
-            self._unsent.pop(0)
+    def look(self) -> None:
+        """Look for silence."""
+        self._report(self.watch.check(self.now_us(), steady_s()))
 
-    def _note(self, gaps: Iterable[Gap]) -> None:
+    def _report(self, gaps: Iterable[Gap]) -> None:
         for gap in gaps:
-            self._unsent.append(gap)
+            self.send(gap.key, gap.to_bytes())
             ended_us = gap.ended_us
             log.warning(
                 "feed_gap",
@@ -74,20 +81,27 @@ class GapReporter:
 
 def gap_reporter(
     settings: Settings,
-    producer: KafkaProducer,
     *,
     symbols: tuple[str, ...],
     topic_id: str,
     producer_id: str,
     earlier: FeedStatus | None,
+    durable_us: int | None = None,
 ) -> GapReporter:
-    """Return the reporter of a live feed, going on from an earlier life of its producer."""
+    """Return the reporter of a live feed, going on from an earlier life of its producer.
+
+    Args:
+        settings: time-outs and topics.
+        symbols: what is subscribed.
+        topic_id: of the trades' topic.
+        producer_id: the producer's name.
+        earlier: what it last reported.
+        durable_us: the newest receipt in its spool, µs since the epoch.
+    """
     finnhub, kafka = settings.finnhub, settings.kafka
     blank = Gap(producer_id, kafka.topic, topic_id, GapKind.DISCONNECTED, symbols, 0, None, 0)
-    last_message_us = earlier.last_message_us if earlier else None
-    watch = GapWatch(blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_message_us)
-    return GapReporter(watch, producer, kafka.gaps_topic, earlier.started_us if earlier else None)
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
+    earlier_us = earlier.last_message_us if earlier else None
+    known = [us for us in (earlier_us, durable_us) if us is not None]
+    last_us = max(known, default=None)
+    watch = GapWatch(blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_us)
+    return GapReporter(watch, earlier.started_us if earlier else None, earlier_us)

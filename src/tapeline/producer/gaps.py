@@ -144,11 +144,19 @@ class GapWatch:
         """Note that the producer runs, perhaps after an earlier life."""
         return [] if self.last_message_us is None else self.lost(GapKind.STOPPED, now_us)
 
-    def lost(self, kind: GapKind, now_us: int) -> list[Gap]:
-        """Note that the connection is gone; the first reason stands until a message comes."""
+    def lost(self, kind: GapKind, now_us: int, behind_since_us: int | None = None) -> list[Gap]:
+        """Note that the connection is gone; the first reason stands until a message comes.
+
+        Args:
+            kind: how it went.
+            now_us: when that was noticed.
+            behind_since_us: when messages were last read as soon as they came, if not lately.
+        """
         if self._outage is not None:
             return []
         started_us = now_us if self.last_message_us is None else self.last_message_us
+        if behind_since_us is not None:
+            started_us = min(started_us, behind_since_us)
         self._outage = self._gap(kind, started_us, now_us)
         return [self._outage]
 
@@ -178,7 +186,17 @@ class GapWatch:
                 self._by_symbol[symbol] = before.moved_on(
                     received_us, monotonic_s, is_usual=is_usual and ended[-1] is None
                 )
-        return [replace(gap, ended_us=received_us) for gap in ended if gap is not None]
+        return [
+            replace(gap, ended_us=max(received_us, gap.started_us))
+            for gap in ended
+            if gap is not None
+        ]
+
+    def damaged(self, after_us: int, until_us: int) -> list[Gap]:
+        """Note that what was received between two times is damaged on disk; 0 is not known."""
+        started_us = after_us or self.last_message_us or until_us
+        gap = self._gap(GapKind.DROPPED, min(started_us, until_us), until_us)
+        return [replace(gap, ended_us=until_us)]
 
     def check(self, now_us: int, monotonic_s: float) -> list[Gap]:
         """Look at what has not come."""

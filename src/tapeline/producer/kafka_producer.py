@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable
 from typing import Final
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from tapeline.errors import DeliveryError
+from tapeline.producer.spool_file import SpooledMessage
 
 _BACK_PRESSURE_WAIT_S: Final = 0.01
 _FLUSH_TIMEOUT_S: Final = 60.0
@@ -17,21 +19,22 @@ _NEVER_EXPIRE_MS: Final = 0
 _LINGER_MS: Final = 5
 """How long a trade may wait for others to travel with."""
 
-Headers = Sequence[tuple[str, str | bytes]]
+OnDelivery = Callable[[KafkaError | None, Message], None]
 
 
 class KafkaProducer:
     """Delivers messages of one topic at least once, in order within a key.
 
     Delivery: idempotent, all replicas acknowledge, no time-out drops a message. When the
-    local queue is full `send` waits, which in the end holds back the feed. A message that
-    Kafka refuses for good raises DeliveryError at the next call.
+    local queue is full `send` waits and `try_send` says so. A message that Kafka refuses for
+    good raises DeliveryError at the next `serve`.
     """
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self._topic = topic
         self._error: KafkaError | None = None
         self._refused: str | None = None
+        self._has_latest_under_way = False
         self.acknowledged = 0
         """Messages of the topic that all replicas have."""
         self.last_offsets: dict[int, int] = {}
@@ -56,36 +59,63 @@ class KafkaProducer:
         Raises:
             DeliveryError: Kafka refused an earlier message.
         """
-        await self.send_all([(key, value)])
+        await self.send_to(self._topic, key, value)
 
-    async def send_all(self, messages: Iterable[tuple[str, bytes]]) -> None:
-        """Hand over messages of the topic, each with its key first, as `send` does one.
+    async def send_to(self, topic: str, key: str, value: bytes) -> None:
+        """Hand over one message of any topic, as `send` does."""
+        message = SpooledMessage(topic, key.encode(), value)
+        while not self.try_send(message, self.note):
+            self.serve()
+            await asyncio.sleep(_BACK_PRESSURE_WAIT_S)
 
-        Raises:
-            DeliveryError: Kafka refused an earlier message.
+    def try_send(self, message: SpooledMessage, on_delivery: OnDelivery) -> bool:
+        """Hand over one message without waiting; return False while the queue is full.
+
+        Args:
+            message: what to send, and where to.
+            on_delivery: called by `serve` when its fate is known; it must call `note`.
         """
-        produce, topic, on_delivery = self._producer.produce, self._topic, self._on_delivery
-        for key, value in messages:
-            while True:
-                try:
-                    produce(topic, value, key, on_delivery=on_delivery)
-                except BufferError:
-                    await self._make_room()
-                else:
-                    break
-
-    async def send_to(self, topic: str, key: str, value: bytes, headers: Headers = ()) -> None:
-        """Hand over one message of another topic (dead letters, status)."""
-        on_delivery = self._on_other_delivery
-        while True:
-            try:
+        topic, key, value, headers = message
+        try:
+            if headers:
                 self._producer.produce(
                     topic, value, key, headers=list(headers), on_delivery=on_delivery
                 )
-            except BufferError:
-                await self._make_room()
             else:
-                return
+                self._producer.produce(topic, value, key, on_delivery=on_delivery)
+        except BufferError:
+            return False
+        return True
+
+    def note(self, error: KafkaError | None, message: Message) -> None:
+        """Note the fate of one message."""
+        topic = message.topic()
+        if error is not None:
+            self._error, self._refused = error, topic
+        elif topic == self._topic:
+            self.acknowledged += 1
+            # Acknowledgements of one partition come in the order of its offsets.
+            partition, offset = message.partition(), message.offset()
+            if partition is not None and offset is not None:
+                self.last_offsets[partition] = offset
+
+    def send_latest(self, topic: str, key: bytes, value: bytes) -> None:
+        """Hand over one message, unless the one before has not been acknowledged yet."""
+        if self._has_latest_under_way:
+            return
+        message = SpooledMessage(topic, key, value)
+        self._has_latest_under_way = self.try_send(message, self._note_latest)
+
+    async def flush_within(self, timeout_s: float) -> None:
+        """Wait for acknowledgements, but not for long.
+
+        Raises:
+            DeliveryError: Kafka refused a message.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while self._has_latest_under_way and time.monotonic() < deadline_s:
+            self.serve()
+            await asyncio.sleep(_BACK_PRESSURE_WAIT_S)
 
     def serve(self) -> None:
         """Handle the acknowledgements that have arrived.
@@ -102,7 +132,7 @@ class KafkaProducer:
             raise DeliveryError(message)
 
     def flush(self) -> None:
-        """Wait until everything is acknowledged.
+        """Wait until everything is acknowledged; for programs that have no spool.
 
         Raises:
             DeliveryError: Kafka refused a message, or some are still unacknowledged.
@@ -116,20 +146,6 @@ class KafkaProducer:
             )
             raise DeliveryError(message)
 
-    async def _make_room(self) -> None:
-        self.serve()
-        await asyncio.sleep(_BACK_PRESSURE_WAIT_S)
-
-    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._error, self._refused = error, message.topic()
-            return
-        self.acknowledged += 1
-        # Acknowledgements of one partition come in the order of its offsets.
-        partition, offset = message.partition(), message.offset()
-        if partition is not None and offset is not None:
-            self.last_offsets[partition] = offset
-
-    def _on_other_delivery(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._error, self._refused = error, message.topic()
+    def _note_latest(self, error: KafkaError | None, message: Message) -> None:
+        self._has_latest_under_way = False
+        self.note(error, message)

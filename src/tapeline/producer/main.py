@@ -18,12 +18,14 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.logs import configure_logging
 from tapeline.metrics import PRODUCER_METRICS, Metrics
 from tapeline.metrics_server import serve_metrics
-from tapeline.process import end_with_parent, run_until_signalled
+from tapeline.process import STOP_LIMIT_S, end_with_parent, run_until_signalled
 from tapeline.producer.earlier_life import last_status
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.key_lock import one_connection
 from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.spool_folder import opened_spool
 from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
 from tapeline.settings import FinnhubSettings, LogLevel, Settings, load_settings
 from tapeline.simulator.child import DEMO, simulated_feed
@@ -107,31 +109,36 @@ def _run(
     metrics = Metrics(PRODUCER_METRICS)
     producer = KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic)
     client = FinnhubClient(settings.finnhub, token, symbols, metrics=metrics)
-    gaps = None
-    if source is not Source.REPLAY:
-        status_topic = settings.kafka.status_topic
-        earlier = last_status(endpoints.bootstrap_servers, status_topic, topic_id, name)
-        gaps = gap_reporter(
+    is_tape = source is Source.REPLAY
+    with (
+        one_connection(settings.home, settings.finnhub.url, token),
+        opened_spool(settings, name, is_tape=is_tape) as spool,
+    ):
+        gaps = None
+        if not is_tape:
+            status_topic = settings.kafka.status_topic
+            gaps = gap_reporter(
+                settings,
+                symbols=client.symbols,
+                topic_id=topic_id,
+                producer_id=name,
+                earlier=last_status(endpoints.bootstrap_servers, status_topic, topic_id, name),
+                durable_us=spool.last_receipt_us,
+            )
+        pipeline = ProducerPipeline(
             settings,
+            client,
             producer,
-            symbols=client.symbols,
+            spool,
+            source=source.value,
             topic_id=topic_id,
             producer_id=name,
-            earlier=earlier,
+            gaps=gaps,
+            metrics=metrics,
+            speed=speed,
         )
-    pipeline = ProducerPipeline(
-        settings,
-        client,
-        producer,
-        source=source.value,
-        topic_id=topic_id,
-        producer_id=name,
-        gaps=gaps,
-        metrics=metrics,
-        speed=speed,
-    )
-    with serve_metrics(metrics, settings.metrics.host, settings.metrics.producer_port):
-        run_until_signalled(pipeline.run())
+        with serve_metrics(metrics, settings.metrics.host, settings.metrics.producer_port):
+            run_until_signalled(pipeline.run(), limit_s=STOP_LIMIT_S)
 
 
 def _name_of(producer_id: str, symbols: Sequence[str]) -> str:

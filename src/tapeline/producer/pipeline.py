@@ -1,68 +1,60 @@
-"""The orchestrator: feed → frames → identities → Kafka, and an orderly end."""
+"""The orchestrator: feed → frames → messages → spool → Kafka, and an orderly end.
+
+Each step is a task of its own, so that reading the socket waits for nothing behind it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-import orjson
 import structlog
 
+from tapeline.errors import TapelineError
 from tapeline.metrics import (
+    CLOCK_OFFSET,
+    CLOCK_WRONG,
     CONNECTED,
-    DEAD_LETTERS,
-    FRAMES,
     NEWEST_RECEIPT,
     PENDING,
     PRODUCER_METRICS,
-    TRADES,
-    UNKNOWN_CONDITIONS,
+    SPOOL_BYTES,
     Metrics,
 )
+from tapeline.producer.attention import TICK_S, Attention
+from tapeline.producer.clock import ClockCheck, ClockWarning, FeedClock
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.finnhub_client import FinnhubClient, Frame
 from tapeline.producer.gap_reporter import GapReporter
-from tapeline.producer.identity import TradeIdentity
+from tapeline.producer.gaps import GapKind
+from tapeline.producer.intake import Intake, PipelineCounts, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.outbox import Outbox
 from tapeline.producer.redelivery import FrameMemory
-from tapeline.producer.unknown_conditions import UnknownConditions
-from tapeline.producer.validation import (
-    FeedMessage,
-    Ping,
-    Reason,
-    Reject,
-    TradeFrame,
-    parse_frame,
-)
+from tapeline.producer.spool import Spool
+from tapeline.producer.validation import LATEST_AHEAD_MS, TradeFrame
 from tapeline.settings import Settings
-from tapeline.trade import encode_trade
 
 log = structlog.get_logger()
 
 _STATUS_INTERVAL_S: Final = 1.0
 _MICROS_PER_S: Final = 1_000_000
-
-
-@dataclass(slots=True)
-class PipelineCounts:
-    """What went through since the start."""
-
-    frames: int = 0
-    trades: int = 0
-    rejects: Counter[str] = field(default_factory=Counter)
+_ANY_TIME_MS: Final = 1 << 62
+_TAPE_AHEAD: Final = 20_000
+"""Messages of a tape that Kafka may lack while more is read; a tape can wait, a feed cannot."""
+_WRITE_BEFORE_STOP_S: Final = 2.0
+_SEND_BEFORE_STOP_S: Final = 5.0
+_REPORT_BEFORE_STOP_S: Final = 1.0
 
 
 class ProducerPipeline:
     """Moves trades from one client to one topic until the tape ends or it is cancelled.
 
-    A frame with anything that is no trade goes to the dead-letter topic once: its bytes, the
-    first reason in header `reason`, and in `rejects` a JSON list of [index in the frame or
-    null for the whole frame, reason]. Without `gaps` the feed is a tape, whose holes do not
-    lie in the present. `speed` is the feed's, as `TradeIdentity` takes it.
+    Without `gaps` the feed is a tape, whose holes and times do not lie in the present, and which
+    waits while Kafka does not keep up. `speed` is the feed's, as `TradeIdentity` takes it.
     """
 
     def __init__(
@@ -70,193 +62,232 @@ class ProducerPipeline:
         settings: Settings,
         client: FinnhubClient,
         producer: KafkaProducer,
+        spool: Spool,
         *,
         source: str,
         topic_id: str,
         producer_id: str,
         gaps: GapReporter | None = None,
+        clock: FeedClock | None = None,
         metrics: Metrics | None = None,
         speed: float | None = 1.0,
     ) -> None:
         self._settings = settings
         self._client = client
         self._producer = producer
-        self._source = source
+        self._spool = spool
         self._topic_id = topic_id
         self._producer_id = producer_id
-        self._connection = -1
-        self._speed = speed
-        self._metrics = metrics or Metrics(PRODUCER_METRICS)
-        self._memory = FrameMemory(settings.finnhub.redelivery_memory_s, self._metrics)
-        self._identity = self._new_identity()
-        self._newest_receipt_us: int | None = None
-        self._end_of_tape = False
         self._gaps = gaps
-        # Receipts whose trades are not all acknowledged yet: trades until then, time in µs.
-        self._heard: deque[tuple[int, int]] = deque()
-        self._acknowledged_us: int | None = None
-        self.counts = PipelineCounts()
-        self._unknown_conditions = UnknownConditions()
-        # What each frame counts is looked up once.
-        self._frames = self._metrics[FRAMES]
-        self._accepted = self._metrics[TRADES].labels(outcome="accepted")
-        self._metrics[CONNECTED].set_function(lambda: self._client.connected)
-        self._metrics[PENDING].set_function(lambda: self._pending)
-        self._metrics[NEWEST_RECEIPT].set_function(self._newest_receipt_s)
+        self._clock = clock or FeedClock()
+        self._check = ClockCheck(self._clock)
+        self._warning = ClockWarning(self._clock)
+        self._attention = Attention(self._clock.steady_s())
+        self._outbox = Outbox(producer, spool, settings.spool)
+        metrics = metrics or Metrics(PRODUCER_METRICS)
+        self._memory = FrameMemory(settings.finnhub.redelivery_memory_s, metrics)
+        self._intake = Intake(
+            settings,
+            self._outbox,
+            source=source,
+            producer_id=producer_id,
+            gaps=gaps,
+            slots=client.slots,
+            memory=self._memory,
+            speed=speed,
+            metrics=metrics,
+        )
+        self._end_of_tape = False
+        client.stamp_us = self._clock.at_us
+        if gaps is not None:
+            client.on_loss = self._lost
+            gaps.send = self._send_gap
+            gaps.now_us = self._clock.now_us
+        metrics[CONNECTED].set_function(lambda: self._client.connected)
+        metrics[PENDING].set_function(lambda: self._outbox.pending)
+        metrics[NEWEST_RECEIPT].set_function(self._newest_receipt_s)
+        metrics[SPOOL_BYTES].set_function(lambda: self._spool.size)
+        metrics[CLOCK_WRONG].set_function(lambda: self._warning.is_wrong)
+        metrics[CLOCK_OFFSET].set_function(self._host_ahead_s)
+
+    @property
+    def counts(self) -> PipelineCounts:
+        """What went through since the start."""
+        return self._intake.counts
 
     async def run(self) -> None:
-        """Run until the tape ends or the task is cancelled; flush in either case.
+        """Run until the tape ends or the task is cancelled; then send, for a while, what is left.
 
         Raises:
             FeedError: the feed refuses us for good.
             DeliveryError: Kafka refuses a message.
+            SpoolError: the spool or its disk is full, or the disk fails.
         """
-        if self._gaps is not None:
-            self._client.on_loss = self._gaps.lost
-            self._gaps.started()
-        status = asyncio.create_task(self._report_status())
+        writing = asyncio.create_task(self._outbox.write())
+        sending = asyncio.create_task(self._outbox.send())
+        looking = asyncio.create_task(self._look_after_all())
+        reading = asyncio.create_task(self._read_all())
+        background = [writing, sending, looking]
         try:
-            async for frame in self._client.frames():
-                await self._handle(frame)
-                if status.done():
-                    status.result()
+            await _first_end(reading, background)
+            await _first_end(asyncio.create_task(self._outbox.acknowledged()), background)
             self._end_of_tape = True
         finally:
-            status.cancel()
-            await asyncio.wait([status])
-            if self._gaps is not None:
-                await self._gaps.report()
-            self._producer.flush()
-            await self._send_status()  # after the flush: it tells what is acknowledged
-            self._producer.flush()
+            await _cancel(reading, looking)
+            with contextlib.suppress(TapelineError):  # it is raised already, or kept on disk
+                await self._stop(writing, sending)
+            await _cancel(writing, sending)
+            await self._outbox.close()
             log.info("producer_stopped", **self._summary())
+            if not writing.cancelled():
+                writing.result()  # what was open at the end may have found the disk full
 
-    async def _handle(self, frame: Frame) -> None:
-        self.counts.frames += 1
-        self._frames.inc()
-        if frame.connection != self._connection:
-            self._connection = frame.connection
-            self._identity = self._new_identity()
-        message = _read(frame)
-        self._watch_for_gaps(frame, message)
-        if isinstance(message, TradeFrame):
-            await self._handle_trades(frame, message)
-        elif isinstance(message, FeedMessage):
-            log.warning("feed_error", message=message.text)
-            self._client.slots.told(message.text)
-        else:
-            assert isinstance(message, Ping)  # noqa: S101 - for the type checker; no other kind
-        self._producer.serve()
+    async def _read_all(self) -> None:
+        if self._gaps is not None:
+            self._gaps.started(self._spool.holes)
+        await self._outbox.wait_for_room()
+        ticking = asyncio.create_task(self._tick())
+        attention, now_s = self._attention, self._clock.steady_s
+        try:
+            attention.waits(now_s())
+            async for frame in self._client.frames():
+                attention.reads(frame.monotonic_s)
+                if self._gaps is None:
+                    received_ms = frame.received_at_us // 1000
+                    self._intake.take(frame, read_frame(frame, received_ms))
+                    await self._outbox.wait_for_room(_TAPE_AHEAD)
+                else:
+                    self._take(frame)
+                attention.waits(now_s())
+        finally:
+            self._take_all(self._check.release())
+            ticking.cancel()
 
-    def _watch_for_gaps(self, frame: Frame, message: TradeFrame | Ping | FeedMessage) -> None:
-        if self._gaps is None or frame.is_too_large:
-            return  # the connection is gone with such a frame, and that gap goes on
-        trades = message.trades if isinstance(message, TradeFrame) else ()
-        rejects = message.rejects if isinstance(message, TradeFrame) else ()
-        if any(reject.index is None for reject in rejects):
-            self._gaps.dropped(frame.received_at_us)
-        symbols = {trade.symbol for trade in trades}
-        self._heard.append((self.counts.trades + len(trades), frame.received_at_us))
-        self._gaps.heard(frame.received_at_us, frame.monotonic_s, symbols)
+    def _take(self, frame: Frame) -> None:
+        """Take a frame of the present, unless it shall wait until the clock is known."""
+        message = read_frame(frame, _ANY_TIME_MS)
+        newest_ms = None
+        if isinstance(message, TradeFrame) and message.trades:
+            newest_ms = max(trade.event_time_ms for trade in message.trades)
+        ready = self._check.admit(frame, newest_ms)
+        if ready and ready[-1] is frame:
+            latest_ms = frame.received_at_us // 1000 + LATEST_AHEAD_MS
+            if newest_ms is None or newest_ms <= latest_ms:
+                self._take_all(ready[:-1])
+                self._intake.take(frame, message)
+                return
+        self._take_all(ready)
 
-    async def _handle_trades(self, frame: Frame, message: TradeFrame) -> None:
-        if message.rejects:
-            await self._send_dead_letter(frame, message.rejects)
-        trades = self._identity.assign(
-            message.trades, frame.received_at_us, frame.monotonic_s, frame.data
-        )
-        if trades:
-            # Counted before they are sent: what waits for room in the queue is pending too.
-            self.counts.trades += len(trades)
-            self._newest_receipt_us = frame.received_at_us
-            self._accepted.inc(len(trades))
-            if unknown := self._unknown_conditions.count(message.trades):
-                self._metrics[UNKNOWN_CONDITIONS].inc(unknown)
-            await self._producer.send_all((t.symbol, encode_trade(t)) for t in trades)
+    def _take_all(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            self._intake.take(frame, read_frame(frame, frame.received_at_us // 1000))
 
-    async def _send_dead_letter(self, frame: Frame, rejects: Sequence[Reject]) -> None:
-        """Send the frame's bytes once, with what is wrong with which of its trades."""
-        self.counts.rejects.update(reject.reason.value for reject in rejects)
-        for reject in rejects:
-            self._metrics[DEAD_LETTERS].labels(reason=reject.reason.value).inc()
-            if reject.index is not None:
-                self._metrics[TRADES].labels(outcome="rejected").inc()
-        data = frame.data if isinstance(frame.data, bytes) else frame.data.encode()
-        reasons = [(reject.index, reject.reason.value) for reject in rejects]
-        headers = [
-            ("reason", rejects[0].reason.value),
-            ("rejects", orjson.dumps(reasons)),
-            ("topic", self._settings.kafka.topic),
-            ("source", self._source),
-            ("received_at_us", str(frame.received_at_us)),
-        ]
-        await self._producer.send_to(
-            self._settings.kafka.dead_letter_topic, self._producer_id, data, headers
-        )
+    async def _tick(self) -> None:
+        while True:
+            self._attention.tick(self._clock.steady_s())
+            await asyncio.sleep(TICK_S)
 
-    async def _report_status(self) -> None:
+    async def _look_after_all(self) -> None:
         while True:
             if self._gaps is not None:
-                await self._gaps.report()
+                self._take_all(self._check.expire())
+                self._warning.look()
+                self._gaps.look()
             await self._client.ask_again()
-            await self._send_status()
-            self._producer.serve()
+            self._send_status()
+            await self._outbox.look_after()
             await asyncio.sleep(_STATUS_INTERVAL_S)
 
-    async def _send_status(self) -> None:
-        gaps = self._gaps
+    async def _stop(self, writing: asyncio.Task[None], sending: asyncio.Task[None]) -> None:
+        """Write what is open, send what Kafka takes within seconds, and say how far we are."""
+        self._outbox.close_input()
+        await asyncio.wait([writing], timeout=_WRITE_BEFORE_STOP_S)
+        with contextlib.suppress(TapelineError):
+            done = asyncio.create_task(self._outbox.acknowledged())
+            if not sending.done():
+                await asyncio.wait([done, sending], timeout=_SEND_BEFORE_STOP_S, return_when=_FIRST)
+            await _cancel(done)
+        if self._outbox.pending:
+            log.warning("spool_keeps_messages", messages=self._outbox.pending)
+        self._send_status()  # after the rest: it tells what is acknowledged
+        await self._producer.flush_within(_REPORT_BEFORE_STOP_S)
+
+    def _lost(self, kind: GapKind) -> None:
+        assert self._gaps is not None  # noqa: S101 - for the type checker
+        behind_s = self._attention.behind_since_s
+        self._gaps.lost(kind, None if behind_s is None else self._clock.at_us(behind_s))
+
+    def _send_gap(self, key: str, value: bytes) -> None:
+        self._outbox.add(self._settings.kafka.gaps_topic, key.encode(), value)
+
+    def _send_status(self) -> None:
+        gaps, intake = self._gaps, self._intake
         status = FeedStatus(
             producer_id=self._producer_id,
             topic=self._settings.kafka.topic,
             topic_id=self._topic_id,
             connected=self._client.connected,
-            pending=self._pending,
+            pending=self._outbox.pending,
             last_offsets=dict(self._producer.last_offsets),
-            newest_receipt_us=self._newest_receipt_us,
+            newest_receipt_us=intake.newest_receipt_us,
             symbols=self._client.symbols,
             without_slot=dict(self._client.slots.spans),
             is_live=gaps is not None,
             started_us=gaps.started_us if gaps else None,
-            last_message_us=self._acknowledged_until_us() if gaps else None,
+            last_message_us=self._acknowledged_until_us(),
             end_of_tape=self._end_of_tape,
-            frames=self.counts.frames,
-            trades=self.counts.trades,
-            dead_letters=sum(self.counts.rejects.values()),
+            frames=intake.counts.frames,
+            trades=intake.counts.trades,
+            dead_letters=sum(intake.counts.rejects.values()),
+            clock_offset_s=self._clock.host_ahead_s() if gaps else None,
         )
-        await self._producer.send_to(
-            self._settings.kafka.status_topic, status.key, status.to_bytes()
+        self._producer.send_latest(
+            self._settings.kafka.status_topic, status.key.encode(), status.to_bytes()
         )
 
     def _acknowledged_until_us(self) -> int | None:
-        """Return the last receipt before which nothing can be lost by a crash of ours."""
-        while self._heard and self._heard[0][0] <= self._producer.acknowledged:
-            self._acknowledged_us = self._heard.popleft()[1]
-        return self._acknowledged_us
-
-    @property
-    def _pending(self) -> int:
-        return self.counts.trades - self._producer.acknowledged
+        """Return the last receipt before which Kafka has everything, of this life or an earlier."""
+        if self._gaps is None:
+            return None
+        known = (self._outbox.acknowledged_us, self._gaps.earlier_us)
+        return max((us for us in known if us is not None), default=None)
 
     def _newest_receipt_s(self) -> float:
-        received_us = self._newest_receipt_us
+        received_us = self._intake.newest_receipt_us
         return math.nan if received_us is None else received_us / _MICROS_PER_S
 
-    def _new_identity(self) -> TradeIdentity:
-        within_s = self._settings.finnhub.same_millisecond_s
-        return TradeIdentity(self._source, within_s, self._memory, self._speed)
+    def _host_ahead_s(self) -> float:
+        ahead_s = self._clock.host_ahead_s()
+        return math.nan if ahead_s is None or self._gaps is None else ahead_s
 
     def _summary(self) -> dict[str, object]:
         return {
             "frames": self.counts.frames,
             "trades": self.counts.trades,
             "acknowledged": self._producer.acknowledged,
+            "pending": self._outbox.pending,
             "suspect_duplicates": self._memory.suspects,
             "redelivered": self._memory.redelivered,
             "dead_letters": dict(self.counts.rejects),
         }
 
 
-def _read(frame: Frame) -> TradeFrame | Ping | FeedMessage:
-    if frame.is_too_large:
-        return TradeFrame((), (Reject(Reason.FRAME_TOO_LARGE),))
-    return parse_frame(frame.data, frame.received_at_us // 1000)
+_FIRST: Final = asyncio.FIRST_COMPLETED
+
+
+async def _first_end(work: asyncio.Task[Any], background: Sequence[asyncio.Task[Any]]) -> None:
+    """Wait for the work's end; what fails beside it fails at once."""
+    try:
+        await asyncio.wait([work, *background], return_when=_FIRST)
+        for task in (*background, work):
+            if task.done():
+                task.result()
+    finally:
+        if not work.done():
+            work.cancel()
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

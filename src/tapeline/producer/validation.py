@@ -12,6 +12,12 @@ EARLIEST_EVENT_TIME_MS: Final = 946_684_800_000
 """2000-01-01T00:00Z; an earlier time is a mistake, most often seconds in place of ms."""
 LATEST_AHEAD_MS: Final = 60_000
 """How far a trade's time may lie after its receipt, in ms."""
+BROKER_MOST_OFF_MS: Final = 86_400_000
+"""How far a trade's receipt by the producer may lie after that by the broker, in ms.
+
+The producer's receipt is right by the feed's time, even where its host's clock is wrong; the
+broker's clock, which may be the same wrong one, only bounds it.
+"""
 PRICE_LIMIT: Final = 1e12
 VOLUME_LIMIT: Final = 1e15
 MAX_SYMBOL_CHARACTERS: Final = 128

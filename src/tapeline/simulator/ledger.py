@@ -30,6 +30,7 @@ class SentReport:
     `ambiguous` those of them that no client can tell from twins: their frame holds one trade, or
     equal ones, and nothing newer of their symbol came in between. Of `unsure` ones among them it
     depends on the line. `ambiguous_volume` holds their size by symbol and five-minute window (ms).
+    `cuts` counts readers who were cut off because they were too slow.
     """
 
     frames: int = 0
@@ -41,6 +42,7 @@ class SentReport:
     malformed_frames: int = 0
     drops: int = 0
     silences: int = 0
+    cuts: int = 0
     ambiguous_volume: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -44,6 +44,13 @@ def simulate(
     symbol_cap: Annotated[
         int, typer.Option(min=1, help="Symbols that a connection may subscribe.")
     ] = SYMBOL_CAP,
+    send_limit: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Bytes that may wait for a slow reader; above them it is cut off.",
+        ),
+    ] = None,
     fault: Annotated[list[str] | None, typer.Option(help=FAULT_HELP)] = None,
     report: Annotated[
         Path | None, typer.Option(help="File that tells at the end what was sent, as JSON.")
@@ -60,6 +67,9 @@ def simulate(
     if tape is None and factor != 1.0:
         message = "--speed goes with --tape: a random market runs in real time."
         raise UsageError(message)
+    if send_limit is not None and factor is None:
+        message = "--send-limit needs a clock: --speed max has none."
+        raise UsageError(message)
     feed: Feed
     if tape is None:
         feed = RandomMarket(seed, int(time.time() * 1000), frame_ms)
@@ -70,7 +80,7 @@ def simulate(
     if fault:
         feed = FaultyFeed(feed, parse_faults(fault), seed)
     token = os.environ.get(TOKEN_VARIABLE, DEFAULT_TOKEN)
-    options = ServerOptions(host, port, token, factor, symbol_cap)
+    options = ServerOptions(host, port, token, factor, symbol_cap, send_limit=send_limit)
     run_until_signalled(_serve(SimulatedFinnhub(options, feed), report))
 
 

@@ -1,7 +1,8 @@
 """The WebSocket server: Finnhub's protocol over a simulated feed.
 
 A token in the query, 401 for a wrong one; one subscription a message and no reply to it; a
-cap on symbols; error frames; pings as text; one connection a key, a second one drops both.
+cap on symbols; error frames; pings as text; one connection a key, a second one drops both. With
+a send limit it waits for nobody: time goes on, and a reader who is too slow is cut off.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import itertools
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +36,7 @@ END_OF_TAPE: Final = "end of tape"
 SYMBOL_CAP: Final = 51
 """Symbols that a free key may subscribe, as observed in 2026."""
 PING_INTERVAL_S: Final = 60.0
+_ENDLESS: Final = 1 << 40
 _QUIET_S: Final = 1.0
 _NORMAL_CLOSURE: Final = 1000
 _POLICY_VIOLATION: Final = 1008
@@ -40,7 +44,11 @@ _POLICY_VIOLATION: Final = 1008
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """How the server behaves. `speed` None sends as fast as the client reads."""
+    """How the server behaves.
+
+    `speed` None sends as fast as the client reads. `send_limit` is how many bytes may wait for a
+    slow reader before it is cut off; with None the feed waits for it.
+    """
 
     host: str
     port: int
@@ -48,6 +56,7 @@ class ServerOptions:
     speed: float | None
     symbol_cap: int = SYMBOL_CAP
     ping_interval_s: float = PING_INTERVAL_S
+    send_limit: int | None = None
 
 
 class SimulatedFinnhub:
@@ -91,6 +100,12 @@ class SimulatedFinnhub:
             await connection.close(_POLICY_VIOLATION)
             return
         self._client = connection
+        if self.options.send_limit is not None:
+            # So high that a send never waits; the limit is looked at after each. What the system
+            # keeps for the reader is small, so that the limit is soon reached.
+            connection.transport.set_write_buffer_limits(high=_ENDLESS)
+            wire = connection.transport.get_extra_info("socket")
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.options.send_limit)
         session = _Session(connection, self._feed.symbols, self.options.symbol_cap)
         tasks = [
             asyncio.create_task(session.listen()),
@@ -118,6 +133,9 @@ class SimulatedFinnhub:
             if isinstance(event, FeedFrame):
                 session.is_silent = False
                 await self._send(session, event)
+                if self._is_too_slow(session.connection):
+                    self._cut(session.connection)
+                    return
             elif event.is_drop:
                 self._drop(session.connection, event, events)
                 return
@@ -135,8 +153,23 @@ class SimulatedFinnhub:
         else:
             self.ledger.start_anew()
         if rest is None:
-            return self._feed.frames(self._clock_ms())
-        return rest
+            rest = self._feed.frames(self._clock_ms())
+        if self._feed.is_live or self.options.send_limit is None:
+            return rest
+        # The tape goes on, heard or not.
+        self._rest = rest
+        now_ms = self._clock_ms()
+        return itertools.dropwhile(lambda event: event.due_ms < now_ms, rest)
+
+    def _is_too_slow(self, connection: ServerConnection) -> bool:
+        limit = self.options.send_limit
+        return limit is not None and connection.transport.get_write_buffer_size() > limit
+
+    def _cut(self, connection: ServerConnection) -> None:
+        """Cut off a reader who is too slow; what waits for it is lost to it."""
+        self.ledger.report.cuts += 1
+        log.info("slow_reader_cut_off")
+        connection.transport.abort()
 
     def _drop(
         self, connection: ServerConnection, outage: Outage, rest: Iterator[FeedEvent]
@@ -170,8 +203,9 @@ class SimulatedFinnhub:
         if self.options.speed is None:
             return
         wait_ms = due_ms - self._clock_ms()
-        if wait_ms > 0:
-            await asyncio.sleep(wait_ms / 1000 / self.options.speed)
+        # One that is late and never waits for its reader would keep everybody else from running.
+        if wait_ms > 0 or self.options.send_limit is not None:
+            await asyncio.sleep(max(wait_ms, 0) / 1000 / self.options.speed)
 
 
 class _Session:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+MOST_OFF_S: Final = 60.0
+"""From what offset on a clock is wrong, in seconds."""
 WAITS_FOR: Final = timedelta(seconds=60)
 """A message should be in silver, and a window settled, this long after it could be."""
 LEAST_FREE_MB: Final = 1000
@@ -38,6 +40,8 @@ class Producer:
     has_ended: bool
     pending: int
     without_slot: tuple[str, ...] = ()
+    clock_offset_s: float | None = None
+    """How far its host's clock is ahead of the feed's time, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,12 @@ def _problems_of_feed(flow: Flow) -> Iterator[str]:
         if p.without_slot:
             refused = ", ".join(p.without_slot)
             yield f"The feed refuses symbols of producer {p.name}: {refused}. Subscribe fewer."
+        if p.clock_offset_s is not None and abs(p.clock_offset_s) > MOST_OFF_S:
+            where = "ahead of" if p.clock_offset_s > 0 else "behind"
+            yield (
+                f"The clock of producer {p.name}'s host is {abs(p.clock_offset_s):,.0f} s {where} "
+                "the feed's time: set it right, it is corrected for meanwhile."
+            )
     names = {p.name for p in living if p.connected}
     for gap in flow.gaps:
         if gap.producer in names:

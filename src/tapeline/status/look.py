@@ -199,6 +199,7 @@ def _producers(feed: FeedSnapshot) -> Iterator[Producer]:
             s.end_of_tape,
             s.pending,
             tuple(symbol for symbol, (_, until_us) in s.without_slot.items() if until_us is None),
+            s.clock_offset_s,
         )
 
 

@@ -1,0 +1,243 @@
+"""What leaves the producer: collected, written to the spool, sent to Kafka, each by itself.
+
+::
+
+    add ─▶ a group in memory ─▶ spool ─▶ Kafka's client ─▶ acknowledged
+           (one every group_ms)    └─ read again when Kafka is far behind
+
+Whoever adds never waits. What is on disk outlives this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+import structlog
+from confluent_kafka import KafkaError, Message
+
+from tapeline.errors import SpoolError
+from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.spool import Group, Spool
+from tapeline.producer.spool_file import SpooledMessage
+from tapeline.settings import SpoolSettings
+
+log = structlog.get_logger()
+
+_MOST_IN_MEMORY: Final = 20_000
+"""Messages kept beside the spool's copy; what is further behind is read from disk again."""
+_MOST_UNWRITTEN: Final = 500_000
+"""Messages that may wait for a disk that does not answer."""
+_READ_BYTES: Final = 1024 * 1024
+_ROOM_WAIT_S: Final = 0.01
+_ACKNOWLEDGED_POLL_S: Final = 0.02
+_SENT_AT_ONCE: Final = 500
+_SYNC_AFTER_S: Final = 1.0
+_FILL_TO_BEGIN: Final = 0.5
+"""How full a spool may be for more to come from the feed after a start."""
+
+_T = TypeVar("_T")
+
+
+class _Sent:
+    """A group that Kafka's client has, and how many of its messages are not acknowledged."""
+
+    __slots__ = ("_outbox", "is_whole", "number", "receipt_us", "remaining")
+
+    def __init__(self, outbox: Outbox, group: Group) -> None:
+        self._outbox = outbox
+        self.number = group.number
+        self.receipt_us = group.receipt_us
+        self.remaining = len(group.messages)
+        self.is_whole = False
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Note what has become of one message."""
+        self._outbox.producer.note(error, message)
+        if error is None:
+            self.remaining -= 1
+            self._outbox.pending -= 1
+
+
+class Outbox:
+    """Brings messages to Kafka in their order, at least once, by way of a spool.
+
+    Delivery: what the spool has is sent until Kafka has it, by this process or the next. A crash
+    loses what was added since the last group, which is `group_ms` old at most.
+    """
+
+    def __init__(self, producer: KafkaProducer, spool: Spool, settings: SpoolSettings) -> None:
+        self.producer = producer
+        """Kafka's client."""
+        self._spool = spool
+        self._group_s = settings.group_ms / 1000
+        self._disk = ThreadPoolExecutor(1, "spool")
+        self._open: list[SpooledMessage] = []
+        self._heard_us: int | None = None
+        self._has_more = asyncio.Event()
+        self._is_closing = False
+        self._is_writing = False
+        self._recent: deque[Group] = deque()
+        self._in_recent = 0
+        self._written = spool.last_number
+        self._has_written = asyncio.Event()
+        self._next = spool.acknowledged + 1
+        self._again: deque[Group] = deque()
+        self._in_flight: deque[_Sent] = deque()
+        self.pending = spool.unsent
+        """Messages that Kafka has not acknowledged."""
+        self.acknowledged_us: int | None = None
+        """The newest receipt up to which Kafka has everything, µs since the epoch."""
+
+    def add(
+        self, topic: str, key: bytes, value: bytes, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        """Take one message; return at once.
+
+        Raises:
+            SpoolError: the disk does not answer.
+        """
+        self._open.append(SpooledMessage(topic, key, value, headers))
+        self.pending += 1
+        self._has_more.set()
+        if len(self._open) > _MOST_UNWRITTEN:
+            text = "The spool's disk does not answer. Mend it and start again."
+            raise SpoolError(text)
+
+    def heard(self, receipt_us: int) -> None:
+        """Note that everything received until then has been added."""
+        self._heard_us = receipt_us
+        self._has_more.set()
+
+    async def write(self) -> None:
+        """Write a group when there is something, one every `group_ms` at most, until closed.
+
+        Raises:
+            SpoolError: the spool or the disk is full, or the disk fails.
+        """
+        while not self._is_closing or self._open:
+            await self._has_more.wait()
+            self._has_more.clear()
+            started_s = time.monotonic()
+            await self._write_group()
+            left_s = self._group_s - (time.monotonic() - started_s)
+            if left_s > 0:
+                await asyncio.sleep(left_s)
+
+    async def send(self) -> None:
+        """Hand group after group to Kafka's client, waiting while it has no room.
+
+        Raises:
+            DeliveryError: Kafka refuses a message for good.
+            SpoolError: the disk fails.
+        """
+        while True:
+            await self._hand_over(await self._next_group())
+
+    async def look_after(self) -> None:
+        """Handle acknowledgements, and sync what has waited for Kafka longer than a second.
+
+        Raises:
+            DeliveryError: Kafka refuses a message for good.
+            SpoolError: the disk fails.
+        """
+        self._serve()
+        await self._on_disk(lambda: self._spool.sync(_SYNC_AFTER_S))
+
+    async def wait_for_room(self, most_pending: int | None = None) -> None:
+        """Wait until the spool may take more: at the start, or for a source that can wait."""
+        while self._spool.fill > _FILL_TO_BEGIN or (
+            most_pending is not None and self.pending > most_pending
+        ):
+            self._serve()
+            await asyncio.sleep(_ROOM_WAIT_S)
+
+    async def acknowledged(self) -> None:
+        """Wait until Kafka has everything.
+
+        Raises:
+            DeliveryError: Kafka refuses a message for good.
+        """
+        while True:
+            self._serve()
+            is_written = not (self._open or self._is_writing)
+            if is_written and self._next > self._written and not self._in_flight:
+                return
+            await asyncio.sleep(_ACKNOWLEDGED_POLL_S)
+
+    def close_input(self) -> None:
+        """Let `write` end after what is open."""
+        self._is_closing = True
+        self._has_more.set()
+
+    async def close(self) -> None:
+        """Bring the spool to the disk and let go of it; nothing else may be running."""
+        with contextlib.suppress(SpoolError):
+            await self._on_disk(lambda: self._spool.sync(0.0))
+        await self._on_disk(self._spool.close)
+        self._disk.shutdown()
+
+    async def _write_group(self) -> None:
+        messages, self._open = self._open, []
+        receipt_us = self._heard_us
+        self._is_writing = True
+        group = await self._on_disk(lambda: self._spool.append(messages, receipt_us))
+        self._written = group.number
+        self._is_writing = False
+        if self._in_recent + len(messages) <= _MOST_IN_MEMORY:
+            self._recent.append(group)
+            self._in_recent += len(messages)
+        self._has_written.set()
+
+    async def _next_group(self) -> Group:
+        """Return the next group: one in memory, or one that is read from disk."""
+        while True:
+            if self._again:
+                return self._again.popleft()
+            if self._recent and self._recent[0].number == self._next:
+                group = self._recent.popleft()
+                self._in_recent -= len(group.messages)
+                return group
+            last = self._recent[0].number - 1 if self._recent else self._written
+            if self._next <= last:
+                await self._read_again(last)
+                continue
+            self._has_written.clear()
+            await self._has_written.wait()
+
+    async def _read_again(self, last: int) -> None:
+        first = self._next
+        groups = await self._on_disk(lambda: self._spool.read(first, last, _READ_BYTES))
+        self._again.extend(groups)
+        if not groups:  # damaged ones are passed over
+            self._next = last + 1
+
+    async def _hand_over(self, group: Group) -> None:
+        sent = _Sent(self, group)
+        self._in_flight.append(sent)
+        hand_over, delivered = self.producer.try_send, sent.delivered
+        for count, message in enumerate(group.messages, start=1):
+            while not hand_over(message, delivered):
+                self._serve()
+                await asyncio.sleep(_ROOM_WAIT_S)
+            if count % _SENT_AT_ONCE == 0:
+                self._serve()
+                await asyncio.sleep(0)
+        sent.is_whole = True
+        self._next = group.number + 1
+        self._serve()
+
+    def _serve(self) -> None:
+        self.producer.serve()
+        while self._in_flight and self._in_flight[0].is_whole and not self._in_flight[0].remaining:
+            done = self._in_flight.popleft()
+            self._spool.acknowledged = done.number
+            self.acknowledged_us = done.receipt_us or self.acknowledged_us
+
+    async def _on_disk(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)

@@ -1,0 +1,308 @@
+"""The producer while Kafka, its disk, its host or itself fails, and the feed does not wait.
+
+Real processes: `tapeline simulate` and `tapeline produce`, and a Kafka of the test's own. Every
+trade of the tape has a size of its own, so what is lost is known by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.cimpl import NewTopic
+from pydantic import SecretStr
+
+from tapeline.local.home import Home
+from tapeline.local.service import LOOPBACK, free_port
+from tapeline.producer.clock import FeedClock
+from tapeline.producer.feed_status import FeedStatus
+from tapeline.producer.finnhub_client import FinnhubClient
+from tapeline.producer.gap_reporter import gap_reporter
+from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.spool import Spool
+from tapeline.producer.topics import create_topics, topic_admin
+from tapeline.settings import FinnhubSettings, load_settings
+from tapeline.simulator.market import RandomMarket
+from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
+from tests.commands import wait_for
+from tests.live_feed import TOKEN, TOPIC, OwnKafka, Seen, live_feed, own_kafka, size_of_spool
+
+RATE = 4000
+"""Trades a second: Kafka's client holds 50,000, so an outage of 15 s is more than it holds."""
+SECOND_US = 1_000_000
+# Frames hold 20 ms of trades, and a group 20 ms of frames; the rest is for a busy machine.
+NEAR_US = 150_000
+
+
+@pytest.fixture
+def kafka(home: Home, tmp_path: Path) -> Iterator[OwnKafka]:
+    with own_kafka(tmp_path, home.jars) as own:
+        yield own
+
+
+def lost(trades: list[Seen], everything: set[tuple[str, int]]) -> set[tuple[str, int]]:
+    return everything - {(t.symbol, t.size) for t in trades}
+
+
+def assert_in_order(trades: list[Seen]) -> None:
+    """The first copies of each symbol's trades come in the order in which they were sent."""
+    for symbol in {t.symbol for t in trades}:
+        first = list(dict.fromkeys(t.size for t in trades if t.symbol == symbol))
+        assert first == sorted(first)
+
+
+def assert_covered(feed_count: int, trades: list[Seen], gaps: list[tuple[int, int | None]]) -> int:
+    """What is missing was due in a recorded gap, and no gap is much longer than what is missing.
+
+    Receipts of the trades beside a hole tell when it was, independently of the gap.
+    """
+    received = {t.size: t.received_at_us for t in trades}
+    missing = [n for n in range(1, feed_count + 1) if n not in received]
+    # A tape's trade n is due 1/RATE s after the one before.
+    anchor = min(received)
+    first_us = received[anchor] - (anchor - 1) * SECOND_US // RATE
+    for number in missing:
+        due_us = first_us + (number - 1) * SECOND_US // RATE
+        assert any(
+            start <= due_us + NEAR_US and (end is None or due_us - NEAR_US <= end)
+            for start, end in gaps
+        ), (number, due_us, gaps)
+    return len(missing)
+
+
+@pytest.mark.parametrize("fault", ["stopped", "killed"])
+def test_kafka_away_for_a_while_loses_nothing_though_the_feed_does_not_wait(
+    kafka: OwnKafka, tmp_path: Path, fault: str
+) -> None:
+    with live_feed(kafka, tmp_path, RATE, 30) as feed:
+        producer = feed.produce()
+        time.sleep(5)
+        if fault == "stopped":
+            kafka.signal(signal.SIGSTOP)
+        else:
+            kafka.kill()
+        time.sleep(18)
+        at_worst = size_of_spool(kafka.home)
+        if fault == "stopped":
+            kafka.signal(signal.SIGCONT)
+        else:
+            kafka.start()
+        assert producer.wait(90) == 0, feed.log_of(producer)
+        trades = kafka.trades()
+
+        assert at_worst > 12 * RATE * 100  # at least 12 s of trades of 100 bytes
+        assert lost(trades, feed.all) == set()
+        assert_in_order(trades)
+        assert kafka.gaps() == []
+        assert "slow_reader_cut_off" not in feed.logs()
+
+
+def test_sigterm_while_kafka_is_away_ends_in_time_and_the_next_start_delivers_all(
+    kafka: OwnKafka, tmp_path: Path
+) -> None:
+    with live_feed(kafka, tmp_path, RATE, 45) as feed:
+        producer = feed.produce()
+        time.sleep(5)
+        kafka.signal(signal.SIGSTOP)
+        time.sleep(17)  # its queue is full by then
+        asked_s = time.monotonic()
+        producer.terminate()
+        assert producer.wait(10) == 0, feed.log_of(producer)
+        took_s = time.monotonic() - asked_s
+        kafka.signal(signal.SIGCONT)
+        before = kafka.trades()
+        again = feed.produce()
+        assert again.wait(90) == 0, feed.log_of(again)
+        trades = kafka.trades()
+
+        assert took_s < 10
+        assert "spool_keeps_messages" in feed.log_of(producer)
+        assert "spool_has_messages" in feed.log_of(again)
+        assert len(trades) > len(before)
+        assert_in_order(trades)
+        # Only what came while nobody ran is missing, and that is one gap.
+        (gap,) = kafka.gaps()
+        assert gap[1] is not None
+        missing = assert_covered(feed.count, trades, [gap])
+        assert abs((gap[1] - gap[0]) - missing * SECOND_US // RATE) < SECOND_US // 2
+
+
+@pytest.mark.parametrize("is_kafka_away", [False, True])
+def test_kill_9_of_the_producer_loses_one_group_at_most_and_the_gap_covers_the_hole(
+    kafka: OwnKafka, tmp_path: Path, *, is_kafka_away: bool
+) -> None:
+    with live_feed(kafka, tmp_path, RATE, 35) as feed:
+        producer = feed.produce()
+        time.sleep(6)
+        if is_kafka_away:
+            kafka.signal(signal.SIGSTOP)
+            time.sleep(5)
+        killed_us = time.time_ns() // 1000
+        producer.kill()
+        producer.wait()
+        if is_kafka_away:
+            kafka.signal(signal.SIGCONT)
+        again = feed.produce()
+        assert again.wait(90) == 0, feed.log_of(again)
+        trades = kafka.trades()
+
+        (gap,) = kafka.gaps()
+        missing = assert_covered(feed.count, trades, [gap])
+        assert missing > 0  # it takes a while to start
+        # Durable up to a group of 20 ms before the kill; the rest is for a busy machine.
+        assert killed_us - gap[0] < NEAR_US
+        received = sorted(t.received_at_us for t in trades)
+        newest_before = max(us for us in received if us <= killed_us)
+        assert abs(newest_before - gap[0]) < NEAR_US
+        assert gap[1] is not None
+        assert abs((gap[1] - gap[0]) - missing * SECOND_US // RATE) < SECOND_US // 2
+        assert_in_order(trades)
+
+
+def test_a_producer_that_stood_still_reports_the_gap_from_where_it_stopped_reading(
+    kafka: OwnKafka, tmp_path: Path
+) -> None:
+    """What was buffered is read late; the hole begins before that, where the feed cut us off."""
+    with live_feed(kafka, tmp_path, RATE, 40) as feed:
+        producer = feed.produce()
+        time.sleep(8)
+        producer.send_signal(signal.SIGSTOP)
+        stopped_us = time.time_ns() // 1000
+        time.sleep(15)
+        resumed_us = time.time_ns() // 1000
+        producer.send_signal(signal.SIGCONT)
+        assert producer.wait(90) == 0, feed.log_of(producer)
+        trades = kafka.trades()
+
+        assert feed.logs().count("slow_reader_cut_off") == 1
+        gaps = kafka.gaps()
+        assert assert_covered(feed.count, trades, gaps) > 5 * RATE
+        (gap,) = gaps
+        assert gap[1] is not None
+        assert stopped_us - 300_000 < gap[0] <= stopped_us
+        assert resumed_us < gap[1] < resumed_us + 3 * SECOND_US
+
+
+def test_a_full_disk_under_the_spool_stops_it_loudly_and_it_goes_on_when_there_is_space(
+    kafka: OwnKafka, tmp_path: Path
+) -> None:
+    """The system refuses to write more than 3 MB to a file, as a full disk does."""
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 2**20, 3 * 2**20))
+
+    with live_feed(kafka, tmp_path, RATE, 35) as feed:
+        producer = feed.produce(small_files)
+        time.sleep(4)
+        kafka.signal(signal.SIGSTOP)
+        assert producer.wait(40) == 9, feed.log_of(producer)
+        assert "cannot be written" in feed.log_of(producer)
+        kafka.signal(signal.SIGCONT)
+        again = feed.produce()
+        assert again.wait(90) == 0, feed.log_of(again)
+        trades = kafka.trades()
+
+        (gap,) = kafka.gaps()
+        assert assert_covered(feed.count, trades, [gap]) > 0
+        assert_in_order(trades)
+
+
+def test_a_status_that_kafka_refuses_stops_the_producer_at_once(
+    kafka: OwnKafka, tmp_path: Path
+) -> None:
+    """No frame comes meanwhile: nobody plays the feed."""
+    admin = topic_admin(kafka.servers)
+    small = NewTopic("feed_status", 1, 1, config={"max.message.bytes": "100"})
+    admin.create_topics([small], operation_timeout=20)["feed_status"].result(30)
+    with live_feed(kafka, tmp_path, RATE, 1) as feed:
+        started_s = time.monotonic()
+        producer = feed.produce(TAPELINE_FINNHUB__URL=f"ws://{LOOPBACK}:{free_port(0)}")
+        assert producer.wait(20) == 6, feed.log_of(producer)
+
+        assert time.monotonic() - started_s < 12
+        assert "refuses a message for topic feed_status" in feed.log_of(producer)
+
+
+def test_a_second_producer_with_the_same_key_is_refused_in_one_sentence(
+    kafka: OwnKafka, tmp_path: Path
+) -> None:
+    with live_feed(kafka, tmp_path, 100, 30) as feed:
+        first = feed.produce()
+        wait_for(lambda: "feed_connected" in feed.log_of(first), 30)
+        second = feed.produce()
+        assert second.wait(30) == 2, feed.log_of(second)
+
+        (line,) = [x for x in feed.log_of(second).splitlines() if x.startswith("Error")]
+        assert "Another producer is connected with this key" in line
+        assert first.poll() is None
+        first.terminate()
+        assert first.wait(10) == 0
+        # The key stands in no log and in no file but the environment's.
+        for path in (*tmp_path.glob("*.log"), *(kafka.home.root / "locks").rglob("*")):
+            assert TOKEN not in path.name
+            assert TOKEN.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("ahead_s", [3600.0, -3600.0])
+def test_a_clock_that_is_an_hour_off_loses_nothing_and_makes_no_false_gap(
+    kafka: OwnKafka, tmp_path: Path, ahead_s: float
+) -> None:
+    """The line is cut for two seconds in the middle: that is the one gap, in the right time."""
+    settings = load_settings().with_target(topic=TOPIC)
+    create_topics(topic_admin(kafka.servers), settings.kafka)
+    cut_us: list[int] = []
+
+    async def run() -> ProducerPipeline:
+        market = RandomMarket(1, int(time.time() * 1000), 100)
+        port = free_port(0)
+        simulator = SimulatedFinnhub(ServerOptions(LOOPBACK, port, TOKEN, 1.0), market)
+        client = FinnhubClient(
+            FinnhubSettings(url=f"ws://{LOOPBACK}:{port}"), SecretStr(TOKEN), market.symbols
+        )
+        clock = FeedClock(lambda: time.time() + ahead_s)
+        gaps = gap_reporter(
+            settings, symbols=client.symbols, topic_id="id", producer_id="me", earlier=None
+        )
+        producer = ProducerPipeline(
+            settings,
+            client,
+            KafkaProducer(kafka.servers, TOPIC),
+            Spool(tmp_path / "spool", 2**26),
+            source="simulator",
+            topic_id="id",
+            producer_id="me",
+            gaps=gaps,
+            clock=clock,
+        )
+        task = asyncio.create_task(producer.run())
+        async with simulator.serve():
+            await asyncio.sleep(6)
+            cut_us.append(time.time_ns() // 1000)
+        await asyncio.sleep(2)
+        async with simulator.serve():
+            await asyncio.sleep(4)
+            task.cancel()
+            await asyncio.wait([task])
+        return producer
+
+    producer = asyncio.run(run())
+
+    assert producer.counts.rejects == {}
+    trades = kafka.trades()
+    assert len(trades) == producer.counts.trades > 100
+    lags = [t.received_at_us - t.event_time_ms * 1000 for t in trades]
+    assert min(lags) > -2 * SECOND_US
+    assert max(lags) < 2 * SECOND_US
+    ended = [gap for gap in kafka.gaps() if gap[1] is not None and gap[1] - gap[0] > 0]
+    (gap,) = [g for g in ended if g[0] > cut_us[0] - 2 * SECOND_US]
+    assert abs(gap[0] - cut_us[0]) < 2 * SECOND_US
+    assert gap[1] is not None
+    assert SECOND_US < gap[1] - gap[0] < 5 * SECOND_US
+    status = FeedStatus.from_bytes(kafka.messages("feed_status")[-1].value())
+    assert status.clock_offset_s == pytest.approx(ahead_s, abs=2)

@@ -1,0 +1,305 @@
+"""The spool on a real disk: what was written is there again, whatever happened in between."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from tapeline.errors import SpoolError
+from tapeline.producer.spool import Group, Hole, Spool
+from tapeline.producer.spool_file import SpooledMessage
+
+MB = 2**20
+LIMIT = 64 * MB
+T0 = 1_763_649_000_000_000
+
+
+def message(number: int, size: int = 20) -> SpooledMessage:
+    return SpooledMessage("trades", b"AAPL", b"%d" % number + b"x" * size)
+
+
+def opened(folder: Path, max_bytes: int = LIMIT, segment_bytes: int = 1000) -> Spool:
+    return Spool(folder, max_bytes, segment_bytes)
+
+
+def unsent(spool: Spool) -> list[SpooledMessage]:
+    """Return what a new life would send, in its order."""
+    groups = spool.read(spool.acknowledged + 1, spool.last_number, 1 << 40)
+    return [m for group in groups for m in group.messages]
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.spool"))
+
+
+def test_what_was_written_is_read_again_as_it_was(tmp_path):
+    written = [
+        SpooledMessage("trades", "TÄST".encode(), b"\x00\xff" * 50),
+        SpooledMessage("dead", b"", b"", (("reason", "bad_price"), ("topic", "trades"))),
+        SpooledMessage("trades", b"B", b"TLsp" * 10),
+    ]
+    spool = opened(tmp_path)
+    assert spool.append(written, T0) == Group(1, T0, written)
+    assert spool.append([], T0 + 5).number == 2
+    # No close: as after `kill -9`.
+
+    again = opened(tmp_path)
+
+    assert [g.messages for g in again.read(1, 2, MB)] == [written, []]
+    assert (again.last_receipt_us, again.unsent, again.last_number) == (T0 + 5, 3, 2)
+
+
+def test_what_is_acknowledged_is_not_sent_again(tmp_path):
+    spool = opened(tmp_path)
+    spool.append([message(1)], T0)
+    spool.append([message(2)], T0)
+    spool.acknowledged = 1
+    spool.append([message(3)], T0)
+
+    assert unsent(opened(tmp_path)) == [message(2), message(3)]
+
+
+def test_a_spool_that_was_sent_and_closed_has_nothing_to_send_and_knows_its_last_receipt(tmp_path):
+    spool = opened(tmp_path)
+    spool.append([message(1)], T0)
+    spool.acknowledged = 1
+    spool.close()
+
+    again = opened(tmp_path)
+
+    assert (unsent(again), again.unsent, again.last_receipt_us) == ([], 0, T0)
+
+
+def test_files_go_when_everything_in_them_is_acknowledged(tmp_path):
+    spool = opened(tmp_path)
+    for number in range(1, 101):
+        spool.append([message(number, size=300)], T0 + number)
+        spool.acknowledged = number - 1
+
+    assert len(files(tmp_path)) <= 2
+    assert spool.size == sum(f.stat().st_size for f in files(tmp_path))
+    spool.acknowledged = 100
+    spool.sync(0.0)
+    assert len(files(tmp_path)) == 1
+
+
+def test_only_the_owner_can_read_it(tmp_path):
+    spool = opened(tmp_path / "spool")
+    spool.append([message(1)], T0)
+
+    (file,) = files(tmp_path / "spool")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700
+
+
+def test_a_full_spool_says_so_and_keeps_what_it_has(tmp_path):
+    spool = opened(tmp_path, max_bytes=3000)
+    kept: list[SpooledMessage] = []
+
+    def fill() -> None:
+        for number in range(100):
+            spool.append([message(number, size=300)], T0 + number)
+            kept.append(message(number, size=300))
+
+    with pytest.raises(SpoolError, match="TAPELINE_SPOOL__MAX_MB"):
+        fill()
+    assert 5 <= len(kept) <= 9
+    again = opened(tmp_path, max_bytes=3000)
+    assert unsent(again) == kept
+    assert again.last_receipt_us == T0 + len(kept) - 1
+    # Once Kafka has it, there is room again.
+    again.acknowledged = again.last_number
+    again.append([message(100)], T0 + 100)
+    assert unsent(again) == [message(100)]
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """Let the system refuse writes past a size, as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_group_that_the_disk_takes_half_of_leaves_nothing_and_the_next_one_fits(tmp_path):
+    spool = opened(tmp_path, segment_bytes=MB)
+    spool.append([message(1)], T0)
+    with (
+        files_no_larger_than(files(tmp_path)[0].stat().st_size + 50),
+        pytest.raises(SpoolError, match="cannot be written"),
+    ):
+        spool.append([message(2, size=500)], T0)
+    spool.append([message(3)], T0)
+
+    with capture_logs() as logs:
+        assert unsent(opened(tmp_path)) == [message(1), message(3)]
+    assert logs == []
+
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+from tapeline.errors import SpoolError
+from tapeline.producer.spool import Spool
+from tapeline.producer.spool_file import SpooledMessage
+
+spool = Spool(Path(sys.argv[1]), 1 << 30)
+written = 0
+try:
+    while True:
+        spool.append([SpooledMessage("t", b"k", b"x" * 1000)], 1)
+        written += 1
+except SpoolError as error:
+    print(written, error)
+"""
+
+
+def test_a_full_disk_is_named_and_what_was_written_before_is_kept(tmp_path):
+    """A file system of 1 MB of its own, where the system lets us mount one."""
+    script = (
+        f"mount -t tmpfs -o size=1m tmpfs {tmp_path} && {sys.executable} -c '{FULL_DISK}' "
+        f"{tmp_path}/s && {sys.executable} -c 'import sys; from pathlib import Path; "
+        f"from tapeline.producer.spool import Spool; "
+        f"print(Spool(Path(sys.argv[1]), 1 << 30).unsent)' {tmp_path}/s"
+    )
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    written, _, text = first.partition(" ")
+    assert "the disk is full. Make room and start again." in text
+    assert 900 < int(written) < 1100
+    assert second == written
+
+
+def test_a_torn_tail_is_cut_off_and_said(tmp_path):
+    spool = opened(tmp_path, segment_bytes=MB)
+    spool.append([message(1)], T0)
+    spool.append([message(2)], T0 + 1)
+    (file,) = files(tmp_path)
+    os.truncate(file, file.stat().st_size - 3)
+
+    with capture_logs() as logs:
+        again = opened(tmp_path)
+
+    assert [line["event"] for line in logs] == ["spool_tail_cut"]
+    assert (unsent(again), again.last_receipt_us, again.holes) == ([message(1)], T0, [])
+    again.append([message(3)], T0 + 2)
+    with capture_logs() as logs:
+        assert unsent(opened(tmp_path)) == [message(1), message(3)]
+    assert logs == []
+
+
+def test_damage_in_the_middle_is_said_and_what_follows_is_kept(tmp_path):
+    spool = opened(tmp_path, segment_bytes=MB)
+    for number in range(1, 6):
+        spool.append([message(number)], T0 + number)
+    (file,) = files(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[2 * len(data) // 5 + 40] ^= 0xFF  # in the third of five equal groups
+    file.write_bytes(data)
+
+    with capture_logs() as logs:
+        again = opened(tmp_path)
+
+    assert [(line["event"], line["log_level"]) for line in logs] == [("spool_damaged", "error")]
+    assert unsent(again) == [message(1), message(2), message(4), message(5)]
+    assert again.holes == [Hole(T0 + 2, T0 + 4)]
+
+
+def test_damage_in_what_kafka_has_is_no_hole(tmp_path):
+    spool = opened(tmp_path, segment_bytes=MB)
+    for number in range(1, 6):
+        spool.append([message(number)], T0 + number)
+        spool.acknowledged = number
+    (file,) = files(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[2 * len(data) // 5 + 40] ^= 0xFF
+    file.write_bytes(data)
+
+    again = opened(tmp_path)
+
+    assert (unsent(again), again.holes) == ([message(5)], [])
+
+
+def test_what_another_spool_has_left_is_taken_over(tmp_path):
+    other = opened(tmp_path / "other")
+    other.append([message(1)], T0)
+    other.acknowledged = 1
+    other.append([message(2)], T0)
+    other.append([message(3)], T0)
+    spool = opened(tmp_path / "own")
+    spool.append([message(4)], T0 + 9)
+
+    assert spool.adopt(tmp_path / "other") == 2
+
+    assert not (tmp_path / "other").exists()
+    assert sorted(unsent(opened(tmp_path / "own"))) == [message(2), message(3), message(4)]
+    assert spool.last_receipt_us == T0 + 9
+
+
+STEP = st.one_of(
+    st.tuples(st.just("append"), st.integers(0, 3)),
+    st.tuples(st.just("acknowledge"), st.integers(1, 4)),
+    st.tuples(st.just("sync"), st.just(0)),
+    st.tuples(st.just("crash"), st.just(0)),
+    st.tuples(st.just("close"), st.just(0)),
+    st.tuples(st.just("tear"), st.integers(1, 30)),
+)
+
+
+@given(st.lists(STEP, max_size=40))
+@hypothesis_settings(max_examples=200)
+def test_nothing_durable_is_lost_and_order_is_kept_whatever_happens(steps):
+    """The model: groups written, the first of them acknowledged. A torn write was not durable."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        spool = opened(folder, segment_bytes=200)
+        written: list[tuple[int, list[SpooledMessage]]] = []
+        count = acknowledged = 0
+        for kind, value in steps:
+            if kind == "append":
+                messages = [message(count + n) for n in range(value)]
+                count += value
+                written.append((spool.append(messages, T0 + count).number, messages))
+            elif kind == "acknowledge":
+                acknowledged = min(acknowledged + value, len(written))
+                if acknowledged:
+                    spool.acknowledged = max(spool.acknowledged, written[acknowledged - 1][0])
+            elif kind == "sync":
+                spool.sync(0.0)
+            else:
+                if kind == "close":
+                    spool.close()
+                if kind == "tear" and (found := files(folder)):
+                    with found[-1].open("ab") as file:  # a write that the crash cut short
+                        file.write(b"TLsp\x01\x02"[: value % 7] + b"\x00" * value)
+                spool = opened(folder, segment_bytes=200)
+            groups = spool.read(1, spool.last_number, 1 << 40)
+            numbers = [group.number for group in groups]
+            sent = [m for _, messages in written for m in messages]
+            there = [m for group in groups for m in group.messages]
+            kept = [m for _, messages in written[acknowledged:] for m in messages]
+            assert numbers == sorted(set(numbers))
+            assert there == sent[len(sent) - len(there) :]
+            # What is not acknowledged would be sent; of the rest at most what was not noted yet.
+            would_be_sent = unsent(spool)
+            assert would_be_sent[len(would_be_sent) - len(kept) :] == kept
+            assert spool.holes == []
