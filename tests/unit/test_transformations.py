@@ -172,7 +172,7 @@ def test_no_conditions_stay_null_and_an_empty_list_stays_empty(spark: SparkSessi
         (encode_trade(a_trade(received_at_us=2**63 - 1, event_time_ms=2**62)), "undecodable"),
         # Received, it says, in a far future; the broker's clock says otherwise.
         (
-            encode_trade(a_trade(received_at_us=2**62, event_time_ms=1_710_806_460_001)),
+            encode_trade(a_trade(received_at_us=2**62, event_time_ms=1_710_720_060_001)),
             "bad_time",
         ),
         (encode_trade(a_trade(price=-1.0)), "bad_price"),
