@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fastavro import schemaless_reader
 from fastavro.schema import load_schema
 from rich.console import Console
@@ -104,7 +104,7 @@ class OwnKafka:
         try:
             metadata = consumer.list_topics(topic, timeout=20)
             places = [TopicPartition(topic, p, 0) for p in metadata.topics[topic].partitions]
-            left = sum(consumer.get_watermark_offsets(p, timeout=20)[1] for p in places)
+            left = sum(_end_of(consumer, place) for place in places)
             consumer.assign(places)
             while len(found) < left:
                 some = consumer.consume(10_000, 10)
@@ -255,3 +255,15 @@ def live_feed(kafka: OwnKafka, folder: Path, rate: int, seconds: float) -> Itera
 def size_of_spool(home: Home) -> int:
     """Return how many bytes all spools take."""
     return sum(path.stat().st_size for path in home.spool.rglob("*.spool"))
+
+
+def _end_of(consumer: Consumer, place: TopicPartition) -> int:
+    """Return a partition's next offset, also of a Kafka that has just come back."""
+    deadline_s = time.monotonic() + 30
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(place, timeout=20)[1])
+        except KafkaException:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.5)

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from confluent_kafka import Producer
 
 from tapeline import read_bars
 from tapeline.bar import Interval
@@ -219,18 +220,22 @@ def test_a_checkpoint_is_not_deleted_without_a_yes(stack: Endpoints, tmp_path: P
 def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
     stack: Endpoints, tmp_path: Path
 ) -> None:
-    run("init", "--keyspace", "empty_one", "--topic", "replay")
-    topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), "replay")
+    topic = "read_before"
+    run("init", "--keyspace", "empty_one", "--topic", topic)
+    topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), topic)
+    producer = Producer({"bootstrap.servers": stack.bootstrap_servers})
+    producer.produce(topic, b"read by the query", partition=0)
+    assert producer.flush(30) == 0
     checkpoint = tmp_path / topic_id / "cassandra" / "ingest"
     for log, text in (
-        ("offsets", 'v1\n{"batchWatermarkMs":0,"conf":{}}\n{"replay":{"0":0}}'),
+        ("offsets", f'v1\n{{"batchWatermarkMs":0,"conf":{{}}}}\n{{"{topic}":{{"0":1}}}}'),
         ("commits", 'v1\n{"nextBatchWatermarkMs":0}'),
     ):
         (checkpoint / log).mkdir(parents=True)
         (checkpoint / log / "0").write_text(text)
 
     code, output = fail(
-        *("stream", "--topic", "replay", "--keyspace", "empty_one"),
+        *("stream", "--topic", topic, "--keyspace", "empty_one"),
         *("--checkpoint-dir", str(tmp_path)),
     )
 

@@ -53,6 +53,7 @@ def send_poisoned(pipeline: Pipeline, path: Path, *faults: str) -> SentReport:
                 pipeline.settings,
                 FinnhubClient(finnhub, SecretStr(TOKEN), tape.symbols),
                 KafkaProducer(pipeline.endpoints.bootstrap_servers, pipeline.name),
+                pipeline.spool("test"),
                 source="replay",
                 topic_id=pipeline.topic_id,
                 producer_id="test",
