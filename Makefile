@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench
+.PHONY: help demo test chaos check bench
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: $(BIN)/.run ## Start everything and show live bars of a simulated market.
 test: $(BIN)/.dev ## Run all tests that need no outside data.
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		tests/e2e tests/integration tests/unit --cov
+
+chaos: $(BIN)/.dev ## Kill, stop and starve real processes, and count what is lost; takes long.
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/chaos
 
 bench: $(BIN)/.bench ## Measure Tapeline beside plain consumers, and write docs/benchmarks.md.
 	@$(BIN)/python -m bench all $(ARGS)

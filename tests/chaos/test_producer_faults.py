@@ -76,7 +76,7 @@ def assert_covered(feed_count: int, trades: list[Seen], gaps: list[tuple[int, in
     return len(missing)
 
 
-@pytest.mark.parametrize("fault", ["stopped", "killed"])
+@pytest.mark.parametrize("fault", ["stopped", pytest.param("killed", marks=pytest.mark.long)])
 def test_kafka_away_for_a_while_loses_nothing_though_the_feed_does_not_wait(
     kafka: OwnKafka, tmp_path: Path, fault: str
 ) -> None:
@@ -103,6 +103,7 @@ def test_kafka_away_for_a_while_loses_nothing_though_the_feed_does_not_wait(
         assert "slow_reader_cut_off" not in feed.logs()
 
 
+@pytest.mark.long
 def test_sigterm_while_kafka_is_away_ends_in_time_and_the_next_start_delivers_all(
     kafka: OwnKafka, tmp_path: Path
 ) -> None:
@@ -133,7 +134,7 @@ def test_sigterm_while_kafka_is_away_ends_in_time_and_the_next_start_delivers_al
         assert abs((gap[1] - gap[0]) - missing * SECOND_US // RATE) < SECOND_US // 2
 
 
-@pytest.mark.parametrize("is_kafka_away", [False, True])
+@pytest.mark.parametrize("is_kafka_away", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_kill_9_of_the_producer_loses_one_group_at_most_and_the_gap_covers_the_hole(
     kafka: OwnKafka, tmp_path: Path, *, is_kafka_away: bool
 ) -> None:
@@ -165,6 +166,7 @@ def test_kill_9_of_the_producer_loses_one_group_at_most_and_the_gap_covers_the_h
         assert_in_order(trades)
 
 
+@pytest.mark.long
 def test_a_producer_that_stood_still_reports_the_gap_from_where_it_stopped_reading(
     kafka: OwnKafka, tmp_path: Path
 ) -> None:
@@ -213,6 +215,7 @@ def test_a_full_disk_under_the_spool_stops_it_loudly_and_it_goes_on_when_there_i
         assert_in_order(trades)
 
 
+@pytest.mark.long
 def test_a_status_that_kafka_refuses_stops_the_producer_at_once(
     kafka: OwnKafka, tmp_path: Path
 ) -> None:
@@ -249,6 +252,7 @@ def test_a_second_producer_with_the_same_key_is_refused_in_one_sentence(
             assert TOKEN.encode() not in path.read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ahead_s", [3600.0, -3600.0])
 def test_a_clock_that_is_an_hour_off_loses_nothing_and_makes_no_false_gap(
     kafka: OwnKafka, tmp_path: Path, ahead_s: float
