@@ -282,6 +282,17 @@ def test_the_oldest_frames_are_forgotten_when_there_are_too_many_trades():
     assert (remembered[0], forgotten[0]) == (first(1), first(3))
 
 
+def test_a_frame_of_which_more_is_valid_when_it_comes_again_loses_nothing():
+    """A trade ahead of the clock is refused at first, and valid a minute later."""
+    feed = connection()
+    at_first = feed.assign([wire(), OTHER], RECEIVED_US, 10.0, "frame")
+    ahead = wire(T0 + 70_000)
+
+    again = feed.assign([wire(), OTHER, ahead], RECEIVED_US + 20_000_000, 30.0, "frame")
+
+    assert ids(again) == [*ids(at_first), first(0, T0 + 70_000)]
+
+
 def test_a_frame_of_an_earlier_connection_keeps_its_places_and_twins_are_counted_on():
     memory = FrameMemory(600.0)
     before = TradeIdentity("finnhub", 2.0, memory)

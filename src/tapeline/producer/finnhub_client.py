@@ -121,6 +121,11 @@ class FinnhubClient:
         self.stamp_us: Callable[[float], int] = lambda _monotonic_s: time.time_ns() // 1000
         """Gives the time of a reading of the clock that never steps, µs since the epoch."""
 
+    @property
+    def connection(self) -> int:
+        """The number of the newest connection, from 0; -1 before the first."""
+        return self._connections - 1
+
     async def frames(self) -> AsyncIterator[Frame]:
         """Yield every message; return only when the feed says that its tape has ended.
 

@@ -109,6 +109,9 @@ class TradeIdentity:
         feed_s = self._feed_s(trades, monotonic_s)
         key = None if data is None else self._memory.key_of(data, trades)
         places = None if key is None else self._memory.places_of(key, monotonic_s)
+        if places is not None and len(places) != len(trades):
+            # Others of its trades are valid now; as one that comes for the first time.
+            places = None
         if places is not None:
             self._count_on(trades, places, feed_s)
         else:

@@ -105,6 +105,8 @@ class Intake:
         self._frames = metrics[FRAMES]
         self._accepted = metrics[TRADES].labels(outcome="accepted")
         self.counts = PipelineCounts()
+        self.lost_connection = -1
+        """The newest connection that was lost; a frame of it that waited ends no gap."""
         self.newest_receipt_us: int | None = None
         """When the newest frame with an accepted trade came, µs since the epoch."""
 
@@ -130,7 +132,8 @@ class Intake:
         if any(reject.index is None for reject in rejects):
             self._gaps.dropped(frame.received_at_us)
         symbols = {trade.symbol for trade in trades}
-        self._gaps.heard(frame.received_at_us, frame.monotonic_s, symbols)
+        if frame.connection > self.lost_connection:
+            self._gaps.heard(frame.received_at_us, frame.monotonic_s, symbols)
         # After its messages: whoever reads this on disk has those too.
         self._outbox.heard(frame.received_at_us)
 

@@ -117,12 +117,15 @@ def _run(
         gaps = None
         if not is_tape:
             status_topic = settings.kafka.status_topic
+            earlier = last_status(endpoints.bootstrap_servers, status_topic, topic_id, name)
+            if earlier is not None:
+                client.slots.spans.update(earlier.without_slot)
             gaps = gap_reporter(
                 settings,
                 symbols=client.symbols,
                 topic_id=topic_id,
                 producer_id=name,
-                earlier=last_status(endpoints.bootstrap_servers, status_topic, topic_id, name),
+                earlier=earlier,
                 durable_us=spool.last_receipt_us,
             )
         pipeline = ProducerPipeline(

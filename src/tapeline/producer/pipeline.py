@@ -214,6 +214,7 @@ class ProducerPipeline:
 
     def _lost(self, kind: GapKind) -> None:
         assert self._gaps is not None  # noqa: S101 - for the type checker
+        self._intake.lost_connection = self._client.connection
         behind_s = self._attention.behind_since_s
         self._gaps.lost(kind, None if behind_s is None else self._clock.at_us(behind_s))
 
