@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -266,6 +266,9 @@ STEP = st.one_of(
 
 
 @given(st.lists(STEP, max_size=40))
+@example(
+    [("append", 0), ("crash", 0), ("append", 0), ("acknowledge", 1), ("sync", 0), ("crash", 0)]
+)
 @hypothesis_settings(max_examples=200)
 def test_nothing_durable_is_lost_and_order_is_kept_whatever_happens(steps):
     """The model: groups written, the first of them acknowledged. A torn write was not durable."""

@@ -278,7 +278,10 @@ class Spool:
             self._segments.append(_Segment(path, good[-1].end, good[-1].number))
         if not heads:
             return
-        self.acknowledged = max(head.acknowledged for head in heads)
+        # Files before the first one were deleted since Kafka had them, which those that are left
+        # may have been written too early to know.
+        deleted = int(paths[0].stem) - 1
+        self.acknowledged = max(deleted, *(head.acknowledged for head in heads))
         self.last_number = heads[-1].number
         self.last_receipt_us = heads[-1].receipt_us or None
         self.unsent = sum(head.messages for head in heads if head.number > self.acknowledged)
