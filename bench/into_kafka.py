@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +11,7 @@ from bench.load import Load
 from bench.truth import Truth
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.topics import topic_admin, topic_id_of
+from tapeline.times import now_us
 from tapeline.trade import Trade, encode_trade
 
 STATUS_TOPIC: Final = "feed_status"
@@ -60,7 +60,7 @@ def fill(bootstrap_servers: str, topic: str, load: Load, *, ends: bool = True) -
     )
     truth = Truth()
     # Now, since what was received long ago counts as expired.
-    received_us = time.time_ns() // 1000
+    received_us = now_us()
     for number, trade in enumerate(load.trades()):
         truth.take(trade)
         value = encode_trade(
@@ -108,7 +108,7 @@ def _end_of_tape(topic: str, topic_id: str, offsets: dict[int, int], messages: i
         connected=False,
         pending=0,
         last_offsets=offsets,
-        newest_receipt_us=time.time_ns() // 1000,
+        newest_receipt_us=now_us(),
         end_of_tape=True,
         frames=0,
         trades=messages,

@@ -10,10 +10,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import groupby
 
-from confluent_kafka import Producer
-
 from tapeline.bar import Bar, Interval
-from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap, GapKind
 from tapeline.sessions import asset_class_of, session_at
 from tapeline.simulator.market import INSTRUMENTS, Instrument
@@ -22,6 +19,7 @@ from tapeline.storage.live_rows import write_final_bars
 from tapeline.storage.rows import PartitionProgress
 
 from .pipeline import Pipeline
+from .statuses import send_status
 
 _DAY_BARS = 420
 _FIVE = timedelta(minutes=5)
@@ -57,24 +55,7 @@ def write_market(pipeline: Pipeline) -> Market:
 
 def _say_that_the_feed_lives(pipeline: Pipeline, now: datetime) -> None:
     """Report as a producer that is connected, and as an ingest that has kept up."""
-    kafka = pipeline.settings.kafka
-    status = FeedStatus(
-        "test",
-        kafka.topic,
-        pipeline.topic_id,
-        connected=True,
-        pending=0,
-        last_offsets={},
-        newest_receipt_us=None,
-        end_of_tape=False,
-        frames=1,
-        trades=1,
-        dead_letters=0,
-        is_live=True,
-    )
-    producer = Producer({"bootstrap.servers": pipeline.endpoints.bootstrap_servers})
-    producer.produce(kafka.status_topic, status.to_bytes(), status.key)
-    assert producer.flush(30) == 0
+    send_status(pipeline, "test", is_live=True, frames=1, trades=1)
     pipeline.client.write_progress(pipeline.topic_id, [PartitionProgress(0, 4_812_906, now, now)])
 
 

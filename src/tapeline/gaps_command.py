@@ -15,7 +15,7 @@ from rich.table import Table
 from tapeline.bars import open_keyspace
 from tapeline.producer.gaps import Gap
 from tapeline.storage.gap_rows import read_gaps
-from tapeline.times import TIME_FORMATS, as_utc, from_micros
+from tapeline.times import TIME_FORMATS, as_utc, iso_of_micros
 
 _TIME_WIDTH: Final = len("2026-11-20T14:35:00Z")
 _SYMBOLS_SHOWN: Final = 3
@@ -87,8 +87,8 @@ def _started(gap: Gap) -> int:
 def _row(gap: Gap) -> dict[str, object]:
     ended_us = gap.ended_us
     return {
-        "from": _iso(gap.started_us),
-        "to": None if ended_us is None else _iso(ended_us),
+        "from": iso_of_micros(gap.started_us),
+        "to": None if ended_us is None else iso_of_micros(ended_us),
         "seconds": None if ended_us is None else round((ended_us - gap.started_us) / 1e6, 1),
         "kind": gap.kind.value,
         "marks_bars": gap.kind.marks_bars,
@@ -96,7 +96,3 @@ def _row(gap: Gap) -> dict[str, object]:
         "topic": gap.topic,
         "symbols": list(gap.symbols),
     }
-
-
-def _iso(us: int) -> str:
-    return f"{from_micros(us):%Y-%m-%dT%H:%M:%SZ}"

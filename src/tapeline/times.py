@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
@@ -10,9 +11,14 @@ TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m
 """What options such as `--from` take."""
 
 
-def as_utc(time: datetime) -> datetime:
+def now_us() -> int:
+    """Return the host's time, µs since the epoch."""
+    return time.time_ns() // 1000
+
+
+def as_utc(instant: datetime) -> datetime:
     """Return a time given without a zone as one in UTC."""
-    return time.replace(tzinfo=timezone.utc)
+    return instant.replace(tzinfo=timezone.utc)
 
 
 def from_micros(us: int) -> datetime:
@@ -20,9 +26,14 @@ def from_micros(us: int) -> datetime:
     return EPOCH + timedelta(microseconds=us)
 
 
-def to_micros(time: datetime) -> int:
+def to_micros(instant: datetime) -> int:
     """Return the whole µs from the epoch to an instant (aware)."""
-    return (time - EPOCH) // timedelta(microseconds=1)
+    return (instant - EPOCH) // timedelta(microseconds=1)
+
+
+def iso_of_micros(us: int) -> str:
+    """Write the instant so many µs after the epoch in ISO form, UTC, to the second."""
+    return f"{from_micros(us):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def from_millis(ms: int) -> datetime:
@@ -30,11 +41,11 @@ def from_millis(ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=ms)
 
 
-def to_millis(time: datetime) -> int:
+def to_millis(instant: datetime) -> int:
     """Return the whole ms from the epoch to an instant (aware)."""
-    return (time - EPOCH) // timedelta(milliseconds=1)
+    return (instant - EPOCH) // timedelta(milliseconds=1)
 
 
-def floor_to(length: timedelta, time: datetime) -> datetime:
+def floor_to(length: timedelta, instant: datetime) -> datetime:
     """Return the start of the tumbling window of a length that an instant lies in."""
-    return time - (time - EPOCH) % length
+    return instant - (instant - EPOCH) % length

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 
-from confluent_kafka import Producer
-
 from tapeline.demo_history import is_empty, play_history
-from tapeline.producer.feed_status import FeedStatus
 from tapeline.simulator.past import past_frames
 from tapeline.times import EPOCH, floor_to, to_millis
 from tests.pipeline import Pipeline
+from tests.statuses import send_status
 
 FIVE = timedelta(minutes=5)
 
@@ -19,26 +17,16 @@ FIVE = timedelta(minutes=5)
 def report_live(pipeline: Pipeline, symbols: tuple[str, ...], started: datetime) -> None:
     """Report a live producer that has heard the market from a time on."""
     us = to_millis(started) * 1000
-    status = FeedStatus(
-        producer_id="live",
-        topic=pipeline.name,
-        topic_id=pipeline.topic_id,
-        connected=True,
-        pending=0,
-        last_offsets={},
+    send_status(
+        pipeline,
+        "live",
         newest_receipt_us=us,
         symbols=symbols,
         is_live=True,
         started_us=us,
         last_message_us=us,
-        end_of_tape=False,
         frames=1,
-        trades=0,
-        dead_letters=0,
     )
-    producer = Producer({"bootstrap.servers": pipeline.endpoints.bootstrap_servers})
-    producer.produce(pipeline.settings.kafka.status_topic, status.to_bytes(), status.key)
-    assert producer.flush(30) == 0
 
 
 def test_the_past_is_final_and_complete_and_the_moment_before_live_is_not(

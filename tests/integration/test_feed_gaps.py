@@ -12,7 +12,6 @@ from pydantic import SecretStr
 from tapeline.bar import Interval
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.producer.earlier_life import last_status
-from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.gaps import Gap, GapKind
@@ -24,6 +23,7 @@ from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tapeline.storage.gap_rows import read_gaps
 from tests.hand import TAPE
 from tests.pipeline import TOKEN, Pipeline
+from tests.statuses import a_status
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)
 EVENING = NOON + timedelta(hours=10)
@@ -41,22 +41,15 @@ class Reports:
         self._pipeline = pipeline
 
     def alive(self, producer_id: str) -> None:
-        status = FeedStatus(
-            producer_id=producer_id,
+        status = a_status(
+            producer_id,
             topic=self._pipeline.name,
             topic_id=self._pipeline.topic_id,
-            connected=True,
-            pending=0,
-            last_offsets={},
-            newest_receipt_us=None,
             symbols=("TEST",),
             is_live=True,
             started_us=us("12:00:00"),
             last_message_us=us("20:00:00"),
             end_of_tape=True,  # so that everything can be settled at once
-            frames=0,
-            trades=0,
-            dead_letters=0,
         )
         topic = self._pipeline.settings.kafka.status_topic
         self._send(topic, status.key, status.to_bytes())

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from confluent_kafka import Producer
 from rich.progress import Progress
 
 from tapeline.audit.context import NO_TOPIC
@@ -21,7 +20,6 @@ from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.gone_topics import GoneTopics
 from tapeline.consumer.other_topics import OtherTopics
 from tapeline.consumer.spark_processor import ALL_LAYERS
-from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.topics import (
     create_topics,
     delete_topic,
@@ -33,6 +31,7 @@ from tapeline.rollup import ReadInterval
 from tapeline.storage.topic_tables import TopicState
 from tapeline.trade import Trade, encode_trade
 from tests.pipeline import Pipeline
+from tests.statuses import send_status
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)
 FOUR_HOURS = ReadInterval.parse("4h")
@@ -52,22 +51,7 @@ def send(pipeline: Pipeline, symbol: str, times: list[datetime]) -> None:
 
 def report(pipeline: Pipeline, *, end_of_tape: bool) -> None:
     """Report as the producer of a tape does."""
-    status = FeedStatus(
-        producer_id="tape",
-        topic=pipeline.settings.kafka.topic,
-        topic_id=pipeline.topic_id,
-        connected=True,
-        pending=0,
-        last_offsets={},
-        newest_receipt_us=None,
-        end_of_tape=end_of_tape,
-        frames=0,
-        trades=0,
-        dead_letters=0,
-    )
-    producer = Producer({"bootstrap.servers": pipeline.endpoints.bootstrap_servers})
-    producer.produce(pipeline.settings.kafka.status_topic, status.to_bytes(), status.key)
-    assert producer.flush(30) == 0
+    send_status(pipeline, "tape", end_of_tape=end_of_tape)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapeline.consumer.coverage import Coverage, ProducerView
-from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap, GapKind, end_of, ends_of
+from tests.statuses import a_status
 
 START = datetime(2026, 11, 20, 15, tzinfo=timezone.utc)
 
@@ -27,22 +27,12 @@ def us(minute: float) -> int:
 
 
 def producer(name, *symbols, started=0.0, last=60.0, is_live=True, is_gone=False):
-    status = FeedStatus(
-        producer_id=name,
-        topic="trades_raw",
-        topic_id="id",
-        connected=True,
-        pending=0,
-        last_offsets={},
-        newest_receipt_us=None,
+    status = a_status(
+        name,
         symbols=symbols or ("A",),
         is_live=is_live,
         started_us=None if started is None else us(started),
         last_message_us=None if started is None else us(last),
-        end_of_tape=False,
-        frames=0,
-        trades=0,
-        dead_letters=0,
     )
     return ProducerView(status, is_gone)
 

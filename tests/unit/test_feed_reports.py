@@ -9,28 +9,12 @@ from structlog.testing import capture_logs
 
 from tapeline.consumer.coverage import Coverage, ProducerView
 from tapeline.consumer.feed_reports import FeedReports
-from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap, GapKind
+from tests.statuses import a_status
 
 AT = datetime(2026, 11, 20, 15, tzinfo=timezone.utc)
 KEY = b"trades_raw|host"
-STATUS = FeedStatus(
-    producer_id="host",
-    topic="trades_raw",
-    topic_id="id",
-    connected=True,
-    pending=0,
-    last_offsets={},
-    newest_receipt_us=None,
-    end_of_tape=False,
-    frames=0,
-    trades=0,
-    dead_letters=0,
-    symbols=("A",),
-    is_live=True,
-    started_us=0,
-    last_message_us=1 << 60,
-)
+STATUS = a_status("host", symbols=("A",), is_live=True, started_us=0, last_message_us=1 << 60)
 
 
 def reports() -> FeedReports:

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta, timezone
 
 from tapeline.consumer.coverage import Coverage, ProducerView
 from tapeline.consumer.recent_gaps import RecentGaps
-from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import Gap, GapKind
 from tapeline.times import to_micros
+from tests.statuses import a_status
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
@@ -33,23 +33,7 @@ def test_gaps_that_ended_before_silver_s_lifetime_are_left_out():
 def test_one_left_open_by_a_life_before_goes_with_the_gap_that_ended_it():
     """Alone it would last for ever, and mark every bar."""
     left_open, ended_by = gap(40, None), gap(39, 38)
-    status = FeedStatus(
-        producer_id="p",
-        topic="t",
-        topic_id="id",
-        connected=True,
-        pending=0,
-        last_offsets={},
-        newest_receipt_us=None,
-        end_of_tape=False,
-        frames=0,
-        trades=0,
-        dead_letters=0,
-        symbols=("X",),
-        is_live=True,
-        started_us=1,
-        last_message_us=to_micros(NOW),
-    )
+    status = a_status(symbols=("X",), is_live=True, started_us=1, last_message_us=to_micros(NOW))
     view = ProducerView(status, is_gone=False)
     gaps = RecentGaps(LIFETIME)
     recent = gaps.of([left_open, ended_by, gap(2, 1)], NOW)

@@ -9,9 +9,9 @@ import pytest
 from tapeline.consumer.coverage import ProducerView
 from tapeline.consumer.feed_view import FeedSnapshot
 from tapeline.consumer.topic_standing import state_of
-from tapeline.producer.feed_status import FeedStatus
 from tapeline.storage.rows import PartitionProgress
 from tapeline.storage.topic_tables import TopicStanding, TopicState, final_until
+from tests.statuses import a_status
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 DELAY = timedelta(minutes=10)
@@ -49,8 +49,7 @@ def test_all_is_final_up_to_the_slowest_topic_that_moves(topics, expected):
 
 
 def producer(*, is_gone):
-    status = FeedStatus("p", "t", "id", True, 0, {}, None, False, 0, 0, 0)  # noqa: FBT003
-    return ProducerView(status, is_gone=is_gone)
+    return ProducerView(a_status(), is_gone=is_gone)
 
 
 LATER = at(60)

@@ -7,13 +7,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from itertools import islice
-from typing import Any, Final
+from typing import Any
 
-from tapeline.producer.gaps import Gap
+from tapeline.producer.gaps import Gap, joined
 from tapeline.rollup import ReadInterval
 from tapeline.times import to_micros
-
-_EVER: Final = 1 << 62
 
 
 class Known:
@@ -53,18 +51,12 @@ class Known:
     @cached_property
     def _holes(self) -> list[tuple[int, int]]:
         """The gaps in µs, none within another, the earliest last: windows are asked in order."""
-        spans = sorted(
-            (gap.started_us, _EVER if gap.ended_us is None else gap.ended_us)
+        spans = joined(
+            (gap.started_us, gap.ended_us)
             for gap in self._gaps()
             if gap.kind.marks_bars and self._symbol in gap.symbols
         )
-        joined: list[tuple[int, int]] = []
-        for start, end in spans:
-            if joined and start <= joined[-1][1]:
-                joined[-1] = joined[-1][0], max(joined[-1][1], end)
-            else:
-                joined.append((start, end))
-        return joined[::-1]
+        return spans[::-1]
 
 
 def filled(

@@ -15,13 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Final
 
 from tapeline.producer.feed_status import FeedStatus
-from tapeline.producer.gaps import Gap, ends_of
+from tapeline.producer.gaps import EVER, Gap, ends_of, joined
 from tapeline.times import to_micros
 
-_EVER: Final = 1 << 62
 _Span = tuple[int, int]
 
 
@@ -108,15 +106,15 @@ class Coverage:
             return []
         status = producer.status
         if status.started_us is None or status.last_message_us is None:
-            return [(0, _EVER)]
+            return [(0, EVER)]
         spans = [(0, max(status.started_us, self._known_from_us))]
         if symbol in status.without_slot:
             since_us, until_us = status.without_slot[symbol]
-            spans.append((since_us, _EVER if until_us is None else until_us))
+            spans.append((since_us, EVER if until_us is None else until_us))
         if status.producer_id in self._holes:
             spans += self._holes[status.producer_id].within(window)
         if producer.is_gone:
-            spans.append((status.last_message_us, _EVER))
+            spans.append((status.last_message_us, EVER))
         return spans
 
 
@@ -124,15 +122,9 @@ class _Holes:
     """The gaps of one producer, as spans that neither touch nor overlap."""
 
     def __init__(self, gaps: Sequence[Gap]) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-        ended = [(g.started_us, _EVER if end is None else end) for g, end in ends_of(gaps)]
-        for start, end in sorted(ended):
-            if self._ends and start <= self._ends[-1]:
-                self._ends[-1] = max(self._ends[-1], end)
-            else:
-                self._starts.append(start)
-                self._ends.append(end)
+        spans = joined((gap.started_us, end) for gap, end in ends_of(gaps))
+        self._starts = [start for start, _ in spans]
+        self._ends = [end for _, end in spans]
 
     def within(self, window: _Span) -> Iterator[_Span]:
         """Yield the spans that overlap a window."""

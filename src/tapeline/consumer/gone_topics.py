@@ -22,6 +22,7 @@ from tapeline.consumer.due_bars import DueBars
 from tapeline.consumer.final_bars import TOPIC_GONE
 from tapeline.consumer.horizon import Horizon, newest_receipt
 from tapeline.consumer.open_windows import OpenWindows, in_chunks
+from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.gap_rows import read_gaps
 from tapeline.storage.rows import StoredBar
@@ -59,6 +60,20 @@ class GoneTopics:
     delay: timedelta
     max_windows: int
     stores_1m: bool
+
+    @classmethod
+    def of(cls, session: SparkSession, client: CassandraClient, settings: Settings) -> GoneTopics:
+        """Return what settles by a keyspace's settings."""
+        stream = settings.stream
+        return cls(
+            session,
+            client,
+            stream.policy,
+            timedelta(seconds=settings.cassandra.silver_ttl_s),
+            timedelta(seconds=stream.watermark_s),
+            stream.settle_max_windows,
+            stores_1m=stream.store_1m,
+        )
 
     def settle(self, living: Collection[str], now: datetime) -> int:
         """Settle what can be settled; return how many bars that were.

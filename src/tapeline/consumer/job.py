@@ -171,16 +171,7 @@ def run_job(
             settler = None
             delay = timedelta(seconds=settings.stream.watermark_s)
             if client is not None and options.job.settles:
-                silver_ttl = timedelta(seconds=settings.cassandra.silver_ttl_s)
-                gone = GoneTopics(
-                    session,
-                    client,
-                    settings.stream.policy,
-                    silver_ttl,
-                    delay,
-                    settings.stream.settle_max_windows,
-                    settings.stream.store_1m,
-                )
+                gone = GoneTopics.of(session, client, settings)
                 admin = topic_admin(source.bootstrap_servers)
                 others = OtherTopics(
                     client, admin, feed, gone, topic_id=source.topic_id, delay=delay
@@ -195,7 +186,7 @@ def run_job(
                     delay=delay,
                     max_windows=settings.stream.settle_max_windows,
                     stores_1m=settings.stream.store_1m,
-                    silver_ttl=silver_ttl,
+                    silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
                     is_stopping=stop.is_set,
                     remembered=processor.previews.seen,
                     others=others.look_after,

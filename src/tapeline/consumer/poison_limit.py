@@ -28,8 +28,8 @@ class PoisonLimit:
     @property
     def share(self) -> float:
         """Of bad messages among the newest; 0 while there are none."""
-        messages = sum(count for count, _ in self._batches)
-        return self._invalid().total() / messages if messages else 0.0
+        newest = self._newest()
+        return self._invalid().total() / newest if newest else 0.0
 
     def check(self, messages: int, invalid: Counter[str]) -> None:
         """Take in a batch: how many messages, and how many of them are bad, by reason.
@@ -38,9 +38,9 @@ class PoisonLimit:
             PoisonError: too many of the newest are.
         """
         self._batches.append((messages, invalid))
-        while sum(count for count, _ in self._batches) - self._batches[0][0] >= self._messages:
-            self._batches.popleft()
-        newest = sum(count for count, _ in self._batches)
+        newest = self._newest()
+        while newest - self._batches[0][0] >= self._messages:
+            newest -= self._batches.popleft()[0]
         if newest < self._messages or self._limit >= 1 or self.share <= self._limit:
             return
         found = self._invalid()
@@ -52,6 +52,9 @@ class PoisonLimit:
         )
         self.error = PoisonError(message)
         raise self.error
+
+    def _newest(self) -> int:
+        return sum(count for count, _ in self._batches)
 
     def _invalid(self) -> Counter[str]:
         return sum((invalid for _, invalid in self._batches), Counter())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from tapeline.producer.gaps import Gap, ends_of
+from tapeline.producer.gaps import Gap, ends_of_all
 from tapeline.times import to_micros
 
 _HOUR_US: Final = 3_600_000_000
@@ -49,12 +48,6 @@ class RecentGaps:
 
 def _ended_after(gaps: Sequence[Gap], instant_us: int) -> tuple[Gap, ...]:
     """Return the gaps that last or ended later, as their producer's next life tells it."""
-    by_producer: dict[str, list[Gap]] = defaultdict(list)
-    for gap in gaps:
-        by_producer[gap.producer_id].append(gap)
     return tuple(
-        gap
-        for group in by_producer.values()
-        for gap, ended_us in ends_of(group)
-        if ended_us is None or ended_us > instant_us
+        gap for gap, ended_us in ends_of_all(gaps) if ended_us is None or ended_us > instant_us
     )

@@ -96,6 +96,7 @@ class SparkProcessor:
         self._metrics = metrics or Metrics(STREAM_METRICS)
         self._previews = Previews(session, settings, sink, client, topic.topic_id)
         self.poison = PoisonLimit(settings.stream.poison_share, settings.stream.poison_messages)
+        """Whether what comes is no trade for the most part, and the error when it was."""
         self._metrics[POISON_SHARE].set_function(lambda: self.poison.share)
         self._is_stopping = False
         # Held during a batch, so that stopping waits for its end.

@@ -26,7 +26,7 @@ from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.topics import topic_admin, topic_id_of
 from tapeline.settings import Settings, load_settings
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.times import from_micros, to_micros
+from tapeline.times import iso_of_micros, to_micros
 from tapeline.trade import Trade, encode_trade
 
 _SHOWN_BYTES: Final = 2000
@@ -114,7 +114,7 @@ def counts(letters: Iterable[Letter], reason: str | None = None) -> list[dict[st
             "reason": why,
             "symbol": symbol,
             "count": count,
-            "newest": _iso(newest[origin, why, symbol]),
+            "newest": iso_of_micros(newest[origin, why, symbol]),
         }
         for (origin, why, symbol), count in number.most_common()
     ]
@@ -143,7 +143,7 @@ def _show(letters: Iterable[Letter], output_format: Format) -> None:
         {
             "place": letter.place,
             "origin": letter.origin.value,
-            "received_at": _iso(letter.received_us),
+            "received_at": iso_of_micros(letter.received_us),
             "refused": [{"index": index, "reason": why} for index, why in letter.refusals],
             "bytes": len(letter.data),
             # What is no text is shown as it would stand in a Python program.
@@ -200,7 +200,3 @@ async def _send(settings: Settings, trades: Iterable[Trade]) -> None:
 
 def _write_json(content: object) -> None:
     sys.stdout.buffer.write(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
-
-
-def _iso(us: int) -> str:
-    return f"{from_micros(us):%Y-%m-%dT%H:%M:%SZ}"

@@ -7,7 +7,6 @@ those that were not. Redriven as often as one likes it has the same id, and is o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,7 +14,7 @@ from typing import Final
 from tapeline.bar import Interval
 from tapeline.dead_letters.letter import Letter, Origin
 from tapeline.live.decode import decode_trade
-from tapeline.producer.identity import hash_trade_id
+from tapeline.producer.identity import FrameCounts, hash_trade_id
 from tapeline.producer.validation import TradeFrame, WireTrade, parse_frame
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.times import floor_to, from_millis
@@ -100,24 +99,13 @@ def _by_index(frame: TradeFrame) -> Iterator[tuple[int, WireTrade]]:
 def _identified(
     letter: Letter, accepted: Iterable[WireTrade], wanted: Iterable[WireTrade]
 ) -> list[Trade]:
-    twins: Counter[WireTrade] = Counter()
-    ranks: Counter[tuple[str, int]] = Counter()
-    for wire in accepted:
-        twins[_twin(wire)] += 1
-        ranks[wire.symbol, wire.event_time_ms] += 1
+    counts = FrameCounts(accepted)
     trades = []
     for wire in wanted:
-        moment = wire.symbol, wire.event_time_ms
-        trade_id = hash_trade_id(wire, twins[_twin(wire)])
+        k, rank = counts.place_of(wire)
         source = letter.source or UNKNOWN_SOURCE
-        trades.append(Trade(*wire, trade_id, letter.received_us, ranks[moment], source))
-        twins[_twin(wire)] += 1
-        ranks[moment] += 1
+        trades.append(Trade(*wire, hash_trade_id(wire, k), letter.received_us, rank, source))
     return trades
-
-
-def _twin(wire: WireTrade) -> WireTrade:
-    return wire._replace(conditions=wire.conditions or None)
 
 
 def _in_silver(client: CassandraClient, trades: Iterable[Trade]) -> list[bool]:

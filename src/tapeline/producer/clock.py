@@ -15,13 +15,12 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from tapeline.producer.feed_status import MOST_OFF_S
 from tapeline.producer.finnhub_client import Frame
 from tapeline.producer.steady import steady_s
 
 log = structlog.get_logger()
 
-MOST_OFF_S: Final = 60.0
-"""How far trades may lie from the clock before the clock is in doubt, in seconds."""
 _OLDEST_S: Final = 86_400.0
 """A feed whose trades are older than this plays a tape: that is not the clock."""
 _LEAST_SAMPLES: Final = 3

@@ -7,10 +7,14 @@ producer can say that nothing is on its way.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Final
 
 import orjson
 
 from tapeline.producer.reports import UnreadableReportError, read_report
+
+MOST_OFF_S: Final = 60.0
+"""How far a clock may be off the feed's time before it is wrong, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

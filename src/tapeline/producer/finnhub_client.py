@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +28,7 @@ from tapeline.producer.silence import SilenceWatch
 from tapeline.producer.steady import steady_s
 from tapeline.producer.symbol_slots import SymbolSlots
 from tapeline.settings import FinnhubSettings
+from tapeline.times import now_us
 
 log = structlog.get_logger()
 
@@ -118,7 +118,7 @@ class FinnhubClient:
         """Whether a connection stands now."""
         self.on_loss: Callable[[GapKind], None] = lambda _kind: None
         """Called when a connection is lost or cannot be made."""
-        self.stamp_us: Callable[[float], int] = lambda _monotonic_s: time.time_ns() // 1000
+        self.stamp_us: Callable[[float], int] = lambda _monotonic_s: now_us()
         """Gives the time of a reading of the clock that never steps, µs since the epoch."""
 
     @property
@@ -196,13 +196,13 @@ class FinnhubClient:
 
     async def ask_again(self) -> None:
         """Subscribe symbols without a slot once more, when it is time; a slot may be free."""
-        wanted = self.slots.check(time.time_ns() // 1000)
+        wanted = self.slots.check(now_us())
         if wanted and self.connected and self._socket is not None:
             with contextlib.suppress(ConnectionClosed):  # whoever reads will notice
                 await self._ask(self._socket, wanted)
 
     async def _ask(self, socket: ClientConnection, symbols: Sequence[str]) -> None:
-        self.slots.asked(symbols, time.time_ns() // 1000)
+        self.slots.asked(symbols, now_us())
         for symbol in symbols:
             await socket.send(orjson.dumps({"type": "subscribe", "symbol": symbol}).decode())
 
@@ -217,9 +217,8 @@ class FinnhubClient:
             watch.stop()
 
     def _frame(self, data: bytes | str, *, is_too_large: bool = False) -> Frame:
-        connection = self._connections - 1
         now_s = self._monotonic()
-        return Frame(data, connection, self.stamp_us(now_s), now_s, is_too_large)
+        return Frame(data, self.connection, self.stamp_us(now_s), now_s, is_too_large)
 
     def _kind_of(self, error: Exception) -> GapKind:
         if isinstance(error, InvalidStatus):

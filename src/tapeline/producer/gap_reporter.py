@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -13,16 +12,13 @@ from tapeline.producer.gaps import Gap, GapKind, GapWatch
 from tapeline.producer.spool import Hole
 from tapeline.producer.steady import steady_s
 from tapeline.settings import Settings
+from tapeline.times import now_us
 
 log = structlog.get_logger()
 
 
 def _nowhere(_key: str, _value: bytes) -> None:
     """Take a report before there is a pipeline."""
-
-
-def _host_time_us() -> int:
-    return time.time_ns() // 1000
 
 
 @dataclass(slots=True)
@@ -40,7 +36,7 @@ class GapReporter:
     earlier_us: int | None = None
     send: Callable[[str, bytes], None] = _nowhere
     """Takes the key and value of a report; set by the pipeline, as the clock is."""
-    now_us: Callable[[], int] = _host_time_us
+    now_us: Callable[[], int] = now_us
 
     def lost(self, kind: GapKind, behind_since_us: int | None = None) -> None:
         """Note that the connection is gone, and since when we may have been behind it."""

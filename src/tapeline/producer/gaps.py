@@ -6,7 +6,8 @@ message after it. Time-outs are measured on a clock that never steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from enum import Enum
@@ -25,6 +26,8 @@ _OVERDUE_FACTOR: Final = 20.0
 _PAUSE_WEIGHT: Final = 0.05
 """How much the newest pause counts for the usual one."""
 _OTHERS_TRADE_S: Final = 60.0
+EVER: Final = 1 << 62
+"""Later than any time, in µs since the epoch."""
 
 
 class GapKind(str, Enum):
@@ -279,4 +282,28 @@ def ends_of(gaps: Sequence[Gap]) -> list[tuple[Gap, int | None]]:
         ends = [e for e in (next_end, *(gap.ended_us for gap in some)) if e is not None]
         next_end = min(ends, default=None)
         found += [(gap, next_end if gap.ended_us is None else gap.ended_us) for gap in some]
+    return found
+
+
+def ends_of_all(gaps: Iterable[Gap]) -> Iterator[tuple[Gap, int | None]]:
+    """Yield the gaps of several producers, each with its end as `end_of` tells it."""
+    by_producer: dict[str, list[Gap]] = defaultdict(list)
+    for gap in gaps:
+        by_producer[gap.producer_id].append(gap)
+    for some in by_producer.values():
+        yield from ends_of(some)
+
+
+def joined(spans: Iterable[tuple[int, int | None]]) -> list[tuple[int, int]]:
+    """Return spans of time in their order, those that touch or overlap as one.
+
+    Args:
+        spans: start and end of each; None is `EVER`.
+    """
+    found: list[tuple[int, int]] = []
+    for start, end in sorted((start, EVER if end is None else end) for start, end in spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((start, end))
     return found

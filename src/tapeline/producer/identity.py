@@ -109,9 +109,6 @@ class TradeIdentity:
         feed_s = self._feed_s(trades, monotonic_s)
         key = None if data is None else self._memory.key_of(data, trades)
         places = None if key is None else self._memory.places_of(key, monotonic_s)
-        if places is not None and len(places) != len(trades):
-            # Others of its trades are valid now; as one that comes for the first time.
-            places = None
         if places is not None:
             self._count_on(trades, places, feed_s)
         else:
@@ -135,7 +132,7 @@ class TradeIdentity:
 
     def _places(self, trades: Sequence[WireTrade], feed_s: float) -> list[Place]:
         """Count the trades of a frame that comes for the first time."""
-        frame: _Frame | None = None
+        frame: FrameCounts | None = None
         places: list[Place] = []
         for index, (symbol, price, volume, event_time_ms, conditions) in enumerate(trades):
             twin = (price, volume, conditions or None)
@@ -145,7 +142,7 @@ class TradeIdentity:
                 if frame is not None:
                     frame.count(symbol, event_time_ms, twin)
             else:
-                frame = frame or _Frame(trades[:index], feed_s)
+                frame = frame or FrameCounts(trades[:index], feed_s)
                 places.append(frame.count(symbol, event_time_ms, twin))
         return places
 
@@ -171,17 +168,26 @@ class TradeIdentity:
         return newest if is_newest and in_time else None
 
 
-class _Frame:
-    """The trades of one frame, counted for the sake of stale ones, so only when one is there."""
+class FrameCounts:
+    """The trades of one frame, counted for the sake of stale ones, so only when one is there.
 
-    def __init__(self, earlier: Iterable[WireTrade], feed_s: float) -> None:
+    Args:
+        earlier: the trades that come before those to be counted.
+        feed_s: when the frame came, in seconds of the feed.
+    """
+
+    def __init__(self, earlier: Iterable[WireTrade], feed_s: float = 0.0) -> None:
         self._feed_s = feed_s
         self._counts: dict[tuple[str, int], _Counts] = {}
         for trade in earlier:
-            twin = (trade.price, trade.volume, trade.conditions or None)
-            self.count(trade.symbol, trade.event_time_ms, twin)
+            self.place_of(trade)
 
-    def count(self, symbol: str, event_time_ms: int, twin: _Twin) -> tuple[int, int]:
+    def place_of(self, trade: WireTrade) -> Place:
+        """Count one more trade; return its place in the frame."""
+        twin = (trade.price, trade.volume, trade.conditions or None)
+        return self.count(trade.symbol, trade.event_time_ms, twin)
+
+    def count(self, symbol: str, event_time_ms: int, twin: _Twin) -> Place:
         """Count one more trade, as `_Counts` does, among those of its symbol and millisecond."""
         counts = self._counts.get((symbol, event_time_ms))
         if counts is None:

@@ -57,7 +57,8 @@ class FrameMemory:
         if all(trade == first for trade in trades):
             return None
         digest: bytes = xxh3_128_digest(data.encode() if isinstance(data, str) else data)
-        return digest
+        # A trade ahead of the clock is not valid now and may be later: that is another frame.
+        return digest + len(trades).to_bytes(4, "big")
 
     def places_of(self, key: bytes, monotonic_s: float) -> list[Place] | None:
         """Return the places of the frame's trades at its first delivery, None if this is it."""

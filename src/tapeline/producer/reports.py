@@ -18,12 +18,7 @@ def read_report(kind: type[Any], value: bytes) -> dict[str, Any]:
     Raises:
         UnreadableReportError: the bytes are no JSON object.
     """
-    try:
-        found = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise UnreadableReportError from error
-    if not isinstance(found, dict):
-        raise UnreadableReportError
+    found = _object_in(value)
     known = {field.name for field in fields(kind)}
     return {name: content for name, content in found.items() if name in known}
 
@@ -31,8 +26,17 @@ def read_report(kind: type[Any], value: bytes) -> dict[str, Any]:
 def topic_id_in(value: bytes) -> str | None:
     """Return which topic a report is of, also of one that cannot be read; None if it says none."""
     try:
-        found = orjson.loads(value)
-    except orjson.JSONDecodeError:
+        topic_id = _object_in(value).get("topic_id")
+    except UnreadableReportError:
         return None
-    topic_id = found.get("topic_id") if isinstance(found, dict) else None
     return topic_id if isinstance(topic_id, str) else None
+
+
+def _object_in(value: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableReportError from error
+    if not isinstance(found, dict):
+        raise UnreadableReportError
+    return found

@@ -103,16 +103,7 @@ def run_rebuild(
         end_with_spark(session)
         stack.callback(session.stop)
         living = living_topics(topic_admin(endpoints.bootstrap_servers))
-        gone = GoneTopics(
-            session,
-            client,
-            settings.stream.policy,
-            timedelta(seconds=settings.cassandra.silver_ttl_s),
-            timedelta(seconds=settings.stream.watermark_s),
-            settings.stream.settle_max_windows,
-            settings.stream.store_1m,
-        )
-        made_final = gone.settle(living.keys(), _now())
+        made_final = GoneTopics.of(session, client, settings).settle(living.keys(), _now())
         if made_final:
             console.print(f"{made_final:,} bars of topics that no longer exist were made final.")
         rebuild = Rebuild(session, client, settings, options, is_complete, file, progress, console)

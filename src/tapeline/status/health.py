@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-MOST_OFF_S: Final = 60.0
-"""From what offset on a clock is wrong, in seconds."""
+from tapeline.producer.feed_status import MOST_OFF_S
+
 WAITS_FOR: Final = timedelta(seconds=60)
 """A message should be in silver, and a window settled, this long after it could be."""
 LEAST_FREE_MB: Final = 1000

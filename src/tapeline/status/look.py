@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -31,7 +30,7 @@ from tapeline.local import cassandra, kafka
 from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.home import Home
 from tapeline.local.state import read_state
-from tapeline.producer.gaps import Gap, ends_of
+from tapeline.producer.gaps import ends_of_all
 from tapeline.producer.topics import topic_admin, topic_id_of
 from tapeline.settings import Settings
 from tapeline.status.health import (
@@ -204,14 +203,10 @@ def _producers(feed: FeedSnapshot) -> Iterator[Producer]:
 
 
 def _open_gaps(feed: FeedSnapshot) -> Iterator[OpenGap]:
-    by_producer: defaultdict[str, list[Gap]] = defaultdict(list)
-    for gap in feed.gaps:
-        by_producer[gap.producer_id].append(gap)
-    for gaps in by_producer.values():
-        for gap, ended_us in ends_of(gaps):
-            if gap.kind.marks_bars and ended_us is None:
-                since = from_micros(gap.started_us)
-                yield OpenGap(gap.producer_id, gap.kind.value, since, len(gap.symbols))
+    for gap, ended_us in ends_of_all(feed.gaps):
+        if gap.kind.marks_bars and ended_us is None:
+            since = from_micros(gap.started_us)
+            yield OpenGap(gap.producer_id, gap.kind.value, since, len(gap.symbols))
 
 
 def _count_bars(client: CassandraClient, now: datetime) -> BarCounts:
