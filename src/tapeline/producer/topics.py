@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -47,7 +48,11 @@ def topic_admin(bootstrap_servers: str) -> AdminClient:
 
 
 def create_topics(admin: AdminClient, settings: KafkaSettings) -> None:
-    """Create the topics that are missing."""
+    """Create the topics that are missing, and wait until the broker tells of all.
+
+    Raises:
+        ServiceUnavailableError: it does not after a while.
+    """
     copies = settings.replication_factor
     # Receipt by the broker's clock, which no producer's wrong clock can move.
     options = {
@@ -67,6 +72,8 @@ def create_topics(admin: AdminClient, settings: KafkaSettings) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+    names = {topic.topic for topic in topics}
+    _await(lambda: names <= _names(admin), f"creating topics {', '.join(sorted(names))}")
 
 
 def delete_topic(admin: AdminClient, topic: str) -> None:
@@ -80,18 +87,14 @@ def delete_topic(admin: AdminClient, topic: str) -> None:
     except KafkaException as error:
         if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise
-    deadline = time.monotonic() + _TIMEOUT_S
-    while topic in admin.list_topics(timeout=_TIMEOUT_S).topics:
-        if time.monotonic() > deadline:
-            message = f"Kafka does not finish deleting topic {topic}: try again in a minute."
-            raise ServiceUnavailableError(message)
-        time.sleep(_POLL_S)
+    _await(lambda: topic not in _names(admin), f"deleting topic {topic}")
 
 
 def living_topics(admin: AdminClient) -> dict[str, tuple[str, list[int]]]:
     """Return the name and the partitions of every topic that Kafka has, by its id."""
-    names = list(admin.list_topics(timeout=_TIMEOUT_S).topics)
-    described = admin.describe_topics(TopicCollection(names), request_timeout=_TIMEOUT_S)
+    described = admin.describe_topics(
+        TopicCollection(list(_names(admin))), request_timeout=_TIMEOUT_S
+    )
     found = {}
     for name, answer in described.items():
         try:
@@ -143,3 +146,16 @@ def _no_topic(topic: str) -> SchemaError:
 def _as_text(topic_id: object) -> str:
     """Return an id as Kafka's own tools print it; this form may stand in a file's name."""
     return str(topic_id).translate(str.maketrans("+/", "-_"))
+
+
+def _names(admin: AdminClient) -> set[str]:
+    return set(admin.list_topics(timeout=_TIMEOUT_S).topics)
+
+
+def _await(is_done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + _TIMEOUT_S
+    while not is_done():
+        if time.monotonic() > deadline:
+            message = f"Kafka does not finish {what}: try again in a minute."
+            raise ServiceUnavailableError(message)
+        time.sleep(_POLL_S)
