@@ -90,7 +90,7 @@ def random_trade(chance: random.Random, trade_id: int) -> dict[str, Any]:
     time_ms = round(time.timestamp() * 1000)
     if chance.random() < 0.3:
         time_ms -= time_ms % 60_000  # several of one millisecond
-    ids = chance.sample(IDS, chance.choice((0, 1, 1, 2)))
+    ids = chance.sample(IDS, chance.choice((0, 1, 1, 2, 2, 3, 4, 5, 6)))
     return a_trade(
         symbol=chance.choice(SYMBOLS),
         bucket_ms=time_ms - time_ms % 300_000,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import date, time
 from typing import Final
 
@@ -13,22 +15,46 @@ from tapeline import sessions
 from tapeline.conditions import ConditionPolicy
 from tapeline.sessions import AssetClass, Session
 
+HIGH_LOW: Final = 1
+LAST: Final = 2
+"""Open and close."""
+VOLUME: Final = 4
+_PRICES: Final = HIGH_LOW | LAST
+
+_POSITIONS: Final = 4
+"""The most conditions that the consolidated tape gives a trade; longer lists are seen as sets."""
+_ONE: Final = "{condition}"
 _SATURDAY_AND_SUNDAY: Final = (7, 1)
 
 
-def sets_high_low(policy: ConditionPolicy) -> Column:
-    """Tell whether a trade may set high and low."""
-    return _is_eligible(policy, sale.NO_PRICE | sale.NO_FIELD)
+def withheld(policy: ConditionPolicy) -> Column:
+    """Return the fields of its bar that a trade may not update, as bits.
+
+    Column `conditions` is looked up by position, which costs a fraction of what sets made of each
+    trade's list cost.
+
+    Args:
+        policy: which trades set prices.
+
+    Returns:
+        `HIGH_LOW`, `LAST` (open and close) and `VOLUME` or-ed; 0 for a regular trade.
+    """
+    bits = F.expr(_for_each_condition(_bits_of(policy), " | ", _bits_of_a_long_list(policy)))
+    if policy is ConditionPolicy.ALL:
+        return bits
+    ids = _texts(sale.EXTENDED_HOURS)
+    is_out_of_hours = _for_each_condition(
+        f"{_ONE} IN ({ids})", " OR ", f"arrays_overlap(conditions, array({ids}))"
+    )
+    # The local time costs more than all the rest: it is worked out for these trades only.
+    is_by_day = _new_york_session("event_time") == Session.REGULAR.value
+    by_day = F.when(is_by_day, _PRICES).otherwise(0)
+    return bits.bitwiseOR(F.when(F.expr(is_out_of_hours), by_day).otherwise(0))
 
 
-def sets_last(policy: ConditionPolicy) -> Column:
-    """Tell whether a trade may set open and close."""
-    return _is_eligible(policy, sale.NO_PRICE | sale.NO_FIELD | sale.NO_LAST)
-
-
-def adds_volume() -> Column:
-    """Tell whether a trade's size counts; the same under every policy."""
-    return _no_conditions() | ~_has_any(sale.NO_VOLUME)
+def may_update(field: int) -> Column:
+    """Tell whether a trade may update `HIGH_LOW`, `LAST` or `VOLUME`, by its column `withheld`."""
+    return F.col("withheld").bitwiseAND(F.lit(field)) == 0
 
 
 def asset_class() -> Column:
@@ -75,31 +101,49 @@ def _minute(clock: time) -> int:
     return clock.hour * 60 + clock.minute
 
 
-def _is_eligible(policy: ConditionPolicy, disqualifying: frozenset[str]) -> Column:
-    if policy is ConditionPolicy.ALL:
-        return _true()
+def _bits_by_id(policy: ConditionPolicy) -> dict[str, int]:
+    """Return what each known id withholds."""
+    bits = dict.fromkeys(sorted(sale.KNOWN, key=int), 0)
+    if policy is not ConditionPolicy.ALL:
+        bits |= dict.fromkeys(sale.NO_LAST, LAST)
+        bits |= dict.fromkeys(sale.NO_PRICE | sale.NO_FIELD, _PRICES)
     if policy is ConditionPolicy.SIP_ODDLOT:
-        disqualifying = disqualifying - {sale.ODD_LOT}
-    is_unknown = F.size(F.array_except("conditions", _strings(sale.KNOWN))) > 0
-    # The local time costs more than all the rest: it is worked out for these trades only.
-    out_of_hours = F.when(
-        _has_any(sale.EXTENDED_HOURS), _new_york_session("event_time") != Session.REGULAR.value
-    ).otherwise(_true())
-    eligible = ~_has_any(disqualifying) & ~is_unknown & out_of_hours
-    return F.when(_no_conditions(), _true()).otherwise(eligible)
+        bits[sale.ODD_LOT] = 0
+    return bits | {condition: bits[condition] | VOLUME for condition in sale.NO_VOLUME}
 
 
-def _true() -> Column:
-    return F.lit(True)  # noqa: FBT003 - a literal column
+def _unknown(policy: ConditionPolicy) -> int:
+    """Return what an id without a rule withholds."""
+    return 0 if policy is ConditionPolicy.ALL else _PRICES
 
 
-def _no_conditions() -> Column:
-    return F.col("conditions").isNull() | (F.size("conditions") == 0)
+# SQL, since each literal of a column is a call to the JVM, and each batch makes its plan anew.
 
 
-def _has_any(ids: frozenset[str]) -> Column:
-    return F.arrays_overlap("conditions", _strings(ids))
+def _for_each_condition(expression: str, operator: str, of_a_long_list: str) -> str:
+    """Join an expression of each condition, `_ONE` in it; a long list has one of its own."""
+    each = operator.join(
+        f"({expression.replace(_ONE, f'conditions[{n}]')})" for n in range(_POSITIONS)
+    )
+    return f"CASE WHEN size(conditions) > {_POSITIONS} THEN {of_a_long_list} ELSE {each} END"
 
 
-def _strings(ids: frozenset[str]) -> Column:
-    return F.array(*(F.lit(i) for i in sorted(ids)))
+def _bits_of(policy: ConditionPolicy) -> str:
+    known = ", ".join(f"'{condition}', {bits}" for condition, bits in _bits_by_id(policy).items())
+    return f"nvl2({_ONE}, nvl(map({known})[{_ONE}], {_unknown(policy)}), 0)"
+
+
+def _bits_of_a_long_list(policy: ConditionPolicy) -> str:
+    ids_by_bits: dict[int, list[str]] = defaultdict(list)
+    for condition, bits in _bits_by_id(policy).items():
+        ids_by_bits[bits].append(condition)
+    found = [
+        f"if(arrays_overlap(conditions, array({_texts(ids)})), {bits}, 0)"
+        for bits, ids in ids_by_bits.items()
+    ]
+    unknown = f"array_except(conditions, array({_texts(_bits_by_id(policy))}))"
+    return " | ".join([*found, f"if(size({unknown}) > 0, {_unknown(policy)}, 0)"])
+
+
+def _texts(ids: Iterable[str]) -> str:
+    return ", ".join(f"'{condition}'" for condition in ids)

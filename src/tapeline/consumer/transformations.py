@@ -17,11 +17,13 @@ from pyspark.sql.avro.functions import from_avro
 from tapeline.bar import Interval
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.eligibility import (
-    adds_volume,
+    HIGH_LOW,
+    LAST,
+    VOLUME,
     asset_class,
+    may_update,
     session_at,
-    sets_high_low,
-    sets_last,
+    withheld,
 )
 from tapeline.producer.validation import (
     BROKER_MOST_OFF_MS,
@@ -235,21 +237,20 @@ def contributions(policy: ConditionPolicy) -> dict[str, Column]:
         "price": F.col("price"),
         "volume": F.col("volume"),
         "order_key": order_key(),
-        "sets_high_low": sets_high_low(policy),
-        "sets_last": sets_last(policy),
-        "adds_volume": adds_volume(),
+        "withheld": withheld(policy),
     }
 
 
 def bar_aggregates() -> list[Column]:
     """Return the aggregates of a bar; a row whose contributions are all null brings nothing."""
-    volume = F.when(F.col("adds_volume"), F.col("volume")).otherwise(F.lit(0.0))
+    sets_last, sets_high_low = may_update(LAST), may_update(HIGH_LOW)
+    volume = F.when(may_update(VOLUME), F.col("volume")).otherwise(F.lit(0.0))
     price = F.coalesce("price", F.lit(0.0))
     notional = price.cast(_PRICE_DECIMAL) * volume.cast(_VOLUME_DECIMAL)
-    last_price = F.when(F.col("sets_last"), F.col("price"))
-    last_key = F.when(F.col("sets_last"), F.col("order_key"))
-    high_low_price = F.when(F.col("sets_high_low"), F.col("price"))
-    unpriced_volume = F.when(~F.col("sets_high_low"), volume).otherwise(F.lit(0.0))
+    last_price = F.when(sets_last, F.col("price"))
+    last_key = F.when(sets_last, F.col("order_key"))
+    high_low_price = F.when(sets_high_low, F.col("price"))
+    unpriced_volume = F.when(~sets_high_low, volume).otherwise(F.lit(0.0))
     return [
         F.min_by(last_price, last_key).alias("open"),
         F.max(high_low_price).alias("high"),
@@ -258,7 +259,7 @@ def bar_aggregates() -> list[Column]:
         _exact_sum(volume.cast(_SUM_DECIMAL), "volume"),
         _exact_sum(notional.cast(_SUM_DECIMAL), "notional"),
         F.count("event_time").alias("trade_count"),
-        F.count(F.when(~F.col("sets_high_low"), F.lit(1))).alias("unpriced_count"),
+        F.count(F.when(~sets_high_low, F.lit(1))).alias("unpriced_count"),
         _exact_sum(unpriced_volume.cast(_SUM_DECIMAL), "unpriced_volume"),
         F.min("event_time").alias("first_trade_time"),
         F.max("event_time").alias("last_trade_time"),
