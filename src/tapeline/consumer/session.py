@@ -121,6 +121,8 @@ def _configuration(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
     return {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.extensions": CASSANDRA_EXTENSIONS,
+        # What a batch keeps lives for seconds; packing it costs more than the memory is worth.
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",
         "spark.sql.shuffle.partitions": str(stream.shuffle_partitions),
         # The connector's direct join fails with either of these two on.
         "spark.sql.adaptive.enabled": "false",
