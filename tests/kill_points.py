@@ -1,9 +1,10 @@
-"""Run the real `tapeline stream`, and kill -9 all of it at a named point of its work.
+"""Run the real `tapeline stream`, and kill -9 it or a service at a named point of its work.
 
-    python -m tests.kill_points POINT PASS MARKER [arguments of `tapeline stream`]
+    python -m tests.kill_points POINT PASS MARKER VICTIM [arguments of `tapeline stream`]
 
 The product knows nothing of it: its own steps are wrapped before it starts. At the given pass of
-the point a marker is written, and then one signal ends Python, its Java and all that they started.
+the point a marker is written, and then the victim is killed: the process with that id, or with 0
+the stream itself, Python, its Java and all that they started by one signal.
 """
 
 from __future__ import annotations
@@ -102,10 +103,11 @@ POINTS: Final = {**IN_A_BATCH, **IN_FINALIZING}
 class _Killer:
     """Counts the passes of one point, in whatever thread, and kills at the chosen one."""
 
-    def __init__(self, name: str, at_pass: int, marker: Path) -> None:
+    def __init__(self, name: str, at_pass: int, marker: Path, victim: int) -> None:
         self._name = name
         self._left = at_pass
         self._marker = marker
+        self._victim = victim
         self._lock = threading.Lock()
 
     def wrap(self, point: Point) -> None:
@@ -131,17 +133,17 @@ class _Killer:
                 self._kill()
 
     def _kill(self) -> None:
-        own = psutil.Process()
-        pids = [own.pid, *(child.pid for child in own.children(recursive=True))]
+        victim = psutil.Process(self._victim or None)
+        pids = [victim.pid, *(child.pid for child in victim.children(recursive=True))]
         self._marker.write_text(json.dumps({"point": self._name, "pids": pids}), encoding="utf-8")
-        os.killpg(own.pid, signal.SIGKILL)
+        os.killpg(victim.pid, signal.SIGKILL)
 
 
 def _run() -> None:
-    name, at_pass, marker, *arguments = sys.argv[1:]
+    name, at_pass, marker, victim, *arguments = sys.argv[1:]
     if os.getpgrp() != os.getpid():
         sys.exit("Start it in a session of its own: it kills its whole process group.")
-    _Killer(name, int(at_pass), Path(marker)).wrap(POINTS[name])
+    _Killer(name, int(at_pass), Path(marker), int(victim)).wrap(POINTS[name])
     sys.argv = ["tapeline-stream", *arguments]
     main.main()
 

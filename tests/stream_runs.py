@@ -65,7 +65,7 @@ class StreamRun:
     loaded: Loaded
     client: CassandraClient
     settings: Mapping[str, str]
-    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def arguments(self) -> list[str]:
@@ -80,21 +80,21 @@ class StreamRun:
         """Small batches and chunks, so that there are many moments to be killed at."""
         return {**self.settings, "TAPELINE_PROFILE": "small", "TAPELINE_METRICS__STREAM_PORT": "0"}
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> subprocess.Popen[str]:
         """Start the stream as a user does."""
         return self._start("-m", "tapeline", "stream", *self.arguments)
 
-    def start_to_be_killed(self, point: str, at_pass: int) -> subprocess.Popen[bytes]:
-        """Start the stream with a kill at a point; see `tests.kill_points`."""
-        killing = ["-m", "tests.kill_points", point, str(at_pass), str(self.marker)]
-        return self._start(*killing, *self.arguments)
+    def start_with_kill(self, point: str, at_pass: int, victim: int = 0) -> subprocess.Popen[str]:
+        """Start the stream with a kill at a point, of itself if not told; see `kill_points`."""
+        killing = [point, str(at_pass), str(self.marker), str(victim)]
+        return self._start("-m", "tests.kill_points", *killing, *self.arguments)
 
     @property
     def marker(self) -> Path:
         """What the last kill has left."""
         return self.folder / "marker.json"
 
-    def log_of(self, process: subprocess.Popen[bytes]) -> str:
+    def log_of(self, process: subprocess.Popen[str]) -> str:
         """Return what a process has printed so far."""
         path = self._log(self._processes.index(process))
         return path.read_text(encoding="utf-8", errors="replace")
@@ -145,15 +145,16 @@ class StreamRun:
             rows = self.client.session.execute(f"SELECT revision FROM {self.name}.{table}")
             assert {row.revision for row in rows} == {1}
 
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, *arguments: str) -> subprocess.Popen[str]:
         # It stops when we are gone, however we went.
         environment = {**os.environ, **self.environment, SUPERVISED: "1"}
-        with self._log(len(self._processes)).open("wb") as output:
+        with self._log(len(self._processes)).open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                text=True,
                 env=environment,
                 start_new_session=True,
             )
