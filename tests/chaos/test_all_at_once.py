@@ -1,4 +1,4 @@
-"""A feed with every fault at once, and the stream killed amid it: the bars of the tape all the same.
+"""A feed with every fault at once, and the stream killed amid it: still the bars of the tape.
 
 The tape is made here; its bars are worked out from its rows in plain Python. Copies that nobody can
 tell from twins (docs/adr/0011) are counted by the simulator, which knows what it sent twice.
@@ -34,6 +34,7 @@ from tests.commands import finish, spark_drivers, start, wait_for
 COUNT: Final = 20_000
 PIECE_MS: Final = 6_000
 TWIN_EVERY: Final = 50
+LONE_EVERY: Final = 100
 FAULTS: Final = ("redeliver=0.1", "repeat=0.1", "reorder=10m", "late=0.02:11m-40m")
 SMALL_STEPS: Final = {
     "TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "2500",
@@ -74,6 +75,7 @@ def test_every_fault_at_once_and_a_kill_give_the_bars_of_the_tape(
         truth = Truth.of(tape.trades())
         assert sent.trades - sent.redelivered == truth.trades
         assert sent.redelivered > truth.trades // 10
+        assert sent.ambiguous > 0
         topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), REPLAY)
         truth = truth_of(tape, twice)
         truth.messages = sent.trades
@@ -85,18 +87,27 @@ def test_every_fault_at_once_and_a_kill_give_the_bars_of_the_tape(
 
 
 def write_tape(path: Path, seed: int) -> None:
-    """Write trades that come close together, for six seconds of each five minutes, twins too."""
+    """Write trades that come close together, twins too, and lone ones, whose copies look like them.
+
+    The close ones come within six seconds of each five minutes.
+    """
     unique = {trade.trade_id: trade for trade in SeededLoad(COUNT, 20, seed).trades()}
-    trades = sorted(unique.values(), key=lambda t: (t.event_time_ms, t.symbol, t.sequence))
+    trades = []
+    for number, trade in enumerate(unique.values()):
+        pieces, rest_ms = divmod(trade.event_time_ms - START_MS, PIECE_MS)
+        at_ms = START_MS + pieces * FIVE_MINUTES_MS + rest_ms
+        times = 2 if number % TWIN_EVERY == 0 else 1
+        trades += [trade._replace(event_time_ms=at_ms)] * times
+        if number % LONE_EVERY == 0:
+            at_ms += FIVE_MINUTES_MS // 2
+            trades.append(trade._replace(symbol="LONE", event_time_ms=at_ms))
+    trades.sort(key=lambda t: (t.event_time_ms, t.symbol, t.sequence))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("event_time_ms", "symbol", "price", "volume", "conditions"))
-        for number, trade in enumerate(trades):
-            pieces, rest_ms = divmod(trade.event_time_ms - START_MS, PIECE_MS)
-            at_ms = START_MS + pieces * FIVE_MINUTES_MS + rest_ms
-            conditions = "|".join(trade.conditions or ())
-            row = (at_ms, trade.symbol, trade.price, trade.volume, conditions)
-            writer.writerows([row] * (2 if number % TWIN_EVERY == 0 else 1))
+        for t in trades:
+            conditions = "|".join(t.conditions or ())
+            writer.writerow((t.event_time_ms, t.symbol, t.price, t.volume, conditions))
 
 
 def batches_of(home: Home) -> int:
