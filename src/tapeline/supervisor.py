@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,8 +26,14 @@ from tapeline.process import HELD, SUPERVISED
 
 log = structlog.get_logger()
 
-MAX_RESTARTS: Final = 10
-"""How often a child that fails is started again before its parent gives up."""
+MAX_RESTARTS: Final = 15
+"""How often a child that fails soon is started again before its parent gives up: for three and a
+half minutes at least, so that what it needs may be away for three."""
+
+_STABLE_S: Final = 120.0
+"""What went well for so long has earned all its restarts anew."""
+
+_LONGEST_PAUSE_S: Final = 20.0
 
 _IN_VAIN: Final = frozenset(
     error.exit_code for error in (UsageError, LocalStackError, FeedError, PoisonError)
@@ -67,9 +74,19 @@ class Child:
         """The exit code, or None while it runs; negative when a signal ended it."""
         return self._process.poll()
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it may be started again: at once after the first end, later ever more slowly."""
+        return time.monotonic() - self._started_s >= pause_s(self.restarts)
+
+    @property
+    def has_failed_often(self) -> bool:
+        """Whether it was started again in vain as often as it may be."""
+        return self.restarts >= MAX_RESTARTS and not self._was_stable
+
     def restart(self) -> None:
         """Start it again after it has ended."""
-        self.restarts += 1
+        self.restarts = 1 if self._was_stable else self.restarts + 1
         self._close_stdin()
         self._process = self._start()
 
@@ -101,6 +118,10 @@ class Child:
                 self._process.wait()
         self._close_stdin()
 
+    @property
+    def _was_stable(self) -> bool:
+        return time.monotonic() - self._started_s >= _STABLE_S
+
     def _close_stdin(self) -> None:
         if self._process.stdin is not None:
             # What could not be written to one that has ended is of no use.
@@ -108,6 +129,7 @@ class Child:
                 self._process.stdin.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        self._started_s = time.monotonic()
         with self.log_file.open("ab") as output:
             return subprocess.Popen(
                 self._command,
@@ -119,8 +141,17 @@ class Child:
             )
 
 
+def pause_s(restarts: int) -> float:
+    """Return the seconds between the last start of a child and its next one.
+
+    Args:
+        restarts: how often it has been started again.
+    """
+    return min(2.0 ** (restarts - 1), _LONGEST_PAUSE_S) if restarts else 0.0
+
+
 def keep_alive(children: Sequence[Child]) -> None:
-    """Start those children again that have failed.
+    """Start those children again that have failed and whose pause is over; never waits.
 
     Every step goes on where it was, so a restart loses nothing.
 
@@ -131,8 +162,10 @@ def keep_alive(children: Sequence[Child]) -> None:
         code = child.exit_code
         if code is None or code == 0:
             continue
-        if code in _IN_VAIN or child.restarts >= MAX_RESTARTS:
+        if code in _IN_VAIN or child.has_failed_often:
             raise child.failure()
+        if not child.is_due:
+            continue
         log.warning("child_restarted", command=child.name, exit_code=code)
         child.restart()
 

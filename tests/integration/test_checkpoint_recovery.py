@@ -242,6 +242,27 @@ def test_a_checkpoint_of_a_keyspace_that_was_emptied_is_refused(pipeline: Pipeli
         prepare(pipeline, "checkpoint")
 
 
+def test_what_the_keyspace_has_forgotten_since_is_read_again(pipeline: Pipeline) -> None:
+    """An older copy of the keyspace is put back under a newer checkpoint."""
+    send(pipeline, 1)
+    pipeline.ingest()
+    older = pipeline.client.progress(pipeline.topic_id).values()
+    send(pipeline, 2)
+    pipeline.ingest()
+    for table in ("ingest_progress", "window_state", "trades_silver"):
+        pipeline.session.execute(f"TRUNCATE {table}")
+    pipeline.client.write_progress(pipeline.topic_id, older)
+
+    prepare(pipeline, "checkpoint")
+    pipeline.ingest()
+
+    assert silver_ids(pipeline) == {1, 2}
+    assert pipeline.settle().settled_5m == 1
+    prepare(pipeline, "checkpoint")
+    assert (pipeline.folder / "checkpoint" / "ingest" / "commits" / "0").exists()
+    assert not is_read_again(pipeline)
+
+
 @pytest.mark.parametrize("starting_offsets", ["earliest", "latest"])
 def test_a_stream_stopped_before_the_first_trade_starts_again(
     pipeline: Pipeline, starting_offsets: str

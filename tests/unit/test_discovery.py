@@ -86,6 +86,18 @@ def test_a_stack_that_has_died_does_not_count(home):
     )
 
 
+def test_half_a_stack_that_has_died_is_looked_for_where_it_was(home):
+    """Another Cassandra may listen on the usual port."""
+    run_stack(home, "kafka", "cassandra")
+    state = json.loads((home / "stack.json").read_text())
+    state["services"][1]["created"] = 1.0
+    (home / "stack.json").write_text(json.dumps(state))
+
+    assert find_endpoints(settings_of(home)) == Endpoints(
+        "127.0.0.1:19092", "127.0.0.1", 19042, "local stack", "local stack"
+    )
+
+
 def test_the_sentence_says_where_each_was_found(home):
     run_stack(home, "kafka")
     settings = settings_of(home, cassandra={"host": "db.example"})

@@ -96,6 +96,18 @@ def test_redelivered_frames_share_a_number_and_come_after_the_first(seed):
     assert all(0 < f.due_ms - f.trades[0]["t"] <= 20_000 for f in again)
 
 
+@given(seed=st.integers(0, 1000))
+def test_repeated_frames_come_two_or_three_times_at_once(seed):
+    frames = frames_of("repeat=0.3", seed=seed)
+
+    times = Counter(f.number for f in frames)
+    assert trades_of([f for i, f in enumerate(frames) if f not in frames[:i]]) == ORIGINAL
+    assert set(times.values()) == {1, 2, 3}
+    assert [f.due_ms for f in frames] == [f.trades[0]["t"] for f in frames]
+    # What comes again comes next.
+    assert [f.number for f in frames] == sorted(f.number or 0 for f in frames)
+
+
 def test_the_same_seed_makes_the_same_faults_and_another_seed_others():
     faults = ("redeliver=0.3", "reorder=1m", "late=0.1:11m-12m", "bad=0.1", "malformed=0.1")
 

@@ -15,7 +15,7 @@ import tapeline
 from tapeline import supervisor
 from tapeline.errors import TapelineError
 from tapeline.local.service import accepts_connections, free_port
-from tapeline.supervisor import child_process, keep_alive
+from tapeline.supervisor import MAX_RESTARTS, child_process, keep_alive, pause_s
 from tests.commands import wait_for
 
 wait_until = partial(wait_for, timeout_s=30)
@@ -106,6 +106,38 @@ def test_a_child_that_keeps_failing_is_told_in_the_end(tmp_path, port, monkeypat
                 keep_alive([child])
         with pytest.raises(TapelineError, match="`tapeline simulate` has ended with code -9"):
             keep_alive([child])
+
+
+def test_a_child_that_fails_again_soon_is_started_again_after_a_pause(tmp_path, port):
+    with child_process(["simulate", "--port", str(port)], tmp_path) as child:
+        for _ in range(2):
+            process_of(port).kill()
+            wait_until(lambda: child.exit_code is not None)
+            began_s = time.monotonic()
+            while child.restarts < 2 and child.exit_code is not None:
+                keep_alive([child])
+        # The first start again came at once, the second a second after it.
+        assert child.restarts == 2
+        assert time.monotonic() - began_s < 1.5
+        assert child.exit_code is None
+
+
+def test_what_a_child_needs_may_be_away_for_three_minutes():
+    pauses = [pause_s(restarts) for restarts in range(MAX_RESTARTS)]
+    assert pauses[:8] == [0, 1, 2, 4, 8, 16, 20, 20]
+    assert 180 < sum(pauses) < 300
+
+
+def test_a_child_that_went_well_for_long_has_its_restarts_anew(tmp_path, port, monkeypatch):
+    monkeypatch.setattr(supervisor, "MAX_RESTARTS", 1)
+    monkeypatch.setattr(supervisor, "_STABLE_S", 0.0)
+    with child_process(["simulate", "--port", str(port)], tmp_path) as child:
+        for _ in range(3):
+            process_of(port).kill()
+            wait_until(lambda: child.exit_code is not None)
+            while child.exit_code is not None:
+                keep_alive([child])
+        assert child.restarts == 1
 
 
 def test_a_child_that_would_fail_again_in_the_same_way_is_told_at_once(tmp_path):

@@ -107,7 +107,31 @@ def _reason_to_begin_anew(
         return ", ".join(differences)
     if not checkpoint.is_whole:
         return "batches are missing"
-    return _expired(label.query, topic, checkpoint.next_offsets(topic.name), offsets, progress)
+    read_next = checkpoint.next_offsets(topic.name)
+    return _expired(label.query, topic, read_next, offsets, progress) or _forgotten(
+        label.query, read_next, offsets, progress
+    )
+
+
+def _forgotten(
+    query: str,
+    read_next: Mapping[int, int],
+    offsets: Offsets,
+    progress: Mapping[int, PartitionProgress],
+) -> str | None:
+    """Return what silver lacks though it was read and Kafka still has it; None if nothing.
+
+    Progress is written before a batch is committed, so it is behind only where Cassandra has lost
+    its last writes, or an older copy of the keyspace was put back.
+    """
+    if query not in _SILVER_QUERIES or not progress:
+        return None
+    for partition, offset in read_next.items():
+        first, _ = offsets.get(partition, (0, 0))
+        in_silver = progress[partition].committed_offset if partition in progress else -1
+        if max(first, in_silver + 1) < offset:
+            return f"silver has partition {partition} up to {in_silver}, and it up to {offset - 1}"
+    return None
 
 
 def _expired(

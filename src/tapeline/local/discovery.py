@@ -7,7 +7,7 @@ from typing import Final
 
 from tapeline.local.home import Home
 from tapeline.local.service import LOOPBACK
-from tapeline.local.state import CASSANDRA, KAFKA, read_state
+from tapeline.local.state import CASSANDRA, KAFKA, ports_of
 from tapeline.settings import Settings
 
 DEFAULT_KAFKA_PORT: Final = 9092
@@ -33,15 +33,15 @@ class Endpoints:
 
 def find_endpoints(settings: Settings) -> Endpoints:
     """Return the services to use; asks nothing of the network."""
-    state = read_state(Home(settings.home))
+    ports = ports_of(Home(settings.home))
     servers, kafka_from = f"{LOOPBACK}:{DEFAULT_KAFKA_PORT}", "default"
     if settings.kafka.bootstrap_servers:
         servers, kafka_from = settings.kafka.bootstrap_servers, "from settings"
-    elif port := state.port_of(KAFKA):
+    elif port := ports.get(KAFKA):
         servers, kafka_from = f"{LOOPBACK}:{port}", "local stack"
     host, cql_port, cassandra_from = LOOPBACK, settings.cassandra.port, "default"
     if settings.cassandra.host:
         host, cassandra_from = settings.cassandra.host, "from settings"
-    elif port := state.port_of(CASSANDRA):
+    elif port := ports.get(CASSANDRA):
         cql_port, cassandra_from = port, "local stack"
     return Endpoints(servers, host, cql_port, kafka_from, cassandra_from)

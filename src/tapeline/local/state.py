@@ -40,6 +40,15 @@ def all_noted(home: Home) -> tuple[RunningService, ...]:
     return _read_file(home).services
 
 
+def ports_of(home: Home) -> dict[str, int]:
+    """Return the ports of the local stack's services, one that has died included.
+
+    Such a one comes back where it was, and what listens elsewhere is not it. Empty when none lives.
+    """
+    noted = all_noted(home)
+    return {s.name: s.port for s in noted} if any(s.process() for s in noted) else {}
+
+
 def write_state(home: Home, services: Iterable[RunningService], *, kept: bool) -> StackState:
     """Note what runs."""
     state = StackState(tuple(services), kept=kept)

@@ -19,13 +19,15 @@ from tapeline.simulator.feed import Feed, FeedEvent, FeedFrame, Outage
 
 FAULT_HELP: Final = (
     "A fault, repeatable: redeliver=0.1 or redeliver=0.1:60s (share of frames sent again up to "
-    "60 s later), reorder=5m (each frame up to 5 min late), late=0.01:11m-40m (share of trades), "
+    "60 s later), repeat=0.1 (share sent two or three times at once), reorder=5m (each frame up "
+    "to 5 min late), late=0.01:11m-40m (share of trades), "
     "drop=60s:90s or silence=10m:5m (after the start: for so long), malformed=0.01 (share of "
     "frames followed by one that is no JSON), bad=0.01 (share of frames with a bad trade)."
 )
 
 _UNIT_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 _REDELIVER_WITHIN_MS: Final = 60_000
+_MOST_AT_ONCE: Final = 3
 
 _MALFORMED: Final = ('{"data":[{"s":"', "not json", '{"type":"trade","data":[{"p":NaN}]}', "[]]")
 # Each replaces fields of a good trade; none of the results is a trade.
@@ -57,6 +59,7 @@ class Faults:
 
     redeliver: float = 0.0
     redeliver_within_ms: int = _REDELIVER_WITHIN_MS
+    repeat: float = 0.0
     reorder_ms: int = 0
     late: float = 0.0
     late_from_ms: int = 0
@@ -152,6 +155,8 @@ class FaultyFeed:
             if rng.random() < faults.bad:
                 delayed = self._with_bad_trade(delayed)
             yield delayed
+            if faults.repeat and rng.random() < faults.repeat:
+                yield from (delayed for _ in range(rng.randint(1, _MOST_AT_ONCE - 1)))
             if rng.random() < faults.malformed:
                 yield FeedFrame(delayed.due_ms, text=rng.choice(_MALFORMED))
             if rng.random() < faults.redeliver:
@@ -198,7 +203,7 @@ def _with_fault(faults: Faults, name: str, value: str) -> Faults:
             changes = {"drops": (*faults.drops, _span(first, second))}
         case "silence":
             changes = {"silences": (*faults.silences, _span(first, second))}
-        case "malformed" | "bad":
+        case "malformed" | "bad" | "repeat":
             changes = {name: _share(value)}
         case _:
             raise ValueError(name)

@@ -24,6 +24,7 @@ from cassandra.concurrent import execute_concurrent, execute_concurrent_with_arg
 from cassandra.policies import (
     ConstantSpeculativeExecutionPolicy,
     DCAwareRoundRobinPolicy,
+    ExponentialReconnectionPolicy,
     RetryPolicy,
     TokenAwarePolicy,
 )
@@ -50,6 +51,8 @@ _MIXED_ROWS: Final = 6
 """Rows of several partitions in a batch; Cassandra warns above ten partitions or 5 KiB."""
 _SPECULATE_AFTER_S: Final = 2.0
 _REPETITIONS: Final = 3
+_RECONNECT_S: Final = (1.0, 10.0)
+"""First and longest pause between attempts; the driver's own is ten minutes at last."""
 _PROTOCOL: Final = 5
 _TUPLES: Final = "tuples"
 
@@ -215,4 +218,5 @@ def _make_cluster(settings: CassandraSettings, host: str, port: int) -> Cluster:
             _TUPLES: ExecutionProfile(**profile, row_factory=tuple_factory),
         },
         connect_timeout=settings.request_timeout_s,
+        reconnection_policy=ExponentialReconnectionPolicy(*_RECONNECT_S, max_attempts=None),
     )

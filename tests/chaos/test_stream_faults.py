@@ -1,0 +1,216 @@
+"""The stream while it, its host's Cassandra or the feed fails: nothing lost, nothing twice.
+
+Real processes: `tapeline stream` with its Spark, Kafka and Cassandra. What must come out is worked
+out from the trades in plain Python. `CHAOS_SEEDS` says how many seeds each kill has, 2 if not
+set; a seed chooses the trades and at which pass of its point the stream is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from tapeline.local.discovery import Endpoints
+from tapeline.local.home import Home
+from tapeline.local.profile import Profile
+from tapeline.local.service import RunningService
+from tapeline.local.stack import LocalStack
+from tapeline.local.state import CASSANDRA, all_noted
+from tapeline.supervisor import Child, child_process, keep_alive
+from tests.commands import wait_for
+from tests.kill_points import IN_FINALIZING, POINTS
+from tests.stream_runs import LOG_OF_STEPS, StreamRun, StretchedLoad, stream_run
+
+SEEDS = range(1, 1 + int(os.environ.get("CHAOS_SEEDS", "2")))
+QUICK = {("after_silver", 1), ("before_commit", 1), ("after_changes", 1)}
+BACK_S = 60.0
+"""How long a stream may take from the kill to its next step."""
+END_S = 240.0
+AWAY_S = 15.0
+LONG_AWAY_S = 180.0
+STARTS = 3
+"""How often a stream may have to be started once Cassandra is there again."""
+
+SMALL_STEPS = {
+    "TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "2500",
+    "TAPELINE_STREAM__SETTLE_MAX_WINDOWS": "15",
+    "TAPELINE_STREAM__SETTLE_INTERVAL_S": "0.2",
+}
+BATCHES = 8
+"""Of the backlog; windows make many more chunks, and hours at least two."""
+
+
+@pytest.mark.parametrize(
+    ("point", "seed"),
+    [
+        pytest.param(
+            point,
+            seed,
+            marks=[] if (point, seed) in QUICK else pytest.mark.long,
+            id=f"{point}-{seed}",
+        )
+        for point in POINTS
+        for seed in SEEDS
+    ],
+)
+def test_kill_9_of_the_stream_at_a_named_point_changes_nothing(
+    stack: Endpoints, tmp_path: Path, capsys: pytest.CaptureFixture[str], point: str, seed: int
+) -> None:
+    load = StretchedLoad(BATCHES * 2500, 20, seed)
+    most = 2 if point in IN_FINALIZING else BATCHES - 1
+    at_pass = random.Random(seed).randint(1, most)  # noqa: S311 - a choice, not a secret
+    with stream_run(stack, tmp_path, load, SMALL_STEPS) as run:
+        killed_s = run_until_killed(run, point, at_pass)
+        restarted = run.start()
+        wait_for(lambda: is_at_work(run.log_of(restarted)), BACK_S)
+        back_s = time.monotonic() - killed_s
+        assert restarted.wait(END_S) == 0, run.log_of(restarted)
+        run.check()
+
+    with capsys.disabled():
+        told = f"{point}, pass {at_pass}, {load.name}: back after {back_s:.1f} s"
+        print(f"\n{told}, {run.loaded.truth.trades} trades, none lost")  # noqa: T201 - for the reader
+    assert back_s < BACK_S
+
+
+def run_until_killed(run: StreamRun, point: str, at_pass: int) -> float:
+    """Run a stream until it was killed at a point; return when, on the monotonic clock."""
+    process = run.start_with_kill(point, at_pass)
+    assert process.wait(END_S) == -9, run.log_of(process)
+    killed_s = time.monotonic()
+    # Python and Java at least.
+    assert len(killed_at(run, point)) >= 2
+    return killed_s
+
+
+def killed_at(run: StreamRun, point: str) -> list[int]:
+    """Return which processes were killed at a point; all of them are gone."""
+    hit = json.loads(run.marker.read_text(encoding="utf-8"))
+    assert hit["point"] == point
+    pids: list[int] = hit["pids"]
+    wait_for(lambda: not any(is_alive(pid) for pid in pids), 10)
+    return pids
+
+
+def is_at_work(log: str) -> bool:
+    return any(step in log for step in LOG_OF_STEPS)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("away_s", [AWAY_S, pytest.param(LONG_AWAY_S, marks=pytest.mark.long)])
+def test_cassandra_killed_while_a_backlog_is_read_loses_nothing(
+    stack: Endpoints,
+    home: Home,
+    turn: Callable[[], AbstractContextManager[None]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    away_s: float,
+) -> None:
+    """The stream is looked after as `demo` and `replay` look after theirs."""
+    load = StretchedLoad(12 * 2500, 20, 1)
+    with (
+        stream_run(stack, tmp_path, load, SMALL_STEPS) as run,
+        child_process(["stream", *run.arguments], tmp_path, run.environment) as child,
+    ):
+        wait_for(lambda: run.committed() >= load.count // 4, END_S)
+        before = run.committed()
+        with turn(), cassandra_killed(home):
+            until_s = time.monotonic() + away_s
+            while time.monotonic() < until_s:
+                keep_alive([child])
+                time.sleep(0.2)
+            is_heard = child.restarts > 0 or "settle_repeated" in child.log_file.read_text()
+        again_s = time.monotonic()
+        read = len(child.log_file.read_text())
+        wait_for(lambda: keeps_on(child) and is_at_work(child.log_file.read_text()[read:]), BACK_S)
+        back_s = time.monotonic() - again_s
+        wait_for(lambda: not keeps_on(child), END_S)
+        caught_up_s = time.monotonic() - again_s
+        run.check()
+
+    with capsys.disabled():
+        told = f"Cassandra away for {away_s:.0f} s from {before} of {load.count} messages on"
+        told = f"{told}: back {back_s:.1f} s after it, all final after {caught_up_s:.1f} s"
+        print(f"\n{told}, {child.restarts} restarts, none lost")  # noqa: T201 - for the reader
+    assert before < load.count
+    assert is_heard
+    assert caught_up_s < 120
+
+
+@pytest.mark.parametrize(
+    ("point", "seed"),
+    [
+        pytest.param(p, s, marks=[] if (p, s) == ("before_commit", 1) else pytest.mark.long)
+        for p in ("after_silver", "before_commit", "between_5m_and_1h")
+        for s in SEEDS
+    ],
+)
+def test_cassandra_killed_at_a_named_point_has_kept_what_it_acknowledged(
+    stack: Endpoints,
+    home: Home,
+    turn: Callable[[], AbstractContextManager[None]],
+    tmp_path: Path,
+    point: str,
+    seed: int,
+) -> None:
+    """What is marked as done right before the kill must not be undone by it."""
+    load = StretchedLoad(BATCHES * 2500, 20, seed)
+    at_pass = random.Random(seed).randint(1, 2)  # noqa: S311 - a choice, not a secret
+    victim = service_of(home, CASSANDRA).pid
+    with stream_run(stack, tmp_path, load, SMALL_STEPS) as run:
+        process = run.start_with_kill(point, at_pass, victim)
+        wait_for(run.marker.exists, END_S, process)
+        with turn():
+            assert killed_at(run, point) == [victim]
+            start_again(home)
+        for _ in range(STARTS):
+            if process.wait(END_S) == 0:
+                break
+            process = run.start()
+        assert process.wait(END_S) == 0, run.log_of(process)
+        run.check()
+
+
+def keeps_on(child: Child) -> bool:
+    """Look after a child; tell whether it has not ended well yet."""
+    keep_alive([child])
+    return child.exit_code != 0
+
+
+def service_of(home: Home, name: str) -> RunningService:
+    (service,) = (s for s in all_noted(home) if s.name == name)
+    return service
+
+
+@contextmanager
+def cassandra_killed(home: Home) -> Iterator[None]:
+    """Kill Cassandra as a crash does, and have it again afterwards where it was."""
+    service = service_of(home, CASSANDRA)
+    os.kill(service.pid, signal.SIGKILL)
+    wait_for(lambda: service.process() is None, 10)
+    try:
+        yield
+    finally:
+        start_again(home)
+
+
+def start_again(home: Home) -> None:
+    port = service_of(home, CASSANDRA).port
+    LocalStack(home, Console(quiet=True), Profile.SMALL).up(keep=True)
+    assert service_of(home, CASSANDRA).port == port
