@@ -146,10 +146,12 @@ def _figures(
 def _warm(samples: list[Sample], wanted: int) -> Stretch:
     """Return the second million and all after it; of a short load its second half.
 
-    A load that came in one batch has no such part, and all of it counts.
+    A load that came in one or two batches has no such part, or a sliver, and all of it counts.
     """
-    part = stretch(samples, PROGRESS, min(_MILLION, wanted // 2), wanted)
-    return part if part.gain(PROGRESS) else Stretch(samples[0], part.last)
+    begin = min(_MILLION, wanted // 2)
+    part = stretch(samples, PROGRESS, begin, wanted)
+    is_whole = part.gain(PROGRESS) > (wanted - begin) / 2
+    return part if is_whole else Stretch(samples[0], part.last)
 
 
 def _costs(part: Stretch) -> dict[str, float]:
