@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -29,13 +28,13 @@ from tapeline.audit.spill import Spill
 from tapeline.audit.window_walk import walk_windows
 from tapeline.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.local.discovery import find_endpoints
+from tapeline.process import rare_collections
 from tapeline.producer.topics import living_topics, topic_admin, topic_id_of
 from tapeline.settings import Settings
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.known_symbols import require_symbols
 
-_OBJECTS_BEFORE_COLLECTION: Final = 100_000
 _BOTH: Final = "SELECT * FROM silver UNION SELECT * FROM gold"
 
 
@@ -49,7 +48,7 @@ def run_audit(
         ServiceUnavailableError: Kafka or Cassandra does not answer, or falls silent.
     """
     with (
-        _rare_collections(),
+        rare_collections(),
         _connected(settings, scope) as context,
         tempfile.TemporaryDirectory(prefix="tapeline-audit-") as folder,
     ):
@@ -110,14 +109,3 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
 def _task(progress: Progress, name: str, total: int) -> Advance:
     task = progress.add_task(name, total=total)
     return partial(progress.advance, task)
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Look for cycles less often: among so many tuples that takes two fifths of the time."""
-    before = gc.get_threshold()
-    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)

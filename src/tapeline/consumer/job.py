@@ -36,6 +36,7 @@ from tapeline.local.home import Home
 from tapeline.local.lock import only_one
 from tapeline.metrics import ROUND_DURATION, STREAM_METRICS, Metrics
 from tapeline.metrics_server import serve_metrics
+from tapeline.process import rare_collections
 from tapeline.producer.topics import topic_admin
 from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
@@ -160,7 +161,7 @@ def run_job(
             stack.enter_context(checkpoints.held(query, _LOCK_WAIT_S))
             source = prepare_checkpoint(checkpoints, query, settings, source, feed, client)
         stop = threading.Event()
-        with failures_explained("stream", stop):
+        with failures_explained("stream", stop), rare_collections():
             session = build_session(settings, endpoints, records=True)
             end_with_spark(session)
             _set_on_signals(stop)
