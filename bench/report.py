@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +20,18 @@ _PLOT: Final = "images/benchmarks.svg"
 _PEER: Final = "plain"
 _Run = dict[str, Any]
 _Result = dict[str, Any]
-_BACKLOG: Final = {
-    "trades/s": ("warm", "per_s"),
-    "job, CPU-s a million": ("warm", "job_cpu_s_per_million"),
-    "Cassandra, CPU-s a million": ("warm", "cassandra_cpu_s_per_million"),
+_COSTS: Final = {
+    "trades/s": "per_s",
+    "job, CPU-s a million": "job_cpu_s_per_million",
+    "Cassandra, CPU-s a million": "cassandra_cpu_s_per_million",
+}
+_TOTALS: Final[dict[str, tuple[str, ...]]] = {
+    "until every trade is stored, s": ("ingested_s",),
+    "until every bar is final, s": ("finished_s",),
     "memory of the job, MB": ("memory_mb", "job"),
 }
+_WARM_FROM: Final = 2_000_000
+"""A load of fewer messages has no part to speak of after the first million."""
 
 
 def write_report() -> Path:
@@ -80,17 +88,31 @@ def _head(result: _Result) -> list[str]:
 def _backlog(result: _Result) -> list[str]:
     by_name = _by_contestant(result)
     lines = [f"## A backlog: {result['options']['load']}", "", *_told(result)]
-    lines += ["Medians of the rounds, with lowest and highest, from the second million on.", ""]
+    since = "second million" if _is_long(result) else "start of each process"
+    lines += [f"Medians of the rounds, with lowest and highest; costs from the {since} on.", ""]
     table = [["figure", *by_name, *([f"ratio to {_PEER}"] if _PEER in by_name else [])]]
-    for figure, place in _BACKLOG.items():
+    for figure, place in _figures(result).items():
         each = {name: _summary(runs, place) for name, runs in by_name.items()}
         ratio = [f"{each['tapeline'].median / each[_PEER].median:.2f}"] if _PEER in each else []
         table.append([figure, *map(_text, each.values()), *ratio])
     return [*lines, *_table(table)]
 
 
+def _is_long(result: _Result) -> bool:
+    messages: int = result["runs"][0]["messages"]
+    return messages >= _WARM_FROM
+
+
+def _figures(result: _Result) -> dict[str, tuple[str, ...]]:
+    """Return each figure of a backlog and where a run has it."""
+    part = "warm" if _is_long(result) else "all"
+    return {name: (part, place) for name, place in _COSTS.items()} | _TOTALS
+
+
 def _live(result: _Result) -> list[str]:
-    lines = ["## Live", "", *_told(result)]
+    behind = result["options"]["behind"]
+    while_reading = f", while a backlog of {behind:,} trades is read" if behind else ""
+    lines = [f"## Live{while_reading}", "", *_told(result)]
     table = [["contestant", "trades/s", "to a listener", "to a row in gold", "cores", "memory"]]
     for run in result["runs"]:
         cores = ", ".join(f"{name} {used:.2f}" for name, used in run["cores"].items())
@@ -191,8 +213,8 @@ def _by_contestant(result: _Result) -> dict[str, list[_Run]]:
     return found
 
 
-def _summary(runs: Sequence[_Run], place: tuple[str, str]) -> Summary:
-    return Summary.of([run[place[0]][place[1]] for run in runs])
+def _summary(runs: Sequence[_Run], place: Sequence[str]) -> Summary:
+    return Summary.of([reduce(getitem, place, run) for run in runs])
 
 
 def _text(summary: Summary) -> str:
@@ -219,10 +241,12 @@ def _draw(backlogs: Sequence[_Result]) -> None:
             "svg.hashsalt": "tapeline",
         }
     )
-    figure, axes = plt.subplots(1, len(_BACKLOG), figsize=(3 * len(_BACKLOG), 3))
-    for axis, (name, place) in zip(axes, _BACKLOG.items(), strict=True):
+    names = [*_COSTS, "memory of the job, MB"]
+    figure, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 3))
+    for axis, name in zip(axes, names, strict=True):
         labels, heights, colors = [], [], []
         for result in backlogs:
+            place = _figures(result)[name]
             for contestant, runs in _by_contestant(result).items():
                 load = result["options"]["load"].split(" of ")[1].split(",")[0]
                 labels.append(f"{contestant}\n{load}")
