@@ -65,6 +65,8 @@ class StreamRun:
     loaded: Loaded
     client: CassandraClient
     settings: Mapping[str, str]
+    within: list[str] = field(default_factory=list)
+    """What each process is started by, e.g. a command that enters a namespace."""
     _processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -150,7 +152,7 @@ class StreamRun:
         environment = {**os.environ, **self.environment, SUPERVISED: "1"}
         with self._log(len(self._processes)).open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [*self.within, sys.executable, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tapeline.errors import StreamError
 from tapeline.settings import Settings
 
 FORMAT: Final = 1
@@ -45,11 +46,22 @@ class CheckpointLabel(BaseModel):
             return None
 
     def write(self, folder: Path) -> None:
-        """Put the label on a checkpoint, in one step."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Put the label on a checkpoint, in one step.
+
+        Raises:
+            StreamError: the disk is full, or the folder may not be written.
+        """
         new = folder / f"{_FILE}.new"
-        new.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        new.replace(folder / _FILE)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            new.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            new.replace(folder / _FILE)
+        except OSError as error:
+            message = (
+                f"The checkpoint {folder} cannot be written: {error.strerror}. Mend that and start "
+                "the stream again: it goes on where it was."
+            )
+            raise StreamError(message) from error
 
     def differences(self, other: CheckpointLabel) -> list[str]:
         """Name what keeps a query of this label from going on with a checkpoint of another."""
