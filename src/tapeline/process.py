@@ -97,8 +97,9 @@ def run_until_signalled(work: Coroutine[Any, Any, None], limit_s: float | None =
 
     Args:
         work: what to run.
-        limit_s: how long the clean-up may take; after that this process tells on standard error
-            where it hangs, and ends with code 1. A second signal ends it at once in any case.
+        limit_s: how long the clean-up may take, and with it the end of this process, which must
+            follow; after that it tells on standard error where it hangs, and ends with code 1.
+            A second signal ends it at once in any case.
     """
 
     async def supervise() -> None:
@@ -106,15 +107,18 @@ def run_until_signalled(work: Coroutine[Any, Any, None], limit_s: float | None =
         loop = asyncio.get_running_loop()
         is_cancelled = False
 
+        def end_within_limit() -> None:
+            if limit_s is not None:
+                # Not a task: one that hangs may keep all of them from running.
+                faulthandler.dump_traceback_later(limit_s, exit=True)
+
         def cancel_once() -> None:
             nonlocal is_cancelled
             if is_cancelled:
                 return
             is_cancelled = True
             task.cancel()
-            if limit_s is not None:
-                # Not a task: one that hangs may keep all of them from running.
-                faulthandler.dump_traceback_later(limit_s, exit=True)
+            end_within_limit()
             # One stop may come as two signals, from a parent and from its closed pipe.
             loop.call_later(_SAME_STOP_S, _let_signals_kill, loop)
 
@@ -125,7 +129,8 @@ def run_until_signalled(work: Coroutine[Any, Any, None], limit_s: float | None =
         except asyncio.CancelledError:
             exit_stopped()
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            if not is_cancelled:
+                end_within_limit()
 
     asyncio.run(supervise())
 

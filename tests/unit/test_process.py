@@ -71,6 +71,20 @@ async def work():
 run_until_signalled(work(), limit_s={limit})
 """
 
+HANGING_END = """
+import asyncio, time
+from tapeline.process import run_until_signalled
+
+async def work():
+    print("ready", flush=True)
+
+def hang():
+    time.sleep(60)
+
+run_until_signalled(work(), limit_s=1.0)
+hang()
+"""
+
 
 def start(code: str, stderr: int | None = None, **environment: str) -> subprocess.Popen[str]:
     """Start Python code and wait until it says that it is ready."""
@@ -178,6 +192,13 @@ def test_a_clean_up_that_hangs_ends_by_itself_and_says_where():
     assert time.monotonic() - started_s < 4
     assert process.returncode == 1
     assert "in work\n" in error
+
+
+def test_a_process_that_hangs_when_its_work_is_done_ends_and_says_where():
+    with start(HANGING_END, stderr=subprocess.PIPE) as process:
+        _, error = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 1
+    assert "in hang\n" in error
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,17 +11,15 @@ Whoever adds never waits. What is on disk outlives this process.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 from confluent_kafka import KafkaError, Message
 
 from tapeline.errors import SpoolError
+from tapeline.producer.disk_thread import DiskThread
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.spool import Group, Spool
 from tapeline.producer.spool_file import SpooledMessage
@@ -40,8 +38,6 @@ _SENT_AT_ONCE: Final = 500
 _SYNC_AFTER_S: Final = 1.0
 _FILL_TO_BEGIN: Final = 0.5
 """How full a spool may be for more to come from the feed after a start."""
-
-_T = TypeVar("_T")
 
 
 class _Sent:
@@ -76,12 +72,12 @@ class Outbox:
         """Kafka's client."""
         self._spool = spool
         self._group_s = settings.group_ms / 1000
-        self._disk = ThreadPoolExecutor(1, "spool")
+        self._disk = DiskThread()
         self._open: list[SpooledMessage] = []
         self._heard_us: int | None = None
         self._has_more = asyncio.Event()
         self._is_closing = False
-        self._is_writing = False
+        self._writing: list[SpooledMessage] | None = None
         self._recent: deque[Group] = deque()
         self._in_recent = 0
         self._written = spool.last_number
@@ -106,8 +102,7 @@ class Outbox:
         self.pending += 1
         self._has_more.set()
         if len(self._open) > _MOST_UNWRITTEN:
-            text = "The spool's disk does not answer. Mend it and start again."
-            raise SpoolError(text)
+            raise self._disk_is_silent()
 
     def heard(self, receipt_us: int) -> None:
         """Note that everything received until then has been added."""
@@ -147,7 +142,7 @@ class Outbox:
             SpoolError: the disk fails.
         """
         self._serve()
-        await self._on_disk(lambda: self._spool.sync(_SYNC_AFTER_S))
+        await self._disk.do(lambda: self._spool.sync(_SYNC_AFTER_S))
 
     async def wait_for_room(self, most_pending: int | None = None) -> None:
         """Wait until the spool may take more: at the start, or for a source that can wait."""
@@ -165,7 +160,7 @@ class Outbox:
         """
         while True:
             self._serve()
-            is_written = not (self._open or self._is_writing)
+            is_written = not self._open and self._writing is None
             if is_written and self._next > self._written and not self._in_flight:
                 return
             await asyncio.sleep(_ACKNOWLEDGED_POLL_S)
@@ -175,20 +170,43 @@ class Outbox:
         self._is_closing = True
         self._has_more.set()
 
-    async def close(self) -> None:
-        """Bring the spool to the disk and let go of it; nothing else may be running."""
-        with contextlib.suppress(SpoolError):
-            await self._on_disk(lambda: self._spool.sync(0.0))
-        await self._on_disk(self._spool.close)
-        self._disk.shutdown()
+    async def close(self, within_s: float) -> None:
+        """Bring the spool to the disk and let go of it; nothing else may be running.
+
+        Args:
+            within_s: how long the disk may take.
+
+        Raises:
+            SpoolError: something that was added is not on the disk, or the disk fails.
+        """
+        try:
+            await asyncio.wait_for(self._disk.do(self._let_go), within_s)
+        except asyncio.TimeoutError:
+            raise self._disk_is_silent() from None
+        finally:
+            self._disk.end()
+        if self._open:
+            raise self._disk_is_silent()
+
+    def _let_go(self) -> None:
+        try:
+            self._spool.sync(0.0)
+        finally:
+            self._spool.close()
+
+    def _disk_is_silent(self) -> SpoolError:
+        unwritten = len(self._open) + len(self._writing or ())
+        log.error("spool_disk_hangs", unwritten=unwritten)
+        text = "The spool's disk does not answer. Mend it and start again."
+        return SpoolError(text)
 
     async def _write_group(self) -> None:
         messages, self._open = self._open, []
         receipt_us = self._heard_us
-        self._is_writing = True
-        group = await self._on_disk(lambda: self._spool.append(messages, receipt_us))
+        self._writing = messages
+        group = await self._disk.do(lambda: self._spool.append(messages, receipt_us))
         self._written = group.number
-        self._is_writing = False
+        self._writing = None
         if self._in_recent + len(messages) <= _MOST_IN_MEMORY:
             self._recent.append(group)
             self._in_recent += len(messages)
@@ -212,7 +230,7 @@ class Outbox:
 
     async def _read_again(self, last: int) -> None:
         first = self._next
-        groups = await self._on_disk(lambda: self._spool.read(first, last, _READ_BYTES))
+        groups = await self._disk.do(lambda: self._spool.read(first, last, _READ_BYTES))
         self._again.extend(groups)
         if not groups:  # damaged ones are passed over
             self._next = last + 1
@@ -238,6 +256,3 @@ class Outbox:
             done = self._in_flight.popleft()
             self._spool.acknowledged = done.number
             self.acknowledged_us = done.receipt_us or self.acknowledged_us
-
-    async def _on_disk(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, work)

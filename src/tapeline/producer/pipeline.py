@@ -45,9 +45,11 @@ _MICROS_PER_S: Final = 1_000_000
 _ANY_TIME_MS: Final = 1 << 62
 _TAPE_AHEAD: Final = 20_000
 """Messages of a tape that Kafka may lack while more is read; a tape can wait, a feed cannot."""
+# With half a second for the socket, the sum is what a stop may take.
 _WRITE_BEFORE_STOP_S: Final = 2.0
-_SEND_BEFORE_STOP_S: Final = 5.0
+_SEND_BEFORE_STOP_S: Final = 4.0
 _REPORT_BEFORE_STOP_S: Final = 1.0
+_CLOSE_BEFORE_STOP_S: Final = 1.0
 
 
 class ProducerPipeline:
@@ -121,7 +123,7 @@ class ProducerPipeline:
         Raises:
             FeedError: the feed refuses us for good.
             DeliveryError: Kafka refuses a message.
-            SpoolError: the spool or its disk is full, or the disk fails.
+            SpoolError: the spool or its disk is full, or the disk fails or does not answer.
         """
         writing = asyncio.create_task(self._outbox.write())
         sending = asyncio.create_task(self._outbox.send())
@@ -137,10 +139,12 @@ class ProducerPipeline:
             with contextlib.suppress(TapelineError):  # it is raised already, or kept on disk
                 await self._stop(writing, sending)
             await _cancel(writing, sending)
-            await self._outbox.close()
-            log.info("producer_stopped", **self._summary())
-            if not writing.cancelled():
-                writing.result()  # what was open at the end may have found the disk full
+            try:
+                await self._outbox.close(_CLOSE_BEFORE_STOP_S)
+            finally:
+                log.info("producer_stopped", **self._summary())
+                if not writing.cancelled():
+                    writing.result()  # what was open at the end may have found the disk full
 
     async def _read_all(self) -> None:
         if self._gaps is not None:
