@@ -25,7 +25,7 @@ from tapeline.trade import Trade, encode_trade
 from tests.sample import a_bar
 
 T = 1_763_649_000_123
-LARGEST_PRICE, LARGEST_VOLUME = 999_999_999_999.9, 999_999_999_999_999.9
+LARGEST_PRICE, LARGEST_VOLUME = 9_999_999_999.9, 9_999_999_999_999.9
 
 
 def open_bar(price, volume, trades):
@@ -39,7 +39,7 @@ def open_bar(price, volume, trades):
 @pytest.mark.parametrize("volume", [0.0, 5e-324, 1e-10, 1e-9, 100.0, LARGEST_VOLUME])
 @pytest.mark.parametrize("trades", [1, 1001])
 def test_a_bar_of_any_valid_trades_is_sent_and_drawn(price, volume, trades):
-    """Amounts have ten places; a thousand of the largest make a volume of 1e18."""
+    """Amounts have ten places; a thousand of the largest make a volume of 1e16."""
     bar = open_bar(price, volume, trades)
     row = row_of(bar)
 
