@@ -73,7 +73,7 @@ def test_no_conditions_and_an_empty_list_are_the_same(conditions: tuple[str, ...
         (encode_trade(replace(TRADE, symbol="")), {"empty_symbol"}),
         (encode_trade(replace(TRADE, symbol="A" * 129)), {"empty_symbol"}),
         (encode_trade(replace(TRADE, price=0.0)), {"bad_price"}),
-        (encode_trade(replace(TRADE, price=1e10)), {"bad_price"}),
+        (encode_trade(replace(TRADE, price=1e11)), {"bad_price"}),
         (encode_trade(replace(TRADE, price=math.nan)), {"bad_price"}),
         (encode_trade(replace(TRADE, price=math.inf)), {"bad_price"}),
         (encode_trade(replace(TRADE, volume=-1.0)), {"bad_volume"}),

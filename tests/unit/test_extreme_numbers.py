@@ -25,7 +25,7 @@ from tapeline.trade import Trade, encode_trade
 from tests.sample import a_bar
 
 T = 1_763_649_000_123
-LARGEST_PRICE, LARGEST_VOLUME = 9_999_999_999.9, 9_999_999_999_999.9
+LARGEST_PRICE, LARGEST_VOLUME = 99_999_999_999.9, 9_999_999_999_999.9
 
 
 def open_bar(price, volume, trades):

@@ -33,7 +33,7 @@ def message(**changes: object) -> bytes:
 
 
 EDGES = [
-    *(message(price=p) for p in (0.0, -1.0, 1e10, 9_999_999_999.0, float("nan"), float("inf"))),
+    *(message(price=p) for p in (0.0, -1.0, 1e11, 99_999_999_999.0, float("nan"), float("inf"))),
     *(message(volume=v) for v in (0.0, -0.0, -1.0, 1e13, 9e12, float("nan"), float("-inf"))),
     *(message(symbol=s) for s in ("", "x" * 128, "x" * 129, "ä" * 128)),
     *(message(event_time_ms=RECEIPT_MS + MINUTE_MS + late) for late in (-1, 0, 1)),

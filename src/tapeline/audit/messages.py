@@ -137,7 +137,7 @@ _JUDGED: Final = """
         event_time_ms BETWEEN 946684800000
             AND (least(received_us, kafka_timestamp_ms * 1000) + 60000000) // 1000 AS is_timely,
         -- NaN is above every number.
-        price > 0 AND price < 1e10 AS is_priced,
+        price > 0 AND price < 1e11 AS is_priced,
         volume >= 0 AND volume < 1e13 AS is_sized,
         is_decodable AND is_named AND is_timely AND is_priced AND is_sized AS is_valid
     FROM records

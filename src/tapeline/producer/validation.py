@@ -18,11 +18,12 @@ BROKER_MOST_OFF_MS: Final = 86_400_000
 The producer's receipt is right by the feed's time, even where its host's clock is wrong; the
 broker's clock, which may be the same wrong one, only bounds it.
 """
-PRICE_LIMIT: Final = 1e10
+PRICE_LIMIT: Final = 1e11
 VOLUME_LIMIT: Final = 1e13
-"""Sums of a bar are decimals (38, 10), below 1e28: 1e10 * 1e13 = 1e23 is the most that one trade
-adds, so 100,000 trades at both limits fit. A bitcoin is some 2e9 rupiah; coins that trade in 1e12
-pieces cost far below 1. The query of the audit (`audit/messages.py`) has the same limits.
+"""Sums of a bar are decimals (38, 10), below 1e28. One trade adds less than 1e11 * 1e13 = 1e24, so
+10,000 trades at both limits fit; real ones are far from both: a bitcoin is some 3e9 dong or 9e9
+Lebanese pounds, and coins that trade in 1e12 pieces cost far below 1. The query of the audit
+(`audit/messages.py`) has the same limits.
 """
 MAX_SYMBOL_CHARACTERS: Final = 128
 _NO_TRADE: Final[dict[str, Any]] = {}
