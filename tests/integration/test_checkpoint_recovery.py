@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import threading
 from contextlib import closing
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -257,6 +257,7 @@ def test_what_the_keyspace_has_forgotten_since_is_read_again(pipeline: Pipeline)
     pipeline.ingest()
 
     assert silver_ids(pipeline) == {1, 2}
+    pipeline.now += timedelta(minutes=11)  # quiet for so long that no more can be on its way
     assert pipeline.settle().settled_5m == 1
     prepare(pipeline, "checkpoint")
     assert (pipeline.folder / "checkpoint" / "ingest" / "commits" / "0").exists()
