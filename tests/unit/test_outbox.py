@@ -13,14 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tapeline.errors import SpoolError
-from tapeline.producer.feed_status import FeedStatus
-from tapeline.producer.gap_reporter import gap_reporter
-from tapeline.producer.gaps import Gap, GapKind
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.outbox import Outbox
-from tapeline.producer.spool import Hole, Spool
-from tapeline.producer.spool_file import SpooledMessage
-from tapeline.settings import SpoolSettings, load_settings
+from tapeline.producer.spool import Spool
+from tapeline.settings import SpoolSettings
 
 T0 = 1_763_649_000_000_000
 NO_KAFKA = "127.0.0.1:9"
@@ -50,97 +46,6 @@ def test_a_disk_that_hangs_is_left_behind_and_said(tmp_path):
 
     assert time.monotonic() - started_s < 3
     assert [(line["event"], line["unwritten"]) for line in logs] == [("spool_disk_hangs", 2)]
-
-
-def spool_of_groups(folder: Path, count: int) -> Spool:
-    """Return a spool opened on groups of equal size, a message each, that were never sent."""
-    earlier = Spool(folder, 2**20)
-    for number in range(1, count + 1):
-        earlier.append([SpooledMessage("trades", b"AAPL", b"%d" % number)], T0 + number)
-    return Spool(folder, 2**20)
-
-
-def damage(folder: Path, first: int, last: int, count: int) -> None:
-    """Flip a bit in each of some groups, of `count` equal ones that the one file holds."""
-    (file,) = folder.glob("*.spool")
-    data = bytearray(file.read_bytes())
-    size = len(data) // count
-    for number in range(first, last + 1):
-        data[number * size - 1] ^= 1
-    file.write_bytes(data)
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "hole"),
-    [
-        (1, 2, Hole(0, T0 + 3)),
-        (3, 3, Hole(T0 + 2, T0 + 4)),
-        (4, 5, Hole(T0 + 3, T0 + 5)),  # nothing follows, so it ends with what was written last
-        (1, 5, Hole(0, T0 + 5)),
-    ],
-)
-def test_what_is_damaged_before_it_is_read_again_is_said_and_is_not_awaited(
-    tmp_path, first, last, hole
-):
-    async def run() -> tuple[list[Hole], int]:
-        outbox = Outbox(
-            KafkaProducer(NO_KAFKA, "trades"), spool_of_groups(tmp_path, 5), SpoolSettings()
-        )
-        assert outbox.pending == 5
-        holes: list[Hole] = []
-        outbox.on_hole = holes.append
-        damage(tmp_path, first, last, 5)
-        sending = asyncio.create_task(outbox.send())
-        await asyncio.wait([sending], timeout=0.3)
-        outbox.add("trades", b"AAPL", b"6")
-        writing = asyncio.create_task(outbox.write())
-        await asyncio.wait([sending, writing], timeout=0.3)
-        assert not sending.done()
-        sending.cancel()
-        writing.cancel()
-        await outbox.close(5)
-        return holes, outbox.pending
-
-    with capture_logs() as logs:
-        holes, pending = asyncio.run(run())
-
-    assert holes == [hole]
-    assert [(x["event"], x["log_level"]) for x in logs] == [("spool_damaged", "error")]
-    assert pending == 6 - (last - first + 1)
-
-
-def test_a_tape_of_which_the_spool_lost_something_does_not_go_on_as_if_it_were_whole(tmp_path):
-    async def run() -> None:
-        outbox = Outbox(
-            KafkaProducer(NO_KAFKA, "trades"), spool_of_groups(tmp_path, 5), SpoolSettings()
-        )
-        damage(tmp_path, 3, 3, 5)
-        await outbox.send()
-
-    with pytest.raises(SpoolError, match="play the tape again"):
-        asyncio.run(asyncio.wait_for(run(), 5))
-
-
-@pytest.mark.parametrize(
-    ("hole", "started_us"), [(Hole(T0 + 5, T0 + 9), T0 + 5), (Hole(0, T0 + 9), T0 + 2)]
-)
-def test_a_hole_in_the_spool_is_a_gap_that_begins_where_kafka_had_everything(hole, started_us):
-    earlier = FeedStatus("p", "t", "id", True, 0, {}, None, False, 0, 0, 0, last_message_us=T0 + 2)
-    gaps = gap_reporter(
-        load_settings(),
-        symbols=("A",),
-        topic_id="id",
-        producer_id="p",
-        earlier=earlier,
-        durable_us=T0 + 100,
-    )
-    reported: list[Gap] = []
-    gaps.send = lambda _key, value: reported.append(Gap.from_bytes(value))
-
-    gaps.damaged(hole)
-
-    (gap,) = reported
-    assert (gap.kind, gap.started_us, gap.ended_us) == (GapKind.DROPPED, started_us, T0 + 9)
 
 
 PRODUCER = """
