@@ -82,9 +82,9 @@ class StreamRun:
         """Small batches and chunks, so that there are many moments to be killed at."""
         return {**self.settings, "TAPELINE_PROFILE": "small", "TAPELINE_METRICS__STREAM_PORT": "0"}
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        """Start the stream as a user does, perhaps with further options."""
-        return self._start("-m", "tapeline", "stream", *self.arguments, *options)
+    def start(self) -> subprocess.Popen[str]:
+        """Start the stream as a user does."""
+        return self._start("-m", "tapeline", "stream", *self.arguments)
 
     def start_with_kill(self, point: str, at_pass: int, victim: int = 0) -> subprocess.Popen[str]:
         """Start the stream with a kill at a point, of itself if not told; see `kill_points`."""
