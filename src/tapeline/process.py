@@ -146,7 +146,7 @@ def _let_signals_kill(loop: asyncio.AbstractEventLoop) -> None:
 def rare_collections() -> Iterator[None]:
     """Look for cycles of objects less often.
 
-    Among many small ones without any, it takes two fifths of the time.
+    Among many small ones without any, that took two fifths of the time of an audit.
     """
     before = gc.get_threshold()
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)

@@ -12,7 +12,6 @@ from collections import Counter
 from io import BytesIO
 from typing import Any, Final
 
-from confluent_kafka import Producer
 from fastavro import parse_schema, schemaless_writer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
@@ -20,10 +19,10 @@ from bench.check import check_tables
 from bench.load import LoadTrade, SeededLoad
 from bench.truth import Truth
 from tapeline.conditions import ConditionPolicy
-from tapeline.producer.feed_status import FeedStatus
 from tapeline.times import now_us
 from tests.commands import ROOT, run
 from tests.pipeline import Pipeline
+from tests.statuses import send_status
 
 COUNT: Final = 5_000
 SHARE_OF_TODAY: Final = 0.6
@@ -85,7 +84,15 @@ def test_every_trade_of_todays_schema_is_in_its_bar_and_every_other_in_quarantin
     for partition, messages in sent.items():
         pipeline.send_messages([(symbol, value) for symbol, value, _ in messages], partition)
     offsets = {partition: len(messages) - 1 for partition, messages in sent.items()}
-    end_tape(pipeline, offsets)
+    send_status(
+        pipeline,
+        "test",
+        connected=False,
+        last_offsets=offsets,
+        newest_receipt_us=now_us(),
+        end_of_tape=True,
+        trades=COUNT,
+    )
 
     use_policy_of_truth(pipeline)
     pipeline.ingest()
@@ -112,23 +119,3 @@ def use_policy_of_truth(pipeline: Pipeline) -> None:
     """Let the trades set what `bench.truth` lets them set."""
     stream = pipeline.settings.stream.model_copy(update={"policy": ConditionPolicy.SIP_ODDLOT})
     pipeline.settings = pipeline.settings.model_copy(update={"stream": stream})
-
-
-def end_tape(pipeline: Pipeline, offsets: dict[int, int]) -> None:
-    """Say that nothing more comes, so that every bar becomes final."""
-    status = FeedStatus(
-        producer_id="test",
-        topic=pipeline.name,
-        topic_id=pipeline.topic_id,
-        connected=False,
-        pending=0,
-        last_offsets=offsets,
-        newest_receipt_us=now_us(),
-        end_of_tape=True,
-        frames=0,
-        trades=COUNT,
-        dead_letters=0,
-    )
-    producer = Producer({"bootstrap.servers": pipeline.endpoints.bootstrap_servers})
-    producer.produce(pipeline.settings.kafka.status_topic, status.to_bytes(), status.key)
-    assert producer.flush(30) == 0

@@ -1,4 +1,4 @@
-"""The outbox beside a disk that hangs or is damaged while it runs; Kafka is away."""
+"""The outbox beside a disk that hangs while it runs; Kafka is away."""
 
 from __future__ import annotations
 

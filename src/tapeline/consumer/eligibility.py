@@ -31,7 +31,7 @@ def withheld(policy: ConditionPolicy) -> Column:
     """Return the fields of its bar that a trade may not update, as bits.
 
     Column `conditions` is looked up by position, which costs a fraction of what sets made of each
-    trade's list cost.
+    trade's list cost; `event_time` is asked only for trades that are reported as out of hours.
 
     Args:
         policy: which trades set prices.
