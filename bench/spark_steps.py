@@ -93,7 +93,7 @@ def write_silver(batch: Batch) -> None:
     from tapeline.consumer.layers import silver_rows  # noqa: PLC0415
     from tapeline.consumer.sinks import CassandraSink  # noqa: PLC0415
 
-    rows = silver_rows(batch.parsed(), batch.topic_id)
+    rows = silver_rows(batch.parsed())
     CassandraSink(batch.keyspace).write("trades_silver", rows)
 
 

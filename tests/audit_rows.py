@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tapeline.audit.tables import TRADES
+from tapeline.audit.tables import COPIES, TRADES
 
 START = datetime(2026, 11, 20, 15, 30, tzinfo=timezone.utc)
 """10:30 in New York."""
@@ -36,5 +36,11 @@ def a_trade(**changes: Any) -> dict[str, Any]:
     return {**_TRADE, **changes}
 
 
+def copies(*trades: dict[str, Any]) -> pa.Table:
+    """Return what messages of bronze hold."""
+    return pa.Table.from_pylist(list(trades), COPIES)
+
+
 def frame(*trades: dict[str, Any]) -> pa.Table:
-    return pa.Table.from_pylist(list(trades), TRADES)
+    """Return rows of silver."""
+    return copies(*trades).select(TRADES.names)

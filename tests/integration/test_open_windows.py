@@ -34,16 +34,22 @@ def commit(pipeline: Pipeline, *states: WindowState) -> dict[int, PartitionProgr
     return pipeline.client.progress("topic")
 
 
-def test_windows_are_due_up_to_the_horizon_oldest_first(pipeline: Pipeline) -> None:
+def test_windows_are_due_up_to_the_horizon_by_hour_and_symbol(pipeline: Pipeline) -> None:
     windows = OpenWindows(pipeline.client, "topic")
-    windows.read(commit(pipeline, state(10, "B", 1), state(0, "B", 2), state(5, "A", 3)))
+    states = state(10, "B", 1), state(0, "B", 2), state(5, "A", 3), state(60, "A", 4)
+    windows.read(commit(pipeline, *states))
 
     assert list(windows.due_windows(Horizon(everything=False, until=at(4)))) == []
     assert list(windows.due_windows(Horizon(everything=False, until=at(10)))) == [
-        ("B", at(0)),
         ("A", at(5)),
+        ("B", at(0)),
     ]
-    assert list(windows.due_windows(ALL)) == [("B", at(0)), ("A", at(5)), ("B", at(10))]
+    assert list(windows.due_windows(ALL)) == [
+        ("A", at(5)),
+        ("B", at(0)),
+        ("B", at(10)),
+        ("A", at(60)),
+    ]
 
 
 def test_an_hour_is_due_when_all_its_windows_are_settled(pipeline: Pipeline) -> None:

@@ -15,6 +15,7 @@ from tests.pipeline import Pipeline
 WINDOW = datetime(2024, 3, 15, 14, 30, tzinfo=timezone.utc)
 WINDOW_MS = 1_710_513_000_000
 KEY = ("TEST", WINDOW)
+LAST = ("TEST", WINDOW + timedelta(hours=2))
 
 
 def send(pipeline: Pipeline, *milliseconds: int) -> None:
@@ -67,11 +68,30 @@ def test_previews_and_final_bars_need_no_look_at_silver_where_trades_come_in_ord
     processor.stop()
 
     assert result.is_finished
+    # The window of 14:30 was over when its batch was stored, that of the last trade was not.
+    assert KEY not in previews[Interval.FIVE_MINUTES]
+    assert LAST in previews[Interval.FIVE_MINUTES]
     for interval, bars in previews.items():
-        assert {key: values_of(bar) for key, bar in bars.items()} == hand_bars(interval)
+        hand = hand_bars(interval)
+        assert {key: values_of(bar) for key, bar in bars.items()}.items() <= hand.items()
         final = pipeline.bars(interval)
-        assert {key: values_of(bar) for key, bar in final.items()} == hand_bars(interval)
-        assert all(bar.is_final and bar.same_values(bars[key]) for key, bar in final.items())
+        assert {key: values_of(bar) for key, bar in final.items()} == hand
+        assert all(bar.is_final for bar in final.values())
+        assert all(final[key].same_values(bar) for key, bar in bars.items())
+
+
+def test_a_window_that_is_over_keeps_its_preview_where_its_hour_needs_it(
+    pipeline: Pipeline,
+) -> None:
+    """The hour began before the restart: its preview is made of what is stored."""
+    send(pipeline, 1)
+    started(pipeline).stop()
+    send(pipeline, 300_000, 1_500_000)
+    started(pipeline).stop()
+
+    over, hour = ("TEST", WINDOW + timedelta(minutes=5)), ("TEST", WINDOW.replace(minute=0))
+    assert pipeline.bars()[over].trade_count == 1
+    assert pipeline.bars(Interval.ONE_HOUR)[hour].trade_count == 3
 
 
 def test_a_trade_that_comes_again_in_a_later_batch_counts_once_in_the_preview(

@@ -6,9 +6,8 @@ from typing import Any
 
 from tapeline.audit.bronze_silver import TradesCompared, compare_trades
 from tapeline.audit.difference import MessageRef, TradeRef
-from tapeline.audit.tables import newer_trades
 from tapeline.times import from_millis
-from tests.audit_rows import KEY, RECEIVED_MS, START_MS, a_trade, frame
+from tests.audit_rows import KEY, RECEIVED_MS, START_MS, a_trade, copies, frame
 
 
 def texts(compared: TradesCompared) -> list[tuple[str, str, str]]:
@@ -16,13 +15,13 @@ def texts(compared: TradesCompared) -> list[tuple[str, str, str]]:
 
 
 def test_the_same_trades_are_no_difference() -> None:
-    rows = frame(a_trade(), a_trade(trade_id=2, conditions=None))
+    rows = a_trade(), a_trade(trade_id=2, conditions=None)
 
-    assert compare_trades(rows, rows) == TradesCompared()
+    assert compare_trades(copies(*rows), frame(*rows)) == TradesCompared()
 
 
 def test_a_trade_that_silver_lacks_is_named() -> None:
-    (found,) = compare_trades(frame(a_trade()), frame()).differences
+    (found,) = compare_trades(copies(a_trade()), frame()).differences
 
     assert (found.what, found.expected, found.found) == ("trade", "in silver", "none")
     assert (found.symbol, found.window_start) == KEY
@@ -31,7 +30,7 @@ def test_a_trade_that_silver_lacks_is_named() -> None:
 
 
 def test_a_row_of_silver_that_no_message_made_is_named() -> None:
-    (found,) = compare_trades(frame(), frame(a_trade(kafka_offset=None))).differences
+    (found,) = compare_trades(copies(), frame(a_trade())).differences
 
     assert (found.what, found.expected, found.found) == ("trade", "none in bronze", "in silver")
     assert found.trade == TradeRef(event_time=from_millis(START_MS + 500), trade_id=1)
@@ -45,10 +44,9 @@ def test_every_field_that_was_changed_is_a_difference() -> None:
         "conditions": "1\x1f12",
         "received_at_ms": START_MS + 2_500,
         "source": "finnhub",
-        "kafka_offset": 8,
     }
 
-    found = compare_trades(frame(a_trade()), frame(a_trade(**changes)))
+    found = compare_trades(copies(a_trade()), frame(a_trade(**changes)))
 
     assert texts(found) == [
         ("price", "10.0", "10.01"),
@@ -56,20 +54,19 @@ def test_every_field_that_was_changed_is_a_difference() -> None:
         ("conditions", "1", "1|12"),
         ("received_at", "2026-11-20T15:30:01Z", "2026-11-20T15:30:02.500Z"),
         ("source", "replay", "finnhub"),
-        ("kafka_offset", "7", "8"),
     ]
 
 
 def test_a_field_that_was_emptied_is_a_difference() -> None:
-    assert texts(compare_trades(frame(a_trade()), frame(a_trade(price=None)))) == [
+    assert texts(compare_trades(copies(a_trade()), frame(a_trade(price=None)))) == [
         ("price", "10.0", "none")
     ]
-    assert texts(compare_trades(frame(a_trade()), frame(a_trade(sequence=None)))) == [
+    assert texts(compare_trades(copies(a_trade()), frame(a_trade(sequence=None)))) == [
         ("sequence", "0", "none")
     ]
 
 
-COPIES = frame(
+COPIES = copies(
     a_trade(sequence=4, kafka_offset=7),
     a_trade(sequence=2, kafka_offset=9, received_at_ms=RECEIVED_MS + 5),
     a_trade(sequence=3, kafka_offset=11),
@@ -89,48 +86,36 @@ def test_a_rank_that_no_copy_has_is_a_difference() -> None:
 
 
 def test_of_copies_of_one_rank_silver_may_hold_a_mixture_but_nothing_else() -> None:
-    copies = frame(
-        a_trade(kafka_offset=7, source="replay"), a_trade(kafka_offset=9, source="finnhub")
+    both = copies(
+        a_trade(received_at_ms=RECEIVED_MS, source="replay"),
+        a_trade(received_at_ms=RECEIVED_MS + 5, source="finnhub"),
     )
-    mixture = frame(a_trade(kafka_offset=7, source="finnhub"))
-    other = frame(a_trade(kafka_offset=8, source="finnhub"))
+    mixture = frame(a_trade(received_at_ms=RECEIVED_MS, source="finnhub"))
+    other = frame(a_trade(received_at_ms=RECEIVED_MS + 1, source="finnhub"))
 
-    assert compare_trades(copies, mixture) == TradesCompared()
-    assert texts(compare_trades(copies, other)) == [("kafka_offset", "7", "8")]
+    assert compare_trades(both, mixture) == TradesCompared()
+    assert [d.what for d in compare_trades(both, other).differences] == ["received_at"]
 
 
 def test_a_trade_in_the_wrong_window_is_missing_in_one_and_too_many_in_the_other() -> None:
     moved = frame(a_trade(bucket_ms=START_MS + 300_000))
 
-    assert texts(compare_trades(frame(a_trade()), moved)) == [
+    assert texts(compare_trades(copies(a_trade()), moved)) == [
         ("trade", "in silver", "none"),
         ("trade", "none in bronze", "in silver"),
     ]
 
 
 def test_what_has_expired_is_named_and_no_difference() -> None:
-    row = frame(a_trade())
+    row, message = frame(a_trade()), copies(a_trade())
     first = frame(a_trade(sequence=0))
-    copy = frame(a_trade(sequence=1, kafka_offset=8, received_at_ms=RECEIVED_MS + 9))
+    copy = copies(a_trade(sequence=1, received_at_ms=RECEIVED_MS + 9))
 
-    assert compare_trades(frame(), row, bronze_gone_ms=RECEIVED_MS).without_bronze == {KEY}
-    assert compare_trades(row, frame(), silver_gone_ms=RECEIVED_MS).without_silver == {KEY}
+    assert compare_trades(copies(), row, bronze_gone_ms=RECEIVED_MS).without_bronze == {KEY}
+    assert compare_trades(message, frame(), silver_gone_ms=RECEIVED_MS).without_silver == {KEY}
     # The copy that silver kept has expired from bronze, a later one has not.
     assert compare_trades(copy, first, bronze_gone_ms=RECEIVED_MS) == TradesCompared(
         without_bronze={KEY}
     )
-    assert len(compare_trades(frame(), row, bronze_gone_ms=RECEIVED_MS - 1).differences) == 1
-    assert len(compare_trades(row, frame(), silver_gone_ms=RECEIVED_MS - 1).differences) == 1
-
-
-def test_rows_above_the_committed_offset_of_their_partition_are_newer() -> None:
-    rows = frame(
-        a_trade(trade_id=1, kafka_offset=7),
-        a_trade(trade_id=2, kafka_offset=8),
-        a_trade(trade_id=3, kafka_offset=8, kafka_partition=1),
-        a_trade(trade_id=4, kafka_offset=99, topic_id="older"),
-    )
-
-    newer = newer_trades(rows, {("topic", 0): 7, ("topic", 1): 8, ("older", 0): 200})
-
-    assert newer["trade_id"].to_pylist() == [2]
+    assert len(compare_trades(copies(), row, bronze_gone_ms=RECEIVED_MS - 1).differences) == 1
+    assert len(compare_trades(message, frame(), silver_gone_ms=RECEIVED_MS - 1).differences) == 1

@@ -12,24 +12,21 @@ import pyarrow as pa
 
 from tapeline.audit.difference import Difference, MessageRef, Pair, text_of
 from tapeline.audit.engine import query
-from tapeline.audit.tables import is_gone, trade_ref, window_key
+from tapeline.audit.tables import TRADES, is_gone, trade_ref, window_key
 from tapeline.bar import WindowKey
 from tapeline.times import from_millis
 
 _trade: Final = itemgetter("symbol", "bucket_ms", "event_time_ms", "trade_id")
-_TIES: Final = (
-    *("price", "volume", "conditions", "received_at_ms", "source"),
-    *("topic_id", "kafka_partition", "kafka_offset"),
-)
+_TIES: Final = ("price", "volume", "conditions", "received_at_ms", "source")
 """What copies of one trade and one rank may differ in."""
 
 # A trade whose row equals one of its copies of lowest rank in every column is no suspect.
-_SUSPECTS: Final = """
+_SUSPECTS: Final = f"""
     WITH lowest AS (
         SELECT * FROM bronze QUALIFY sequence =
             min(sequence) OVER (PARTITION BY symbol, bucket_ms, event_time_ms, trade_id)
     ),
-    same AS (SELECT * FROM lowest INTERSECT SELECT * FROM silver)
+    same AS (SELECT {", ".join(TRADES.names)} FROM lowest INTERSECT SELECT * FROM silver)
     SELECT * FROM lowest ANTI JOIN same USING (symbol, bucket_ms, event_time_ms, trade_id)
     ORDER BY symbol, bucket_ms, event_time_ms, trade_id, topic_id, kafka_partition, kafka_offset
 """
@@ -63,8 +60,8 @@ def compare_trades(
     """Compare the valid trades of bronze's messages with the rows of silver, both ways.
 
     Args:
-        bronze: every copy of every trade of some windows, columns as TRADES.
-        silver: every row of the same windows.
+        bronze: every copy of every trade of some windows, columns as COPIES.
+        silver: every row of the same windows, columns as TRADES.
         bronze_gone_ms: bronze may have expired what was received until then; None for never.
         silver_gone_ms: the same of silver.
     """
@@ -132,7 +129,6 @@ def _text(name: str, value: Any) -> str:
 
 def _difference(row: Row, what: str, expected: str, found: str) -> Difference:
     symbol, window_start = window_key(row["symbol"], row["bucket_ms"])
-    has_message = row["kafka_offset"] is not None
     return Difference(
         pair=Pair.BRONZE_SILVER,
         what=what,
@@ -146,6 +142,6 @@ def _difference(row: Row, what: str, expected: str, found: str) -> Difference:
             kafka_partition=row["kafka_partition"],
             kafka_offset=row["kafka_offset"],
         )
-        if has_message
+        if "kafka_offset" in row
         else None,
     )

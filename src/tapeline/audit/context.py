@@ -10,6 +10,7 @@ from tapeline.audit.difference import Pair
 from tapeline.audit.findings import Findings
 from tapeline.audit.ground import Ground
 from tapeline.audit.kafka_reader import TopicReader
+from tapeline.audit.meanwhile import Meanwhile
 from tapeline.audit.scope import Scope
 from tapeline.audit.silver_gold import BarsCompared
 from tapeline.storage.audit_reads import AuditReads
@@ -36,6 +37,7 @@ class Context:
     kafka: TopicReader
     ground: Ground
     scope: Scope
+    meanwhile: Meanwhile
     findings: Findings = field(default_factory=Findings)
 
     def note(self, pair: Pair, compared: BarsCompared) -> None:

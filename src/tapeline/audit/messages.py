@@ -16,7 +16,7 @@ import pyarrow as pa
 from fastavro import parse_schema, schemaless_reader
 
 from tapeline.audit.engine import query
-from tapeline.audit.tables import TRADES, conditions_texts
+from tapeline.audit.tables import COPIES, conditions_texts
 from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
 
 _HEADER: Final = SINGLE_OBJECT_MARKER + TRADE_FINGERPRINT
@@ -118,7 +118,7 @@ _FIELDS: Final = tuple(_NAMES.get(f["name"], f["name"]) for f in _PLAIN["fields"
 
 _KINDS: Final = {
     **{name: pa.int64() for name in (*_FIELDS, "kafka_timestamp_ms")},
-    **{field.name: field.type for field in TRADES if not field.name.endswith("_ms")},
+    **{field.name: field.type for field in COPIES if not field.name.endswith("_ms")},
 }
 _JUDGED: Final = """
     SELECT

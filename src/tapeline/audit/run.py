@@ -22,6 +22,7 @@ from tapeline.audit.engine import query
 from tapeline.audit.findings import Findings
 from tapeline.audit.ground import survey
 from tapeline.audit.kafka_reader import TopicReader
+from tapeline.audit.meanwhile import Meanwhile
 from tapeline.audit.message_walk import message_ranges, walk_messages
 from tapeline.audit.scope import Scope
 from tapeline.audit.spill import Spill
@@ -100,7 +101,8 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
                     "was made of with --topic."
                 )
                 raise SchemaError(message)
-            yield Context(client, reads, kafka, ground, scope)
+            meanwhile = Meanwhile(client, reads, ground.committed)
+            yield Context(client, reads, kafka, ground, scope, meanwhile)
         except (DriverException, NoHostAvailable, KafkaException, OSError) as error:
             message = f"The audit has stopped, run it again: {type(error).__name__}: {error}"
             raise ServiceUnavailableError(message) from error

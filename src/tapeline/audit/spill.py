@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tapeline.audit.engine import query
-from tapeline.audit.tables import TRADES
+from tapeline.audit.tables import COPIES
 
 _ROWS_OF_A_PART: Final = 250_000
 _MOST_PARTS: Final = 256
@@ -41,17 +41,17 @@ class Spill:
             writer.close()
 
     def add(self, trades: pa.Table) -> None:
-        """Write trades, columns as TRADES."""
+        """Write trades, columns as COPIES."""
         for part, rows in self.split(trades):
             if part not in self._writers:
-                self._writers[part] = pa.ipc.new_stream(str(self._path(part)), TRADES)
+                self._writers[part] = pa.ipc.new_stream(str(self._path(part)), COPIES)
             self._writers[part].write_table(rows)
 
     def read(self, part: int) -> pa.Table:
         """Return the trades of one part."""
         path = self._path(part)
         if not path.exists():
-            return TRADES.empty_table()
+            return COPIES.empty_table()
         with pa.ipc.open_stream(str(path)) as reader:
             return reader.read_all()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -25,14 +25,25 @@ TRADES: Final = pa.schema(
         "sequence": pa.int64(),
         "received_at_ms": pa.int64(),
         "source": pa.string(),
-        "topic_id": pa.string(),
-        "kafka_partition": pa.int64(),
-        "kafka_offset": pa.int64(),
     }
 )
-"""A trade. Times are ms since the Unix epoch; `bucket_ms` is the start of its 5-minute window;
-`conditions` is one text (see `conditions_texts`), null where there are none. (`symbol`,
-`bucket_ms`, `event_time_ms`, `trade_id`) names it: they are the primary key of silver."""
+"""A trade, as a row of silver. Times are ms since the Unix epoch; `bucket_ms` is the start of its
+5-minute window; `conditions` is one text (see `conditions_texts`), null where there are none."""
+
+COPIES: Final = pa.schema(
+    [
+        *TRADES,
+        ("topic_id", pa.string()),
+        ("kafka_partition", pa.int64()),
+        ("kafka_offset", pa.int64()),
+    ]
+)
+"""A trade that a message of bronze holds: one of its copies, with where Kafka had it."""
+
+TRADE_KEYS: Final = pa.schema(
+    [TRADES.field(name) for name in ("symbol", "bucket_ms", "event_time_ms", "trade_id")]
+)
+"""What names a trade: the primary key of silver."""
 
 WINDOWS: Final = pa.schema([TRADES.field("symbol"), TRADES.field("bucket_ms")])
 """What names a window."""
@@ -40,13 +51,6 @@ WINDOWS: Final = pa.schema([TRADES.field("symbol"), TRADES.field("bucket_ms")])
 BUCKET_MS: Final = Interval.FIVE_MINUTES.duration // timedelta(milliseconds=1)
 
 _SEPARATOR: Final = "\x1f"
-_COMMITTED: Final = pa.schema(
-    {"topic_id": pa.string(), "kafka_partition": pa.int64(), "committed": pa.int64()}
-)
-_NEWER: Final = """
-    SELECT silver.* FROM silver JOIN ends USING (topic_id, kafka_partition)
-    WHERE kafka_offset > committed
-"""
 
 
 def table_of(schema: pa.Schema, rows: Sequence[Sequence[Any]]) -> pa.Table:
@@ -88,9 +92,3 @@ def trade_ref(event_time_ms: int, trade_id: int) -> TradeRef:
 def is_gone(received_ms: int | None, gone_ms: int | None) -> bool:
     """Tell whether a row may have expired: what was received until `gone_ms` may have."""
     return received_ms is not None and gone_ms is not None and received_ms <= gone_ms
-
-
-def newer_trades(silver: pa.Table, committed: Mapping[tuple[str, int], int]) -> pa.Table:
-    """Return the rows of silver above the committed offset of their (topic_id, partition)."""
-    ends = [(topic_id, partition, offset) for (topic_id, partition), offset in committed.items()]
-    return query(_NEWER, silver=silver, ends=table_of(_COMMITTED, ends))

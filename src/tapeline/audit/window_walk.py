@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
 
-from tapeline.audit.bronze_silver import compare_trades
+from tapeline.audit.bronze_silver import TradesCompared, compare_trades
 from tapeline.audit.context import NO_BRONZE, NO_SILVER, Advance, Context
 from tapeline.audit.difference import Pair
 from tapeline.audit.engine import query
-from tapeline.audit.silver_gold import compare_bars
+from tapeline.audit.silver_gold import BarsCompared, compare_bars
 from tapeline.audit.spill import Spill
 from tapeline.audit.tables import (
     TRADES,
     WINDOWS,
     conditions_texts,
-    newer_trades,
     table_of,
     window_key,
     window_rows,
 )
-from tapeline.bar import Interval
+from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.storage.audit_reads import Rows
 
 _WINDOWS_AT_ONCE: Final = 2_000
@@ -53,33 +52,48 @@ def walk_windows(context: Context, spill: Spill, windows: pa.Table, advance: Adv
 
 
 def _compare_windows(context: Context, bronze: pa.Table, windows: Sequence[Window]) -> None:
-    ground, findings = context.ground, context.findings
+    findings = context.findings
     # Bars before trades: what is in a bar is then in silver too.
     stored = context.client.stored_bars(
         Interval.FIVE_MINUTES, [window_key(*window) for window in windows]
     )
     bars = {key: found.bar for key, found in stored.items()}
     for group, silver in _groups(context, windows):
-        # What came after the audit had begun has no messages in `bronze`.
-        newer = newer_trades(silver, ground.committed)
+        names = [window_key(*window) for window in group]
         copies = query(_OF_WINDOWS, trades=bronze, windows=table_of(WINDOWS, group))
-        trades = compare_trades(
-            _without(copies, newer),
-            _without(silver, newer),
-            bronze_gone_ms=ground.gone_ms["trades_bronze"],
-            silver_gone_ms=ground.gone_ms["trades_silver"],
-        )
+        trades, compared = _compared(context, names, bars, copies, silver)
+        if trades.differences or compared.differences:
+            # What came after the audit had begun has no messages in `bronze`.
+            newer = context.meanwhile.rows_of(silver)
+            trades, compared = _compared(context, names, bars, copies, silver, newer)
         findings.checked(Pair.BRONZE_SILVER, 0, trades.differences)
         for what, keys in ((NO_BRONZE, trades.without_bronze), (NO_SILVER, trades.without_silver)):
             findings.not_auditable(Pair.BRONZE_SILVER, what, (start for _, start in keys))
-        names = [window_key(*window) for window in group]
-        moving = {window_key(*window) for window in window_rows(newer)}
-        compared = compare_bars(names, bars, silver, ground.readiness, moving)
         context.note(Pair.SILVER_GOLD, compared)
 
 
-def _without(trades: pa.Table, others: pa.Table) -> pa.Table:
-    return query(_WITHOUT, trades=trades, others=others) if others.num_rows else trades
+def _compared(
+    context: Context,
+    windows: Sequence[WindowKey],
+    bars: Mapping[WindowKey, Bar],
+    bronze: pa.Table,
+    silver: pa.Table,
+    newer: pa.Table | None = None,
+) -> tuple[TradesCompared, BarsCompared]:
+    """Compare some windows, but for the trades in `newer` and the bars that these are in."""
+    ground = context.ground
+    trades = compare_trades(
+        _without(bronze, newer),
+        _without(silver, newer),
+        bronze_gone_ms=ground.gone_ms["trades_bronze"],
+        silver_gone_ms=ground.gone_ms["trades_silver"],
+    )
+    moving = set() if newer is None else {window_key(*window) for window in window_rows(newer)}
+    return trades, compare_bars(windows, bars, silver, ground.readiness, moving)
+
+
+def _without(trades: pa.Table, others: pa.Table | None) -> pa.Table:
+    return trades if others is None else query(_WITHOUT, trades=trades, others=others)
 
 
 def _groups(context: Context, windows: Sequence[Window]) -> Iterator[tuple[list[Window], pa.Table]]:

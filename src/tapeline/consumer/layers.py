@@ -65,21 +65,17 @@ def quarantine_rows(parsed: DataFrame, topic_id: str, lifetime_s: int = 0) -> Da
     return _living(rows, lifetime_s)
 
 
-def silver_rows(parsed: DataFrame, topic_id: str, lifetime_s: int = 0) -> DataFrame:
+def silver_rows(parsed: DataFrame, lifetime_s: int = 0) -> DataFrame:
     """Return the valid trades; of copies of one trade the lowest rank wins.
 
     Args:
         parsed: as `parse_trade_from_avro` returns them.
-        topic_id: of their topic.
         lifetime_s: how long a row lives after Kafka received it; rows whose time is over are
             left out. 0 leaves it to the table, from now on.
     """
     rows = parsed.where(F.col("reason").isNull()).select(
         *_TRADE_COLUMNS,
         window_of_trade().alias("bucket"),
-        F.lit(topic_id).alias("topic_id"),
-        "kafka_partition",
-        "kafka_offset",
         (F.unix_micros("event_time") - F.col("sequence")).alias(WRITE_TIME),
         _remaining_s(lifetime_s).alias(TTL),
     )

@@ -76,14 +76,19 @@ class OpenWindows:
         self._has_changed = False
 
     def due_windows(self, reach: Horizon) -> _Group:
-        """Return the states of the windows whose bar lacks trades, by window, oldest first."""
+        """Return the states of the windows whose bar lacks trades, by window.
+
+        The oldest hour comes first, and in it one symbol after the other: the bars of a symbol
+        share a partition of gold, so a chunk of them is read and written in few requests.
+        """
         length = Interval.FIVE_MINUTES.duration
-        due: _Group = defaultdict(list)
-        for start in sorted(self._dirty):
+        found: _Group = defaultdict(list)
+        for start, group in self._dirty.items():
             if reach.covers(start + length):
-                for s in self._dirty[start].values():
-                    due[s.symbol, start].append(s)
-        return due
+                for s in group.values():
+                    found[s.symbol, start].append(s)
+        hour = Interval.ONE_HOUR.duration
+        return dict(sorted(found.items(), key=lambda due: (floor_to(hour, due[0][1]), *due[0])))
 
     def due_hours(self, reach: Horizon) -> _Group:
         """Return the states of the hours whose windows are all settled, by hour, oldest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from pyspark.sql import SparkSession
 
@@ -23,6 +23,9 @@ from tapeline.times import floor_to, to_micros
 
 class Previews:
     """Writes the bars of open windows as they change, and those of the longer intervals.
+
+    A window that is over when its batch is stored gets none where the same process makes it final:
+    its final bar comes at once.
 
     Delivery: at least once. The write time is the window's start plus the trade count, so a
     preview of fewer trades never replaces one of more, and none ever replaces a final bar.
@@ -52,6 +55,8 @@ class Previews:
         self._longer = LongerBars(client, self._interval, self._windows)
         self._topic_id = topic_id
         self._doubtful: set[WindowKey] = set()
+        self._over_by: datetime | None = None
+        """Windows that end by then get their final bar at once."""
         self._others_at_begin: dict[str, dict[int, PartitionProgress]] = {}
         self._owns_silver = False
         self._added: dict[int, int] = {}
@@ -75,6 +80,7 @@ class Previews:
         """Add the bars of a batch's own trades and write what is certain."""
         self._doubtful = self._windows.add(batch.bars)
         self._added.update((p.kafka_partition, p.committed_offset) for p in batch.progress)
+        self._over_by = self._over_after(batch)
         touched = {(bar.symbol, bar.window_start) for bar in batch.bars}
         self._write(touched - self._doubtful)
 
@@ -125,13 +131,37 @@ class Previews:
         others = (t for t in topic_ids(self._client) if t != self._topic_id)
         return {topic_id: self._client.progress(topic_id) for topic_id in others}
 
+    def _over_after(self, batch: BatchSummary) -> datetime | None:
+        """Return up to when windows are over once a batch is stored, so that no preview is due.
+
+        Only where the same process makes them final; the horizon is that of `horizon.py`, as far
+        as the batch tells.
+        """
+        newest = [p.newest_event_time for p in batch.progress]
+        times = [time for time in newest if time is not None]
+        if not (self._owns_silver and times and len(times) == len(newest)):
+            return None
+        return min(times) - timedelta(seconds=self._settings.stream.watermark_s)
+
     def _write(self, windows: Collection[WindowKey]) -> None:
         if not windows:
             return
         now = datetime.now(timezone.utc)
-        self._sink.write_bars(self._interval, _previews(self._windows.bars(windows), now))
+        self._write_open(self._interval, self._windows.bars(windows), now)
         for interval, bars in self._longer.changed(windows, self._settings.stream.policy):
-            self._sink.write_bars(interval, _previews(bars, now))
+            self._write_open(interval, bars, now)
+
+    def _write_open(self, interval: Interval, bars: Iterable[Bar], now: datetime) -> None:
+        some = [bar for bar in bars if not self._is_over(bar)]
+        if some:
+            self._sink.write_bars(interval, _previews(some, now))
+
+    def _is_over(self, bar: Bar) -> bool:
+        """Tell whether the final bar comes at once, and no other one is made of this one before."""
+        if self._over_by is None or bar.window_end > self._over_by:
+            return False
+        hour = floor_to(Interval.ONE_HOUR.duration, bar.window_start)
+        return self._windows.knows_all_since(hour)
 
 
 def _previews(bars: Iterable[Bar], now: datetime) -> list[tuple[Bar, int]]:

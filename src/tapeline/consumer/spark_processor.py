@@ -174,10 +174,9 @@ class SparkProcessor:
         return read_summary(rows, self._topic.topic_id, stream.policy, interval)
 
     def _write_silver(self, arranged: DataFrame, summary: BatchSummary) -> None:
-        topic_id = self._topic.topic_id
-        self._sink.write("trades_silver", silver_rows(arranged, topic_id))
+        self._sink.write("trades_silver", silver_rows(arranged))
         if summary.invalid:
-            self._sink.write("trades_quarantine", quarantine_rows(arranged, topic_id))
+            self._sink.write("trades_quarantine", quarantine_rows(arranged, self._topic.topic_id))
         for reason, messages in summary.invalid.items():
             self._metrics[QUARANTINED].labels(reason=reason).inc(messages)
 

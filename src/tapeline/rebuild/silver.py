@@ -143,7 +143,7 @@ class SilverRebuild:
         try:
             trades = self._selected(parsed)
             touched = touched_windows(trades).collect()
-            rows = silver_rows(trades, chunk.topic_id, self._settings.silver_ttl_s)
+            rows = silver_rows(trades, self._settings.silver_ttl_s)
             self._sink.write("trades_silver", rows)
             if self._selection.is_everything:
                 lifetime_s = self._settings.quarantine_ttl_s

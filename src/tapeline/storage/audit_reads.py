@@ -89,12 +89,11 @@ class AuditReads:
     def silver(self, windows: Iterable[tuple[str, int]]) -> Iterator[tuple[tuple[str, int], Rows]]:
         """Yield each window with its trades.
 
-        Columns: event_time, trade_id, price, volume, conditions, sequence, received_at, source,
-        topic_id, kafka_partition, kafka_offset.
+        Columns: event_time, trade_id, price, volume, conditions, sequence, received_at, source.
         """
         statement = self._prepared(
             "SELECT to_unix_timestamp(event_time), trade_id, price, volume, conditions, sequence, "
-            "to_unix_timestamp(received_at), source, topic_id, kafka_partition, kafka_offset "
+            "to_unix_timestamp(received_at), source "
             "FROM {}.trades_silver WHERE symbol = ? AND bucket = ?"
         )
         for window, future in _ahead(

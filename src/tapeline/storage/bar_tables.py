@@ -80,11 +80,13 @@ class BarTables(Connection):
             f"SELECT {_BAR_COLUMNS}, WRITETIME(trade_count) FROM {_table(interval)} "
             "WHERE symbol IN ? AND period = ? AND window_start IN ?"
         )
+        wanted = set(keys)
         found: dict[WindowKey, StoredBar] = {}
-        for rows in self.tuples(query, list(_in_few_queries(interval, keys))):
+        for rows in self.tuples(query, list(_in_few_queries(interval, wanted))):
             for row in rows:
                 bar = bar_of(row)
-                found[bar.symbol, bar.window_start] = StoredBar(bar, row[-1])
+                if (bar.symbol, bar.window_start) in wanted:
+                    found[bar.symbol, bar.window_start] = StoredBar(bar, row[-1])
         return found
 
     def write_bars(self, interval: Interval, bars: Iterable[tuple[Bar, int]]) -> None:
@@ -104,27 +106,19 @@ class BarTables(Connection):
 def _in_few_queries(
     interval: Interval, keys: Iterable[WindowKey]
 ) -> Iterator[tuple[list[str], date, list[datetime]]]:
-    """Yield symbols, period and window starts, whose products are just the given keys.
+    """Yield symbols, period and window starts, whose products hold the given keys.
 
-    Few symbols with many windows are asked for by symbol, and many symbols by window.
+    They may hold others too, so symbols with much the same windows are asked for together.
     """
-    by_period: dict[date, set[WindowKey]] = defaultdict(set)
+    by_period: dict[date, dict[str, list[datetime]]] = defaultdict(lambda: defaultdict(list))
     for symbol, start in keys:
-        by_period[interval.period_of(start)].add((symbol, start))
-    for period, wanted in by_period.items():
-        starts_of: dict[str, list[datetime]] = defaultdict(list)
-        symbols_at: dict[datetime, list[str]] = defaultdict(list)
-        for symbol, start in wanted:
-            starts_of[symbol].append(start)
-            symbols_at[start].append(symbol)
-        if len(starts_of) < len(symbols_at):
-            for symbol, starts in starts_of.items():
-                for some in _in_parts(starts, _STARTS_A_QUERY):
-                    yield [symbol], period, some
-        else:
-            for start, symbols in symbols_at.items():
-                for names in _in_parts(symbols, _SYMBOLS_A_QUERY):
-                    yield names, period, [start]
+        by_period[interval.period_of(start)][symbol].append(start)
+    for period, starts_of in by_period.items():
+        alike = sorted(starts_of, key=lambda symbol: sorted(starts_of[symbol]))
+        for symbols in _in_parts(alike, _SYMBOLS_A_QUERY):
+            starts = {start for symbol in symbols for start in starts_of[symbol]}
+            for some in _in_parts(sorted(starts), _STARTS_A_QUERY):
+                yield symbols, period, some
 
 
 _T = TypeVar("_T")

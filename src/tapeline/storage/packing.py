@@ -9,10 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, Final
 
-from cassandra.cqltypes import SimpleDateType
+from cassandra.cqltypes import DecimalType, SimpleDateType
 from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
 
 from tapeline.times import as_utc, to_millis
@@ -20,6 +21,7 @@ from tapeline.times import as_utc, to_millis
 _TIMES_KEPT: Final = 10_000
 """Bars of one write have few different times."""
 _LONG: Final = struct.Struct(">q").pack
+_INT: Final = struct.Struct(">i").pack
 
 
 class Packer:
@@ -63,12 +65,24 @@ def _pack_date(day: date) -> bytes:
     return packed
 
 
+def _pack_decimal(value: Decimal) -> bytes:
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent > 0:
+        packed: bytes = DecimalType.serialize(value, 0)  # the same in every version
+        return packed
+    # The digits are one number, in as few bytes as hold its sign too.
+    number = int(f"{value:f}".replace(".", ""))
+    bits = (number if number >= 0 else ~number).bit_length()
+    return _INT(-exponent) + number.to_bytes(bits // 8 + 1, "big", signed=True)
+
+
 _PACKERS: Final[dict[str, Callable[[Any], bytes]]] = {
     "bigint": _LONG,
     "boolean": lambda value: b"\x01" if value else b"\x00",
     "date": _pack_date,
+    "decimal": _pack_decimal,
     "double": struct.Struct(">d").pack,
-    "int": struct.Struct(">i").pack,
+    "int": _INT,
     "text": str.encode,
     "timestamp": _pack_time,
 }
