@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -104,7 +104,7 @@ class RunningJob:
         """Settle again and again until told to stop, or until all is settled.
 
         Raises:
-            StreamError: the query has failed.
+            StreamError: the query has failed, or Cassandra has lost progress that it wrote.
             PoisonError: most of what it reads is no trade.
         """
         while not stop.is_set():
@@ -114,6 +114,9 @@ class RunningJob:
                     raise self.processor.poison.error
                 message = f"The {query.name} query has failed: {cause_of(query.exception())}"
                 raise StreamError(message)
+            if self.processor.kept is not None:
+                with suppress(*AWAY):  # asked again; what needs Cassandra fails by itself
+                    self.processor.kept.require()
             if self.settler is not None:
                 with self.metrics[ROUND_DURATION].time():
                     result = _round(self.settler)

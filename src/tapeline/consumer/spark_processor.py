@@ -14,6 +14,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from tapeline.consumer.batch_summary import BatchSummary, arrange, read_summary, summary_rows
 from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoints import Checkpoints
+from tapeline.consumer.kept_progress import KeptProgress
 from tapeline.consumer.layers import bronze_rows, quarantine_rows, silver_rows
 from tapeline.consumer.poison_limit import PoisonLimit
 from tapeline.consumer.previews import Previews
@@ -98,6 +99,8 @@ class SparkProcessor:
         self.poison = PoisonLimit(settings.stream.poison_share, settings.stream.poison_messages)
         """Whether what comes is no trade for the most part, and the error when it was."""
         self._metrics[POISON_SHARE].set_function(lambda: self.poison.share)
+        self.kept = KeptProgress(client, topic.topic_id) if client else None
+        """The progress that was written; None with a console sink."""
         self._is_stopping = False
         # Held during a batch, so that stopping waits for its end.
         self._gate = threading.Lock()
@@ -186,9 +189,9 @@ class SparkProcessor:
 
         The order makes every step safe to repeat: rows, what they touched, how far.
         """
-        if self._client is not None:
+        if self._client is not None and self.kept is not None:
             self._client.write_dirty_windows(summary.dirty)
-            self._client.write_progress(self._topic.topic_id, summary.progress)
+            self.kept.write(summary.progress)
 
     def _messages(self) -> DataFrame:
         stream, sizes = self._settings.stream, self._settings.profile.sizes
