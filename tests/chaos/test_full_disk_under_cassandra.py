@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +16,7 @@ import pytest
 from cassandra.cluster import NoHostAvailable
 from rich.console import Console
 
-from tapeline.local.discovery import Endpoints, find_endpoints
+from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import CASSANDRA, all_noted
@@ -32,7 +34,10 @@ END_S: Final = 240.0
 
 @pytest.mark.long
 def test_a_full_disk_under_cassandra_ends_it_loudly_and_then_the_stream_goes_on(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Home,
+    turn: Callable[[], AbstractContextManager[None]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     own = Home(tmp_path / "home")
     own.root.mkdir()
@@ -41,16 +46,21 @@ def test_a_full_disk_under_cassandra_ends_it_loudly_and_then_the_stream_goes_on(
     load = StretchedLoad(BATCHES * 2500, 20, 1)
     with small_disk(own.data / CASSANDRA, SIZE_KIB, GROWN_KIB) as disk:
         try:
-            starts(disk)
-            run_until_full_and_on(disk, find_endpoints(load_settings()), own, load, tmp_path)
+            with turn():
+                up(disk, exit_code=0)
+            run_until_full_and_on(disk, own, turn, load, tmp_path)
         finally:
             LocalStack(own, Console(quiet=True)).down()
 
 
 def run_until_full_and_on(
-    disk: SmallDisk, endpoints: Endpoints, own: Home, load: StretchedLoad, folder: Path
+    disk: SmallDisk,
+    own: Home,
+    turn: Callable[[], AbstractContextManager[None]],
+    load: StretchedLoad,
+    folder: Path,
 ) -> None:
-    with stream_run(endpoints, folder, load, SMALL_STEPS) as run:
+    with stream_run(find_endpoints(load_settings()), folder, load, SMALL_STEPS) as run:
         process = run.start()
         wait_for(lambda: run.committed() >= load.count // 4, END_S, process)
         disk.fill()
@@ -61,10 +71,10 @@ def run_until_full_and_on(
         assert "it goes on where it was" in sentence, log
         (cassandra,) = (s for s in all_noted(own) if s.name == CASSANDRA)
         wait_for(lambda: cassandra.process() is None, 30)
-        assert f"The disk of {disk.mounted} is full" in up(disk, exit_code=4)
-
-        disk.grow()
-        starts(disk)
+        with turn():
+            assert f"The disk of {disk.mounted} is full" in up(disk, exit_code=4)
+            disk.grow()
+            up(disk, exit_code=0)
         wait_for(lambda: answers(run), END_S)
         assert run.committed() < load.count
         again = run.start()
@@ -78,10 +88,6 @@ def answers(run: StreamRun) -> bool:
         return run.committed() > 0
     except NoHostAvailable:
         return False
-
-
-def starts(disk: SmallDisk) -> None:
-    up(disk, exit_code=0)
 
 
 def up(disk: SmallDisk, exit_code: int) -> str:
