@@ -56,4 +56,5 @@ def require_loud_stop(run: StreamRun) -> None:
     assert code == 7, log
     (sentence,) = [line for line in log.splitlines() if line.startswith("Error")]
     assert "No space left on device" in sentence, log
+    assert str(run.folder / "checkpoint") in sentence, log
     assert "Traceback" not in log

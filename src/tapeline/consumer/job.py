@@ -15,7 +15,7 @@ import structlog
 
 from tapeline.consumer.checkpoint_check import prepare_checkpoint
 from tapeline.consumer.checkpoints import Checkpoints
-from tapeline.consumer.failures import AWAY, cause_of, failures_explained
+from tapeline.consumer.failures import AWAY, cause_of, failures_explained, full_disk
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.gone_topics import GoneTopics
 from tapeline.consumer.other_topics import OtherTopics
@@ -112,7 +112,9 @@ class RunningJob:
             if query is not None and not query.isActive:
                 if self.processor.poison.error is not None:
                     raise self.processor.poison.error
-                message = f"The {query.name} query has failed: {cause_of(query.exception())}"
+                cause = cause_of(query.exception())
+                disk = full_disk(cause, self.processor.folders)
+                message = f"The {query.name} query has failed: {cause}{disk}"
                 raise StreamError(message)
             if self.processor.kept is not None:
                 with suppress(*AWAY):  # asked again; what needs Cassandra fails by itself

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -111,6 +113,11 @@ class SparkProcessor:
     def previews(self) -> Previews:
         """The provisional bars, and the windows that are known exactly."""
         return self._previews
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Where Spark writes: the checkpoints, and what does not fit into memory."""
+        return self._checkpoints.root, Path(tempfile.gettempdir())
 
     def start(self, layers: frozenset[Layer] = ALL_LAYERS) -> StreamingQuery:
         """Start the query of some layers on one read of Kafka."""
