@@ -9,8 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timezone
@@ -21,7 +23,7 @@ from bench.into_kafka import Loaded, fill
 from bench.load import START_MS, LoadTrade, SeededLoad
 from tapeline.local.discovery import Endpoints
 from tapeline.process import SUPERVISED
-from tapeline.producer.topics import create_topics, delete_topic, topic_admin
+from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.times import to_millis
@@ -56,18 +58,47 @@ class StretchedLoad:
 
 
 @dataclass
+class PacedLoad:
+    """A load that comes as a feed would bring it, `per_s` trades a second."""
+
+    whole: StretchedLoad
+    per_s: int
+    brought: int = 0
+    """How many have come so far."""
+
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+        return f"{self.whole.name} at {self.per_s}/s"
+
+    def trades(self) -> Iterator[LoadTrade]:
+        """Yield each trade when it is due."""
+        began = time.monotonic()
+        for number, trade in enumerate(self.whole.trades()):
+            time.sleep(max(0.0, began + number / self.per_s - time.monotonic()))
+            self.brought = number + 1
+            yield trade
+
+
+@dataclass
 class StreamRun:
     """A topic that holds a load, a keyspace, and the processes that read one into the other."""
 
     name: str
     folder: Path
-    load: StretchedLoad
-    loaded: Loaded
+    load: StretchedLoad | PacedLoad
+    topic_id: str
     client: CassandraClient
     settings: Mapping[str, str]
+    filling: Future[Loaded]
     within: list[str] = field(default_factory=list)
     """What each process is started by, e.g. a command that enters a namespace."""
     _processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def loaded(self) -> Loaded:
+        """What is in Kafka, once all of it is."""
+        return self.filling.result()
 
     @property
     def arguments(self) -> list[str]:
@@ -103,7 +134,7 @@ class StreamRun:
 
     def committed(self) -> int:
         """Return how many messages are in silver, as the stream says."""
-        progress = self.client.progress(self.loaded.topic_id).values()
+        progress = self.client.progress(self.topic_id).values()
         return sum(p.committed_offset + 1 for p in progress)
 
     def end(self) -> None:
@@ -130,8 +161,9 @@ class StreamRun:
             self.loaded.offsets,
             self.loaded.topic_id,
         )
+        whole = self.load.whole if isinstance(self.load, PacedLoad) else self.load
         wanted = {
-            (t.symbol, t.event_time_ms, t.trade_id, t.price, t.volume) for t in self.load.trades()
+            (t.symbol, t.event_time_ms, t.trade_id, t.price, t.volume) for t in whole.trades()
         }
         rows = self.client.session.execute(
             f"SELECT symbol, event_time, trade_id, price, volume FROM {self.name}.trades_silver"
@@ -169,14 +201,17 @@ class StreamRun:
 
 @contextmanager
 def stream_run(
-    endpoints: Endpoints, folder: Path, load: StretchedLoad, settings: Mapping[str, str]
+    endpoints: Endpoints,
+    folder: Path,
+    load: StretchedLoad | PacedLoad,
+    settings: Mapping[str, str],
 ) -> Iterator[StreamRun]:
     """Make a topic with a load in it and a keyspace, for a while.
 
     Args:
         endpoints: of Kafka and Cassandra.
         folder: of checkpoint, marker and logs.
-        load: the whole of it is in Kafka at once, with its end.
+        load: the whole of it is in Kafka at once, with its end, unless it is paced.
         settings: variables of the stream.
     """
     name = f"c{uuid.uuid4().hex[:12]}"
@@ -191,7 +226,11 @@ def stream_run(
         stack.callback(client.close)
         client.create_schema()
         stack.callback(client.drop_schema)
-        loaded = fill(endpoints.bootstrap_servers, name, load)
-        run = StreamRun(name, folder, load, loaded, client, settings)
+        feeder = stack.enter_context(ThreadPoolExecutor(1))
+        filling = feeder.submit(fill, endpoints.bootstrap_servers, name, load)
+        if not isinstance(load, PacedLoad):
+            filling.result()
+        topic_id = topic_id_of(admin, name)
+        run = StreamRun(name, folder, load, topic_id, client, settings, filling)
         stack.callback(run.end)
         yield run

@@ -13,11 +13,12 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
+from cassandra.cluster import NoHostAvailable
 from rich.console import Console
 
 from tapeline.local.discovery import Endpoints
@@ -29,7 +30,7 @@ from tapeline.local.state import CASSANDRA, all_noted
 from tapeline.supervisor import Child, child_process, keep_alive
 from tests.commands import wait_for
 from tests.kill_points import IN_FINALIZING, POINTS
-from tests.stream_runs import LOG_OF_STEPS, StreamRun, StretchedLoad, stream_run
+from tests.stream_runs import LOG_OF_STEPS, PacedLoad, StreamRun, StretchedLoad, stream_run
 
 SEEDS = range(1, 1 + int(os.environ.get("CHAOS_SEEDS", "2")))
 QUICK = {("after_silver", 1), ("after_changes", 1)}
@@ -38,6 +39,7 @@ BACK_S = 60.0
 END_S = 240.0
 AWAY_S = 15.0
 LONG_AWAY_S = 180.0
+FEED_PER_S = 200
 STARTS = 3
 """How often a stream may have to be started once Cassandra is there again."""
 
@@ -151,6 +153,50 @@ def test_cassandra_killed_while_a_backlog_is_read_loses_nothing(
     assert before < load.count
     assert is_heard
     assert caught_up_s < 120
+
+
+@pytest.mark.long
+def test_cassandra_killed_for_three_minutes_while_the_feed_goes_on_loses_nothing(
+    stack: Endpoints,
+    home: Home,
+    turn: Callable[[], AbstractContextManager[None]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Caught up is a stream that is no further behind than what the feed brings in five seconds."""
+    load = PacedLoad(StretchedLoad(280 * FEED_PER_S, 20, 1), FEED_PER_S)
+    with (
+        stream_run(stack, tmp_path, load, {}) as run,
+        child_process(["stream", *run.arguments], tmp_path, run.environment) as child,
+    ):
+        wait_for(lambda: run.committed() >= load.whole.count // 20, END_S)
+        with turn(), cassandra_killed(home):
+            brought = load.brought
+            until_s = time.monotonic() + LONG_AWAY_S
+            while time.monotonic() < until_s:
+                keep_alive([child])
+                time.sleep(0.2)
+            missed = load.brought - brought
+        again_s = time.monotonic()
+        wait_for(lambda: keeps_on(child) and has_caught_up(run, load), END_S)
+        caught_up_s = time.monotonic() - again_s
+        still_brings = not run.filling.done()
+        wait_for(lambda: not keeps_on(child), END_S)
+        run.check()
+
+    with capsys.disabled():
+        told = f"Cassandra away for {LONG_AWAY_S:.0f} s, {missed} messages came meanwhile"
+        told = f"{told}; caught up {caught_up_s:.1f} s after it, {child.restarts} restarts"
+        print(f"\n{told}, {run.loaded.truth.trades} trades, none lost")  # noqa: T201 - for the reader
+    assert missed > LONG_AWAY_S * FEED_PER_S * 0.9
+    assert still_brings
+    assert caught_up_s < 120
+
+
+def has_caught_up(run: StreamRun, load: PacedLoad) -> bool:
+    with suppress(NoHostAvailable):  # the test's own client may find the node later than the stream
+        return load.brought - run.committed() <= 5 * FEED_PER_S
+    return False
 
 
 @pytest.mark.long

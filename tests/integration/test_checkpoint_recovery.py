@@ -264,6 +264,39 @@ def test_what_the_keyspace_has_forgotten_since_is_read_again(pipeline: Pipeline)
     assert not is_read_again(pipeline)
 
 
+def test_a_running_stream_stops_when_the_keyspace_has_lost_its_progress_and_reads_it_again(
+    pipeline: Pipeline,
+) -> None:
+    """Cassandra comes back without its last writes, and nobody restarts the stream."""
+    send(pipeline, 1)
+    processor = pipeline.processor()
+    query = processor.start(ALL_LAYERS)
+    query.processAllAvailable()
+    older = pipeline.client.progress(pipeline.topic_id).values()
+    send(pipeline, 2)
+    query.processAllAvailable()
+    assert processor.kept is not None
+    processor.kept.require()
+    for table in ("ingest_progress", "window_state", "trades_silver"):
+        pipeline.session.execute(f"TRUNCATE {table}")
+    pipeline.client.write_progress(pipeline.topic_id, older)
+
+    options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_settled=False)
+    with pytest.raises(StreamError, match=r"up to offset 1 and is there up to 0\."):
+        RunningJob(processor, None, Metrics(STREAM_METRICS)).watch(
+            threading.Event(), options, interval_s=0.1
+        )
+    send(pipeline, 3)
+    with pytest.raises(StreamingQueryException, match="has lost writes"):
+        query.processAllAvailable()
+    processor.stop()
+    assert pipeline.client.progress(pipeline.topic_id)[0].committed_offset == 0
+
+    prepare(pipeline, "checkpoint")
+    run_all(pipeline)
+    assert silver_ids(pipeline) == {1, 2, 3}
+
+
 @pytest.mark.parametrize("starting_offsets", ["earliest", "latest"])
 def test_a_stream_stopped_before_the_first_trade_starts_again(
     pipeline: Pipeline, starting_offsets: str

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoint_log import CheckpointLog
-from tapeline.consumer.failures import cause_of
+from tapeline.consumer.failures import cause_of, full_disk
 from tapeline.settings import Settings
 
 COMMIT = 'v1\n{"nextBatchWatermarkMs":0}'
@@ -164,3 +166,9 @@ cassandra.OperationTimedOut: errors={}
 )
 def test_a_cause_is_one_line_without_stacks(text, cause):
     assert cause_of(RuntimeError(text)) == cause
+
+
+def test_a_full_disk_is_named_by_what_lies_on_it(tmp_path: Path) -> None:
+    cause = "java.io.IOException: No space left on device"
+    assert f"The disk of {tmp_path} is full" in full_disk(cause, [tmp_path, tmp_path / "none"])
+    assert full_disk("java.io.IOException: Connection reset", [tmp_path]) == ""

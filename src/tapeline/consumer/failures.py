@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from cassandra import DriverException
@@ -20,6 +22,7 @@ from tapeline.errors import StreamError
 AWAY: Final = (KafkaException, DriverException, NoHostAvailable)
 """What Kafka and Cassandra raise when they do not answer."""
 
+_NO_SPACE: Final = "No space left on device"
 _CAUSED_BY: Final = "Caused by: "
 _RAISED: Final = re.compile(r"(\w+\.)+\w+: |\w+(Error|Exception): ")
 
@@ -58,3 +61,17 @@ def cause_of(error: BaseException | None) -> str:
     raised = [line for line in lines if _RAISED.match(line)]
     thrown = [line.removeprefix(": ") for line in lines if line.startswith(": ")]
     return next(iter([*thrown[:1], *raised[-1:], *lines[:1]]), "")
+
+
+def full_disk(cause: str, folders: Iterable[Path]) -> str:
+    """Return a sentence that names the disk if a failure was for want of room, else nothing.
+
+    Args:
+        cause: the line that names it.
+        folders: where the failed work writes; the one with the least room is named.
+    """
+    existing = [folder for folder in folders if folder.exists()]
+    if _NO_SPACE not in cause or not existing:
+        return ""
+    fullest = min(existing, key=lambda folder: shutil.disk_usage(folder).free)
+    return f". The disk of {fullest} is full: free some, and start the stream again."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -15,7 +15,7 @@ import structlog
 
 from tapeline.consumer.checkpoint_check import prepare_checkpoint
 from tapeline.consumer.checkpoints import Checkpoints
-from tapeline.consumer.failures import AWAY, cause_of, failures_explained
+from tapeline.consumer.failures import AWAY, cause_of, failures_explained, full_disk
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.gone_topics import GoneTopics
 from tapeline.consumer.other_topics import OtherTopics
@@ -104,7 +104,7 @@ class RunningJob:
         """Settle again and again until told to stop, or until all is settled.
 
         Raises:
-            StreamError: the query has failed.
+            StreamError: the query has failed, or Cassandra has lost progress that it wrote.
             PoisonError: most of what it reads is no trade.
         """
         while not stop.is_set():
@@ -112,8 +112,13 @@ class RunningJob:
             if query is not None and not query.isActive:
                 if self.processor.poison.error is not None:
                     raise self.processor.poison.error
-                message = f"The {query.name} query has failed: {cause_of(query.exception())}"
+                cause = cause_of(query.exception())
+                disk = full_disk(cause, self.processor.folders)
+                message = f"The {query.name} query has failed: {cause}{disk}"
                 raise StreamError(message)
+            if self.processor.kept is not None:
+                with suppress(*AWAY):  # asked again; what needs Cassandra fails by itself
+                    self.processor.kept.require()
             if self.settler is not None:
                 with self.metrics[ROUND_DURATION].time():
                     result = _round(self.settler)

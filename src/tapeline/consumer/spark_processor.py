@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -14,6 +16,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from tapeline.consumer.batch_summary import BatchSummary, arrange, read_summary, summary_rows
 from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoints import Checkpoints
+from tapeline.consumer.kept_progress import KeptProgress
 from tapeline.consumer.layers import bronze_rows, quarantine_rows, silver_rows
 from tapeline.consumer.poison_limit import PoisonLimit
 from tapeline.consumer.previews import Previews
@@ -98,6 +101,8 @@ class SparkProcessor:
         self.poison = PoisonLimit(settings.stream.poison_share, settings.stream.poison_messages)
         """Whether what comes is no trade for the most part, and the error when it was."""
         self._metrics[POISON_SHARE].set_function(lambda: self.poison.share)
+        self.kept = KeptProgress(client, topic.topic_id) if client else None
+        """The progress that was written; None with a console sink."""
         self._is_stopping = False
         # Held during a batch, so that stopping waits for its end.
         self._gate = threading.Lock()
@@ -108,6 +113,11 @@ class SparkProcessor:
     def previews(self) -> Previews:
         """The provisional bars, and the windows that are known exactly."""
         return self._previews
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Where Spark writes: the checkpoints, and what does not fit into memory."""
+        return self._checkpoints.root, Path(tempfile.gettempdir())
 
     def start(self, layers: frozenset[Layer] = ALL_LAYERS) -> StreamingQuery:
         """Start the query of some layers on one read of Kafka."""
@@ -185,9 +195,9 @@ class SparkProcessor:
 
         The order makes every step safe to repeat: rows, what they touched, how far.
         """
-        if self._client is not None:
+        if self._client is not None and self.kept is not None:
             self._client.write_dirty_windows(summary.dirty)
-            self._client.write_progress(self._topic.topic_id, summary.progress)
+            self.kept.write(summary.progress)
 
     def _messages(self) -> DataFrame:
         stream, sizes = self._settings.stream, self._settings.profile.sizes

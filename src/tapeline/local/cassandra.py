@@ -103,6 +103,8 @@ def start_cassandra(
         "-Dcassandra.ring_delay_ms=1",
         "-Dcassandra-foreground=yes",
         "-XX:+ExitOnOutOfMemoryError",
+        # The log is mapped into memory, so a full disk crashes Java; the report stays with us.
+        f"-XX:ErrorFile={place.log.with_name('cassandra-crash.log')}",
         "-cp",
         class_path,
         "org.apache.cassandra.service.CassandraDaemon",
@@ -136,8 +138,12 @@ def _configuration(
         "cluster_name": "tapeline",
         "num_tokens": 1,
         "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
-        "commitlog_sync": "periodic",
-        "commitlog_sync_period": "1000ms",
+        # After a kill Cassandra reads its log back only as far as it was last synced, so what is
+        # acknowledged is synced first; ADR 0013.
+        "commitlog_sync": "batch",
+        # One that cannot write ends and says why, instead of staying without answering.
+        "commit_failure_policy": "die",
+        "disk_failure_policy": "die",
         "data_file_directories": [str(data / "data")],
         "commitlog_directory": str(data / "commitlog"),
         "saved_caches_directory": str(data / "saved_caches"),

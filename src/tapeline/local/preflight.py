@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Final
 
 import psutil
 from rich.console import Console
 
-from tapeline.errors import PreflightError
+from tapeline.errors import LocalStackError, PreflightError
 from tapeline.local.home import Home
 from tapeline.local.jars import ALL_JARS, missing_jars
 
 NEEDED_DISK_MB: Final = 2000
 """Jars, data and checkpoints of a first hour."""
+_FULL_BELOW_MB: Final = 50
+"""Less than a service needs to start on what it holds already."""
 _MB: Final = 1024 * 1024
 
 
@@ -53,3 +56,19 @@ def check_machine(home: Home, needed_memory_mb: int, *, running: bool, console: 
             "TAPELINE_KAFKA__BOOTSTRAP_SERVERS and TAPELINE_CASSANDRA__HOST."
         )
         raise PreflightError(message)
+
+
+def require_disk(folder: Path, failure: LocalStackError) -> None:
+    """Say so when the disk of a service that cannot start is full; Java says something else.
+
+    Args:
+        folder: of the service's data.
+        failure: what is known so far.
+
+    Raises:
+        LocalStackError: it is full.
+    """
+    if not folder.exists() or shutil.disk_usage(folder).free >= _FULL_BELOW_MB * _MB:
+        return
+    message = f"The disk of {folder} is full: free some and start again. {failure}"
+    raise LocalStackError(message) from failure

@@ -32,7 +32,7 @@ from tapeline.local.jars import (
 )
 from tapeline.local.java import find_java, java_environment
 from tapeline.local.lock import try_lock
-from tapeline.local.preflight import check_machine
+from tapeline.local.preflight import check_machine, require_disk
 from tapeline.local.profile import Profile, Sizes
 from tapeline.local.service import RunningService, ServicePlace, wait_until_ready
 from tapeline.local.state import StackState, all_noted, read_state, write_state
@@ -229,6 +229,10 @@ class _Start:
             return _PROBES[service.name](service.port)
 
         log = self._stack.log_of(service.name)
-        wait_until_ready(service, answers, timeout_s=_START_TIMEOUT_S, log=log)
+        try:
+            wait_until_ready(service, answers, timeout_s=_START_TIMEOUT_S, log=log)
+        except LocalStackError as error:
+            require_disk(self._stack.home.data / service.name, error)
+            raise
         if service.name == kafka.NAME:
             self._hooks.kafka_answers()
