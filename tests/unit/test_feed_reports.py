@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -24,7 +25,7 @@ def reports() -> FeedReports:
 
 
 def is_complete(found: FeedReports) -> bool:
-    views = [ProducerView(status, is_gone=False) for status, _ in found.statuses_of("id")]
+    views = [ProducerView(r.status, is_gone=False, reported_at=r.at) for r in found.statuses_of("id")]
     coverage = Coverage((), ()).renewed(
         views, found.gaps, is_readable=found.is_readable_of("id", "trades_raw")
     )
@@ -63,6 +64,16 @@ def test_a_report_of_another_topic_and_a_withdrawn_one_need_not_be_read(key, val
     found.take_status(key, value, AT)
 
     assert is_complete(found)
+
+
+def test_a_report_was_made_at_the_feeds_time_whatever_the_clock_of_the_producers_host():
+    found = reports()
+    ahead = replace(STATUS, clock_offset_s=3600.0)
+
+    found.take_status(KEY, ahead.to_bytes(), AT + timedelta(hours=1))
+
+    (report,) = found.statuses_of("id")
+    assert report.at == AT
 
 
 def test_while_a_gap_cannot_be_read_no_bar_is_complete():

@@ -25,10 +25,23 @@ _Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class ProducerView:
-    """A producer's newest status; `is_gone` when it no longer reports."""
+    """A producer's newest status, which was made at `reported_at`.
+
+    It `is_gone` when it has not reported for half a minute. It `is_lost`, and nothing is expected
+    of it any more, when it has not for ten minutes, though Kafka has answered us for a minute.
+    """
 
     status: FeedStatus
     is_gone: bool
+    reported_at: datetime
+    is_lost: bool = False
+
+    @property
+    def vouches_until(self) -> datetime | None:
+        """Up to which event time Kafka has all of its trades; None if no more will come of it."""
+        if self.is_lost or (self.status.end_of_tape and not self.status.pending):
+            return None
+        return self.reported_at
 
 
 class Coverage:

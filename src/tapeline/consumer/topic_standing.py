@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from tapeline.consumer.feed_view import FeedSnapshot
+from tapeline.consumer.feed_view import LOST_AFTER, FeedSnapshot
 from tapeline.consumer.horizon import is_caught_up, newest_receipt
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import PartitionProgress
@@ -19,11 +19,12 @@ def state_of(
     delay: timedelta,
     *,
     is_settled: bool,
-) -> TopicState:
-    """Return what can still come from a topic.
+) -> TopicState | None:
+    """Return what can still come from a topic; None while that cannot be told.
 
-    Nothing does when all of it is in silver and its tape has ended, or its producers report no more
-    and nothing was received for the delay.
+    Nothing does when all of it is in silver and its tape has ended, or its producers are lost
+    and nothing was received for the delay. One that has not reported for long may be lost or not
+    until we have listened for a while.
 
     Args:
         progress: of its Kafka partitions.
@@ -34,14 +35,15 @@ def state_of(
     """
     if not is_caught_up(progress, feed) or feed.is_pending:
         return TopicState.MOVING
+    if feed.has_ended:
+        return TopicState.OVER if is_settled else TopicState.ENDED
     received = newest_receipt(progress)
     is_quiet = received is None or received + delay <= now
-    is_left = is_quiet and all(p.is_gone for p in feed.producers)
-    if not feed.has_ended and not is_left:
+    expected = [p for p in feed.producers if p.vouches_until is not None]
+    report = any(now - p.reported_at < LOST_AFTER for p in expected)
+    if report or not is_settled or not is_quiet:
         return TopicState.MOVING
-    if is_settled:
-        return TopicState.OVER
-    return TopicState.ENDED if feed.has_ended else TopicState.MOVING
+    return None if expected else TopicState.OVER
 
 
 class OwnTopic:
@@ -65,9 +67,9 @@ class OwnTopic:
             if t.topic_id == self._topic_id:
                 self.settled_until, self._state = t.settled_until, t.state
 
-    def write_state(self, state: TopicState) -> None:
-        """Say what can still come."""
-        if state is not self._state:
+    def write_state(self, state: TopicState | None) -> None:
+        """Say what can still come; None leaves what was said."""
+        if state is not None and state is not self._state:
             self._client.write_topic_state(self._topic_id, state)
             self._state = state
 
