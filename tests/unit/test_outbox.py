@@ -48,6 +48,36 @@ def test_a_disk_that_hangs_is_left_behind_and_said(tmp_path):
     assert [(line["event"], line["unwritten"]) for line in logs] == [("spool_disk_hangs", 2)]
 
 
+def test_the_oldest_time_that_is_not_sent_outlives_the_process(tmp_path):
+    def opened() -> Outbox:
+        return Outbox(KafkaProducer(NO_KAFKA, "trades"), Spool(tmp_path, 2**20), SpoolSettings())
+
+    async def run() -> None:
+        outbox = opened()
+        writing = asyncio.create_task(outbox.write())
+        outbox.heard(T0)
+        await asyncio.sleep(0.1)
+        assert outbox.oldest_unsent_us is None  # a ping has no time of an event
+        two_hours_late = T0 - 7_200_000_000
+        for event_us, oldest_us in (
+            (T0 - 5, T0 - 5),
+            (two_hours_late, two_hours_late),
+            (T0, two_hours_late),
+        ):
+            outbox.dated(event_us)
+            outbox.add("trades", b"AAPL", b"1")
+            assert outbox.oldest_unsent_us == oldest_us
+            await asyncio.sleep(0.1)
+            assert outbox.oldest_unsent_us == oldest_us
+        outbox.close_input()
+        await writing
+        await outbox.close(5)
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+    assert opened().oldest_unsent_us == T0 - 7_200_000_000
+
+
 PRODUCER = """
 import asyncio, http, os, sys
 from pathlib import Path

@@ -23,6 +23,7 @@ from tapeline.producer.disk_thread import DiskThread
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.spool import Group, Spool
 from tapeline.producer.spool_file import SpooledMessage
+from tapeline.producer.unsent_times import NO_TIME
 from tapeline.settings import SpoolSettings
 
 log = structlog.get_logger()
@@ -74,10 +75,13 @@ class Outbox:
         self._group_s = settings.group_ms / 1000
         self._disk = DiskThread()
         self._open: list[SpooledMessage] = []
+        self._open_since_us = NO_TIME
         self._heard_us: int | None = None
         self._has_more = asyncio.Event()
         self._is_closing = False
         self._writing: list[SpooledMessage] | None = None
+        self._writing_since_us = NO_TIME
+        self._written_times = spool.unsent_times
         self._recent: deque[Group] = deque()
         self._in_recent = 0
         self._written = spool.last_number
@@ -103,6 +107,16 @@ class Outbox:
         self._has_more.set()
         if len(self._open) > _MOST_UNWRITTEN:
             raise self._disk_is_silent()
+
+    def dated(self, oldest_us: int) -> None:
+        """Note a time that nothing is older than of what is added in this step, µs since 1970."""
+        self._open_since_us = min(self._open_since_us, oldest_us)
+
+    @property
+    def oldest_unsent_us(self) -> int | None:
+        """A time that nothing is older than of what Kafka lacks, µs since 1970; None for none."""
+        found = min(self._open_since_us, self._writing_since_us, self._written_times.oldest_us)
+        return None if found == NO_TIME else found
 
     def heard(self, receipt_us: int) -> None:
         """Note that everything received until then has been added."""
@@ -202,11 +216,13 @@ class Outbox:
 
     async def _write_group(self) -> None:
         messages, self._open = self._open, []
+        oldest_us, self._open_since_us = self._open_since_us, NO_TIME
         receipt_us = self._heard_us
-        self._writing = messages
-        group = await self._disk.do(lambda: self._spool.append(messages, receipt_us))
+        self._writing, self._writing_since_us = messages, oldest_us
+        group = await self._disk.do(lambda: self._spool.append(messages, receipt_us, oldest_us))
         self._written = group.number
-        self._writing = None
+        self._written_times.add(group.number, oldest_us)
+        self._writing, self._writing_since_us = None, NO_TIME
         if self._in_recent + len(messages) <= _MOST_IN_MEMORY:
             self._recent.append(group)
             self._in_recent += len(messages)
@@ -255,4 +271,5 @@ class Outbox:
         while self._in_flight and self._in_flight[0].is_whole and not self._in_flight[0].remaining:
             done = self._in_flight.popleft()
             self._spool.acknowledged = done.number
+            self._written_times.acknowledged(done.number)
             self.acknowledged_us = done.receipt_us or self.acknowledged_us

@@ -27,6 +27,7 @@ from tapeline.producer.spool_file import (
     messages_of,
     scan,
 )
+from tapeline.producer.unsent_times import NO_TIME, UnsentTimes
 
 log = structlog.get_logger()
 
@@ -37,11 +38,12 @@ _OWNER_ONLY_FOLDER: Final = 0o700
 
 
 class Group(NamedTuple):
-    """Messages that were written together; numbers rise by one."""
+    """Messages that were written together; numbers rise by one, times are as in `GroupHead`."""
 
     number: int
     receipt_us: int
     messages: Sequence[SpooledMessage]
+    oldest_us: int = NO_TIME
 
 
 class Hole(NamedTuple):
@@ -91,6 +93,8 @@ class Spool:
         """The newest receipt that is on disk, µs since the epoch."""
         self.unsent = 0
         """Messages that Kafka had not acknowledged when the spool was opened."""
+        self.unsent_times = UnsentTimes()
+        """Of those messages."""
         self.holes: list[Hole] = []
         """What was found damaged when it was opened."""
         self._reading: tuple[Path, bytes, list[GroupHead]] | None = None
@@ -111,12 +115,18 @@ class Spool:
         """How much of what it may take it takes, from 0 to 1."""
         return self.size / self._max_bytes
 
-    def append(self, messages: Sequence[SpooledMessage], receipt_us: int | None) -> Group:
+    def append(
+        self,
+        messages: Sequence[SpooledMessage],
+        receipt_us: int | None,
+        oldest_us: int = NO_TIME,
+    ) -> Group:
         """Write a group and return it; all of it is there, or nothing.
 
         Args:
             messages: in their order; none for a receipt alone.
             receipt_us: the newest receipt, of a message or of a ping.
+            oldest_us: a time that no message is older than, µs since the epoch.
 
         Raises:
             SpoolError: the spool or the disk is full, or the disk fails.
@@ -124,7 +134,7 @@ class Spool:
         self._forget_acknowledged()
         receipt = receipt_us or self.last_receipt_us or 0
         number = self.last_number + 1
-        data = encode_group(number, self.acknowledged, receipt, messages)
+        data = encode_group(number, self.acknowledged, receipt, oldest_us, messages)
         if self.size + len(data) > self._max_bytes:
             text = (
                 f"The spool is full: {self._folder} holds {self.size / 2**20:.0f} MB that Kafka "
@@ -139,7 +149,7 @@ class Spool:
         self.last_receipt_us = receipt or None
         if self._unsynced_since_s is None:
             self._unsynced_since_s = time.monotonic()
-        return Group(number, receipt, messages)
+        return Group(number, receipt, messages, oldest_us)
 
     def read(self, first: int, last: int, max_bytes: int) -> list[Group]:
         """Return groups from number `first` to `last` that are readable, about `max_bytes` of them.
@@ -155,7 +165,8 @@ class Spool:
             data, heads = self._contents(segment)
             for head in heads:
                 if first <= head.number <= last:
-                    found.append(Group(head.number, head.receipt_us, messages_of(data, head)))
+                    messages = messages_of(data, head)
+                    found.append(Group(head.number, head.receipt_us, messages, head.oldest_us))
                     taken += head.end - head.start
                     if taken >= max_bytes:
                         return found
@@ -198,7 +209,8 @@ class Spool:
         while groups := other.read(other.acknowledged + 1, other.last_number, self._segment_bytes):
             for group in groups:
                 moved += len(group.messages)
-                self.append(group.messages, self.last_receipt_us)
+                own = self.append(group.messages, self.last_receipt_us, group.oldest_us)
+                self.unsent_times.add(own.number, own.oldest_us)
                 other.acknowledged = group.number
         self.unsent += moved
         self.sync(0.0)
@@ -284,7 +296,10 @@ class Spool:
         self.acknowledged = max(deleted, *(head.acknowledged for head in heads))
         self.last_number = heads[-1].number
         self.last_receipt_us = heads[-1].receipt_us or None
-        self.unsent = sum(head.messages for head in heads if head.number > self.acknowledged)
+        unsent = [head for head in heads if head.number > self.acknowledged]
+        self.unsent = sum(head.messages for head in unsent)
+        for head in unsent:
+            self.unsent_times.add(head.number, head.oldest_us if head.messages else NO_TIME)
         self._find_holes(heads)
         self._forget_acknowledged()
         self._unsynced_since_s = time.monotonic()
