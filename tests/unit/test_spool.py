@@ -223,7 +223,7 @@ def test_damage_in_the_middle_is_said_and_what_follows_is_kept(tmp_path):
 
     assert [(line["event"], line["log_level"]) for line in logs] == [("spool_damaged", "error")]
     assert unsent(again) == [message(1), message(2), message(4), message(5)]
-    assert again.holes == [Hole(T0 + 2, T0 + 4)]
+    assert again.holes == [Hole(3, 3, T0 + 2, T0 + 4)]
 
 
 def test_damage_in_what_kafka_has_is_no_hole(tmp_path):

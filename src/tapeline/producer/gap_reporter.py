@@ -55,8 +55,13 @@ class GapReporter:
     def started(self, holes: Iterable[Hole] = ()) -> None:
         """Note that the producer runs, and what its spool has lost."""
         for hole in holes:
-            self._report(self.watch.damaged(hole.after_us, hole.until_us))
+            self.damaged(hole)
         self._report(self.watch.started(self.now_us()))
+
+    def damaged(self, hole: Hole) -> None:
+        """Note what the spool has lost; where that begins is not known, Kafka had all before."""
+        after_us = hole.after_us or self.earlier_us or hole.until_us
+        self._report(self.watch.damaged(after_us, hole.until_us))
 
     def look(self) -> None:
         """Look for silence."""

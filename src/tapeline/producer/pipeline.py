@@ -22,6 +22,7 @@ from tapeline.metrics import (
     PENDING,
     PRODUCER_METRICS,
     SPOOL_BYTES,
+    SPOOL_HOLES,
     Metrics,
 )
 from tapeline.producer.attention import TICK_S, Attention
@@ -34,7 +35,7 @@ from tapeline.producer.intake import Intake, PipelineCounts, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.redelivery import FrameMemory
-from tapeline.producer.spool import Spool
+from tapeline.producer.spool import Hole, Spool
 from tapeline.producer.validation import LATEST_AHEAD_MS, TradeFrame
 from tapeline.settings import Settings
 
@@ -87,6 +88,7 @@ class ProducerPipeline:
         self._attention = Attention(self._clock.steady_s())
         self._outbox = Outbox(producer, spool, settings.spool)
         metrics = metrics or Metrics(PRODUCER_METRICS)
+        self._holes = metrics[SPOOL_HOLES]
         self._memory = FrameMemory(settings.finnhub.redelivery_memory_s, metrics)
         self._intake = Intake(
             settings,
@@ -103,6 +105,7 @@ class ProducerPipeline:
         client.stamp_us = self._clock.at_us
         if gaps is not None:
             client.on_loss = self._lost
+            self._outbox.on_hole = self._lost_on_disk
             gaps.send = self._send_gap
             gaps.now_us = self._clock.now_us
         metrics[CONNECTED].set_function(lambda: self._client.connected)
@@ -127,6 +130,7 @@ class ProducerPipeline:
         """
         if self._gaps is not None:
             # Before the first status, which must not outrun what it leaves out.
+            self._holes.inc(len(self._spool.holes))
             self._gaps.started(self._spool.holes)
         writing = asyncio.create_task(self._outbox.write())
         sending = asyncio.create_task(self._outbox.send())
@@ -222,6 +226,11 @@ class ProducerPipeline:
         self._intake.lost_connection = self._client.connection
         behind_s = self._attention.behind_since_s
         self._gaps.lost(kind, None if behind_s is None else self._clock.at_us(behind_s))
+
+    def _lost_on_disk(self, hole: Hole) -> None:
+        assert self._gaps is not None  # noqa: S101 - for the type checker
+        self._holes.inc()
+        self._gaps.damaged(hole)
 
     def _send_gap(self, gap: Gap) -> None:
         if gap.kind.marks_bars:

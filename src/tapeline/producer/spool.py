@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -47,13 +47,32 @@ class Group(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """Receipts, µs since the epoch, between which groups were damaged before they were sent.
+    """Groups, by their numbers, that were damaged before they were sent.
 
-    `after_us` is 0 when what stood before is gone too.
+    The others stand between receipts `after_us` and `until_us`, µs since the epoch; `after_us` is
+    0 when what stood before is gone too.
     """
 
+    first: int
+    last: int
     after_us: int
     until_us: int
+
+
+def holes_in(groups: Iterable[Group | GroupHead], after: int, after_us: int) -> list[Hole]:
+    """Return where groups are missing in what was read of a spool.
+
+    Args:
+        groups: what was readable, in its order.
+        after: the number of the last group before.
+        after_us: its receipt, µs since the epoch, 0 when it is not known.
+    """
+    holes = []
+    for group in groups:
+        if group.number > after + 1:
+            holes.append(Hole(after + 1, group.number - 1, after_us, group.receipt_us))
+        after, after_us = max(after, group.number), group.receipt_us
+    return holes
 
 
 @dataclass(slots=True)
@@ -300,17 +319,9 @@ class Spool:
         self.unsent = sum(head.messages for head in unsent)
         for head in unsent:
             self.unsent_times.add(head.number, head.oldest_us if head.messages else NO_TIME)
-        self._find_holes(heads)
+        self.holes = holes_in(heads, self.acknowledged, 0)
         self._forget_acknowledged()
         self._unsynced_since_s = time.monotonic()
-
-    def _find_holes(self, heads: Sequence[GroupHead]) -> None:
-        """Note where unsent groups are missing between those that are there."""
-        number, receipt_us = self.acknowledged, 0
-        for head in heads:
-            if head.number > number + 1:
-                self.holes.append(Hole(receipt_us, head.receipt_us))
-            number, receipt_us = max(number, head.number), head.receipt_us
 
     def _report_damage(self, path: Path, damage: Damage, *, is_last: bool) -> None:
         size = damage.end - damage.start
