@@ -11,8 +11,10 @@ from datetime import datetime, timezone
 
 import pytest
 
+from tapeline.producer.gap_reporter import GapReporter
 from tapeline.producer.gaps import Gap, GapKind, GapWatch
 from tapeline.producer.reports import UnreadableReportError
+from tapeline.producer.spool import Hole
 
 NOON_US = int(datetime(2026, 11, 20, 12, tzinfo=timezone.utc).timestamp()) * 1_000_000
 SYMBOLS = ("BINANCE:BTCUSDT", "AAPL")
@@ -124,11 +126,16 @@ def test_a_gap_never_ends_before_it_begins_though_the_clock_was_corrected():
 
 
 def test_what_was_damaged_on_disk_is_a_gap_between_what_was_not():
-    told = Told(last_message_us=us(100))
+    """Kafka had everything until 100, and the newest receipt that is on disk is of 130."""
+    told = Told(last_message_us=us(130))
+    found: list[Gap] = []
+    reporter = GapReporter(told.watch, None, earlier_us=us(100), send=found.append)
 
-    assert told.watch.damaged(us(40), us(50)) == [gap(GapKind.DROPPED, 40, 50, 50)]
+    reporter.damaged(Hole(3, 5, us(40), us(50)))
     # What stood before is gone too: the gap begins where Kafka's knowledge ends.
-    assert told.watch.damaged(0, us(120)) == [gap(GapKind.DROPPED, 100, 120, 120)]
+    reporter.damaged(Hole(1, 5, 0, us(120)))
+
+    assert found == [gap(GapKind.DROPPED, 40, 50, 50), gap(GapKind.DROPPED, 100, 120, 120)]
 
 
 def test_a_dropped_frame_is_a_gap_since_the_message_before_it():

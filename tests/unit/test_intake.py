@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tapeline.metrics import PRODUCER_METRICS, Metrics
 from tapeline.producer.finnhub_client import Frame
-from tapeline.producer.gap_reporter import gap_reporter
+from tapeline.producer.gap_reporter import GapReporter, gap_reporter
 from tapeline.producer.gaps import Gap, GapKind
 from tapeline.producer.intake import Intake, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
@@ -18,6 +18,7 @@ from tapeline.settings import load_settings
 
 T0 = 1_763_649_000_000_000
 SECOND_US = 1_000_000
+MB = 2**20
 
 
 def frame(connection: int, second: int) -> Frame:
@@ -25,16 +26,15 @@ def frame(connection: int, second: int) -> Frame:
     return Frame('{"type":"ping"}', connection, T0 + second * SECOND_US, float(second))
 
 
-def test_a_frame_that_waited_on_a_connection_since_lost_ends_no_gap(tmp_path: Path) -> None:
+def parts(folder: Path) -> tuple[Intake, GapReporter, Outbox]:
+    """Return an intake and what it feeds; Kafka is away."""
     settings = load_settings()
     gaps = gap_reporter(settings, symbols=("A",), topic_id="id", producer_id="p", earlier=None)
-    reported: list[Gap] = []
-    gaps.send = lambda _key, value: reported.append(Gap.from_bytes(value))
     gaps.now_us = lambda: T0 + 9 * SECOND_US
-    producer = KafkaProducer("127.0.0.1:9", "trades_raw")  # nothing is sent
+    outbox = Outbox(KafkaProducer("127.0.0.1:9", "trades_raw"), Spool(folder, MB), settings.spool)
     intake = Intake(
         settings,
-        Outbox(producer, Spool(tmp_path / "spool", 2**20), settings.spool),
+        outbox,
         source="finnhub",
         producer_id="p",
         gaps=gaps,
@@ -43,17 +43,42 @@ def test_a_frame_that_waited_on_a_connection_since_lost_ends_no_gap(tmp_path: Pa
         speed=1.0,
         metrics=Metrics(PRODUCER_METRICS),
     )
+    return intake, gaps, outbox
 
-    def take(*frames: Frame) -> None:
-        for one in frames:
-            intake.take(one, read_frame(one, one.received_at_us // 1000))
 
-    take(frame(0, 0))
+def take(intake: Intake, *frames: Frame) -> None:
+    for one in frames:
+        intake.take(one, read_frame(one, one.received_at_us // 1000))
+
+
+def test_a_frame_that_waited_on_a_connection_since_lost_ends_no_gap(tmp_path: Path) -> None:
+    intake, gaps, _ = parts(tmp_path)
+    reported: list[Gap] = []
+    gaps.send = reported.append
+
+    take(intake, frame(0, 0))
     intake.lost_connection = 0
     gaps.lost(GapKind.DISCONNECTED)
-    take(frame(0, 5), frame(1, 30))
+    take(intake, frame(0, 5), frame(1, 30))
 
     assert [(gap.started_us, gap.ended_us) for gap in reported] == [
         (T0, None),
         (T0, T0 + 30 * SECOND_US),
     ]
+
+
+def test_the_oldest_unsent_time_is_the_event_time_of_a_late_trade_and_not_its_receipt(
+    tmp_path: Path,
+) -> None:
+    intake, _, outbox = parts(tmp_path)
+    t0_ms = T0 // 1000
+
+    take(intake, frame(0, 0))
+    assert outbox.oldest_unsent_us is None
+    for second, event_ms in ((1, t0_ms + 900), (2, t0_ms - 600_000), (3, t0_ms + 2_900)):
+        late = f'{{"s":"A","p":1,"t":{event_ms},"v":1}}'
+        fresh = f'{{"s":"A","p":1,"t":{t0_ms + 1000 * second},"v":1}}'
+        data = f'{{"type":"trade","data":[{fresh},{late}]}}'
+        take(intake, Frame(data, 0, T0 + second * SECOND_US, float(second)))
+
+    assert outbox.oldest_unsent_us == T0 - 600 * SECOND_US

@@ -47,6 +47,14 @@ class FeedStatus:
     without_slot: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     clock_offset_s: float | None = None
     """How far the clock of the producer's host is ahead of the feed's time, in seconds."""
+    oldest_unsent_us: int | None = None
+    """Nothing that Kafka has not acknowledged is older, µs since the epoch; None for nothing.
+
+    It is the smallest *event* time of trades that wait, since event times are what settling waits
+    for: a trade's receipt may be much later. It is the start of a gap whose report waits, if that
+    is earlier, so that none of its bars is complete before the gap is known. It is 0 for groups of
+    a spool that did not note it. An older producer never says it.
+    """
 
     @property
     def key(self) -> str:

@@ -17,7 +17,7 @@ from tapeline.times import now_us
 log = structlog.get_logger()
 
 
-def _nowhere(_key: str, _value: bytes) -> None:
+def _nowhere(_gap: Gap) -> None:
     """Take a report before there is a pipeline."""
 
 
@@ -34,8 +34,8 @@ class GapReporter:
     watch: GapWatch
     started_us: int | None
     earlier_us: int | None = None
-    send: Callable[[str, bytes], None] = _nowhere
-    """Takes the key and value of a report; set by the pipeline, as the clock is."""
+    send: Callable[[Gap], None] = _nowhere
+    """Takes a report; set by the pipeline, as the clock is."""
     now_us: Callable[[], int] = now_us
 
     def lost(self, kind: GapKind, behind_since_us: int | None = None) -> None:
@@ -55,8 +55,13 @@ class GapReporter:
     def started(self, holes: Iterable[Hole] = ()) -> None:
         """Note that the producer runs, and what its spool has lost."""
         for hole in holes:
-            self._report(self.watch.damaged(hole.after_us, hole.until_us))
+            self.damaged(hole)
         self._report(self.watch.started(self.now_us()))
+
+    def damaged(self, hole: Hole) -> None:
+        """Note what the spool has lost; where that begins is not known, Kafka had all before."""
+        after_us = hole.after_us or self.earlier_us or hole.until_us
+        self._report(self.watch.damaged(after_us, hole.until_us))
 
     def look(self) -> None:
         """Look for silence."""
@@ -64,7 +69,7 @@ class GapReporter:
 
     def _report(self, gaps: Iterable[Gap]) -> None:
         for gap in gaps:
-            self.send(gap.key, gap.to_bytes())
+            self.send(gap)
             ended_us = gap.ended_us
             log.warning(
                 "feed_gap",

@@ -147,6 +147,7 @@ class Intake:
         self._accepted.inc(len(message.trades))
         if unknown := self._unknown_conditions.count(message.trades):
             self._metrics[UNKNOWN_CONDITIONS].inc(unknown)
+        self._outbox.dated(min(trade.event_time_ms for trade in message.trades) * 1000)
         add, topic, keys = self._outbox.add, self._topic, self._keys
         for trade in self._identity.assign(
             message.trades, frame.received_at_us, frame.monotonic_s, frame.data

@@ -22,6 +22,7 @@ from tapeline.metrics import (
     PENDING,
     PRODUCER_METRICS,
     SPOOL_BYTES,
+    SPOOL_HOLES,
     Metrics,
 )
 from tapeline.producer.attention import TICK_S, Attention
@@ -29,12 +30,12 @@ from tapeline.producer.clock import ClockCheck, ClockWarning, FeedClock
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.finnhub_client import FinnhubClient, Frame
 from tapeline.producer.gap_reporter import GapReporter
-from tapeline.producer.gaps import GapKind
+from tapeline.producer.gaps import Gap, GapKind
 from tapeline.producer.intake import Intake, PipelineCounts, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.redelivery import FrameMemory
-from tapeline.producer.spool import Spool
+from tapeline.producer.spool import Hole, Spool
 from tapeline.producer.validation import LATEST_AHEAD_MS, TradeFrame
 from tapeline.settings import Settings
 
@@ -87,6 +88,7 @@ class ProducerPipeline:
         self._attention = Attention(self._clock.steady_s())
         self._outbox = Outbox(producer, spool, settings.spool)
         metrics = metrics or Metrics(PRODUCER_METRICS)
+        self._holes = metrics[SPOOL_HOLES]
         self._memory = FrameMemory(settings.finnhub.redelivery_memory_s, metrics)
         self._intake = Intake(
             settings,
@@ -103,6 +105,7 @@ class ProducerPipeline:
         client.stamp_us = self._clock.at_us
         if gaps is not None:
             client.on_loss = self._lost
+            self._outbox.on_hole = self._lost_on_disk
             gaps.send = self._send_gap
             gaps.now_us = self._clock.now_us
         metrics[CONNECTED].set_function(lambda: self._client.connected)
@@ -125,6 +128,10 @@ class ProducerPipeline:
             DeliveryError: Kafka refuses a message.
             SpoolError: the spool or its disk is full, or the disk fails or does not answer.
         """
+        if self._gaps is not None:
+            # Before the first status, which must not outrun what it leaves out.
+            self._holes.inc(len(self._spool.holes))
+            self._gaps.started(self._spool.holes)
         writing = asyncio.create_task(self._outbox.write())
         sending = asyncio.create_task(self._outbox.send())
         looking = asyncio.create_task(self._look_after_all())
@@ -147,8 +154,6 @@ class ProducerPipeline:
                     writing.result()  # what was open at the end may have found the disk full
 
     async def _read_all(self) -> None:
-        if self._gaps is not None:
-            self._gaps.started(self._spool.holes)
         await self._outbox.wait_for_room()
         ticking = asyncio.create_task(self._tick())
         attention, now_s = self._attention, self._clock.steady_s
@@ -222,8 +227,15 @@ class ProducerPipeline:
         behind_s = self._attention.behind_since_s
         self._gaps.lost(kind, None if behind_s is None else self._clock.at_us(behind_s))
 
-    def _send_gap(self, key: str, value: bytes) -> None:
-        self._outbox.add(self._settings.kafka.gaps_topic, key.encode(), value)
+    def _lost_on_disk(self, hole: Hole) -> None:
+        assert self._gaps is not None  # noqa: S101 - for the type checker
+        self._holes.inc()
+        self._gaps.damaged(hole)
+
+    def _send_gap(self, gap: Gap) -> None:
+        if gap.kind.marks_bars:
+            self._outbox.dated(gap.started_us)
+        self._outbox.add(self._settings.kafka.gaps_topic, gap.key.encode(), gap.to_bytes())
 
     def _send_status(self) -> None:
         gaps, intake = self._gaps, self._intake
@@ -245,6 +257,7 @@ class ProducerPipeline:
             trades=intake.counts.trades,
             dead_letters=sum(intake.counts.rejects.values()),
             clock_offset_s=self._clock.host_ahead_s() if gaps else None,
+            oldest_unsent_us=self._outbox.oldest_unsent_us,
         )
         self._producer.send_latest(
             self._settings.kafka.status_topic, status.key.encode(), status.to_bytes()
