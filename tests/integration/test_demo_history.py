@@ -14,8 +14,10 @@ from tests.statuses import send_status
 FIVE = timedelta(minutes=5)
 
 
-def report_live(pipeline: Pipeline, symbols: tuple[str, ...], started: datetime) -> None:
-    """Report a live producer that has heard the market from a time on."""
+def report_live(
+    pipeline: Pipeline, symbols: tuple[str, ...], started: datetime, now: datetime
+) -> None:
+    """Report, at a time, a live producer that has heard the market from another on."""
     us = to_millis(started) * 1000
     send_status(
         pipeline,
@@ -26,6 +28,7 @@ def report_live(pipeline: Pipeline, symbols: tuple[str, ...], started: datetime)
         started_us=us,
         last_message_us=us,
         frames=1,
+        at=now,
     )
 
 
@@ -47,10 +50,10 @@ def test_the_past_is_final_and_complete_and_the_moment_before_live_is_not(
     sent = play_history(pipeline.settings, servers, pipeline.topic_id, now)
     assert sent == sum(in_window.values())
     assert not is_empty(pipeline.settings, servers)
-    report_live(pipeline, tuple(sorted(symbols)), now + timedelta(seconds=3))
+    pipeline.now = now + timedelta(hours=1)  # it was quiet since, so the last window is due too
+    report_live(pipeline, tuple(sorted(symbols)), now + timedelta(seconds=3), pipeline.now)
 
     pipeline.ingest()
-    pipeline.now = now + timedelta(hours=1)  # it was quiet since, so the last window is due too
     pipeline.settle(max_windows=10_000)
 
     bars = pipeline.bars()

@@ -235,6 +235,14 @@ def test_a_producer_that_comes_back_reports_the_time_between(pipeline: Pipeline)
     gaps_in_topic(pipeline, [], seconds=3)
     (found,) = gaps_in_topic(pipeline, [], seconds=3)
 
+    status = last_status(
+        pipeline.endpoints.bootstrap_servers,
+        pipeline.settings.kafka.status_topic,
+        pipeline.topic_id,
+        "live",
+    )
+    assert status is not None
+    assert (status.has_stopped, status.pending) == (True, 0)
     assert found.kind is GapKind.STOPPED
     assert found.ended_us is not None
     assert found.ended_us > found.started_us

@@ -51,6 +51,7 @@ def test_a_status_is_plain_json():
         "without_slot": {"AAPL": [5, None]},
         "clock_offset_s": None,
         "oldest_unsent_us": 1_763_648_999_000_000,
+        "has_stopped": False,
     }
 
 

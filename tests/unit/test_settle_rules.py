@@ -25,6 +25,7 @@ from tapeline.consumer.horizon import (
     unread_messages,
 )
 from tapeline.storage.rows import PartitionProgress, StoredBar, WindowState
+from tapeline.times import to_micros
 from tests.sample import a_bar
 from tests.statuses import a_status
 
@@ -229,7 +230,11 @@ def test_every_producer_must_have_reported_unless_it_is_lost_or_its_tape_has_end
     back, silent = says(at(25)), says(at(10))
     both = replace(feed(10), producers=(back, silent))
     assert horizon(state, both, at(25), DELAY).until == at(0)
-    for other in (replace(silent, is_lost=True), says(at(10), end_of_tape=True)):
+    for other in (
+        replace(silent, is_lost=True),
+        says(at(10), end_of_tape=True),
+        says(at(10), has_stopped=True),
+    ):
         others = replace(feed(10), producers=(back, other))
         assert horizon(state, others, at(25), DELAY).until == at(15)
 
@@ -238,6 +243,23 @@ def test_the_frontier_does_not_pass_what_a_producer_last_said():
     #  p0 ──────────────────| 12:30  by a producer that is back
     state = progress((5, at(30), at(30)))
     both = replace(feed(10), producers=(says(at(30)), says(at(11))))
+    assert frontier(state, both, at(30)) == at(11)
+    assert horizon(state, both, at(30), DELAY).until == at(1)
+
+
+def test_a_producer_that_has_stopped_vouches_for_no_trade_that_its_spool_keeps():
+    state = progress((9, at(10), at(10)))
+    stopped = says(at(20), has_stopped=True, pending=1, oldest_unsent_us=to_micros(at(9)))
+    assert frontier(state, replace(feed(11), producers=(stopped,)), at(20)) == at(9)
+
+
+def test_while_a_spool_drains_its_oldest_trade_bounds_what_is_settled():
+    #  p0 ──────────────────| 12:29   by what has come of the spool
+    #  p1 ──────| 12:11 ····          nothing for a minute: its broker is not back yet
+    state = progress((5, at(29), at(30)), (9, at(11), at(12)))
+    drains = says(at(30), pending=7, oldest_unsent_us=to_micros(at(11)))
+    both = replace(feed(10, 10), producers=(drains,))
+    assert frontier(state, feed(10, 10), at(30)) == at(29)
     assert frontier(state, both, at(30)) == at(11)
     assert horizon(state, both, at(30), DELAY).until == at(1)
 

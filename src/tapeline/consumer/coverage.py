@@ -18,7 +18,7 @@ from functools import cached_property
 
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import EVER, Gap, ends_of, joined
-from tapeline.times import to_micros
+from tapeline.times import from_micros, to_micros
 
 _Span = tuple[int, int]
 
@@ -39,9 +39,12 @@ class ProducerView:
     @property
     def vouches_until(self) -> datetime | None:
         """Up to which event time Kafka has all of its trades; None if no more will come of it."""
-        if self.is_lost or (self.status.end_of_tape and not self.status.pending):
+        status = self.status
+        if self.is_lost or ((status.has_stopped or status.end_of_tape) and not status.pending):
             return None
-        return self.reported_at
+        if status.oldest_unsent_us is None:
+            return self.reported_at
+        return min(self.reported_at, from_micros(status.oldest_unsent_us))
 
 
 class Coverage:

@@ -55,6 +55,8 @@ class FeedStatus:
     is earlier, so that none of its bars is complete before the gap is known. It is 0 for groups of
     a spool that did not note it. An older producer never says it.
     """
+    has_stopped: bool = False
+    """Whether it was stopped in order, so that it adds nothing to what it holds."""
 
     @property
     def key(self) -> str:

@@ -218,7 +218,7 @@ class ProducerPipeline:
             await _cancel(done)
         if self._outbox.pending:
             log.warning("spool_keeps_messages", messages=self._outbox.pending)
-        self._send_status()  # after the rest: it tells what is acknowledged
+        self._send_status(has_stopped=True)  # after the rest: it tells what is acknowledged
         await self._producer.flush_within(_REPORT_BEFORE_STOP_S)
 
     def _lost(self, kind: GapKind) -> None:
@@ -237,7 +237,7 @@ class ProducerPipeline:
             self._outbox.dated(gap.started_us)
         self._outbox.add(self._settings.kafka.gaps_topic, gap.key.encode(), gap.to_bytes())
 
-    def _send_status(self) -> None:
+    def _send_status(self, *, has_stopped: bool = False) -> None:
         gaps, intake = self._gaps, self._intake
         status = FeedStatus(
             producer_id=self._producer_id,
@@ -258,6 +258,7 @@ class ProducerPipeline:
             dead_letters=sum(intake.counts.rejects.values()),
             clock_offset_s=self._clock.host_ahead_s() if gaps else None,
             oldest_unsent_us=self._outbox.oldest_unsent_us,
+            has_stopped=has_stopped,
         )
         self._producer.send_latest(
             self._settings.kafka.status_topic, status.key.encode(), status.to_bytes()
