@@ -38,8 +38,9 @@ class FeedSnapshot:
     `end_offsets` holds each partition's next offset, `first_offsets` the oldest one that has
     not expired. `is_pending` tells whether a producer that is not lost still holds trades;
     `has_ended` whether every producer's tape has ended. `gaps` holds every gap that was ever
-    reported, and is the same object while no more are; `producers` every producer. It `is_readable` unless the newest report under some key cannot be
-    read, so that it is not known what its producer missed.
+    reported, and is the same object while no more are; `producers` every producer. It
+    `is_readable` unless the newest report under some key cannot be read, so that it is not known
+    what its producer missed.
     """
 
     end_offsets: dict[int, int]
