@@ -81,7 +81,7 @@ class OtherTopics:
         if state is None or state is topic.state:
             return 0
         if state is not TopicState.OVER:
-            self._client.write_topic_state(topic.topic_id, state)
+            self._client.write_topic_state(topic.topic_id, state, now)
             return 0
         gaps = read_gaps(self._client, _EVER, now)
         of_topic = [gap for gap in gaps if gap.topic_id == topic.topic_id]

@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 from tapeline.bar import Bar, WindowKey
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.bar_writer import BarWriter, Outcome
+from tapeline.consumer.counted_empty import counted_empty
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.due_bars import DueBars
 from tapeline.consumer.feed_view import FeedSnapshot, FeedView
@@ -131,7 +132,9 @@ class Settler:
                 bar.symbol, bar.window_start, bar.window_end
             ),
             now=now,
-            empty_until=lambda: self._topic.settled_until,
+            counted_empty=lambda interval, bars: counted_empty(
+                client, self._topic.standing, interval, bars
+            ),
         )
         self._bars = DueBars(
             client, self._writer, self._states, stores_1m=stores_1m, remembered=remembered
@@ -194,7 +197,7 @@ class Settler:
         if progress:
             is_settled = not self._states.one_of_each_start()
             state = state_of(progress, feed, now, self._delay, is_settled=is_settled)
-            self._topic.write_state(state)
+            self._topic.write_state(state, now)
 
     def _in_chunks(
         self, due: StatesOfWindows, settle: Callable[[StatesOfWindows], Outcome], began: float

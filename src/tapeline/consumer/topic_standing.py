@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tapeline.consumer.feed_view import LOST_AFTER, FeedSnapshot
 from tapeline.consumer.horizon import is_caught_up, newest_receipt
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import PartitionProgress
-from tapeline.storage.topic_tables import TopicState
+from tapeline.storage.topic_tables import TopicStanding, TopicState
 
 
 def state_of(
@@ -57,24 +58,31 @@ class OwnTopic:
     def __init__(self, client: CassandraClient, topic_id: str) -> None:
         self._client = client
         self._topic_id = topic_id
-        self._state: TopicState | None = None
-        self.settled_until: datetime | None = None
-        """Up to when its windows are settled; None before anything is known."""
+        self.standing: TopicStanding | None = None
+        """None before anything of it is in silver."""
 
     def read(self) -> None:
         """Read what is known of it, which settlers of other topics may have written too."""
-        for t in self._client.topic_standings():
-            if t.topic_id == self._topic_id:
-                self.settled_until, self._state = t.settled_until, t.state
+        standings = self._client.topic_standings()
+        self.standing = next((t for t in standings if t.topic_id == self._topic_id), None)
 
-    def write_state(self, state: TopicState | None) -> None:
+    def write_state(self, state: TopicState | None, now: datetime) -> None:
         """Say what can still come; None leaves what was said."""
-        if state is not None and state is not self._state:
-            self._client.write_topic_state(self._topic_id, state)
-            self._state = state
+        known = self.standing
+        if state is None or (
+            known is not None
+            and state is known.state
+            and (known.moves_since is not None or state is TopicState.OVER)
+        ):
+            return
+        self._client.write_topic_state(self._topic_id, state, now)
+        self.read()
 
     def write_until(self, until: datetime | None) -> None:
         """Say up to when its windows are settled; that never sinks."""
-        if until is not None and (self.settled_until is None or until > self.settled_until):
+        known = self.standing
+        if known is None or until is None:
+            return
+        if known.settled_until is None or until > known.settled_until:
             self._client.write_settled_until(self._topic_id, until)
-            self.settled_until = until
+            self.standing = replace(known, settled_until=until)
