@@ -36,6 +36,7 @@ from tapeline.consumer.horizon import (
 from tapeline.consumer.open_windows import OpenWindows, in_chunks
 from tapeline.consumer.recent_gaps import RecentGaps
 from tapeline.consumer.topic_standing import OwnTopic, state_of
+from tapeline.consumer.touched_lately import TouchedLately
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import PartitionProgress, StatesOfWindows
 
@@ -87,6 +88,7 @@ class Settler:
         remembered: given the states of windows, returns the bars of those of which the stream knows
             every trade that the states tell of.
         others: looks after the other topics of the keyspace; returns how many bars it settled.
+        touched: what the stream of this process touches, where it is in this process.
         round_s: after this long a round begins no further chunk.
     """
 
@@ -107,6 +109,7 @@ class Settler:
         is_stopping: Callable[[], bool] = lambda: False,
         remembered: Callable[[StatesOfWindows], Mapping[WindowKey, Bar]] = lambda _: {},
         others: Callable[[datetime], int] = lambda _: 0,
+        touched: TouchedLately | None = None,
         round_s: float = ROUND_S,
     ) -> None:
         self._client = client
@@ -118,7 +121,7 @@ class Settler:
         self._is_stopping = is_stopping
         self._round_s = round_s
         self._others = others
-        self._states = OpenWindows(client, topic_id)
+        self._states = OpenWindows(client, topic_id, touched)
         self._gap_marks = GapMarks(client, now)
         self._recent_gaps = RecentGaps(silver_ttl)
         self._coverage = Coverage((), ())
