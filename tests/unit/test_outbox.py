@@ -161,7 +161,7 @@ def test_damage_of_what_was_written_in_this_life_is_told_when_it_is_read_from_di
             for _ in range(messages):
                 outbox.add("trades", b"AAPL", b"1")
             outbox.heard(T0 + group)
-            while spool.last_number < group:
+            while spool.last_number < group:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
         (path,) = tmp_path.glob("*.spool")
         data = bytearray(path.read_bytes())
