@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from tapeline.errors import DeliveryError
 from tapeline.metrics import PRODUCER_METRICS, Metrics
 from tapeline.producer.finnhub_client import Frame
 from tapeline.producer.gap_reporter import GapReporter, gap_reporter
@@ -109,6 +112,9 @@ def test_a_huge_frame_of_nothing_but_mistakes_is_a_dead_letter_that_kafka_takes(
         (GapKind.DROPPED, T0, T0 + SECOND_US)
     ]
     assert outbox.producer.try_send(letter, lambda _error, _message: None)
+    larger = letter._replace(headers=(("rejects", "0" * 16 * MB),))
+    with pytest.raises(DeliveryError, match=r"topic trades_dlq: .*Message size too large"):
+        outbox.producer.try_send(larger, lambda _error, _message: None)
 
 
 def written(outbox: Outbox, folder: Path) -> list[SpooledMessage]:

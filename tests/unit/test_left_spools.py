@@ -93,6 +93,14 @@ def test_the_spool_of_a_producer_that_runs_is_left_alone(settings):
     assert values_in(Spool(folder_of(settings) / "a-00000001", MB)) == [b"1"]
 
 
+def test_a_name_whose_spool_others_would_take_for_part_of_theirs_is_refused(settings):
+    with (
+        ExitStack() as stack,
+        pytest.raises(UsageError, match="no slash: choose another one than a/b-00000001"),
+    ):
+        stack.enter_context(opened_spools(settings, "a/b-00000001", is_tape=False))
+
+
 def test_what_is_left_counts_as_waiting_and_its_damage_is_told_with_its_producer(settings):
     early = leave(settings, "a-00000001", b"1", b"2", b"3", b"4", b"5")
     damage(early, 2, 5)

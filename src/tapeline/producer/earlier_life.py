@@ -43,7 +43,7 @@ def last_statuses(
                 text = f"Kafka does not hand over topic {status_topic}: try again."
                 raise ServiceUnavailableError(text)
             for message in consumer.consume(_READ_MESSAGES, _READ_WAIT_S):
-                next_offset = (message.offset() or 0) + 1
+                next_offset = max(next_offset, (message.offset() or 0) + 1)
                 status = _status_in(message.value())
                 if status and status.topic_id == topic_id:
                     found[status.producer_id] = status

@@ -60,9 +60,12 @@ def opened_spools(settings: Settings, producer_id: str, *, is_tape: bool) -> Ite
     dropped: it is played again, and takes over nothing.
 
     Raises:
-        UsageError: a producer of that name runs already.
+        UsageError: a producer of that name runs already, or its folder would be within another's.
         SpoolError: the disk fails.
     """
+    if "/" in producer_id:
+        message = f"A producer's name has no slash: choose another one than {producer_id}."
+        raise UsageError(message)
     topics = Home(settings.home).spool / settings.kafka.topic
     topics.mkdir(parents=True, exist_ok=True)
     for folder in (topics.parent, topics):
