@@ -176,6 +176,33 @@ def test_damage_of_what_was_written_in_this_life_is_told_when_it_is_read_from_di
     asyncio.run(asyncio.wait_for(run(), 20))
 
 
+def test_what_waits_on_disk_behind_a_hole_counts_as_waiting(tmp_path):
+    """Of the groups of this life the second is on disk alone, between two in memory."""
+
+    async def run() -> None:
+        spool = spool_of(tmp_path, 5)
+        damage(tmp_path, 3, 5)
+        outbox = Outbox(KafkaProducer(NO_KAFKA, "trades"), spool, SpoolSettings(group_ms=1))
+        writing = asyncio.create_task(outbox.write())
+        for group, messages in enumerate((19_999, 5, 1), start=6):
+            for _ in range(messages):
+                outbox.add("trades", b"AAPL", b"1")
+            while spool.last_number < group:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+
+        sending = asyncio.create_task(outbox.send())
+        outbox.on_hole = lambda _hole: None
+        seen = set()
+        for _ in range(100):
+            await asyncio.sleep(0.005)
+            seen.add(outbox.pending)
+        assert seen == {5 + 20_005, 4 + 20_005}
+        sending.cancel()
+        writing.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
 def test_damage_in_what_a_tape_has_left_to_send_stops_it(tmp_path):
     outbox = Outbox(KafkaProducer(NO_KAFKA, "trades"), spool_of(tmp_path, 5), SpoolSettings())
     damage(tmp_path, 3, 5)
