@@ -7,7 +7,6 @@ Kafka has all of it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -95,5 +94,6 @@ class LeftSpools:
     async def close(self) -> None:
         """Let go of what was not sent, noting how far it was; nothing else may be running."""
         closing = [outbox.close(_CLOSE_WITHIN_S) for _, outbox in self._left]
-        with contextlib.suppress(SpoolError):  # said already; all of it is on disk
-            await asyncio.gather(*closing)
+        for failed in await asyncio.gather(*closing, return_exceptions=True):
+            if failed is not None and not isinstance(failed, SpoolError):
+                raise failed  # a disk that fails is said already, and all of it is on disk
