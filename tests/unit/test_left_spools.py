@@ -115,7 +115,9 @@ def test_what_is_left_counts_as_waiting_and_its_damage_is_told_with_its_producer
             told: list[tuple[str, Hole]] = []
             left.tell(lambda producer_id, hole: told.append((producer_id, hole)))
             sending = asyncio.create_task(left.send())
-            await asyncio.sleep(0.2)
+            while len(told) < 2:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)  # for what comes too much
             sending.cancel()
             await left.close()
             assert told == [

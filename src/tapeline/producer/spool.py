@@ -294,6 +294,7 @@ class Spool:
         # may have been written too early to know.
         deleted = int(paths[0].stem) - 1
         self.acknowledged = max(deleted, *(head.acknowledged for head in heads))
+        self._noted = self.acknowledged
         self.last_number = heads[-1].number
         self.last_receipt_us = heads[-1].receipt_us or None
         unsent = [head for head in heads if head.number > self.acknowledged]
