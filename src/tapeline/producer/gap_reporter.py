@@ -62,7 +62,7 @@ class GapReporter:
 
     def damaged(self, hole: Hole) -> None:
         """Note what the spool has lost; where that begins is not known, Kafka had all before."""
-        after_us = hole.after_us or self.earlier_us or hole.until_us
+        after_us = hole.after_us or self.earlier_us or self.started_us or hole.until_us
         self._report(self.watch.damaged(after_us, hole.until_us))
 
     def damaged_of(self, producer_id: str, hole: Hole) -> None:
@@ -117,8 +117,9 @@ def gap_reporter(
     finnhub, kafka = settings.finnhub, settings.kafka
     blank = Gap(producer_id, kafka.topic, topic_id, GapKind.DISCONNECTED, symbols, 0, None, 0)
     earlier_us = earlier.last_message_us if earlier else None
-    known = [us for us in (earlier_us, durable_us) if us is not None]
+    started_us = earlier.started_us if earlier else None
+    # From its start on, what it does not report as a gap counts as heard.
+    known = [us for us in (started_us, earlier_us, durable_us) if us is not None]
     last_us = max(known, default=None)
     watch = GapWatch(blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_us)
-    started_us = earlier.started_us if earlier else None
     return GapReporter(watch, started_us, earlier_us, others or {})
