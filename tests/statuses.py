@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from confluent_kafka import Producer
 
 from tapeline.producer.feed_status import FeedStatus
-from tapeline.times import to_millis
 from tests.pipeline import Pipeline
 
 
@@ -29,13 +27,10 @@ def a_status(producer_id: str = "p", **changes: Any) -> FeedStatus:
     return FeedStatus(producer_id, **{**fields, **changes})
 
 
-def send_status(
-    pipeline: Pipeline, producer_id: str, at: datetime | None = None, **changes: Any
-) -> None:
-    """Report as a producer of a pipeline's topic, whose clock is at a time, else right."""
+def send_status(pipeline: Pipeline, producer_id: str, **changes: Any) -> None:
+    """Report as a producer of a pipeline's topic."""
     kafka = pipeline.settings.kafka
     status = a_status(producer_id, topic=kafka.topic, topic_id=pipeline.topic_id, **changes)
     producer = Producer({"bootstrap.servers": pipeline.endpoints.bootstrap_servers})
-    made_ms = to_millis(at or datetime.now(timezone.utc))
-    producer.produce(kafka.status_topic, status.to_bytes(), status.key, timestamp=made_ms)
+    producer.produce(kafka.status_topic, status.to_bytes(), status.key)
     assert producer.flush(30) == 0

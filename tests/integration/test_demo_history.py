@@ -14,10 +14,8 @@ from tests.statuses import send_status
 FIVE = timedelta(minutes=5)
 
 
-def report_live(
-    pipeline: Pipeline, symbols: tuple[str, ...], started: datetime, now: datetime
-) -> None:
-    """Report, at a time, a live producer that has heard the market from another on."""
+def report_live(pipeline: Pipeline, symbols: tuple[str, ...], started: datetime) -> None:
+    """Report a live producer that heard the market from a time on, and was stopped."""
     us = to_millis(started) * 1000
     send_status(
         pipeline,
@@ -28,7 +26,7 @@ def report_live(
         started_us=us,
         last_message_us=us,
         frames=1,
-        at=now,
+        has_stopped=True,
     )
 
 
@@ -51,7 +49,7 @@ def test_the_past_is_final_and_complete_and_the_moment_before_live_is_not(
     assert sent == sum(in_window.values())
     assert not is_empty(pipeline.settings, servers)
     pipeline.now = now + timedelta(hours=1)  # it was quiet since, so the last window is due too
-    report_live(pipeline, tuple(sorted(symbols)), now + timedelta(seconds=3), pipeline.now)
+    report_live(pipeline, tuple(sorted(symbols)), now + timedelta(seconds=3))
 
     pipeline.ingest()
     pipeline.settle(max_windows=10_000)

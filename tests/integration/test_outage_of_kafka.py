@@ -1,6 +1,7 @@
 """Nothing is final that a producer's spool may still change, on the real parts.
 
-Kafka is away from minute 10 to minute 25, and the producer keeps what it hears meanwhile.
+Kafka is away from minute 10 to minute 55, and the producer keeps what it hears meanwhile. It made
+its last report before, and Kafka dates that by when the test runs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FIVE = timedelta(minutes=5)
 
 @dataclass
 class Feed:
-    """A live producer and what it hears; Kafka's clock is at minute 5 to 10 when a test begins."""
+    """A live producer and what it hears; Kafka's clock is at minute 35 to 40 when a test begins."""
 
     pipeline: Pipeline
     start: datetime
@@ -45,7 +46,7 @@ class Feed:
         send_status(
             self.pipeline,
             "live",
-            self.at(minute),
+            made_us=to_micros(self.at(minute)),
             symbols=("LIVE",),
             is_live=True,
             started_us=to_micros(self.at(-60)),
@@ -68,7 +69,7 @@ class Feed:
 
 @pytest.fixture
 def feed(pipeline: Pipeline) -> Feed:
-    return Feed(pipeline, floor_to(FIVE, datetime.now(timezone.utc)) - FIVE)
+    return Feed(pipeline, floor_to(FIVE, datetime.now(timezone.utc)) - 7 * FIVE)
 
 
 def test_after_an_outage_windows_wait_until_the_spool_has_drained(feed: Feed) -> None:
@@ -76,16 +77,16 @@ def test_after_an_outage_windows_wait_until_the_spool_has_drained(feed: Feed) ->
     feed.reports(10)
     pipeline = feed.pipeline
     with pipeline.settler() as settler:
-        pipeline.now = feed.at(25)  # Kafka is back, and the producer has not noticed yet
+        pipeline.now = feed.at(55)  # Kafka is back, and the producer has not noticed yet
         settler.round()
         at_once = feed.final()
-        feed.reports(25.1, pending=2, oldest_unsent_us=to_micros(feed.at(11)))
-        pipeline.now = feed.at(25.2)
+        feed.reports(55.1, pending=2, oldest_unsent_us=to_micros(feed.at(11)))
+        pipeline.now = feed.at(55.2)
         settler.round()
         waiting = feed.final()
         feed.hears([11, 14])
-        feed.reports(25.3)
-        pipeline.now = feed.at(35)
+        feed.reports(55.3)
+        pipeline.now = feed.at(55.4)
         settler.round()
         drained = feed.final()
 
@@ -103,7 +104,7 @@ def test_a_producer_that_died_for_good_is_waited_for_while_kafka_answers_for_a_m
     found = []
     with pipeline.settler() as settler:
         for second in (0, 20, 40, 59, 61):
-            pipeline.now = feed.at(25) + timedelta(seconds=second)
+            pipeline.now = feed.at(55) + timedelta(seconds=second)
             settler.round()
             found.append(set(feed.final()))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -66,16 +65,6 @@ def test_a_report_of_another_topic_and_a_withdrawn_one_need_not_be_read(key, val
     found.take_status(key, value, AT)
 
     assert is_complete(found)
-
-
-def test_a_report_was_made_at_the_feeds_time_whatever_the_clock_of_the_producers_host():
-    found = reports()
-    ahead = replace(STATUS, clock_offset_s=3600.0)
-
-    found.take_status(KEY, ahead.to_bytes(), AT + timedelta(hours=1))
-
-    (report,) = found.statuses_of("id")
-    assert report.at == AT
 
 
 def test_while_a_gap_cannot_be_read_no_bar_is_complete():

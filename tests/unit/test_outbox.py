@@ -18,7 +18,7 @@ from tapeline.metrics import PRODUCER_METRICS, Metrics
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.gaps import Gap, GapKind
-from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.kafka_producer import KafkaProducer, OnDelivery
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Hole, Spool
@@ -101,12 +101,28 @@ def damage(folder: Path, group: int, groups: int) -> None:
     path.write_bytes(data)
 
 
-async def holes_told(outbox: Outbox) -> list[Hole]:
-    """Let an outbox hand everything to Kafka's client, and return what it says is lost."""
+class Counting(KafkaProducer):
+    """Kafka's client, which takes what it cannot send; counts that."""
+
+    taken = 0
+
+    def try_send(self, message: SpooledMessage, on_delivery: OnDelivery) -> bool:
+        is_taken = super().try_send(message, on_delivery)
+        self.taken += is_taken
+        return is_taken
+
+
+async def holes_told(outbox: Outbox, messages: int, holes: int) -> list[Hole]:
+    """Return what an outbox says is lost while it hands so many messages to Kafka's client."""
     found: list[Hole] = []
     outbox.on_hole = found.append
     sending = asyncio.create_task(outbox.send())
-    await asyncio.sleep(0.2)
+    for _ in range(1000):
+        if (outbox.producer.taken, len(found)) == (messages, holes):
+            break
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)  # for what comes too much
+    assert outbox.producer.taken == messages
     sending.cancel()
     return found
 
@@ -122,11 +138,11 @@ async def holes_told(outbox: Outbox) -> list[Hole]:
 def test_damage_that_shows_only_when_groups_are_read_to_be_sent_is_told_once(
     tmp_path, damaged, hole
 ):
-    outbox = Outbox(KafkaProducer(NO_KAFKA, "trades"), spool_of(tmp_path, 5), SpoolSettings())
+    outbox = Outbox(Counting(NO_KAFKA, "trades"), spool_of(tmp_path, 5), SpoolSettings())
     damage(tmp_path, damaged, 5)
 
     with capture_logs() as logs:
-        assert asyncio.run(holes_told(outbox)) == [hole]
+        assert asyncio.run(holes_told(outbox, 4, 1)) == [hole]
 
     assert [(line["event"], line["first"], line["last"]) for line in logs] == [
         ("spool_damaged", damaged, damaged)
@@ -136,18 +152,18 @@ def test_damage_that_shows_only_when_groups_are_read_to_be_sent_is_told_once(
 
 
 def test_damage_that_was_found_at_the_start_is_not_told_again_unless_it_has_grown(tmp_path):
-    def told() -> list[Hole]:
-        outbox = Outbox(KafkaProducer(NO_KAFKA, "trades"), spool, SpoolSettings())
-        return asyncio.run(holes_told(outbox))
+    def told(messages: int, holes: int) -> list[Hole]:
+        outbox = Outbox(Counting(NO_KAFKA, "trades"), spool, SpoolSettings())
+        return asyncio.run(holes_told(outbox, messages, holes))
 
     spool_of(tmp_path, 5)
     damage(tmp_path, 3, 5)
     spool = Spool(tmp_path, 2**20)
     assert spool.holes == [Hole(3, 3, T0 + 2, T0 + 4)]
 
-    assert told() == []
+    assert told(4, 0) == []
     damage(tmp_path, 2, 5)
-    assert told() == [Hole(2, 3, T0 + 1, T0 + 4)]
+    assert told(3, 1) == [Hole(2, 3, T0 + 1, T0 + 4)]
 
 
 def test_damage_of_what_was_written_in_this_life_is_told_when_it_is_read_from_disk(tmp_path):
@@ -155,13 +171,13 @@ def test_damage_of_what_was_written_in_this_life_is_told_when_it_is_read_from_di
 
     async def run() -> None:
         spool = Spool(tmp_path, 64 * 2**20)
-        outbox = Outbox(KafkaProducer(NO_KAFKA, "trades"), spool, SpoolSettings(group_ms=1))
+        outbox = Outbox(Counting(NO_KAFKA, "trades"), spool, SpoolSettings(group_ms=1))
         writing = asyncio.create_task(outbox.write())
         for group, messages in enumerate((most_in_memory, 1, 1, 1), start=1):
             for _ in range(messages):
                 outbox.add("trades", b"AAPL", b"1")
             outbox.heard(T0 + group)
-            while spool.last_number < group:
+            while spool.last_number < group:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
         (path,) = tmp_path.glob("*.spool")
         data = bytearray(path.read_bytes())
@@ -169,8 +185,37 @@ def test_damage_of_what_was_written_in_this_life_is_told_when_it_is_read_from_di
         data[-2 * of_one + 40] ^= 1  # in the second of the three that are not in memory
         path.write_bytes(data)
 
-        assert await holes_told(outbox) == [Hole(3, 3, T0 + 2, T0 + 4)]
+        assert await holes_told(outbox, most_in_memory + 2, 1) == [Hole(3, 3, T0 + 2, T0 + 4)]
         assert outbox.pending == most_in_memory + 2
+        writing.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_what_waits_on_disk_behind_a_hole_counts_as_waiting(tmp_path):
+    """Of the groups of this life the second is on disk alone, between two in memory."""
+
+    async def run() -> None:
+        spool = spool_of(tmp_path, 5)
+        damage(tmp_path, 3, 5)
+        outbox = Outbox(Counting(NO_KAFKA, "trades"), spool, SpoolSettings(group_ms=1))
+        writing = asyncio.create_task(outbox.write())
+        for group, messages in enumerate((19_999, 5, 1), start=6):
+            for _ in range(messages):
+                outbox.add("trades", b"AAPL", b"1")
+            while spool.last_number < group:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+
+        sending = asyncio.create_task(outbox.send())
+        outbox.on_hole = lambda _hole: None
+        seen = set()
+        while outbox.producer.taken < 4 + 20_005:
+            seen.add(outbox.pending)
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        seen.add(outbox.pending)
+        assert seen == {5 + 20_005, 4 + 20_005}
+        sending.cancel()
         writing.cancel()
 
     asyncio.run(asyncio.wait_for(run(), 20))

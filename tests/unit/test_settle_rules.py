@@ -225,6 +225,12 @@ def test_after_an_outage_the_clock_does_not_pass_what_a_producer_last_said():
     assert horizon(state, silent, at(25), DELAY).until == at(0)
 
 
+def test_a_report_that_kafka_got_late_vouches_for_the_time_when_it_was_made():
+    state = progress((9, at(10), at(10)))
+    late = says(at(25), made_us=to_micros(at(10)))
+    assert horizon(state, replace(feed(10), producers=(late,)), at(25), DELAY).until == at(0)
+
+
 def test_every_producer_must_have_reported_unless_it_is_lost_or_its_tape_has_ended():
     state = progress((9, at(10), at(10)))
     back, silent = says(at(25)), says(at(10))

@@ -25,7 +25,7 @@ _Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class ProducerView:
-    """A producer's newest status, which was made at `reported_at`.
+    """A producer's newest status, which came to Kafka at `reported_at`.
 
     It `is_gone` when it has not reported for half a minute. It `is_lost`, and nothing is expected
     of it any more, when it has not for ten minutes, though Kafka has answered us for a minute.
@@ -42,9 +42,8 @@ class ProducerView:
         status = self.status
         if self.is_lost or ((status.has_stopped or status.end_of_tape) and not status.pending):
             return None
-        if status.oldest_unsent_us is None:
-            return self.reported_at
-        return min(self.reported_at, from_micros(status.oldest_unsent_us))
+        known_us = [us for us in (status.made_us, status.oldest_unsent_us) if us is not None]
+        return min([self.reported_at, *map(from_micros, known_us)])
 
 
 class Coverage:

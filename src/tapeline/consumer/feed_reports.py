@@ -33,7 +33,7 @@ class Report(NamedTuple):
 
     status: FeedStatus
     at: datetime
-    """When it was made, by the feed's time where the producer knows that."""
+    """When Kafka received it."""
     listened: timedelta
     """For how long Kafka had answered us before."""
 
@@ -81,7 +81,7 @@ class FeedReports:
         Args:
             key: of the message.
             value: of the message.
-            at: when it was made, by the clock of the producer's host.
+            at: when Kafka received it.
             listened: for how long Kafka has answered us.
         """
         self._unreadable.pop(key, None)
@@ -90,7 +90,6 @@ class FeedReports:
         except UnreadableReportError:
             self._note_unreadable(key, value)
             return
-        at -= timedelta(seconds=status.clock_offset_s or 0.0)
         self._statuses[status.topic_id][status.producer_id] = Report(status, at, listened)
 
     def take_gap(self, key: bytes, value: bytes) -> None:

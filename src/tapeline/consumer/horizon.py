@@ -10,8 +10,8 @@ Three things say that no more trades come to a window:
 The first two hold only for what a producer vouches for. While Kafka is away it keeps trades in its
 spool and cannot say so; when Kafka is back, all that Kafka has is in silver at once, nothing was
 received for as long as the outage took, and the spool has not begun to drain. So neither frontier
-nor clock passes what any producer last said: its oldest trade that Kafka lacks, or else the time of
-its report::
+nor clock passes what any producer last said: its oldest trade that Kafka lacks, or else the time
+when it made its report::
 
     trades    ──────────┐  kept in the spool  ┌──────────
     reports   ──────────┤     Kafka away      ├──────────

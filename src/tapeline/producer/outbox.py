@@ -249,12 +249,12 @@ class Outbox:
             if self._next <= last:
                 await self._read_again(last)
                 continue
-            if self._has_lost:
-                self._count_pending()
             if self._recent:
                 group = self._recent.popleft()
                 self._in_recent -= len(group.messages)
                 return group
+            if self._has_lost:
+                self._count_pending()
             self._has_written.clear()
             await self._has_written.wait()
 
@@ -274,9 +274,9 @@ class Outbox:
                 self.on_hole(hole)
 
     def _count_pending(self) -> None:
-        """Count anew, now that nothing waits on disk alone: who knows what damaged groups held."""
+        """Count anew, now that all that is written is handed on: damaged groups still counted."""
         self._has_lost = False
-        unsent = len(self._open) + len(self._writing or ()) + self._in_recent
+        unsent = len(self._open) + len(self._writing or ())
         self.pending = unsent + sum(sent.remaining for sent in self._in_flight)
 
     async def _hand_over(self, group: Group) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -106,6 +105,7 @@ class Spool:
         self._unsynced_since_s: float | None = None
         self.acknowledged = 0
         """The highest number of a group that Kafka has with all before it."""
+        self._noted = 0
         self.last_number = 0
         """The number of the newest group."""
         self.last_receipt_us: int | None = None
@@ -165,6 +165,7 @@ class Spool:
         except OSError as error:
             raise self._failure(error) from error
         self._segments[-1].last_number = self.last_number = number
+        self._noted = self.acknowledged
         self.last_receipt_us = receipt or None
         if self._unsynced_since_s is None:
             self._unsynced_since_s = time.monotonic()
@@ -217,30 +218,10 @@ class Spool:
         except OSError as error:
             raise self._failure(error) from error
 
-    def adopt(self, folder: Path) -> int:
-        """Take over what another spool has not sent, and delete it; return how many messages.
-
-        Raises:
-            SpoolError: there is no room for it.
-        """
-        other = Spool(folder, self._max_bytes)
-        moved = 0
-        while groups := other.read(other.acknowledged + 1, other.last_number, self._segment_bytes):
-            for group in groups:
-                moved += len(group.messages)
-                own = self.append(group.messages, self.last_receipt_us, group.oldest_us)
-                self.unsent_times.add(own.number, own.oldest_us)
-                other.acknowledged = group.number
-        self.unsent += moved
-        self.sync(0.0)
-        other.close()
-        shutil.rmtree(folder)
-        return moved
-
     def close(self) -> None:
         """Note what Kafka has acknowledged, and let go of the file."""
         try:
-            if self.acknowledged >= self.last_number > 0:
+            if self.acknowledged > self._noted:
                 self.append((), self.last_receipt_us)
         except SpoolError as error:
             log.warning("spool_not_closed", reason=str(error))
@@ -313,6 +294,7 @@ class Spool:
         # may have been written too early to know.
         deleted = int(paths[0].stem) - 1
         self.acknowledged = max(deleted, *(head.acknowledged for head in heads))
+        self._noted = self.acknowledged
         self.last_number = heads[-1].number
         self.last_receipt_us = heads[-1].receipt_us or None
         unsent = [head for head in heads if head.number > self.acknowledged]
