@@ -100,6 +100,7 @@ async def _play(settings: Settings, servers: str, topic_id: str, now: datetime) 
         last_offsets=dict(producer.last_offsets),
         newest_receipt_us=heard_us,
         end_of_tape=False,  # the market goes on
+        has_stopped=True,
         frames=0,
         trades=trades_sent,
         dead_letters=0,

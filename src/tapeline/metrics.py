@@ -122,6 +122,13 @@ SPOOL_BYTES: Final = Metric(
     "bytes",
     "Disk that the spool takes; at TAPELINE_SPOOL__MAX_MB the producer stops.",
 )
+SPOOL_HOLES: Final = Metric(
+    "tapeline_producer_spool_holes_total",
+    Counter,
+    "holes",
+    "Times that the spool could not read what Kafka does not have, since its files are damaged. "
+    "Each is a gap.",
+)
 CLOCK_WRONG: Final = Metric(
     "tapeline_producer_clock_wrong",
     Gauge,
@@ -148,6 +155,7 @@ PRODUCER_METRICS: Final[Sequence[Metric[Any]]] = (
     PENDING,
     NEWEST_RECEIPT,
     SPOOL_BYTES,
+    SPOOL_HOLES,
     CLOCK_WRONG,
     CLOCK_OFFSET,
 )

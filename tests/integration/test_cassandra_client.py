@@ -140,7 +140,7 @@ def test_how_far_all_is_settled_never_sinks_and_the_slowest_that_moves_counts(
 
     assert client.progress("topic") == {}
     assert client.settled_until() == NOON - 2 * DAY
-    client.write_topic_state("another", TopicState.OVER)
+    client.write_topic_state("another", TopicState.OVER, NOON)
     assert client.settled_until() == NOON
     client.write_progress("topic", [PartitionProgress(0, 1, None, None)])
     assert client.progress("topic").keys() == {0}

@@ -15,7 +15,7 @@ FIVE = timedelta(minutes=5)
 
 
 def report_live(pipeline: Pipeline, symbols: tuple[str, ...], started: datetime) -> None:
-    """Report a live producer that has heard the market from a time on."""
+    """Report a live producer that heard the market from a time on, and was stopped."""
     us = to_millis(started) * 1000
     send_status(
         pipeline,
@@ -26,6 +26,7 @@ def report_live(pipeline: Pipeline, symbols: tuple[str, ...], started: datetime)
         started_us=us,
         last_message_us=us,
         frames=1,
+        has_stopped=True,
     )
 
 
@@ -47,10 +48,10 @@ def test_the_past_is_final_and_complete_and_the_moment_before_live_is_not(
     sent = play_history(pipeline.settings, servers, pipeline.topic_id, now)
     assert sent == sum(in_window.values())
     assert not is_empty(pipeline.settings, servers)
+    pipeline.now = now + timedelta(hours=1)  # it was quiet since, so the last window is due too
     report_live(pipeline, tuple(sorted(symbols)), now + timedelta(seconds=3))
 
     pipeline.ingest()
-    pipeline.now = now + timedelta(hours=1)  # it was quiet since, so the last window is due too
     pipeline.settle(max_windows=10_000)
 
     bars = pipeline.bars()

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from tapeline.bar import Interval
 from tapeline.local.service import LOOPBACK, free_port
-from tapeline.producer.earlier_life import last_status
+from tapeline.producer.earlier_life import last_statuses
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.gaps import Gap, GapKind
@@ -178,12 +178,9 @@ def gaps_in_topic(pipeline: Pipeline, faults: Sequence[str], seconds: float) -> 
             symbols=client.symbols,
             topic_id=pipeline.topic_id,
             producer_id="live",
-            earlier=last_status(
-                pipeline.endpoints.bootstrap_servers,
-                kafka.status_topic,
-                pipeline.topic_id,
-                "live",
-            ),
+            earlier=last_statuses(
+                pipeline.endpoints.bootstrap_servers, kafka.status_topic, pipeline.topic_id
+            ).get("live"),
             durable_us=spool.last_receipt_us,
         )
         parts = ProducerPipeline(
@@ -235,6 +232,12 @@ def test_a_producer_that_comes_back_reports_the_time_between(pipeline: Pipeline)
     gaps_in_topic(pipeline, [], seconds=3)
     (found,) = gaps_in_topic(pipeline, [], seconds=3)
 
+    status = last_statuses(
+        pipeline.endpoints.bootstrap_servers,
+        pipeline.settings.kafka.status_topic,
+        pipeline.topic_id,
+    )["live"]
+    assert (status.has_stopped, status.pending) == (True, 0)
     assert found.kind is GapKind.STOPPED
     assert found.ended_us is not None
     assert found.ended_us > found.started_us

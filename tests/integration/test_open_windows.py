@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
 from tapeline.bar import Interval
-from tapeline.consumer import open_windows
+from tapeline.consumer import open_windows, touched_lately
 from tapeline.consumer.horizon import Horizon
 from tapeline.consumer.open_windows import OpenWindows, in_chunks
+from tapeline.consumer.touched_lately import TouchedLately
+from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 from tests.pipeline import Pipeline
 
@@ -116,6 +119,91 @@ def test_nothing_is_asked_while_nothing_has_been_committed(
 
     assert before == [("A", at(0))]
     assert list(windows.due_windows(ALL)) == [("A", at(0)), ("A", at(5))]
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows by the rows of window_state that each look reads."""
+    monkeypatch.setattr(open_windows, "_LOOK_AGAIN_S", 1e9)
+    rows: list[int] = []
+    read = CassandraClient.window_states
+
+    def counting(client: CassandraClient, *of: Any) -> list[WindowState]:
+        found = list(read(client, *of))
+        rows.append(len(found))
+        return found
+
+    monkeypatch.setattr(CassandraClient, "window_states", counting)
+    return rows
+
+
+def test_what_the_stream_of_this_process_touches_is_not_read_again(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = counted(monkeypatch)
+    touched = TouchedLately()
+    windows = OpenWindows(pipeline.client, "topic", touched)
+    many = [state(0, f"S{n}", n) for n in range(500)]
+    for s in many:
+        pipeline.client.mark_settled([s], Interval.FIVE_MINUTES)
+        pipeline.client.mark_settled([s], Interval.ONE_HOUR)
+    windows.read(commit(pipeline, *many))
+    windows.due_windows(Horizon(everything=False, until=at(5)))
+
+    for offset in (501, 502):
+        new = state(5, "A", offset)
+        progress = commit(pipeline, new)
+        touched.add([new])
+        windows.read(progress)
+    in_memory = (
+        list(windows.due_windows(ALL)),
+        [s.dirty_offset for s in windows.one_of_each_start()],
+    )
+
+    assert rows == [500]
+    assert in_memory == ([("A", at(5))], [502])
+
+
+def test_a_late_trade_into_a_settled_window_is_read_with_what_was_settled(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = counted(monkeypatch)
+    touched = TouchedLately()
+    windows = OpenWindows(pipeline.client, "topic", touched)
+    early = replace(state(0, "A", 1), first_received_at=at(1))
+    progress = commit(pipeline, early)
+    pipeline.client.mark_settled([early], Interval.FIVE_MINUTES)
+    pipeline.client.mark_settled([early], Interval.ONE_HOUR)
+    windows.read(progress)
+    windows.due_windows(Horizon(everything=False, until=at(5)))
+
+    late = state(0, "A", 7)
+    progress = commit(pipeline, late)
+    touched.add([late])
+    windows.read(progress)
+
+    assert rows == [1, 1]
+    assert windows.one_of_each_start() == [
+        replace(early, dirty_offset=7, settled_offset=1, hour_settled_offset=1)
+    ]
+
+
+def test_more_than_waits_for_the_settler_is_read_from_the_table(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(touched_lately, "_MOST", 2)
+    rows = counted(monkeypatch)
+    touched = TouchedLately()
+    windows = OpenWindows(pipeline.client, "topic", touched)
+    windows.read(commit(pipeline, state(0, "A", 1)))
+    windows.due_windows(Horizon(everything=False, until=at(-5)))
+    new = [state(0, symbol, 2) for symbol in "BCD"]
+    progress = commit(pipeline, *new)
+    touched.add(new)
+
+    windows.read(progress)
+
+    assert rows == [1, 4]
+    assert {symbol for symbol, _ in windows.due_windows(ALL)} == set("ABCD")
 
 
 def test_chunks_keep_the_order() -> None:

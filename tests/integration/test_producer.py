@@ -69,7 +69,7 @@ def test_the_last_status_says_that_the_tape_has_ended(pipeline: Pipeline) -> Non
     status = FeedStatus.from_bytes(last.value() or b"")
 
     assert status.end_of_tape
-    assert (status.pending, status.trades) == (0, TRADES)
+    assert (status.pending, status.oldest_unsent_us, status.trades) == (0, None, TRADES)
     assert sum(offset + 1 for offset in status.last_offsets.values()) == TRADES
     view = FeedView(
         pipeline.endpoints.bootstrap_servers, pipeline.settings.kafka, pipeline.topic_id

@@ -181,6 +181,44 @@ def test_a_trade_that_fills_an_empty_window_of_a_final_longer_bar_is_a_revision(
     assert (part.revision, part.reason) == (2, "late_trade")
 
 
+def test_a_backfill_into_a_day_that_was_final_revises_the_longer_bars_that_it_changes(
+    pipeline: Pipeline,
+) -> None:
+    """Two hours of TEST were final; a tape brings what was missing of them, and another symbol.
+
+    first topic    12:00 ────────────────────────── 17:00
+    the tape             12:10 ─ 14:00
+    """
+    pipeline.now = datetime.now(timezone.utc)
+    send(pipeline, "TEST", [NOON, NOON + timedelta(hours=5)])
+    report(pipeline, end_of_tape=True)
+    pipeline.ingest(ALL_LAYERS)
+    pipeline.settle()
+    before = longer(pipeline, "TEST", "15m"), longer(pipeline, "TEST", "4h")
+    with another_topic(pipeline) as tape:
+        tape.now = pipeline.now + timedelta(seconds=1)
+        times = [NOON + timedelta(minutes=10), NOON + timedelta(hours=2)]
+        send(tape, "TEST", times)
+        send(tape, "OTHER", times)
+        report(tape, end_of_tape=True)
+        tape.ingest(ALL_LAYERS)
+        tape.settle()
+        after = longer(tape, "TEST", "15m"), longer(tape, "TEST", "4h")
+        other = longer(tape, "OTHER", "4h")
+
+    assert before == ((1, True, 1), (1, True, 1))
+    # A quarter has one part more, of revision 2; of four hours 12:00 was revised, 14:00 joined.
+    assert after == ((2, True, 2), (3, True, 3))
+    assert other == (2, True, 1)
+
+
+def longer(pipeline: Pipeline, symbol: str, interval: str) -> tuple[int, bool, int]:
+    """Return trades, finality and revision of the bar that begins at noon."""
+    length = ReadInterval.parse(interval)
+    (bar,) = bars_between(pipeline.client, symbol, length, NOON, NOON + length.duration)
+    return bar.trade_count, bar.is_final, bar.revision
+
+
 def test_windows_of_a_topic_that_was_made_anew_become_final_and_incomplete(
     pipeline: Pipeline,
 ) -> None:
@@ -229,7 +267,8 @@ def test_a_gone_topic_of_a_tape_that_had_ended_leaves_complete_bars(pipeline: Pi
     send(pipeline, "TEST", [NOON])
     report(pipeline, end_of_tape=True)
     pipeline.ingest(ALL_LAYERS)
-    pipeline.client.write_topic_state(pipeline.topic_id, TopicState.ENDED)
+    ended_at = datetime.now(timezone.utc)
+    pipeline.client.write_topic_state(pipeline.topic_id, TopicState.ENDED, ended_at)
     anew = made_anew(pipeline)
 
     settle_gone(anew, datetime.now(timezone.utc) + timedelta(minutes=11))

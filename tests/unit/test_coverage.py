@@ -34,7 +34,7 @@ def producer(name, *symbols, started=0.0, last=60.0, is_live=True, is_gone=False
         started_us=None if started is None else us(started),
         last_message_us=None if started is None else us(last),
     )
-    return ProducerView(status, is_gone)
+    return ProducerView(status, is_gone, START)
 
 
 def gap(name, start, end, kind=GapKind.DISCONNECTED):

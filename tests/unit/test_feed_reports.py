@@ -24,7 +24,9 @@ def reports() -> FeedReports:
 
 
 def is_complete(found: FeedReports) -> bool:
-    views = [ProducerView(status, is_gone=False) for status, _ in found.statuses_of("id")]
+    views = [
+        ProducerView(r.status, is_gone=False, reported_at=r.at) for r in found.statuses_of("id")
+    ]
     coverage = Coverage((), ()).renewed(
         views, found.gaps, is_readable=found.is_readable_of("id", "trades_raw")
     )

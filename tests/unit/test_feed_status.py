@@ -27,6 +27,7 @@ STATUS = FeedStatus(
     trades=50,
     dead_letters=1,
     without_slot={"AAPL": (5, None)},
+    oldest_unsent_us=1_763_648_999_000_000,
 )
 
 
@@ -49,6 +50,9 @@ def test_a_status_is_plain_json():
         "dead_letters": 1,
         "without_slot": {"AAPL": [5, None]},
         "clock_offset_s": None,
+        "oldest_unsent_us": 1_763_648_999_000_000,
+        "has_stopped": False,
+        "made_us": None,
     }
 
 
@@ -82,3 +86,9 @@ def test_other_bytes_are_refused(value):
 def test_a_status_of_a_newer_producer_is_read_without_what_is_new():
     newer = json.dumps({**json.loads(STATUS.to_bytes()), "spool_bytes": 7}).encode()
     assert FeedStatus.from_bytes(newer) == STATUS
+
+
+def test_an_older_producer_does_not_say_what_it_has_not_sent():
+    older = json.loads(STATUS.to_bytes())
+    del older["oldest_unsent_us"]
+    assert FeedStatus.from_bytes(json.dumps(older).encode()).oldest_unsent_us is None

@@ -11,8 +11,12 @@ from datetime import datetime, timezone
 
 import pytest
 
+from tapeline.producer.gap_reporter import GapReporter, gap_reporter
 from tapeline.producer.gaps import Gap, GapKind, GapWatch
 from tapeline.producer.reports import UnreadableReportError
+from tapeline.producer.spool import Hole
+from tapeline.settings import load_settings
+from tests.statuses import a_status
 
 NOON_US = int(datetime(2026, 11, 20, 12, tzinfo=timezone.utc).timestamp()) * 1_000_000
 SYMBOLS = ("BINANCE:BTCUSDT", "AAPL")
@@ -124,11 +128,56 @@ def test_a_gap_never_ends_before_it_begins_though_the_clock_was_corrected():
 
 
 def test_what_was_damaged_on_disk_is_a_gap_between_what_was_not():
-    told = Told(last_message_us=us(100))
+    """Kafka had everything until 100, and the newest receipt that is on disk is of 130."""
+    told = Told(last_message_us=us(130))
+    found: list[Gap] = []
+    reporter = GapReporter(told.watch, None, earlier_us=us(100), send=found.append)
 
-    assert told.watch.damaged(us(40), us(50)) == [gap(GapKind.DROPPED, 40, 50, 50)]
+    reporter.damaged(Hole(3, 5, us(40), us(50)))
     # What stood before is gone too: the gap begins where Kafka's knowledge ends.
-    assert told.watch.damaged(0, us(120)) == [gap(GapKind.DROPPED, 100, 120, 120)]
+    reporter.damaged(Hole(1, 5, 0, us(120)))
+
+    # Kafka had nothing yet.
+    GapReporter(told.watch, us(20), send=found.append).damaged(Hole(1, 5, 0, us(30)))
+
+    assert found == [
+        gap(GapKind.DROPPED, 40, 50, 50),
+        gap(GapKind.DROPPED, 100, 120, 120),
+        gap(GapKind.DROPPED, 20, 30, 30),
+    ]
+
+
+def test_a_producer_that_was_killed_before_kafka_had_anything_of_it_comes_back_with_a_gap():
+    """Its one status says when it first heard something; its spool is gone, or another has it."""
+    killed = a_status("me", started_us=us(5), last_message_us=None)
+    reporter = gap_reporter(
+        load_settings(), symbols=SYMBOLS, topic_id="topic-id", producer_id="me", earlier=killed
+    )
+    found: list[Gap] = []
+    reporter.send = found.append
+    reporter.now_us = lambda: us(600)
+
+    reporter.started()
+
+    assert reporter.started_us == us(5)
+    assert found == [gap(GapKind.STOPPED, 5, None, 600)]
+
+
+def test_what_another_producer_left_damaged_is_a_gap_of_that_one():
+    found: list[Gap] = []
+    known = a_status("she", symbols=("MSFT",), last_message_us=us(70))
+    reporter = GapReporter(
+        Told(last_message_us=us(130)).watch, None, us(100), {"she": known}, send=found.append
+    )
+
+    reporter.damaged_of("she", Hole(1, 2, 0, us(90)))
+    reporter.damaged_of("he", Hole(3, 4, us(20), us(30)))
+
+    assert found == [
+        replace(gap(GapKind.DROPPED, 70, 90, 90, "MSFT"), producer_id="she"),
+        # Who has never reported does not tell its symbols.
+        replace(gap(GapKind.DROPPED, 20, 30, 30), producer_id="he"),
+    ]
 
 
 def test_a_dropped_frame_is_a_gap_since_the_message_before_it():

@@ -12,6 +12,7 @@ from decimal import Decimal
 import pytest
 
 from tapeline.bar import Bar
+from tapeline.consumer.coverage import ProducerView
 from tapeline.consumer.feed_view import FeedSnapshot
 from tapeline.consumer.final_bars import has_expired, reconcile
 from tapeline.consumer.horizon import (
@@ -24,10 +25,13 @@ from tapeline.consumer.horizon import (
     unread_messages,
 )
 from tapeline.storage.rows import PartitionProgress, StoredBar, WindowState
+from tapeline.times import to_micros
 from tests.sample import a_bar
+from tests.statuses import a_status
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=timezone.utc)
 DELAY = timedelta(minutes=10)
+SILENT = timedelta(seconds=30)
 
 
 def at(minutes: float, seconds: float = 0) -> datetime:
@@ -202,6 +206,68 @@ def test_a_tape_at_its_end_settles_everything_once_all_is_in_silver():
 def test_a_tape_at_its_end_waits_for_its_last_trades(snapshot):
     state = progress((9, at(3), at(10)))
     assert not horizon(state, snapshot, at(10), DELAY).everything
+
+
+# What producers vouch for: Kafka may be away, and what they hold comes later.
+
+
+def says(reported_at: datetime, *, is_lost: bool = False, **status: object) -> ProducerView:
+    return ProducerView(a_status(**status), at(60) - reported_at > SILENT, reported_at, is_lost)
+
+
+def test_after_an_outage_the_clock_does_not_pass_what_a_producer_last_said():
+    #  trades   ─────┐ 12:10                    ┌ the spool is about to drain
+    #  reports  ─────┤ 12:10   Kafka away       │
+    #  now                                      │ 12:25
+    state = progress((9, at(10), at(10)))
+    silent = replace(feed(10), producers=(says(at(10)),))
+    assert horizon(state, feed(10), at(25), DELAY).until == at(15)
+    assert horizon(state, silent, at(25), DELAY).until == at(0)
+
+
+def test_a_report_that_kafka_got_late_vouches_for_the_time_when_it_was_made():
+    state = progress((9, at(10), at(10)))
+    late = says(at(25), made_us=to_micros(at(10)))
+    assert horizon(state, replace(feed(10), producers=(late,)), at(25), DELAY).until == at(0)
+
+
+def test_every_producer_must_have_reported_unless_it_is_lost_or_its_tape_has_ended():
+    state = progress((9, at(10), at(10)))
+    back, silent = says(at(25)), says(at(10))
+    both = replace(feed(10), producers=(back, silent))
+    assert horizon(state, both, at(25), DELAY).until == at(0)
+    for other in (
+        replace(silent, is_lost=True),
+        says(at(10), end_of_tape=True),
+        says(at(10), has_stopped=True),
+    ):
+        others = replace(feed(10), producers=(back, other))
+        assert horizon(state, others, at(25), DELAY).until == at(15)
+
+
+def test_the_frontier_does_not_pass_what_a_producer_last_said():
+    #  p0 ──────────────────| 12:30  by a producer that is back
+    state = progress((5, at(30), at(30)))
+    both = replace(feed(10), producers=(says(at(30)), says(at(11))))
+    assert frontier(state, both, at(30)) == at(11)
+    assert horizon(state, both, at(30), DELAY).until == at(1)
+
+
+def test_a_producer_that_has_stopped_vouches_for_no_trade_that_its_spool_keeps():
+    state = progress((9, at(10), at(10)))
+    stopped = says(at(20), has_stopped=True, pending=1, oldest_unsent_us=to_micros(at(9)))
+    assert frontier(state, replace(feed(11), producers=(stopped,)), at(20)) == at(9)
+
+
+def test_while_a_spool_drains_its_oldest_trade_bounds_what_is_settled():
+    #  p0 ──────────────────| 12:29   by what has come of the spool
+    #  p1 ──────| 12:11 ····          nothing for a minute: its broker is not back yet
+    state = progress((5, at(29), at(30)), (9, at(11), at(12)))
+    drains = says(at(30), pending=7, oldest_unsent_us=to_micros(at(11)))
+    both = replace(feed(10, 10), producers=(drains,))
+    assert frontier(state, feed(10, 10), at(30)) == at(29)
+    assert frontier(state, both, at(30)) == at(11)
+    assert horizon(state, both, at(30), DELAY).until == at(1)
 
 
 # Reconcile: what is written over what stands there.

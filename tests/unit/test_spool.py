@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 from tapeline.errors import SpoolError
 from tapeline.producer.spool import Group, Hole, Spool
 from tapeline.producer.spool_file import SpooledMessage
+from tapeline.producer.unsent_times import NO_TIME, UnsentTimes
 
 MB = 2**20
 LIMIT = 64 * MB
@@ -158,6 +159,7 @@ from pathlib import Path
 from tapeline.errors import SpoolError
 from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage
+from tapeline.producer.unsent_times import NO_TIME, UnsentTimes
 
 spool = Spool(Path(sys.argv[1]), 1 << 30)
 written = 0
@@ -221,7 +223,7 @@ def test_damage_in_the_middle_is_said_and_what_follows_is_kept(tmp_path):
 
     assert [(line["event"], line["log_level"]) for line in logs] == [("spool_damaged", "error")]
     assert unsent(again) == [message(1), message(2), message(4), message(5)]
-    assert again.holes == [Hole(T0 + 2, T0 + 4)]
+    assert again.holes == [Hole(3, 3, T0 + 2, T0 + 4)]
 
 
 def test_damage_in_what_kafka_has_is_no_hole(tmp_path):
@@ -239,20 +241,66 @@ def test_damage_in_what_kafka_has_is_no_hole(tmp_path):
     assert (unsent(again), again.holes) == ([message(5)], [])
 
 
-def test_what_another_spool_has_left_is_taken_over(tmp_path):
-    other = opened(tmp_path / "other")
-    other.append([message(1)], T0)
-    other.acknowledged = 1
-    other.append([message(2)], T0)
-    other.append([message(3)], T0)
-    spool = opened(tmp_path / "own")
-    spool.append([message(4)], T0 + 9)
+def test_what_kafka_had_at_the_end_is_noted_though_it_did_not_have_all(tmp_path):
+    spool = opened(tmp_path)
+    for number in range(1, 4):
+        spool.append([message(number)], T0)
+    spool.acknowledged = 2
+    spool.close()
 
-    assert spool.adopt(tmp_path / "other") == 2
+    assert unsent(opened(tmp_path)) == [message(3)]
 
-    assert not (tmp_path / "other").exists()
-    assert sorted(unsent(opened(tmp_path / "own"))) == [message(2), message(3), message(4)]
-    assert spool.last_receipt_us == T0 + 9
+
+FIRST_FORM = bytes.fromhex(
+    "544c737095947c074100000001000000000000000000000000000000004a278807440600010000000a0000005b2274"
+    "7261646573225d000000000400000003000000000000004141504c6f6e65544c7370ba71ed6d4c0000000200000000"
+    "0000000000000000000000014a278807440600010000000a0000005b22747261646573225d00000000040000000300"
+    "00000b0000004141504c74776f5b5b2261222c2262225d5d"
+)
+"""Two groups as spools were written before they noted the oldest time of each."""
+
+
+def test_a_spool_of_the_first_form_is_read_and_its_oldest_time_is_not_known(tmp_path):
+    (tmp_path / f"{1:020d}.spool").write_bytes(FIRST_FORM)
+
+    with capture_logs() as logs:
+        spool = opened(tmp_path)
+
+    assert logs == []
+    assert unsent(spool) == [
+        SpooledMessage("trades", b"AAPL", b"one"),
+        SpooledMessage("trades", b"AAPL", b"two", (("a", "b"),)),
+    ]
+    assert (spool.unsent, spool.last_receipt_us) == (2, T0 + 1)
+    assert spool.unsent_times.oldest_us == 0
+    spool.append([message(3)], T0 + 2, T0)
+    spool.acknowledged = 2
+    spool.append([message(4)], T0 + 2, T0 - 5)
+    assert opened(tmp_path).unsent_times.oldest_us == T0 - 5
+    assert unsent(opened(tmp_path)) == [message(3), message(4)]
+
+
+SECOND_US = 1_000_000
+TIMES = st.lists(st.one_of(st.none(), st.integers(0, 9 * SECOND_US)), max_size=30)
+
+
+@given(TIMES, st.lists(st.integers(0, 30), max_size=30))
+@example([3 * SECOND_US, SECOND_US, 2 * SECOND_US], [1, 0, 2])
+def test_the_oldest_time_is_that_of_the_groups_that_are_left_or_a_second_before(
+    times, acknowledged
+):
+    """Groups come one by one; after each, Kafka has all up to some number."""
+    found = UnsentTimes()
+    done = 0
+    for number, oldest_us in enumerate(times, start=1):
+        found.add(number, NO_TIME if oldest_us is None else oldest_us)
+        if number <= len(acknowledged):
+            done = max(done, min(acknowledged[number - 1], number))
+            found.acknowledged(done)
+        left = [us for us in times[done:number] if us is not None]
+        assert (found.oldest_us == NO_TIME) == (left == [])
+        if left:
+            assert min(left) - SECOND_US < found.oldest_us <= min(left)
 
 
 STEP = st.one_of(

@@ -48,11 +48,12 @@ def test_all_is_final_up_to_the_slowest_topic_that_moves(topics, expected):
     assert final_until(topics) == expected
 
 
-def producer(*, is_gone):
-    return ProducerView(a_status(), is_gone=is_gone)
-
-
 LATER = at(60)
+
+
+def producer(silent_minutes, *, is_lost=False, **status):
+    reported_at = LATER - timedelta(minutes=silent_minutes)
+    return ProducerView(a_status(**status), True, reported_at, is_lost)  # noqa: FBT003
 
 
 def state(*, end=10, now=LATER, is_settled=True, **feed):
@@ -68,10 +69,20 @@ def test_a_tape_that_has_ended_is_over_once_it_is_settled():
     assert state(has_ended=True, is_pending=True) is MOVING
 
 
-def test_a_topic_is_over_when_its_producers_have_left_it_and_nothing_came_for_the_delay():
-    assert state(producers=(producer(is_gone=True),)) is OVER
-    assert state(producers=(producer(is_gone=True),), is_settled=False) is MOVING
-    assert state(producers=(producer(is_gone=True),), now=at(9)) is MOVING
-    assert state(producers=(producer(is_gone=True),), end=11) is MOVING
-    assert state(producers=(producer(is_gone=True), producer(is_gone=False))) is MOVING
+def test_a_topic_is_over_when_its_producers_are_lost_and_nothing_came_for_the_delay():
+    lost = producer(10, is_lost=True)
+    assert state(producers=(lost,)) is OVER
+    assert state(producers=(lost,), is_settled=False) is MOVING
+    assert state(producers=(lost,), now=at(9)) is MOVING
+    assert state(producers=(lost,), end=11) is MOVING
+    assert state(producers=(lost, producer(9))) is MOVING
+    assert state(producers=(lost, producer(9, end_of_tape=True))) is OVER
     assert state() is OVER  # nobody has ever reported
+
+
+def test_it_is_not_known_what_comes_of_a_producer_that_is_silent_and_may_be_back():
+    """So a topic that is over stays so when a stream has just started."""
+    assert state(producers=(producer(10),)) is None
+    assert state(producers=(producer(10),), is_settled=False) is MOVING
+    assert state(producers=(producer(10), producer(9))) is MOVING
+    assert state(producers=(producer(10),), has_ended=True) is OVER

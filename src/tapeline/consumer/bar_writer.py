@@ -6,6 +6,7 @@ Settling and rebuilding both go this way, so that they cannot disagree on what a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -29,6 +30,9 @@ from tapeline.storage.rows import StoredBar, WindowState
 
 log = structlog.get_logger()
 
+
+CountedEmpty = Callable[[Interval, Sequence[Bar]], AbstractSet[WindowKey]]
+"""Returns the keys of those first final bars whose window counted as without trades."""
 
 Remembered = Callable[[Sequence[WindowKey]], Mapping[WindowKey, Bar]]
 """Returns the bars of those windows of five minutes of which every trade is known."""
@@ -83,6 +87,10 @@ class Computed:
     """Windows of which silver has a fragment at most; they were not computed."""
     at: datetime
 
+    def is_final(self, key: WindowKey) -> bool:
+        """Tell whether a final bar stood there."""
+        return key in self.stored and self.stored[key].bar.is_final
+
     def without(self, keys: Collection[WindowKey]) -> Computed:
         """Return the same without some windows."""
         return replace(self, bars=[b for b in self.bars if _key(b) not in keys])
@@ -99,8 +107,8 @@ class BarWriter:
         silver_ttl: how long trades stay in silver; 0 is for ever.
         is_complete: whether the feed covered a bar's window, given what is stored of it.
         now: the wall clock, UTC.
-        empty_until: windows that end by then counted as without trades where they had no final
-            bar, and longer bars were final without them.
+        counted_empty: which of some first final bars lie in windows that counted as without
+            trades, so that longer bars were final without them.
         incomplete_reason: of a first final bar that is incomplete.
     """
 
@@ -114,7 +122,7 @@ class BarWriter:
         silver_ttl: timedelta,
         is_complete: Callable[[Bar, StoredBar | None], bool | None],
         now: Callable[[], datetime],
-        empty_until: Callable[[], datetime | None] = lambda: None,
+        counted_empty: CountedEmpty = lambda *_: frozenset(),
         incomplete_reason: str | None = None,
     ) -> None:
         self._session = session
@@ -124,7 +132,7 @@ class BarWriter:
         self._silver_ttl = silver_ttl
         self._is_complete = is_complete
         self._now = now
-        self._empty_until = empty_until
+        self._counted_empty = counted_empty
         self._incomplete_reason = incomplete_reason
 
     def write(
@@ -179,7 +187,8 @@ class BarWriter:
     def store(self, computed: Computed, *, allow_shrink: bool = False) -> Outcome:
         """Write the bars that differ from what stood there."""
         outcome = Outcome()
-        empty_until = self._empty_until()
+        new = [b for b in computed.bars if not computed.is_final(_key(b))]
+        late = self._counted_empty(computed.interval, new) if new else frozenset()
         writes = []
         for bar in computed.bars:
             before = computed.stored.get(_key(bar))
@@ -198,7 +207,7 @@ class BarWriter:
                 bar,
                 computed.at,
                 allow_shrink=allow_shrink,
-                first_revision=1 if empty_until is None or bar.window_end > empty_until else 2,
+                first_revision=2 if _key(bar) in late else 1,
             )
             if write is not None:
                 outcome.written.append(_key(bar))

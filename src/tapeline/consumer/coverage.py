@@ -18,17 +18,32 @@ from functools import cached_property
 
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.gaps import EVER, Gap, ends_of, joined
-from tapeline.times import to_micros
+from tapeline.times import from_micros, to_micros
 
 _Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerView:
-    """A producer's newest status; `is_gone` when it no longer reports."""
+    """A producer's newest status, which came to Kafka at `reported_at`.
+
+    It `is_gone` when it has not reported for half a minute. It `is_lost`, and nothing is expected
+    of it any more, when it has not for ten minutes, though Kafka has answered us for a minute.
+    """
 
     status: FeedStatus
     is_gone: bool
+    reported_at: datetime
+    is_lost: bool = False
+
+    @property
+    def vouches_until(self) -> datetime | None:
+        """Up to which event time Kafka has all of its trades; None if no more will come of it."""
+        status = self.status
+        if self.is_lost or ((status.has_stopped or status.end_of_tape) and not status.pending):
+            return None
+        known_us = [us for us in (status.made_us, status.oldest_unsent_us) if us is not None]
+        return min([self.reported_at, *map(from_micros, known_us)])
 
 
 class Coverage:

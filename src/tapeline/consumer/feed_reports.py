@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import structlog
@@ -28,6 +28,16 @@ class _Unreadable(NamedTuple):
         return self.named is None or self.named in {topic, topic_id}
 
 
+class Report(NamedTuple):
+    """A producer's newest status."""
+
+    status: FeedStatus
+    at: datetime
+    """When Kafka received it."""
+    listened: timedelta
+    """For how long Kafka had answered us before."""
+
+
 class FeedReports:
     """Keeps the newest status of each producer of all topics, and every gap of one topic.
 
@@ -43,11 +53,10 @@ class FeedReports:
         self._by_key: dict[str, Gap] = {}
         self._all_gaps: tuple[Gap, ...] = ()
         # By the id of the topic, and by producer.
-        self._statuses: defaultdict[str, dict[str, tuple[FeedStatus, datetime]]]
-        self._statuses = defaultdict(dict)
+        self._statuses: defaultdict[str, dict[str, Report]] = defaultdict(dict)
 
-    def statuses_of(self, topic_id: str) -> list[tuple[FeedStatus, datetime]]:
-        """Return each producer's newest status, and when Kafka received it."""
+    def statuses_of(self, topic_id: str) -> list[Report]:
+        """Return each producer's newest status."""
         return list(self._statuses.get(topic_id, {}).values())
 
     def is_readable_of(self, topic_id: str, topic: str) -> bool:
@@ -64,15 +73,24 @@ class FeedReports:
             self._all_gaps = tuple(self._by_key.values())
         return self._all_gaps
 
-    def take_status(self, key: bytes, value: bytes, at: datetime) -> None:
-        """Take a message of the topic of statuses; an empty one withdraws what its key said."""
+    def take_status(
+        self, key: bytes, value: bytes, at: datetime, listened: timedelta = timedelta(0)
+    ) -> None:
+        """Take a message of the topic of statuses; an empty one withdraws what its key said.
+
+        Args:
+            key: of the message.
+            value: of the message.
+            at: when Kafka received it.
+            listened: for how long Kafka has answered us.
+        """
         self._unreadable.pop(key, None)
         try:
             status = FeedStatus.from_bytes(value)
         except UnreadableReportError:
             self._note_unreadable(key, value)
             return
-        self._statuses[status.topic_id][status.producer_id] = (status, at)
+        self._statuses[status.topic_id][status.producer_id] = Report(status, at, listened)
 
     def take_gap(self, key: bytes, value: bytes) -> None:
         """Take a message of the topic of gaps."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tapeline.consumer.coverage import ProducerView
-from tapeline.consumer.feed_reports import FeedReports
+from tapeline.consumer.feed_reports import FeedReports, Report
+from tapeline.consumer.listening import Listening
 from tapeline.errors import SchemaError
 from tapeline.producer.gaps import Gap
 from tapeline.producer.offsets import next_offsets, oldest_offsets
@@ -21,7 +22,13 @@ from tapeline.times import to_millis
 
 _TIMEOUT_S: Final = 10.0
 _READ_WAIT_S: Final = 0.5
-_STATUS_IS_OLD_AFTER: Final = timedelta(seconds=30)
+_GONE_AFTER: Final = timedelta(seconds=30)
+LOST_AFTER: Final = timedelta(minutes=10)
+"""A producer that has not reported for so long is lost, unless Kafka was away meanwhile."""
+_LISTENED: Final = timedelta(minutes=1)
+"""Once Kafka is back, a producer reports within this time."""
+_AT_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - the client's own codes
+_SILENT: Final = KafkaError(KafkaError._TIMED_OUT, "Reports of producers cannot be read")  # noqa: SLF001
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +36,11 @@ class FeedSnapshot:
     """The topic at one instant.
 
     `end_offsets` holds each partition's next offset, `first_offsets` the oldest one that has
-    not expired. `is_pending` tells whether a living
-    producer still holds trades; `has_ended` whether every producer's tape has ended. `gaps`
-    holds every gap that was ever reported, and is the same object while no more are;
-    `producers` every producer. It `is_readable` unless the newest report under some key cannot be
-    read, so that it is not known what its producer missed.
+    not expired. `is_pending` tells whether a producer that is not lost still holds trades;
+    `has_ended` whether every producer's tape has ended. `gaps` holds every gap that was ever
+    reported, and is the same object while no more are; `producers` every producer. It
+    `is_readable` unless the newest report under some key cannot be read, so that it is not known
+    what its producer missed.
     """
 
     end_offsets: dict[int, int]
@@ -57,13 +64,14 @@ class FeedView:
         self._status_topic = settings.status_topic
         self._topic_id = topic_id
         self._reports = FeedReports(settings.topic, topic_id)
+        self._listening = Listening()
         configuration = {
             "bootstrap.servers": bootstrap_servers,
             "group.id": f"tapeline-{topic_id}",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
         }
-        self._consumer = Consumer(configuration)
+        self._consumer = Consumer({**configuration, "enable.partition.eof": True})
         # What is asked on the connection of one that reads waits for the read's answer.
         self._asker = Consumer(configuration)
         metadata = self._asker.list_topics(timeout=_TIMEOUT_S)
@@ -80,8 +88,11 @@ class FeedView:
 
         The statuses are read before the ends, so that every trade that a status calls
         acknowledged lies below them.
+
+        Raises:
+            KafkaException: there is no answer.
         """
-        self._read_reports()
+        self._read_reports(now)
         own = self.snapshot_of(self._topic_id, self._topic, self._partitions, now)
         return replace(own, gaps=self._reports.gaps)
 
@@ -89,18 +100,17 @@ class FeedView:
         self, topic_id: str, topic: str, partitions: Sequence[int], now: datetime
     ) -> FeedSnapshot:
         """Return the state of any topic, as far as reports were read, without its gaps."""
-        statuses = self._reports.statuses_of(topic_id)
+        producers = tuple(self._view(r, now) for r in self._reports.statuses_of(topic_id))
         is_readable = self._reports.is_readable_of(topic_id, topic)
         offsets = self._offsets(topic, partitions)
         return FeedSnapshot(
             {p: end for p, (_, end) in offsets.items()},
             first_offsets={p: first for p, (first, _) in offsets.items()},
-            # A producer that reports no more is gone, and holds nothing that could still come.
-            is_pending=any(s.pending > 0 and now - at < _STATUS_IS_OLD_AFTER for s, at in statuses),
-            has_ended=is_readable and bool(statuses) and all(s.end_of_tape for s, _ in statuses),
-            producers=tuple(
-                ProducerView(s, is_gone=now - at >= _STATUS_IS_OLD_AFTER) for s, at in statuses
-            ),
+            is_pending=any(p.status.pending > 0 and not p.is_lost for p in producers),
+            has_ended=is_readable
+            and bool(producers)
+            and all(p.status.end_of_tape for p in producers),
+            producers=producers,
             is_readable=is_readable,
         )
 
@@ -127,23 +137,44 @@ class FeedView:
         following = next_offsets(self._asker, partitions)
         return {key[1]: (oldest[key], following[key]) for key in partitions}
 
-    def _read_reports(self) -> None:
-        """Read to the ends that the topics have now; how long that takes is Kafka's affair."""
+    def _view(self, report: Report, now: datetime) -> ProducerView:
+        silent = now - report.at
+        listened = self._listening.total - report.listened
+        return ProducerView(
+            report.status,
+            is_gone=silent >= _GONE_AFTER,
+            reported_at=min(report.at, now),
+            is_lost=silent >= LOST_AFTER and listened >= _LISTENED,
+        )
+
+    def _read_reports(self, now: datetime) -> None:
+        """Read to the ends that the topics have now: one that is not read may tell of a gap."""
+        answered_at = self._listening.asks()
         asked = next_offsets(self._asker, [(name, 0) for name in self._next])
+        self._listening.answered(answered_at, now)
         ends = {name: end for (name, _), end in asked.items()}
         deadline = time.monotonic() + _TIMEOUT_S
-        while time.monotonic() < deadline and any(self._next[n] < ends[n] for n in ends):
+        while any(self._next[n] < ends[n] for n in ends):
+            if time.monotonic() > deadline:
+                raise KafkaException(_SILENT)
             message = self._consumer.poll(_READ_WAIT_S)
             topic, offset = (message.topic(), message.offset()) if message else (None, None)
-            if message is None or message.error() or topic is None or offset is None:
+            if message is None or topic is None or offset is None:
                 continue
-            self._next[topic] = offset + 1
-            self._remember(message)
+            error = message.error()
+            if error is None:
+                self._next[topic] = offset + 1
+                self._remember(message)
+            elif error.code() == _AT_END:  # what was last may have been withdrawn and removed
+                self._next[topic] = offset
+            else:
+                continue
+            deadline = time.monotonic() + _TIMEOUT_S
 
     def _remember(self, message: Message) -> None:
         key, value = bytes(message.key() or b""), bytes(message.value() or b"")
         if message.topic() == self._status_topic:
             at = datetime.fromtimestamp(message.timestamp()[1] / 1000, timezone.utc)
-            self._reports.take_status(key, value, at)
+            self._reports.take_status(key, value, at, self._listening.total)
         else:
             self._reports.take_gap(key, value)

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from tapeline.bar import Bar, Interval
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.final_bars import reconcile
-from tapeline.producer.gaps import Gap
+from tapeline.producer.gaps import Gap, ends_of_all
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.gap_rows import write_gaps
 from tapeline.storage.live_rows import write_final_bars
 from tapeline.times import floor_to, from_micros
 
-_SPANS_A_ROUND: Final = 100
-"""Bound on the ranges of bars that one round looks at."""
+_DAYS_A_ROUND: Final = 20
+"""Bound on the days of bars that one round looks at."""
+_DAY: Final = timedelta(days=1)
 _LOOK_BACK: Final = timedelta(days=7)
 """Gaps that ended before that were marked by an earlier run, or their bars are long read."""
 
-_Span = tuple[Interval, str, datetime, datetime]
+_Span = tuple[datetime, datetime]
+_DayOfBars = tuple[Interval, str, datetime]
 
 
 class GapMarks:
     """Keeps `is_complete` of final bars in step with the gaps that producers report.
 
     A bar that becomes final later is marked when it is settled. The gaps of the last week are
-    looked at again after a restart, which changes nothing that is right.
+    looked at again after a restart, which changes nothing that is right. The bars of a symbol are
+    read a day at a time, however many gaps the day has.
     """
 
     def __init__(self, client: CassandraClient, now: Callable[[], datetime]) -> None:
@@ -37,28 +41,46 @@ class GapMarks:
         self._now = now
         self._seen: Sequence[Gap] = ()
         self._known: dict[str, Gap] = {}
-        self._pending: deque[_Span] = deque()
+        self._pending: OrderedDict[_DayOfBars, list[_Span]] = OrderedDict()
+        self._lasting_at: datetime | None = None
 
     def update(self, gaps: Sequence[Gap], coverage: Coverage) -> int:
         """Store what is new and revise a bounded number of bars; return how many were."""
+        now = self._now()
         if gaps is not self._seen:
-            self._take_in(gaps)
+            self._take_in(gaps, now)
+        if self._lasting_at is None or now - self._lasting_at >= _DAY:
+            # Their rows expire, and a gap that lasts must not.
+            write_gaps(self._client, [gap for gap in gaps if gap.ended_us is None])
+            self._lasting_at = now
         revised = 0
-        for _ in range(min(len(self._pending), _SPANS_A_ROUND)):
-            revised += self._revise(*self._pending[0], coverage)
-            self._pending.popleft()  # after the work, so that a failure loses none
+        for day in list(islice(self._pending, _DAYS_A_ROUND)):
+            revised += self._revise(*day, self._pending[day], coverage)
+            del self._pending[day]  # after the work, so that a failure loses none
         return revised
 
-    def _take_in(self, gaps: Sequence[Gap]) -> None:
-        new = [gap for gap in gaps if self._known.get(gap.key) != gap]
-        write_gaps(self._client, new)
-        self._known.update((gap.key, gap) for gap in new)
-        now = self._now()
-        for gap in sorted(new, key=lambda gap: gap.started_us):
-            if gap.kind.marks_bars and _end_of(gap, now) > now - _LOOK_BACK:
-                # The newest first: after a restart all of them are looked at again.
-                self._pending.extendleft(_spans_of(gap, now))
+    def _take_in(self, gaps: Sequence[Gap], now: datetime) -> None:
+        new = {gap.key: gap for gap in gaps if self._known.get(gap.key) != gap}
+        write_gaps(self._client, new.values())
+        self._known = {gap.key: gap for gap in gaps}
+        ends = [(gap, end) for gap, end in ends_of_all(gaps) if gap.key in new]
+        for gap, ended_us in sorted(ends, key=lambda end: end[0].started_us):
+            end = now if ended_us is None else from_micros(ended_us)
+            if gap.kind.marks_bars and end > now - _LOOK_BACK:
+                self._add(gap.symbols, from_micros(gap.started_us), end)
         self._seen = gaps
+
+    def _add(self, symbols: Iterable[str], start: datetime, end: datetime) -> None:
+        """Have the bars that a gap overlaps looked at, those of the newest gap first."""
+        for interval in Interval:
+            first = floor_to(interval.duration, start)
+            days = [floor_to(_DAY, first)]
+            while days[-1] + _DAY <= end:
+                days.append(days[-1] + _DAY)
+            for symbol in symbols:
+                for day in days:
+                    self._pending.setdefault((interval, symbol, day), []).append((first, end))
+                    self._pending.move_to_end((interval, symbol, day), last=False)
 
     @property
     def is_done(self) -> bool:
@@ -66,12 +88,20 @@ class GapMarks:
         return not self._pending
 
     def _revise(
-        self, interval: Interval, symbol: str, start: datetime, end: datetime, coverage: Coverage
+        self,
+        interval: Interval,
+        symbol: str,
+        day: datetime,
+        spans: Sequence[_Span],
+        coverage: Coverage,
     ) -> int:
+        start = max(day, min(first for first, _ in spans))
+        end = min(day + _DAY, max(last for _, last in spans) + timedelta(microseconds=1))
         wrong = [
             bar
             for bar in self._client.bars(symbol, interval, start, end)
             if bar.is_final
+            and any(first <= bar.window_start <= last for first, last in spans)
             and bar.is_complete != coverage.is_complete(symbol, bar.window_start, bar.window_end)
         ]
         keys = [(symbol, bar.window_start) for bar in wrong]
@@ -88,17 +118,3 @@ class GapMarks:
 def _marked(bar: Bar, coverage: Coverage) -> Bar:
     is_complete = coverage.is_complete(bar.symbol, bar.window_start, bar.window_end)
     return replace(bar, is_complete=is_complete)
-
-
-def _end_of(gap: Gap, now: datetime) -> datetime:
-    return now if gap.ended_us is None else from_micros(gap.ended_us)
-
-
-def _spans_of(gap: Gap, now: datetime) -> Iterable[_Span]:
-    """Yield the ranges of window starts that a gap overlaps, for each interval and symbol."""
-    start = from_micros(gap.started_us)
-    end = _end_of(gap, now)
-    for interval in Interval:
-        first = floor_to(interval.duration, start)
-        for symbol in gap.symbols:
-            yield interval, symbol, first, end + timedelta(microseconds=1)

@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from tapeline.bar import Bar
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.bar_writer import BarWriter
+from tapeline.consumer.counted_empty import counted_empty
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.due_bars import DueBars
 from tapeline.consumer.final_bars import TOPIC_GONE
@@ -133,7 +134,7 @@ class GoneTopics:
             silver_ttl=self.silver_ttl,
             is_complete=is_complete,
             now=lambda: now,
-            empty_until=lambda: topic.settled_until,
+            counted_empty=lambda interval, bars: counted_empty(self.client, topic, interval, bars),
             incomplete_reason=TOPIC_GONE,
         )
         bars = DueBars(self.client, writer, states, stores_1m=self.stores_1m)
@@ -144,7 +145,7 @@ class GoneTopics:
             settled += bars.settle_hours(some).settled
         states.read(progress)
         if not states.one_of_each_start():
-            self.client.write_topic_state(topic.topic_id, TopicState.OVER)
+            self.client.write_topic_state(topic.topic_id, TopicState.OVER, now)
         log.info("left_topic_settled", topic_id=topic.topic_id, bars=settled)
         return settled
 

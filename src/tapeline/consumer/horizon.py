@@ -1,4 +1,28 @@
-"""Which windows can be settled: how far event time is committed to silver."""
+"""Which windows can be settled: how far event time is committed to silver.
+
+Three things say that no more trades come to a window:
+
+- The frontier: trades that follow it by the delay are in silver.
+- In a quiet market, where nothing moves the frontier, the clock: everything that Kafka has is in
+  silver, no producer holds anything, and nothing was received for the delay.
+- The end of a tape.
+
+The first two hold only for what a producer vouches for. While Kafka is away it keeps trades in its
+spool and cannot say so; when Kafka is back, all that Kafka has is in silver at once, nothing was
+received for as long as the outage took, and the spool has not begun to drain. So neither frontier
+nor clock passes what any producer last said: its oldest trade that Kafka lacks, or else the time
+when it made its report::
+
+    trades    ──────────┐  kept in the spool  ┌──────────
+    reports   ──────────┤     Kafka away      ├──────────
+    horizon   ───┤ delay ├ stands still ───────┤ goes on with the oldest unsent trade
+
+A producer that has died for good must not hold bars back for ever. It is lost when it has not
+reported for ten minutes, and Kafka has answered us for a minute of them: an outage of Kafka is
+nobody's silence. What a lost producer may have missed is a gap from its last acknowledged message
+on, so that bars no other producer covers are incomplete (`coverage.py`). If it comes back with a
+spool after all, they are revised.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +117,7 @@ def frontier(
     """Return the event time up to which every partition that matters has been committed.
 
     A partition matters while it has unread offsets or got a trade lately. None when one of
-    them has committed nothing yet, or none matters.
+    them has committed nothing yet, or none matters. It is never past what a producer vouches for.
     """
     newest = []
     for partition, unread in unread_messages(progress, feed).items():
@@ -103,7 +127,14 @@ def frontier(
         if unread or is_recent:
             newest.append(None if p is None else p.newest_event_time)
     times = [t for t in newest if t is not None]
-    return min(times) if times and len(times) == len(newest) else None
+    if not times or len(times) < len(newest):
+        return None
+    return min([*times, *_vouched(feed)])
+
+
+def _vouched(feed: FeedSnapshot) -> list[datetime]:
+    """Return up to which event time Kafka has the trades of each producer that may have more."""
+    return [p.vouches_until for p in feed.producers if p.vouches_until is not None]
 
 
 def horizon(
@@ -115,8 +146,8 @@ def horizon(
     """Return which windows can be settled.
 
     Those behind the frontier by the delay; in a quiet market, where everything is in silver
-    and nothing was received for the delay, those behind now by the delay; and all of them
-    once the tape has ended and everything is in silver.
+    and nothing was received for the delay, those behind now by the delay, or behind what a
+    producer vouches for; and all of them once the tape has ended and everything is in silver.
     """
     is_all_in = is_caught_up(progress, feed) and not feed.is_pending
     if is_all_in and feed.has_ended:
@@ -127,5 +158,5 @@ def horizon(
         limits.append(front - delay)
     received = newest_receipt(progress)
     if is_all_in and received is not None and now >= received + delay:
-        limits.append(now - delay)
+        limits.append(min([now, *_vouched(feed)]) - delay)
     return Horizon(everything=False, until=max(limits) if limits else None)

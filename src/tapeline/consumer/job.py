@@ -30,6 +30,7 @@ from tapeline.consumer.spark_processor import (
     Topic,
     query_of,
 )
+from tapeline.consumer.touched_lately import TouchedLately
 from tapeline.errors import StreamError
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
@@ -171,8 +172,17 @@ def run_job(
             end_with_spark(session)
             _set_on_signals(stop)
             target: Sink = CassandraSink(client) if client else ConsoleSink()
+            touched = TouchedLately() if options.job is Job.ALL and client is not None else None
             processor = SparkProcessor(
-                session, settings, source, target, client, checkpoints, options.trigger, metrics
+                session,
+                settings,
+                source,
+                target,
+                client,
+                checkpoints,
+                options.trigger,
+                metrics,
+                touched,
             )
             settler = None
             delay = timedelta(seconds=settings.stream.watermark_s)
@@ -196,6 +206,7 @@ def run_job(
                     is_stopping=stop.is_set,
                     remembered=processor.previews.seen,
                     others=others.look_after,
+                    touched=touched,
                 )
             if options.job.layers:
                 processor.start(options.job.layers)

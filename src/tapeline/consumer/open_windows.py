@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Final, TypeVar
 
 from tapeline.bar import Interval, WindowKey
 from tapeline.consumer.horizon import Horizon
+from tapeline.consumer.touched_lately import TouchedLately
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 from tapeline.times import floor_to
@@ -30,14 +32,20 @@ class OpenWindows:
     Args:
         client: reads states and progress.
         topic_id: of the topic.
+        touched: what the stream of this process touches; None when another process writes it.
     """
 
-    def __init__(self, client: CassandraClient, topic_id: str) -> None:
+    def __init__(
+        self, client: CassandraClient, topic_id: str, touched: TouchedLately | None = None
+    ) -> None:
         self._client = client
         self._topic_id = topic_id
+        self._touched = touched
+        self._reached = Horizon(everything=False, until=None)
         # By start: a round asks for what ends by some time, and most windows are newer.
         self._dirty: _ByStart = defaultdict(dict)
         self._settled: _ByStart = defaultdict(dict)
+        self._open_in: Counter[tuple[int, int]] = Counter()
         self._has_changed = True
         self._read_from: dict[int, int] = {}
         self._seen: dict[int, tuple[int, int | None, int]] = {}
@@ -52,23 +60,31 @@ class OpenWindows:
         """Take in what is new where the progress has changed; move each partition's start on.
 
         A bucket of offsets is read until all of it is committed, and remembered afterwards, so
-        that a round reads what is new and not what is open. While a topic is read again, what
+        that a round reads what is new and not what is open. What this process's own stream has
+        touched is not read at all, but once a minute. While a topic is read again, what
         lies above its reader may become open once more.
         """
+        touched = None if self._touched is None else self._touched.take()
+        if touched is None and self._touched is not None:
+            self._seen.clear()
         for p in progress.values():
             # The stream writes windows before the progress that commits them; a rebuild may
             # make some due without any.
             seen = (p.committed_offset, p.read_offset, int(time.monotonic() // _LOOK_AGAIN_S))
-            if self._seen.get(p.kafka_partition) != seen:
+            before = self._seen.get(p.kafka_partition)
+            added = () if touched is None else touched.get(p.kafka_partition, ())
+            is_current = touched is not None and before is not None and before[2] == seen[2]
+            if is_current and self._are_new(added, p):
+                for s in added:
+                    self._take_in(self._with_known(s))
+            elif added or before != seen:
                 self._read(p)
-                self._seen[p.kafka_partition] = seen
+            self._seen[p.kafka_partition] = seen
         if not self._has_changed:
             return
         oldest: dict[int, int] = {}
-        for group in (*self._dirty.values(), *self._settled.values()):
-            for partition, bucket, _, _ in group:
-                if bucket < oldest.get(partition, bucket + 1):
-                    oldest[partition] = bucket
+        for partition, bucket in self._open_in:
+            oldest[partition] = min(bucket, oldest.get(partition, bucket))
         for p in progress.values():
             settled = min(oldest.get(p.kafka_partition, p.read_bucket), p.read_bucket)
             if settled != p.settled_bucket:
@@ -82,6 +98,7 @@ class OpenWindows:
         share a partition of gold, so a chunk of them is read and written in few requests.
         """
         length = Interval.FIVE_MINUTES.duration
+        self._reached = _further(self._reached, reach)
         found: _Group = defaultdict(list)
         for start, group in self._dirty.items():
             if reach.covers(start + length):
@@ -118,6 +135,26 @@ class OpenWindows:
         for s in states:
             self._forget(s)
 
+    def _are_new(self, states: Sequence[WindowState], p: PartitionProgress) -> bool:
+        """Tell whether nothing but these touched a partition, and no window settled before."""
+        reached = self._reached
+        if reached.until is None or p.read_offset != p.committed_offset:
+            return False
+        length = Interval.FIVE_MINUTES.duration
+        # The table knows what was settled of a window, and when its first trade came.
+        return not any(reached.covers(s.window_start + length) for s in states)
+
+    def _with_known(self, state: WindowState) -> WindowState:
+        """Return a state that was touched with what is remembered of it."""
+        groups = (self._dirty, self._settled)
+        known = next(
+            (found for g in groups if (found := g.get(state.window_start, {}).get(_key_of(state)))),
+            None,
+        )
+        if known is None:
+            return state
+        return replace(known, dirty_offset=max(known.dirty_offset, state.dirty_offset))
+
     def _read(self, p: PartitionProgress) -> None:
         head = p.committed_offset // WINDOW_BUCKET_OFFSETS
         start = self._read_from.get(p.kafka_partition, p.settled_bucket)
@@ -135,13 +172,19 @@ class OpenWindows:
             is_dirty = state.dirty_offset > state.settled_offset
             group = self._dirty if is_dirty else self._settled
             group[state.window_start][_key_of(state)] = state
+            self._open_in[state.kafka_partition, state.bucket] += 1
 
     def _forget(self, state: WindowState) -> None:
         self._has_changed = True
         for groups in (self._dirty, self._settled):
             group = groups.get(state.window_start, {})
-            if group.pop(_key_of(state), None) is not None and not group:
-                del groups[state.window_start]
+            if group.pop(_key_of(state), None) is not None:
+                if not group:
+                    del groups[state.window_start]
+                bucket = state.kafka_partition, state.bucket
+                self._open_in[bucket] -= 1
+                if not self._open_in[bucket]:
+                    del self._open_in[bucket]
 
 
 def in_chunks(groups: Mapping[_K, _V], most: int) -> Iterator[dict[_K, _V]]:
@@ -149,6 +192,12 @@ def in_chunks(groups: Mapping[_K, _V], most: int) -> Iterator[dict[_K, _V]]:
     items = iter(groups.items())
     while some := dict(islice(items, most)):
         yield some
+
+
+def _further(first: Horizon, second: Horizon) -> Horizon:
+    """Return what two horizons cover together."""
+    limits = [until for until in (first.until, second.until) if until is not None]
+    return Horizon(first.everything or second.everything, max(limits, default=None))
 
 
 def _key_of(state: WindowState) -> _StateKey:

@@ -78,10 +78,10 @@ class OtherTopics:
         feed = self._feed.snapshot_of(topic.topic_id, name, partitions, now)
         progress = self._client.progress(topic.topic_id)
         state = state_of(progress, feed, now, self._delay, is_settled=True)
-        if state is topic.state:
+        if state is None or state is topic.state:
             return 0
         if state is not TopicState.OVER:
-            self._client.write_topic_state(topic.topic_id, state)
+            self._client.write_topic_state(topic.topic_id, state, now)
             return 0
         gaps = read_gaps(self._client, _EVER, now)
         of_topic = [gap for gap in gaps if gap.topic_id == topic.topic_id]

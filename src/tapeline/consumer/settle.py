@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 from tapeline.bar import Bar, WindowKey
 from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.bar_writer import BarWriter, Outcome
+from tapeline.consumer.counted_empty import counted_empty
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.due_bars import DueBars
 from tapeline.consumer.feed_view import FeedSnapshot, FeedView
@@ -35,6 +36,7 @@ from tapeline.consumer.horizon import (
 from tapeline.consumer.open_windows import OpenWindows, in_chunks
 from tapeline.consumer.recent_gaps import RecentGaps
 from tapeline.consumer.topic_standing import OwnTopic, state_of
+from tapeline.consumer.touched_lately import TouchedLately
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import PartitionProgress, StatesOfWindows
 
@@ -86,6 +88,7 @@ class Settler:
         remembered: given the states of windows, returns the bars of those of which the stream knows
             every trade that the states tell of.
         others: looks after the other topics of the keyspace; returns how many bars it settled.
+        touched: what the stream of this process touches, where it is in this process.
         round_s: after this long a round begins no further chunk.
     """
 
@@ -106,6 +109,7 @@ class Settler:
         is_stopping: Callable[[], bool] = lambda: False,
         remembered: Callable[[StatesOfWindows], Mapping[WindowKey, Bar]] = lambda _: {},
         others: Callable[[datetime], int] = lambda _: 0,
+        touched: TouchedLately | None = None,
         round_s: float = ROUND_S,
     ) -> None:
         self._client = client
@@ -117,7 +121,7 @@ class Settler:
         self._is_stopping = is_stopping
         self._round_s = round_s
         self._others = others
-        self._states = OpenWindows(client, topic_id)
+        self._states = OpenWindows(client, topic_id, touched)
         self._gap_marks = GapMarks(client, now)
         self._recent_gaps = RecentGaps(silver_ttl)
         self._coverage = Coverage((), ())
@@ -131,7 +135,9 @@ class Settler:
                 bar.symbol, bar.window_start, bar.window_end
             ),
             now=now,
-            empty_until=lambda: self._topic.settled_until,
+            counted_empty=lambda interval, bars: counted_empty(
+                client, self._topic.standing, interval, bars
+            ),
         )
         self._bars = DueBars(
             client, self._writer, self._states, stores_1m=stores_1m, remembered=remembered
@@ -194,7 +200,7 @@ class Settler:
         if progress:
             is_settled = not self._states.one_of_each_start()
             state = state_of(progress, feed, now, self._delay, is_settled=is_settled)
-            self._topic.write_state(state)
+            self._topic.write_state(state, now)
 
     def _in_chunks(
         self, due: StatesOfWindows, settle: Callable[[StatesOfWindows], Outcome], began: float

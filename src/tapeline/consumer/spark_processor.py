@@ -22,6 +22,7 @@ from tapeline.consumer.poison_limit import PoisonLimit
 from tapeline.consumer.previews import Previews
 from tapeline.consumer.session import without_logs
 from tapeline.consumer.sinks import Sink
+from tapeline.consumer.touched_lately import TouchedLately
 from tapeline.consumer.transformations import apply_watermark, parse_trade_from_avro
 from tapeline.errors import StreamError
 from tapeline.metrics import (
@@ -76,6 +77,7 @@ class SparkProcessor:
         checkpoints: where each query keeps its own.
         trigger: processing time between batches, e.g. `0 seconds`.
         metrics: where batches are counted and timed.
+        touched: takes what batches touch, for a settler in this process.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class SparkProcessor:
         checkpoints: Checkpoints,
         trigger: str,
         metrics: Metrics | None = None,
+        touched: TouchedLately | None = None,
     ) -> None:
         self._session = session
         self._settings = settings
@@ -96,6 +99,7 @@ class SparkProcessor:
         self._client = client
         self._checkpoints = checkpoints
         self._trigger = trigger
+        self._touched = touched
         self._metrics = metrics or Metrics(STREAM_METRICS)
         self._previews = Previews(session, settings, sink, client, topic.topic_id)
         self.poison = PoisonLimit(settings.stream.poison_share, settings.stream.poison_messages)
@@ -197,6 +201,8 @@ class SparkProcessor:
         """
         if self._client is not None and self.kept is not None:
             self._client.write_dirty_windows(summary.dirty)
+            if self._touched is not None:
+                self._touched.add(summary.dirty)
             self.kept.write(summary.progress)
 
     def _messages(self) -> DataFrame:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from tapeline.consumer.feed_view import FeedSnapshot
+from tapeline.consumer.feed_view import LOST_AFTER, FeedSnapshot
 from tapeline.consumer.horizon import is_caught_up, newest_receipt
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import PartitionProgress
-from tapeline.storage.topic_tables import TopicState
+from tapeline.storage.topic_tables import TopicStanding, TopicState
 
 
 def state_of(
@@ -19,11 +20,12 @@ def state_of(
     delay: timedelta,
     *,
     is_settled: bool,
-) -> TopicState:
-    """Return what can still come from a topic.
+) -> TopicState | None:
+    """Return what can still come from a topic; None while that cannot be told.
 
-    Nothing does when all of it is in silver and its tape has ended, or its producers report no more
-    and nothing was received for the delay.
+    Nothing does when all of it is in silver and its tape has ended, or its producers are lost
+    and nothing was received for the delay. One that has not reported for long may be lost or not
+    until we have listened for a while.
 
     Args:
         progress: of its Kafka partitions.
@@ -34,14 +36,15 @@ def state_of(
     """
     if not is_caught_up(progress, feed) or feed.is_pending:
         return TopicState.MOVING
+    if feed.has_ended:
+        return TopicState.OVER if is_settled else TopicState.ENDED
     received = newest_receipt(progress)
     is_quiet = received is None or received + delay <= now
-    is_left = is_quiet and all(p.is_gone for p in feed.producers)
-    if not feed.has_ended and not is_left:
+    expected = [p for p in feed.producers if p.vouches_until is not None]
+    report = any(now - p.reported_at < LOST_AFTER for p in expected)
+    if report or not is_settled or not is_quiet:
         return TopicState.MOVING
-    if is_settled:
-        return TopicState.OVER
-    return TopicState.ENDED if feed.has_ended else TopicState.MOVING
+    return None if expected else TopicState.OVER
 
 
 class OwnTopic:
@@ -55,24 +58,31 @@ class OwnTopic:
     def __init__(self, client: CassandraClient, topic_id: str) -> None:
         self._client = client
         self._topic_id = topic_id
-        self._state: TopicState | None = None
-        self.settled_until: datetime | None = None
-        """Up to when its windows are settled; None before anything is known."""
+        self.standing: TopicStanding | None = None
+        """None before anything of it is in silver."""
 
     def read(self) -> None:
         """Read what is known of it, which settlers of other topics may have written too."""
-        for t in self._client.topic_standings():
-            if t.topic_id == self._topic_id:
-                self.settled_until, self._state = t.settled_until, t.state
+        standings = self._client.topic_standings()
+        self.standing = next((t for t in standings if t.topic_id == self._topic_id), None)
 
-    def write_state(self, state: TopicState) -> None:
-        """Say what can still come."""
-        if state is not self._state:
-            self._client.write_topic_state(self._topic_id, state)
-            self._state = state
+    def write_state(self, state: TopicState | None, now: datetime) -> None:
+        """Say what can still come; None leaves what was said."""
+        known = self.standing
+        if state is None or (
+            known is not None
+            and state is known.state
+            and (known.moves_since is not None or state is TopicState.OVER)
+        ):
+            return
+        self._client.write_topic_state(self._topic_id, state, now)
+        self.read()
 
     def write_until(self, until: datetime | None) -> None:
         """Say up to when its windows are settled; that never sinks."""
-        if until is not None and (self.settled_until is None or until > self.settled_until):
+        known = self.standing
+        if known is None or until is None:
+            return
+        if known.settled_until is None or until > known.settled_until:
             self._client.write_settled_until(self._topic_id, until)
-            self.settled_until = until
+            self.standing = replace(known, settled_until=until)

@@ -1,4 +1,4 @@
-"""What a producer of the same name last reported, before it was stopped or killed."""
+"""What producers last reported, before they were stopped or killed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _READ_WAIT_S: Final = 1.0
 _READ_TIMEOUT_S: Final = 60.0
 
 
-def last_status(
-    bootstrap_servers: str, status_topic: str, topic_id: str, producer_id: str
-) -> FeedStatus | None:
-    """Return the newest status of a producer for one topic, None when it has none.
+def last_statuses(
+    bootstrap_servers: str, status_topic: str, topic_id: str
+) -> dict[str, FeedStatus]:
+    """Return the newest status of each producer for one topic, by the producer's name.
 
     Raises:
         ServiceUnavailableError: Kafka did not hand over the topic in time.
@@ -28,12 +28,12 @@ def last_status(
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
-            "group.id": f"tapeline-{topic_id}-{producer_id}",
+            "group.id": f"tapeline-{topic_id}",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
         }
     )
-    found: FeedStatus | None = None
+    found: dict[str, FeedStatus] = {}
     try:
         next_offset, end = offsets_of(consumer, status_topic, 0)
         consumer.assign([TopicPartition(status_topic, 0, next_offset)])
@@ -43,10 +43,10 @@ def last_status(
                 text = f"Kafka does not hand over topic {status_topic}: try again."
                 raise ServiceUnavailableError(text)
             for message in consumer.consume(_READ_MESSAGES, _READ_WAIT_S):
-                next_offset = (message.offset() or 0) + 1
+                next_offset = max(next_offset, (message.offset() or 0) + 1)
                 status = _status_in(message.value())
-                if status and (status.topic_id, status.producer_id) == (topic_id, producer_id):
-                    found = status
+                if status and status.topic_id == topic_id:
+                    found[status.producer_id] = status
     finally:
         consumer.close()
     return found

@@ -47,6 +47,19 @@ class FeedStatus:
     without_slot: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     clock_offset_s: float | None = None
     """How far the clock of the producer's host is ahead of the feed's time, in seconds."""
+    oldest_unsent_us: int | None = None
+    """Nothing that Kafka has not acknowledged is older, µs since the epoch; None for nothing.
+
+    It may be up to a second too early, and is never too late.
+    It is the smallest *event* time of trades that wait, since event times are what settling waits
+    for: a trade's receipt may be much later. It is the start of a gap whose report waits, if that
+    is earlier, so that none of its bars is complete before the gap is known. It is 0 for groups of
+    a spool that did not note it. An older producer never says it.
+    """
+    has_stopped: bool = False
+    """Whether it was stopped in order, so that it adds nothing to what it holds."""
+    made_us: int | None = None
+    """When it was made, µs since the epoch; it may be sent much later, when Kafka is back."""
 
     @property
     def key(self) -> str:

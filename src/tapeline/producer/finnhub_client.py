@@ -196,13 +196,13 @@ class FinnhubClient:
 
     async def ask_again(self) -> None:
         """Subscribe symbols without a slot once more, when it is time; a slot may be free."""
-        wanted = self.slots.check(now_us())
+        wanted = self.slots.check(self._monotonic(), self.stamp_us)
         if wanted and self.connected and self._socket is not None:
             with contextlib.suppress(ConnectionClosed):  # whoever reads will notice
                 await self._ask(self._socket, wanted)
 
     async def _ask(self, socket: ClientConnection, symbols: Sequence[str]) -> None:
-        self.slots.asked(symbols, now_us())
+        self.slots.asked(symbols, self._monotonic())
         for symbol in symbols:
             await socket.send(orjson.dumps({"type": "subscribe", "symbol": symbol}).decode())
 

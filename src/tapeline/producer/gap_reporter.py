@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -17,7 +17,7 @@ from tapeline.times import now_us
 log = structlog.get_logger()
 
 
-def _nowhere(_key: str, _value: bytes) -> None:
+def _nowhere(_gap: Gap) -> None:
     """Take a report before there is a pipeline."""
 
 
@@ -29,13 +29,15 @@ class GapReporter:
         watch: tells gaps.
         started_us: when this producer first heard anything, over all its lives.
         earlier_us: until when Kafka had everything of its last life.
+        others: what producers of other names last reported, by their names.
     """
 
     watch: GapWatch
     started_us: int | None
     earlier_us: int | None = None
-    send: Callable[[str, bytes], None] = _nowhere
-    """Takes the key and value of a report; set by the pipeline, as the clock is."""
+    others: Mapping[str, FeedStatus] = field(default_factory=dict)
+    send: Callable[[Gap], None] = _nowhere
+    """Takes a report; set by the pipeline, as the clock is."""
     now_us: Callable[[], int] = now_us
 
     def lost(self, kind: GapKind, behind_since_us: int | None = None) -> None:
@@ -55,8 +57,24 @@ class GapReporter:
     def started(self, holes: Iterable[Hole] = ()) -> None:
         """Note that the producer runs, and what its spool has lost."""
         for hole in holes:
-            self._report(self.watch.damaged(hole.after_us, hole.until_us))
+            self.damaged(hole)
         self._report(self.watch.started(self.now_us()))
+
+    def damaged(self, hole: Hole) -> None:
+        """Note what the spool has lost; where that begins is not known, Kafka had all before."""
+        after_us = hole.after_us or self.earlier_us or self.started_us or hole.until_us
+        self._report(self.watch.damaged(after_us, hole.until_us))
+
+    def damaged_of(self, producer_id: str, hole: Hole) -> None:
+        """Note what a spool has lost that another producer had left: it is a gap of that one.
+
+        It is of that one's symbols; of ours if it has reported nothing that would tell.
+        """
+        other = self.others.get(producer_id)
+        known_us = other.last_message_us if other else None
+        for gap in self.watch.damaged(hole.after_us or known_us or hole.until_us, hole.until_us):
+            symbols = other.symbols if other else gap.symbols
+            self._report([replace(gap, producer_id=producer_id, symbols=symbols)])
 
     def look(self) -> None:
         """Look for silence."""
@@ -64,7 +82,7 @@ class GapReporter:
 
     def _report(self, gaps: Iterable[Gap]) -> None:
         for gap in gaps:
-            self.send(gap.key, gap.to_bytes())
+            self.send(gap)
             ended_us = gap.ended_us
             log.warning(
                 "feed_gap",
@@ -82,6 +100,7 @@ def gap_reporter(
     topic_id: str,
     producer_id: str,
     earlier: FeedStatus | None,
+    others: Mapping[str, FeedStatus] | None = None,
     durable_us: int | None = None,
 ) -> GapReporter:
     """Return the reporter of a live feed, going on from an earlier life of its producer.
@@ -92,12 +111,15 @@ def gap_reporter(
         topic_id: of the trades' topic.
         producer_id: the producer's name.
         earlier: what it last reported.
+        others: what producers of other names last reported, by their names.
         durable_us: the newest receipt in its spool, µs since the epoch.
     """
     finnhub, kafka = settings.finnhub, settings.kafka
     blank = Gap(producer_id, kafka.topic, topic_id, GapKind.DISCONNECTED, symbols, 0, None, 0)
     earlier_us = earlier.last_message_us if earlier else None
-    known = [us for us in (earlier_us, durable_us) if us is not None]
+    started_us = earlier.started_us if earlier else None
+    # From its start on, what it does not report as a gap counts as heard.
+    known = [us for us in (started_us, earlier_us, durable_us) if us is not None]
     last_us = max(known, default=None)
     watch = GapWatch(blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_us)
-    return GapReporter(watch, earlier.started_us if earlier else None, earlier_us)
+    return GapReporter(watch, started_us, earlier_us, others or {})

@@ -196,9 +196,8 @@ class GapWatch:
         ]
 
     def damaged(self, after_us: int, until_us: int) -> list[Gap]:
-        """Note that what was received between two times is damaged on disk; 0 is not known."""
-        started_us = after_us or self.last_message_us or until_us
-        gap = self._gap(GapKind.DROPPED, min(started_us, until_us), until_us)
+        """Note that what was received between two times, µs since the epoch, is damaged on disk."""
+        gap = self._gap(GapKind.DROPPED, min(after_us, until_us), until_us)
         return [replace(gap, ended_us=until_us)]
 
     def check(self, now_us: int, monotonic_s: float) -> list[Gap]:

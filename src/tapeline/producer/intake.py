@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import orjson
 import structlog
@@ -36,6 +37,9 @@ from tapeline.trade import encode_trade
 
 log = structlog.get_logger()
 
+_MOST_REJECTS: Final = 20_000
+"""Named one by one in a dead letter, which with the largest frame must be one that Kafka takes."""
+
 Parsed = TradeFrame | Ping | FeedMessage
 
 
@@ -49,10 +53,16 @@ class PipelineCounts:
 
 
 def read_frame(frame: Frame, received_at_ms: int) -> Parsed:
-    """Read a frame as if it had come at `received_at_ms`, ms since the epoch."""
+    """Read a frame as if it had come at `received_at_ms`, ms since the epoch.
+
+    One with a great many mistakes is refused as a whole.
+    """
     if frame.is_too_large:
         return TradeFrame((), (Reject(Reason.FRAME_TOO_LARGE),))
-    return parse_frame(frame.data, received_at_ms)
+    message = parse_frame(frame.data, received_at_ms)
+    if isinstance(message, TradeFrame) and len(message.rejects) > _MOST_REJECTS:
+        return TradeFrame((), (Reject(message.rejects[0].reason),))
+    return message
 
 
 class Intake:
@@ -147,6 +157,7 @@ class Intake:
         self._accepted.inc(len(message.trades))
         if unknown := self._unknown_conditions.count(message.trades):
             self._metrics[UNKNOWN_CONDITIONS].inc(unknown)
+        self._outbox.dated(min(trade.event_time_ms for trade in message.trades) * 1000)
         add, topic, keys = self._outbox.add, self._topic, self._keys
         for trade in self._identity.assign(
             message.trades, frame.received_at_us, frame.monotonic_s, frame.data

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tapeline.errors import DeliveryError
 from tapeline.producer.spool_file import SpooledMessage
@@ -74,6 +74,9 @@ class KafkaProducer:
         Args:
             message: what to send, and where to.
             on_delivery: called by `serve` when its fate is known; it must call `note`.
+
+        Raises:
+            DeliveryError: it is larger than Kafka takes.
         """
         topic, key, value, headers = message
         try:
@@ -85,6 +88,8 @@ class KafkaProducer:
                 self._producer.produce(topic, value, key, on_delivery=on_delivery)
         except BufferError:
             return False
+        except KafkaException as error:
+            raise self._refusal(topic, error.args[0]) from None
         return True
 
     def note(self, error: KafkaError | None, message: Message) -> None:
@@ -125,11 +130,7 @@ class KafkaProducer:
         """
         self._producer.poll(0)
         if self._error is not None:
-            message = (
-                f"Kafka refuses a message for topic {self._refused}: {self._error.str()}. Nothing "
-                "was dropped unseen: mend the cause and start the producer again."
-            )
-            raise DeliveryError(message)
+            raise self._refusal(self._refused, self._error)
 
     def flush(self) -> None:
         """Wait until everything is acknowledged; for programs that have no spool.
@@ -145,6 +146,14 @@ class KafkaProducer:
                 "check that Kafka runs. They are not in the topic."
             )
             raise DeliveryError(message)
+
+    @staticmethod
+    def _refusal(topic: str | None, error: KafkaError) -> DeliveryError:
+        message = (
+            f"Kafka refuses a message for topic {topic}: {error.str()}. Nothing "
+            "was dropped unseen: mend the cause and start the producer again."
+        )
+        return DeliveryError(message)
 
     def _note_latest(self, error: KafkaError | None, message: Message) -> None:
         self._has_latest_under_way = False

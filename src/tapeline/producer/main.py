@@ -19,13 +19,13 @@ from tapeline.logs import configure_logging
 from tapeline.metrics import PRODUCER_METRICS, Metrics
 from tapeline.metrics_server import serve_metrics
 from tapeline.process import STOP_LIMIT_S, end_with_parent, run_until_signalled
-from tapeline.producer.earlier_life import last_status
+from tapeline.producer.earlier_life import last_statuses
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.key_lock import one_connection
 from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.spool_folder import opened_spool
+from tapeline.producer.spool_folder import opened_spools
 from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
 from tapeline.settings import FinnhubSettings, LogLevel, Settings, load_settings
 from tapeline.simulator.child import DEMO, simulated_feed
@@ -112,12 +112,13 @@ def _run(
     is_tape = source is Source.REPLAY
     with (
         one_connection(settings.home, settings.finnhub.url, token),
-        opened_spool(settings, name, is_tape=is_tape) as spool,
+        opened_spools(settings, name, is_tape=is_tape) as spools,
     ):
         gaps = None
         if not is_tape:
             status_topic = settings.kafka.status_topic
-            earlier = last_status(endpoints.bootstrap_servers, status_topic, topic_id, name)
+            reported = last_statuses(endpoints.bootstrap_servers, status_topic, topic_id)
+            earlier = reported.get(name)
             if earlier is not None:
                 client.slots.spans.update(earlier.without_slot)
             gaps = gap_reporter(
@@ -126,16 +127,18 @@ def _run(
                 topic_id=topic_id,
                 producer_id=name,
                 earlier=earlier,
-                durable_us=spool.last_receipt_us,
+                others=reported,
+                durable_us=spools.own.last_receipt_us,
             )
         pipeline = ProducerPipeline(
             settings,
             client,
             producer,
-            spool,
+            spools.own,
             source=source.value,
             topic_id=topic_id,
             producer_id=name,
+            left=spools.left,
             gaps=gaps,
             metrics=metrics,
             speed=speed,

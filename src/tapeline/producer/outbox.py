@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -21,8 +22,9 @@ from confluent_kafka import KafkaError, Message
 from tapeline.errors import SpoolError
 from tapeline.producer.disk_thread import DiskThread
 from tapeline.producer.kafka_producer import KafkaProducer
-from tapeline.producer.spool import Group, Spool
+from tapeline.producer.spool import Group, Hole, Spool, holes_in
 from tapeline.producer.spool_file import SpooledMessage
+from tapeline.producer.unsent_times import NO_TIME
 from tapeline.settings import SpoolSettings
 
 log = structlog.get_logger()
@@ -60,6 +62,12 @@ class _Sent:
             self._outbox.pending -= 1
 
 
+def _play_again(_hole: Hole) -> None:
+    """Stop at a hole: without a gap to tell of it, what follows would look complete."""
+    text = "The spool's files are damaged. Look at the disk, and play the tape again."
+    raise SpoolError(text)
+
+
 class Outbox:
     """Brings messages to Kafka in their order, at least once, by way of a spool.
 
@@ -74,16 +82,24 @@ class Outbox:
         self._group_s = settings.group_ms / 1000
         self._disk = DiskThread()
         self._open: list[SpooledMessage] = []
+        self._open_since_us = NO_TIME
         self._heard_us: int | None = None
         self._has_more = asyncio.Event()
         self._is_closing = False
         self._writing: list[SpooledMessage] | None = None
+        self._writing_since_us = NO_TIME
+        self._written_times = spool.unsent_times
         self._recent: deque[Group] = deque()
         self._in_recent = 0
         self._written = spool.last_number
         self._has_written = asyncio.Event()
         self._next = spool.acknowledged + 1
+        self._handed_us = 0
         self._again: deque[Group] = deque()
+        self._known = {hole[:2] for hole in spool.holes}
+        self._has_lost = False
+        self.on_hole: Callable[[Hole], None] = _play_again
+        """Called when groups cannot be read again that could when the spool was opened."""
         self._in_flight: deque[_Sent] = deque()
         self.pending = spool.unsent
         """Messages that Kafka has not acknowledged."""
@@ -103,6 +119,16 @@ class Outbox:
         self._has_more.set()
         if len(self._open) > _MOST_UNWRITTEN:
             raise self._disk_is_silent()
+
+    def dated(self, oldest_us: int) -> None:
+        """Note a time that nothing is older than of what is added in this step, µs since 1970."""
+        self._open_since_us = min(self._open_since_us, oldest_us)
+
+    @property
+    def oldest_unsent_us(self) -> int | None:
+        """A time that nothing is older than of what Kafka lacks, µs since 1970; None for none."""
+        found = min(self._open_since_us, self._writing_since_us, self._written_times.oldest_us)
+        return None if found == NO_TIME else found
 
     def heard(self, receipt_us: int) -> None:
         """Note that everything received until then has been added."""
@@ -129,7 +155,7 @@ class Outbox:
 
         Raises:
             DeliveryError: Kafka refuses a message for good.
-            SpoolError: the disk fails.
+            SpoolError: the disk fails, or what it has of a tape is damaged.
         """
         while True:
             await self._hand_over(await self._next_group())
@@ -202,11 +228,13 @@ class Outbox:
 
     async def _write_group(self) -> None:
         messages, self._open = self._open, []
+        oldest_us, self._open_since_us = self._open_since_us, NO_TIME
         receipt_us = self._heard_us
-        self._writing = messages
-        group = await self._disk.do(lambda: self._spool.append(messages, receipt_us))
+        self._writing, self._writing_since_us = messages, oldest_us
+        group = await self._disk.do(lambda: self._spool.append(messages, receipt_us, oldest_us))
         self._written = group.number
-        self._writing = None
+        self._written_times.add(group.number, oldest_us)
+        self._writing, self._writing_since_us = None, NO_TIME
         if self._in_recent + len(messages) <= _MOST_IN_MEMORY:
             self._recent.append(group)
             self._in_recent += len(messages)
@@ -217,23 +245,39 @@ class Outbox:
         while True:
             if self._again:
                 return self._again.popleft()
-            if self._recent and self._recent[0].number == self._next:
-                group = self._recent.popleft()
-                self._in_recent -= len(group.messages)
-                return group
             last = self._recent[0].number - 1 if self._recent else self._written
             if self._next <= last:
                 await self._read_again(last)
                 continue
+            if self._recent:
+                group = self._recent.popleft()
+                self._in_recent -= len(group.messages)
+                return group
+            if self._has_lost:
+                self._count_pending()
             self._has_written.clear()
             await self._has_written.wait()
 
     async def _read_again(self, last: int) -> None:
+        """Read what follows, up to a group's number; what is damaged is told and passed over."""
         first = self._next
         groups = await self._disk.do(lambda: self._spool.read(first, last, _READ_BYTES))
         self._again.extend(groups)
-        if not groups:  # damaged ones are passed over
+        if not groups:
+            following = self._recent[0].receipt_us if self._recent else self._spool.last_receipt_us
+            groups = [Group(last + 1, following or 0, ())]
             self._next = last + 1
+        for hole in holes_in(groups, first - 1, self._handed_us):
+            if hole[:2] not in self._known:
+                self._has_lost = True
+                log.error("spool_damaged", first=hole.first, last=hole.last)
+                self.on_hole(hole)
+
+    def _count_pending(self) -> None:
+        """Count anew, now that all that is written is handed on: damaged groups still counted."""
+        self._has_lost = False
+        unsent = len(self._open) + len(self._writing or ())
+        self.pending = unsent + sum(sent.remaining for sent in self._in_flight)
 
     async def _hand_over(self, group: Group) -> None:
         sent = _Sent(self, group)
@@ -247,6 +291,7 @@ class Outbox:
                 self._serve()
                 await asyncio.sleep(0)
         sent.is_whole = True
+        self._handed_us = group.receipt_us
         self._next = group.number + 1
         self._serve()
 
@@ -255,4 +300,5 @@ class Outbox:
         while self._in_flight and self._in_flight[0].is_whole and not self._in_flight[0].remaining:
             done = self._in_flight.popleft()
             self._spool.acknowledged = done.number
+            self._written_times.acknowledged(done.number)
             self.acknowledged_us = done.receipt_us or self.acknowledged_us

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -22,6 +22,7 @@ from tapeline.metrics import (
     PENDING,
     PRODUCER_METRICS,
     SPOOL_BYTES,
+    SPOOL_HOLES,
     Metrics,
 )
 from tapeline.producer.attention import TICK_S, Attention
@@ -29,12 +30,15 @@ from tapeline.producer.clock import ClockCheck, ClockWarning, FeedClock
 from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.finnhub_client import FinnhubClient, Frame
 from tapeline.producer.gap_reporter import GapReporter
-from tapeline.producer.gaps import GapKind
+from tapeline.producer.gaps import Gap, GapKind
 from tapeline.producer.intake import Intake, PipelineCounts, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.left_spools import LeftSpools
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.redelivery import FrameMemory
-from tapeline.producer.spool import Spool
+from tapeline.producer.spool import Hole, Spool
+from tapeline.producer.spool_folder import LeftSpool
+from tapeline.producer.tasks import cancel, first_end
 from tapeline.producer.validation import LATEST_AHEAD_MS, TradeFrame
 from tapeline.settings import Settings
 
@@ -56,7 +60,8 @@ class ProducerPipeline:
     """Moves trades from one client to one topic until the tape ends or it is cancelled.
 
     Without `gaps` the feed is a tape, whose holes and times do not lie in the present, and which
-    waits while Kafka does not keep up. `speed` is the feed's, as `TradeIdentity` takes it.
+    waits while Kafka does not keep up. `left` is what producers of other names have left to send.
+    `speed` is the feed's, as `TradeIdentity` takes it.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class ProducerPipeline:
         source: str,
         topic_id: str,
         producer_id: str,
+        left: Sequence[LeftSpool] = (),
         gaps: GapReporter | None = None,
         clock: FeedClock | None = None,
         metrics: Metrics | None = None,
@@ -86,7 +92,9 @@ class ProducerPipeline:
         self._warning = ClockWarning(self._clock)
         self._attention = Attention(self._clock.steady_s())
         self._outbox = Outbox(producer, spool, settings.spool)
+        self._left = LeftSpools(producer, left, settings.spool)
         metrics = metrics or Metrics(PRODUCER_METRICS)
+        self._holes = metrics[SPOOL_HOLES]
         self._memory = FrameMemory(settings.finnhub.redelivery_memory_s, metrics)
         self._intake = Intake(
             settings,
@@ -103,10 +111,11 @@ class ProducerPipeline:
         client.stamp_us = self._clock.at_us
         if gaps is not None:
             client.on_loss = self._lost
+            self._outbox.on_hole = self._lost_on_disk
             gaps.send = self._send_gap
             gaps.now_us = self._clock.now_us
         metrics[CONNECTED].set_function(lambda: self._client.connected)
-        metrics[PENDING].set_function(lambda: self._outbox.pending)
+        metrics[PENDING].set_function(lambda: self._pending)
         metrics[NEWEST_RECEIPT].set_function(self._newest_receipt_s)
         metrics[SPOOL_BYTES].set_function(lambda: self._spool.size)
         metrics[CLOCK_WRONG].set_function(lambda: self._warning.is_wrong)
@@ -125,30 +134,48 @@ class ProducerPipeline:
             DeliveryError: Kafka refuses a message.
             SpoolError: the spool or its disk is full, or the disk fails or does not answer.
         """
+        if self._gaps is not None:
+            # Before the first status, which must not outrun what it leaves out.
+            self._holes.inc(len(self._spool.holes))
+            self._gaps.started(self._spool.holes)
+            self._left.tell(self._lost_by_another)
         writing = asyncio.create_task(self._outbox.write())
-        sending = asyncio.create_task(self._outbox.send())
+        sending = asyncio.create_task(self._send_all())
         looking = asyncio.create_task(self._look_after_all())
         reading = asyncio.create_task(self._read_all())
         background = [writing, sending, looking]
         try:
-            await _first_end(reading, background)
-            await _first_end(asyncio.create_task(self._outbox.acknowledged()), background)
+            await first_end(reading, background)
+            await first_end(asyncio.create_task(self._acknowledged()), background)
             self._end_of_tape = True
         finally:
-            await _cancel(reading, looking)
+            await cancel(reading, looking)
             with contextlib.suppress(TapelineError):  # it is raised already, or kept on disk
                 await self._stop(writing, sending)
-            await _cancel(writing, sending)
+            await cancel(writing, sending)
+            closing = asyncio.create_task(self._left.close())
             try:
                 await self._outbox.close(_CLOSE_BEFORE_STOP_S)
             finally:
+                await closing
                 log.info("producer_stopped", **self._summary())
                 if not writing.cancelled():
                     writing.result()  # what was open at the end may have found the disk full
 
+    @property
+    def _pending(self) -> int:
+        return self._outbox.pending + self._left.pending
+
+    async def _send_all(self) -> None:
+        await self._left.send()
+        await self._outbox.send()
+
+    async def _acknowledged(self) -> None:
+        """Wait until Kafka has everything, what others have left too."""
+        await self._left.all_sent.wait()
+        await self._outbox.acknowledged()
+
     async def _read_all(self) -> None:
-        if self._gaps is not None:
-            self._gaps.started(self._spool.holes)
         await self._outbox.wait_for_room()
         ticking = asyncio.create_task(self._tick())
         attention, now_s = self._attention, self._clock.steady_s
@@ -199,6 +226,7 @@ class ProducerPipeline:
                 self._gaps.look()
             await self._client.ask_again()
             self._send_status()
+            await self._left.look_after()
             await self._outbox.look_after()
             await asyncio.sleep(_STATUS_INTERVAL_S)
 
@@ -207,13 +235,17 @@ class ProducerPipeline:
         self._outbox.close_input()
         await asyncio.wait([writing], timeout=_WRITE_BEFORE_STOP_S)
         with contextlib.suppress(TapelineError):
-            done = asyncio.create_task(self._outbox.acknowledged())
+            done = asyncio.create_task(self._acknowledged())
             if not sending.done():
-                await asyncio.wait([done, sending], timeout=_SEND_BEFORE_STOP_S, return_when=_FIRST)
-            await _cancel(done)
-        if self._outbox.pending:
-            log.warning("spool_keeps_messages", messages=self._outbox.pending)
-        self._send_status()  # after the rest: it tells what is acknowledged
+                await asyncio.wait(
+                    [done, sending],
+                    timeout=_SEND_BEFORE_STOP_S,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            await cancel(done)
+        if self._pending:
+            log.warning("spool_keeps_messages", messages=self._pending)
+        self._send_status(has_stopped=True)  # after the rest: it tells what is acknowledged
         await self._producer.flush_within(_REPORT_BEFORE_STOP_S)
 
     def _lost(self, kind: GapKind) -> None:
@@ -222,17 +254,29 @@ class ProducerPipeline:
         behind_s = self._attention.behind_since_s
         self._gaps.lost(kind, None if behind_s is None else self._clock.at_us(behind_s))
 
-    def _send_gap(self, key: str, value: bytes) -> None:
-        self._outbox.add(self._settings.kafka.gaps_topic, key.encode(), value)
+    def _lost_on_disk(self, hole: Hole) -> None:
+        assert self._gaps is not None  # noqa: S101 - for the type checker
+        self._holes.inc()
+        self._gaps.damaged(hole)
 
-    def _send_status(self) -> None:
+    def _lost_by_another(self, producer_id: str, hole: Hole) -> None:
+        assert self._gaps is not None  # noqa: S101 - for the type checker
+        self._holes.inc()
+        self._gaps.damaged_of(producer_id, hole)
+
+    def _send_gap(self, gap: Gap) -> None:
+        if gap.kind.marks_bars:
+            self._outbox.dated(gap.started_us)
+        self._outbox.add(self._settings.kafka.gaps_topic, gap.key.encode(), gap.to_bytes())
+
+    def _send_status(self, *, has_stopped: bool = False) -> None:
         gaps, intake = self._gaps, self._intake
         status = FeedStatus(
             producer_id=self._producer_id,
             topic=self._settings.kafka.topic,
             topic_id=self._topic_id,
             connected=self._client.connected,
-            pending=self._outbox.pending,
+            pending=self._pending,
             last_offsets=dict(self._producer.last_offsets),
             newest_receipt_us=intake.newest_receipt_us,
             symbols=self._client.symbols,
@@ -245,6 +289,9 @@ class ProducerPipeline:
             trades=intake.counts.trades,
             dead_letters=sum(intake.counts.rejects.values()),
             clock_offset_s=self._clock.host_ahead_s() if gaps else None,
+            oldest_unsent_us=self._oldest_unsent_us(),
+            has_stopped=has_stopped,
+            made_us=self._clock.now_us(),
         )
         self._producer.send_latest(
             self._settings.kafka.status_topic, status.key.encode(), status.to_bytes()
@@ -256,6 +303,10 @@ class ProducerPipeline:
             return None
         known = (self._outbox.acknowledged_us, self._gaps.earlier_us)
         return max((us for us in known if us is not None), default=None)
+
+    def _oldest_unsent_us(self) -> int | None:
+        known = (self._outbox.oldest_unsent_us, self._left.oldest_unsent_us)
+        return min((us for us in known if us is not None), default=None)
 
     def _newest_receipt_s(self) -> float:
         received_us = self._intake.newest_receipt_us
@@ -270,29 +321,8 @@ class ProducerPipeline:
             "frames": self.counts.frames,
             "trades": self.counts.trades,
             "acknowledged": self._producer.acknowledged,
-            "pending": self._outbox.pending,
+            "pending": self._pending,
             "suspect_duplicates": self._memory.suspects,
             "redelivered": self._memory.redelivered,
             "dead_letters": dict(self.counts.rejects),
         }
-
-
-_FIRST: Final = asyncio.FIRST_COMPLETED
-
-
-async def _first_end(work: asyncio.Task[Any], background: Sequence[asyncio.Task[Any]]) -> None:
-    """Wait for the work's end; what fails beside it fails at once."""
-    try:
-        await asyncio.wait([work, *background], return_when=_FIRST)
-        for task in (*background, work):
-            if task.done():
-                task.result()
-    finally:
-        if not work.done():
-            work.cancel()
-
-
-async def _cancel(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,6 +26,7 @@ from tapeline.producer.spool_file import (
     messages_of,
     scan,
 )
+from tapeline.producer.unsent_times import NO_TIME, UnsentTimes
 
 log = structlog.get_logger()
 
@@ -37,21 +37,41 @@ _OWNER_ONLY_FOLDER: Final = 0o700
 
 
 class Group(NamedTuple):
-    """Messages that were written together; numbers rise by one."""
+    """Messages that were written together; numbers rise by one, times are as in `GroupHead`."""
 
     number: int
     receipt_us: int
     messages: Sequence[SpooledMessage]
+    oldest_us: int = NO_TIME
 
 
 class Hole(NamedTuple):
-    """Receipts, µs since the epoch, between which groups were damaged before they were sent.
+    """Groups, by their numbers, that were damaged before they were sent.
 
-    `after_us` is 0 when what stood before is gone too.
+    The others stand between receipts `after_us` and `until_us`, µs since the epoch; `after_us` is
+    0 when what stood before is gone too.
     """
 
+    first: int
+    last: int
     after_us: int
     until_us: int
+
+
+def holes_in(groups: Iterable[Group | GroupHead], after: int, after_us: int) -> list[Hole]:
+    """Return where groups are missing in what was read of a spool.
+
+    Args:
+        groups: what was readable, in its order.
+        after: the number of the last group before.
+        after_us: its receipt, µs since the epoch, 0 when it is not known.
+    """
+    holes = []
+    for group in groups:
+        if group.number > after + 1:
+            holes.append(Hole(after + 1, group.number - 1, after_us, group.receipt_us))
+        after, after_us = max(after, group.number), group.receipt_us
+    return holes
 
 
 @dataclass(slots=True)
@@ -85,12 +105,15 @@ class Spool:
         self._unsynced_since_s: float | None = None
         self.acknowledged = 0
         """The highest number of a group that Kafka has with all before it."""
+        self._noted = 0
         self.last_number = 0
         """The number of the newest group."""
         self.last_receipt_us: int | None = None
         """The newest receipt that is on disk, µs since the epoch."""
         self.unsent = 0
         """Messages that Kafka had not acknowledged when the spool was opened."""
+        self.unsent_times = UnsentTimes()
+        """Of those messages."""
         self.holes: list[Hole] = []
         """What was found damaged when it was opened."""
         self._reading: tuple[Path, bytes, list[GroupHead]] | None = None
@@ -111,12 +134,18 @@ class Spool:
         """How much of what it may take it takes, from 0 to 1."""
         return self.size / self._max_bytes
 
-    def append(self, messages: Sequence[SpooledMessage], receipt_us: int | None) -> Group:
+    def append(
+        self,
+        messages: Sequence[SpooledMessage],
+        receipt_us: int | None,
+        oldest_us: int = NO_TIME,
+    ) -> Group:
         """Write a group and return it; all of it is there, or nothing.
 
         Args:
             messages: in their order; none for a receipt alone.
             receipt_us: the newest receipt, of a message or of a ping.
+            oldest_us: a time that no message is older than, µs since the epoch.
 
         Raises:
             SpoolError: the spool or the disk is full, or the disk fails.
@@ -124,7 +153,7 @@ class Spool:
         self._forget_acknowledged()
         receipt = receipt_us or self.last_receipt_us or 0
         number = self.last_number + 1
-        data = encode_group(number, self.acknowledged, receipt, messages)
+        data = encode_group(number, self.acknowledged, receipt, oldest_us, messages)
         if self.size + len(data) > self._max_bytes:
             text = (
                 f"The spool is full: {self._folder} holds {self.size / 2**20:.0f} MB that Kafka "
@@ -136,10 +165,11 @@ class Spool:
         except OSError as error:
             raise self._failure(error) from error
         self._segments[-1].last_number = self.last_number = number
+        self._noted = self.acknowledged
         self.last_receipt_us = receipt or None
         if self._unsynced_since_s is None:
             self._unsynced_since_s = time.monotonic()
-        return Group(number, receipt, messages)
+        return Group(number, receipt, messages, oldest_us)
 
     def read(self, first: int, last: int, max_bytes: int) -> list[Group]:
         """Return groups from number `first` to `last` that are readable, about `max_bytes` of them.
@@ -155,7 +185,8 @@ class Spool:
             data, heads = self._contents(segment)
             for head in heads:
                 if first <= head.number <= last:
-                    found.append(Group(head.number, head.receipt_us, messages_of(data, head)))
+                    messages = messages_of(data, head)
+                    found.append(Group(head.number, head.receipt_us, messages, head.oldest_us))
                     taken += head.end - head.start
                     if taken >= max_bytes:
                         return found
@@ -187,29 +218,10 @@ class Spool:
         except OSError as error:
             raise self._failure(error) from error
 
-    def adopt(self, folder: Path) -> int:
-        """Take over what another spool has not sent, and delete it; return how many messages.
-
-        Raises:
-            SpoolError: there is no room for it.
-        """
-        other = Spool(folder, self._max_bytes)
-        moved = 0
-        while groups := other.read(other.acknowledged + 1, other.last_number, self._segment_bytes):
-            for group in groups:
-                moved += len(group.messages)
-                self.append(group.messages, self.last_receipt_us)
-                other.acknowledged = group.number
-        self.unsent += moved
-        self.sync(0.0)
-        other.close()
-        shutil.rmtree(folder)
-        return moved
-
     def close(self) -> None:
         """Note what Kafka has acknowledged, and let go of the file."""
         try:
-            if self.acknowledged >= self.last_number > 0:
+            if self.acknowledged > self._noted:
                 self.append((), self.last_receipt_us)
         except SpoolError as error:
             log.warning("spool_not_closed", reason=str(error))
@@ -282,20 +294,16 @@ class Spool:
         # may have been written too early to know.
         deleted = int(paths[0].stem) - 1
         self.acknowledged = max(deleted, *(head.acknowledged for head in heads))
+        self._noted = self.acknowledged
         self.last_number = heads[-1].number
         self.last_receipt_us = heads[-1].receipt_us or None
-        self.unsent = sum(head.messages for head in heads if head.number > self.acknowledged)
-        self._find_holes(heads)
+        unsent = [head for head in heads if head.number > self.acknowledged]
+        self.unsent = sum(head.messages for head in unsent)
+        for head in unsent:
+            self.unsent_times.add(head.number, head.oldest_us if head.messages else NO_TIME)
+        self.holes = holes_in(heads, self.acknowledged, 0)
         self._forget_acknowledged()
         self._unsynced_since_s = time.monotonic()
-
-    def _find_holes(self, heads: Sequence[GroupHead]) -> None:
-        """Note where unsent groups are missing between those that are there."""
-        number, receipt_us = self.acknowledged, 0
-        for head in heads:
-            if head.number > number + 1:
-                self.holes.append(Hole(receipt_us, head.receipt_us))
-            number, receipt_us = max(number, head.number), head.receipt_us
 
     def _report_damage(self, path: Path, damage: Damage, *, is_last: bool) -> None:
         size = damage.end - damage.start

@@ -1,8 +1,9 @@
 """The form of the spool's files: groups of messages, each with a checksum.
 
 A group is its marker, a CRC-32 and a length (4 bytes each), then what they are of: the group's
-number, the highest number that Kafka has acknowledged, the newest receipt, how many messages,
-the topics, four lengths a message, and the bytes. All numbers are little-endian.
+number, the highest number that Kafka has acknowledged, the newest receipt, the oldest time, how
+many messages, the topics, four lengths a message, and the bytes. All numbers are little-endian.
+A group of the first form, with another marker, has no oldest time.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from typing import Final, NamedTuple
 
 import orjson
 
-_MARKER: Final = b"TLsp"
+_MARKER: Final = b"TLs2"
 _PREFIX: Final = struct.Struct("<4sII")
-_HEAD: Final = struct.Struct("<QQqII")
+_HEAD: Final = struct.Struct("<QQqqII")
+_ANY_MARKER: Final = b"TLs"
+_HEADS: Final = {_MARKER: _HEAD, b"TLsp": struct.Struct("<QQqII")}
+"""By their markers."""
+_NOT_KNOWN_US: Final = 0
 _LENGTHS: Final = 4
 """Of each message: its topic's place, and the bytes of key, value and headers."""
 
@@ -35,12 +40,14 @@ class GroupHead(NamedTuple):
 
     `acknowledged` is the highest number of a group that Kafka had all of when this one was
     written, and `receipt_us` the newest receipt until then, µs since the epoch, 0 for none.
-    `start` and `end` are its place in the file.
+    `oldest_us` is a time that none of its messages is older than, 0 where that was not noted,
+    `NO_TIME` where they have none. `start` and `end` are its place in the file.
     """
 
     number: int
     acknowledged: int
     receipt_us: int
+    oldest_us: int
     messages: int
     start: int
     end: int
@@ -55,7 +62,11 @@ class Damage(NamedTuple):
 
 
 def encode_group(
-    number: int, acknowledged: int, receipt_us: int, messages: Sequence[SpooledMessage]
+    number: int,
+    acknowledged: int,
+    receipt_us: int,
+    oldest_us: int,
+    messages: Sequence[SpooledMessage],
 ) -> bytes:
     """Return the bytes of a group."""
     places = {topic: place for place, topic in enumerate({m.topic: None for m in messages})}
@@ -66,7 +77,7 @@ def encode_group(
         packed = orjson.dumps(headers) if headers else b""
         lengths += (places[topic], len(key), len(value), len(packed))
         blobs += (key, value, packed)
-    head = _HEAD.pack(number, acknowledged, receipt_us, len(messages), len(topics))
+    head = _HEAD.pack(number, acknowledged, receipt_us, oldest_us, len(messages), len(topics))
     table = struct.pack(f"<{len(lengths)}I", *lengths)
     content = b"".join((head, topics, table, *blobs))
     return _PREFIX.pack(_MARKER, zlib.crc32(content), len(content)) + content
@@ -89,9 +100,10 @@ def scan(data: bytes) -> Iterator[GroupHead | Damage]:
 
 def messages_of(data: bytes, head: GroupHead) -> list[SpooledMessage]:
     """Return the messages of a group that `scan` has found in the data."""
+    form = _HEADS[data[head.start : head.start + len(_MARKER)]]
     at = head.start + _PREFIX.size
-    topics_length = _HEAD.unpack_from(data, at)[4]
-    at += _HEAD.size
+    topics_length = form.unpack_from(data, at)[-1]
+    at += form.size
     topics: list[str] = orjson.loads(data[at : at + topics_length])
     at += topics_length
     count = head.messages * _LENGTHS
@@ -119,18 +131,22 @@ def _headers_of(packed: bytes) -> tuple[tuple[str, str], ...]:
 
 def _head_at(data: bytes, at: int) -> GroupHead | None:
     """Return the group that begins here, None when none that is whole does."""
-    if len(data) - at < _PREFIX.size + _HEAD.size:
+    if len(data) - at < _PREFIX.size:
         return None
     marker, checksum, length = _PREFIX.unpack_from(data, at)
+    form = _HEADS.get(marker)
     start, end = at + _PREFIX.size, at + _PREFIX.size + length
-    if marker != _MARKER or end > len(data) or zlib.crc32(memoryview(data)[start:end]) != checksum:
+    if form is None or length < form.size or end > len(data):
         return None
-    number, acknowledged, receipt_us, messages, _ = _HEAD.unpack_from(data, start)
-    return GroupHead(number, acknowledged, receipt_us, messages, at, end)
+    if zlib.crc32(memoryview(data)[start:end]) != checksum:
+        return None
+    number, acknowledged, receipt_us, *oldest, messages, _ = form.unpack_from(data, start)
+    oldest_us = oldest[0] if oldest else _NOT_KNOWN_US
+    return GroupHead(number, acknowledged, receipt_us, oldest_us, messages, at, end)
 
 
 def _next_group(data: bytes, at: int) -> int | None:
-    while (at := data.find(_MARKER, at)) >= 0:
+    while (at := data.find(_ANY_MARKER, at)) >= 0:
         if _head_at(data, at) is not None:
             return at
         at += 1

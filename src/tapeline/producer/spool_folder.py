@@ -1,12 +1,21 @@
-"""Where spools are: one folder a topic, in it one a producer, each used by one process."""
+"""Where spools are: one folder a topic, in it one a producer, each used by one process.
+
+::
+
+    trades_raw/host-1a2b3c4d          the spool of that producer
+    trades_raw/host-5e6f7a8b~17…      one that a producer of this name had left, taken over
+
+A spool that is taken over gets another name, so that its producer can start again meanwhile.
+"""
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -19,45 +28,85 @@ from tapeline.settings import Settings
 log = structlog.get_logger()
 
 _LOCK: Final = ".lock"
+_TAKEN: Final = "~"
 _MB: Final = 2**20
 
 
+class LeftSpool(NamedTuple):
+    """What a producer of another name had left, held as long as this process runs."""
+
+    producer_id: str
+    folder: Path
+    spool: Spool
+
+    def delete(self) -> None:
+        """Delete it and its lock file, whose name is never used again."""
+        shutil.rmtree(self.folder)
+        _lock_of(self.folder).unlink(missing_ok=True)
+
+
+class Spools(NamedTuple):
+    """A producer's own spool, and those that others have left."""
+
+    own: Spool
+    left: tuple[LeftSpool, ...]
+
+
 @contextmanager
-def opened_spool(settings: Settings, producer_id: str, *, is_tape: bool) -> Iterator[Spool]:
-    """Open a producer's spool, with what producers of other names have left for the same topic.
+def opened_spools(settings: Settings, producer_id: str, *, is_tape: bool) -> Iterator[Spools]:
+    """Open a producer's spool, and those that producers of other names left for the same topic.
 
     Another name is another choice of symbols, or another host's name. What a tape has left is
-    dropped: it is played again.
+    dropped: it is played again, and takes over nothing.
 
     Raises:
-        UsageError: a producer of that name runs already.
+        UsageError: a producer of that name runs already, or its folder would be within another's.
         SpoolError: the disk fails.
     """
+    if "/" in producer_id:
+        message = f"A producer's name has no slash: choose another one than {producer_id}."
+        raise UsageError(message)
     topics = Home(settings.home).spool / settings.kafka.topic
     topics.mkdir(parents=True, exist_ok=True)
     for folder in (topics.parent, topics):
         folder.chmod(0o700)
     message = f"Another producer {producer_id} of topic {settings.kafka.topic} runs: stop it first."
-    with held(topics / f"{producer_id}{_LOCK}", message):
-        folder = topics / producer_id
+    own = topics / producer_id
+    max_bytes = settings.spool.max_mb * _MB
+    with ExitStack() as stack:
+        stack.enter_context(held(_lock_of(own), message))
+        left: list[LeftSpool] = []
         if is_tape:
-            shutil.rmtree(folder, ignore_errors=True)
-        spool = Spool(folder, settings.spool.max_mb * _MB)
-        if not is_tape:
-            _adopt_others(spool, topics, folder)
+            shutil.rmtree(own, ignore_errors=True)
+        else:
+            for name, folder in _taken_over(topics, own, stack):
+                left.append(LeftSpool(name, folder, Spool(folder, max_bytes)))
+                log.info("spool_taken_over", producer=name, messages=left[-1].spool.unsent)
+        spool = Spool(own, max_bytes)
         if spool.unsent:
             log.warning("spool_has_messages", messages=spool.unsent)
-        yield spool
+        yield Spools(spool, tuple(left))
 
 
-def _adopt_others(spool: Spool, topics: Path, own: Path) -> None:
+def _taken_over(topics: Path, own: Path, stack: ExitStack) -> Iterator[tuple[str, Path]]:
+    """Yield the name of each producer that does not run and its spool, which the stack holds."""
     for folder in sorted(topics.iterdir()):
         if folder == own or not folder.is_dir():
             continue
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(held(topics / f"{folder.name}{_LOCK}", ""))
-            except UsageError:
-                continue  # its producer runs
-            moved = spool.adopt(folder)
-            log.info("spool_adopted", producer=folder.name, messages=moved)
+        name, taken, number = folder.name.rpartition(_TAKEN)
+        with suppress(UsageError):  # its producer runs, or whoever has taken it over
+            if not taken or not number.isdigit():
+                name = folder.name
+                folder = _renamed(folder)  # noqa: PLW2901 - it is the same one
+            stack.enter_context(held(_lock_of(folder), ""))
+            if folder.exists():
+                yield name, folder
+
+
+def _renamed(folder: Path) -> Path:
+    with held(_lock_of(folder), ""):
+        return folder.rename(folder.with_name(f"{folder.name}{_TAKEN}{time.time_ns()}"))
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}{_LOCK}")

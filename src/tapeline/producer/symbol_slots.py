@@ -9,7 +9,7 @@ reached, it refuses every valid symbol that follows, so n refusals are of the la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -18,9 +18,9 @@ log = structlog.get_logger()
 
 _TOO_MANY: Final = "too many symbols"
 _INVALID: Final = "Invalid symbol "
-_ANSWERED_US: Final = 5_000_000
+_ANSWERED_S: Final = 5.0
 """So long after asking, all refusals have come."""
-_AGAIN_US: Final = 120_000_000
+_AGAIN_S: Final = 120.0
 """So long after asking, it is asked again for symbols without a slot."""
 
 Span = tuple[int, int | None]
@@ -28,11 +28,15 @@ Span = tuple[int, int | None]
 
 
 class SymbolSlots:
-    """Follows what one producer asks for and what the feed answers."""
+    """Follows what one producer asks for and what the feed answers.
+
+    How long ago it asked is told by a clock that never steps; when that was is only worked out when
+    the answers are taken in, since the clock may have been found wrong and corrected meanwhile.
+    """
 
     def __init__(self) -> None:
         self._asked: tuple[str, ...] = ()
-        self._asked_us = 0
+        self._asked_s = 0.0
         self._refusals = 0
         self._invalid: set[str] = set()
         self._is_checked = True
@@ -44,9 +48,9 @@ class SymbolSlots:
         """The symbols that have no slot, as far as is known."""
         return tuple(s for s, (_, until_us) in self.spans.items() if until_us is None)
 
-    def asked(self, symbols: Sequence[str], now_us: int) -> None:
-        """Note subscriptions, in the order in which they are sent."""
-        self._asked, self._asked_us = tuple(symbols), now_us
+    def asked(self, symbols: Sequence[str], steady_s: float) -> None:
+        """Note subscriptions, in the order in which they are sent; seconds that never step."""
+        self._asked, self._asked_s = tuple(symbols), steady_s
         self._refusals, self._invalid, self._is_checked = 0, set(), False
 
     def told(self, text: str) -> None:
@@ -59,21 +63,26 @@ class SymbolSlots:
             return
         self._is_checked = False
 
-    def check(self, now_us: int) -> tuple[str, ...]:
-        """Take in the answers when they have come; return what to ask for again, if it is time."""
-        since_us = now_us - self._asked_us
-        if not self._is_checked and since_us >= _ANSWERED_US:
-            self._take_in(now_us)
-        return self.waiting if since_us >= _AGAIN_US else ()
+    def check(self, steady_s: float, at_us: Callable[[float], int]) -> tuple[str, ...]:
+        """Take in the answers when they have come; return what to ask for again, if it is time.
 
-    def _take_in(self, now_us: int) -> None:
+        Args:
+            steady_s: now, on the clock of `asked`.
+            at_us: gives the time of a reading of that clock, µs since the epoch.
+        """
+        since_s = steady_s - self._asked_s
+        if not self._is_checked and since_s >= _ANSWERED_S:
+            self._take_in(at_us(self._asked_s), at_us(steady_s))
+        return self.waiting if since_s >= _AGAIN_S else ()
+
+    def _take_in(self, asked_us: int, now_us: int) -> None:
         self._is_checked = True
         before = self.waiting
         valid = [s for s in self._asked if s not in self._invalid]
         refused = set(valid[len(valid) - min(self._refusals, len(valid)) :])
         refused.update(s for s in self._asked if s in self._invalid)
         for symbol in self._asked:
-            since_us, until_us = self.spans.get(symbol, (self._asked_us, now_us))
+            since_us, until_us = self.spans.get(symbol, (asked_us, now_us))
             if symbol in refused:
                 self.spans[symbol] = (since_us, None)
             elif symbol in self.spans and until_us is None:

@@ -6,12 +6,20 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it names only the first
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from tapeline.errors import SchemaError, ServiceUnavailableError
 from tapeline.settings import KafkaSettings
+
+log = structlog.get_logger()
 
 _CONNECT_TIMEOUT_S: Final = 10.0
 _TIMEOUT_S: Final = 20.0
@@ -20,6 +28,10 @@ _HOUR_MS: Final = 3_600_000
 _NO_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION})
 """What Kafka says of a topic that is not there, and of a name that can be none."""
 _MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+
+_TIMES: Final = "message.timestamp.type"
+_BY_BROKER: Final = "LogAppendTime"
+"""Receipt by the broker's clock, which no producer's wrong clock can move."""
 
 # Compacted each hour, so that reading all of it stays quick.
 _COMPACTED: Final = {
@@ -50,23 +62,27 @@ def topic_admin(bootstrap_servers: str) -> AdminClient:
 def create_topics(admin: AdminClient, settings: KafkaSettings) -> None:
     """Create the topics that are missing, and wait until the broker tells of all.
 
+    The topic of statuses is ours alone: one that lets producers date their statuses is mended,
+    since whether a producer lives is told by them.
+
     Raises:
         ServiceUnavailableError: it does not after a while.
     """
     copies = settings.replication_factor
-    # Receipt by the broker's clock, which no producer's wrong clock can move.
+    statuses = settings.status_topic
     options = {
         "retention.ms": str(settings.retention_hours * _HOUR_MS),
-        "message.timestamp.type": "LogAppendTime",
+        _TIMES: _BY_BROKER,
         "max.message.bytes": str(_MAX_MESSAGE_BYTES),
     }
     topics = [
         NewTopic(settings.topic, settings.partitions, copies, config=options),
         NewTopic(settings.dead_letter_topic, 1, copies, config=options),
-        NewTopic(settings.status_topic, 1, copies, config=_COMPACTED),
+        NewTopic(statuses, 1, copies, config={**_COMPACTED, _TIMES: _BY_BROKER}),
         NewTopic(settings.gaps_topic, 1, copies, config=_COMPACTED),
     ]
-    for future in admin.create_topics(topics, operation_timeout=_TIMEOUT_S).values():
+    created = admin.create_topics(topics, operation_timeout=_TIMEOUT_S)
+    for future in created.values():
         try:
             future.result()
         except KafkaException as error:
@@ -74,6 +90,20 @@ def create_topics(admin: AdminClient, settings: KafkaSettings) -> None:
                 raise
     names = {topic.topic for topic in topics}
     _await(lambda: names <= _names(admin), f"creating topics {', '.join(sorted(names))}")
+    if created[statuses].exception() is not None:
+        _let_the_broker_date(admin, statuses)
+
+
+def _let_the_broker_date(admin: AdminClient, topic: str) -> None:
+    asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    found = admin.describe_configs([asked], request_timeout=_TIMEOUT_S)[asked].result()
+    if found[_TIMES].value == _BY_BROKER:
+        return
+    entry = ConfigEntry(_TIMES, _BY_BROKER, incremental_operation=AlterConfigOpType.SET)
+    wanted = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    altered = admin.incremental_alter_configs([wanted], request_timeout=_TIMEOUT_S)
+    altered[wanted].result()
+    log.warning("topic_mended", topic=topic, setting=_TIMES, value=_BY_BROKER)
 
 
 def delete_topic(admin: AdminClient, topic: str) -> None:

@@ -16,6 +16,7 @@ from rich.progress import Progress as ProgressBar
 
 from tapeline.bar import Bar, WindowKey
 from tapeline.consumer.bar_writer import BarWriter
+from tapeline.consumer.counted_empty import joined_late
 from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.failures import failures_explained
 from tapeline.consumer.feed_view import FeedView
@@ -37,6 +38,7 @@ from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.known_symbols import require_symbols
 from tapeline.storage.rebuild_reads import all_states, bronze_spans, stored_starts
 from tapeline.storage.rows import StoredBar
+from tapeline.times import EPOCH
 
 log = structlog.get_logger()
 
@@ -174,6 +176,7 @@ class Rebuild:
         if self._progress.hour is None:
             self._progress.expired.add(sorted(plan.expired()))
         hours = plan.hours()
+        until, since = client.settled_until() or EPOCH, self._progress.started_at
         writer = BarWriter(
             self._session,
             client,
@@ -182,6 +185,7 @@ class Rebuild:
             silver_ttl=self._silver_ttl,
             is_complete=self._is_complete,
             now=_now,
+            counted_empty=lambda interval, bars: joined_late(client, interval, bars, until, since),
         )
         rebuild = GoldRebuild(
             writer,

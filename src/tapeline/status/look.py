@@ -17,7 +17,7 @@ import psutil
 from confluent_kafka import KafkaException
 
 from tapeline.bar import Interval
-from tapeline.consumer.feed_view import FeedSnapshot, FeedView
+from tapeline.consumer.feed_view import LOST_AFTER, FeedSnapshot, FeedView
 from tapeline.consumer.horizon import (
     frontier,
     horizon,
@@ -142,6 +142,9 @@ def _look_at_flow(
         old = replace(feed, end_offsets=view.offsets_at(now - WAITS_FOR))
     finally:
         view.close()
+    # A stream that has listened for a while waits for no others.
+    expected = tuple(p for p in feed.producers if now - p.reported_at < LOST_AFTER)
+    settling = replace(feed, producers=expected)
     progress = client.progress(topic_id)
     states = [s for p in progress.values() for s in _open_windows(client, topic_id, p)]
     received = newest_receipt(progress)
@@ -154,9 +157,9 @@ def _look_at_flow(
         newest_trade=newest_trade(progress),
         newest_receipt=received,
         freshness_s=None if received is None else round((now - received).total_seconds(), 1),
-        frontier=frontier(progress, feed, now),
+        frontier=frontier(progress, settling, now),
         open_windows=len({(s.symbol, s.window_start) for s in states}),
-        overdue=_count_overdue(states, settings, progress, feed, now),
+        overdue=_count_overdue(states, settings, progress, settling, now),
     )
 
 

@@ -24,6 +24,7 @@ _LIFETIMES: Final = {
 """The setting of each table's lifetime."""
 
 _WINDOWS: Final = "window_state"
+_GAPS: Final = "feed_gaps"
 _DAY_S: Final = 86_400
 _COPIES: Final = re.compile(r"'([^']+)': '(\d+)")
 """A data centre and its copies; Cassandra may write `3/1`, of which one is transient."""
@@ -90,9 +91,7 @@ def apply_schema(session: Session, settings: CassandraSettings) -> None:
         session.execute(statement)
     for table, column, kind in list(missing_columns(known[keyspace])):
         session.execute(f"ALTER TABLE {table} ADD {column} {kind}")
-    # A window can be finalized again as long as silver has its trades; a day longer, so that the
-    # state outlives them.
-    lifetimes[_WINDOWS] = settings.silver_ttl_s and settings.silver_ttl_s + _DAY_S
+    lifetimes |= _lifetimes_beside(settings)
     copies, seconds = _state_of(known[keyspace])
     if factor not in copies.values():
         # Without their names Cassandra leaves the data centres that it has as they are.
@@ -107,6 +106,20 @@ def apply_schema(session: Session, settings: CassandraSettings) -> None:
 def table_lifetimes(settings: CassandraSettings) -> dict[str, int]:
     """Return for how many seconds rows of each table are to live; 0 is for ever."""
     return {table: getattr(settings, name) for table, name in _LIFETIMES.items()}
+
+
+def _lifetimes_beside(settings: CassandraSettings) -> dict[str, int]:
+    """Return the lifetimes of what is kept beside trades and bars, a day longer than these.
+
+    A window can be finalized again as long as silver has its trades. A gap must be known as long
+    as a bar can be read or made that it leaves incomplete. A lasting one is written again each day.
+    """
+    silver_s, gold_s = settings.silver_ttl_s, settings.gold_ttl_s
+    is_one_kept = 0 in {silver_s, gold_s}
+    return {
+        _WINDOWS: silver_s and silver_s + _DAY_S,
+        _GAPS: 0 if is_one_kept else max(silver_s, gold_s) + _DAY_S,
+    }
 
 
 def require_no_loss(
@@ -152,7 +165,7 @@ def _state_of(keyspace: KeyspaceMetadata) -> tuple[dict[str, int], dict[str, int
     copies = dict(_COPIES.findall(options.partition(",")[2]))
     seconds = {
         table: int(keyspace.tables[table].options["default_time_to_live"])
-        for table in (*_LIFETIMES, _WINDOWS)
+        for table in (*_LIFETIMES, _WINDOWS, _GAPS)
         if table in keyspace.tables
     }
     return {name: int(count) for name, count in copies.items()}, seconds

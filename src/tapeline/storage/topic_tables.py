@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from enum import Enum
 
 from tapeline.storage.connection import Connection
-from tapeline.times import to_micros
+from tapeline.times import as_utc, to_micros
 
 
 class TopicState(str, Enum):
@@ -29,6 +29,10 @@ class TopicStanding:
     topic_id: str
     settled_until: datetime | None
     state: TopicState
+    moves_since: datetime | None = None
+    """When it began to move, or to move again after it was over."""
+    final_before: datetime | None = None
+    """Up to when longer bars were final without it then."""
 
 
 def final_until(topics: Collection[TopicStanding]) -> datetime | None:
@@ -49,12 +53,17 @@ class TopicTables(Connection):
 
     def topic_standings(self) -> list[TopicStanding]:
         """Return every topic of which something is in silver."""
-        query = "SELECT DISTINCT topic_id, settled_until, state FROM {keyspace}.ingest_progress"
+        query = (
+            "SELECT DISTINCT topic_id, settled_until, state, moves_since, final_before "
+            "FROM {keyspace}.ingest_progress"
+        )
         return [
             TopicStanding(
                 row.topic_id,
-                row.settled_until and row.settled_until.replace(tzinfo=timezone.utc),
+                row.settled_until and as_utc(row.settled_until),
                 TopicState(row.state or TopicState.MOVING),
+                row.moves_since and as_utc(row.moves_since),
+                row.final_before and as_utc(row.final_before),
             )
             for row in self.rows(query)
         ]
@@ -71,9 +80,27 @@ class TopicTables(Connection):
             (to_micros(until), until, topic_id),
         )
 
-    def write_topic_state(self, topic_id: str, state: TopicState) -> None:
-        """Remember what can still come from a topic."""
+    def write_topic_state(self, topic_id: str, state: TopicState, now: datetime) -> None:
+        """Remember what can still come from a topic, and what was final before any of it came.
+
+        Args:
+            topic_id: of the topic.
+            state: of the topic from now on.
+            now: the clock.
+        """
+        standings = {t.topic_id: t for t in self.topic_standings()}
+        topic = standings.pop(topic_id, TopicStanding(topic_id, None, TopicState.OVER))
+        is_new = topic.moves_since is None or topic.state is TopicState.OVER
+        if state is TopicState.OVER or not is_new:
+            self.rows(
+                "UPDATE {keyspace}.ingest_progress SET state = ? WHERE topic_id = ?",
+                (state.value, topic_id),
+            )
+            return
+        known = (topic.final_before, final_until(standings.values()))
+        final_before = max((until for until in known if until is not None), default=None)
         self.rows(
-            "UPDATE {keyspace}.ingest_progress SET state = ? WHERE topic_id = ?",
-            (state.value, topic_id),
+            "UPDATE {keyspace}.ingest_progress SET state = ?, moves_since = ?, final_before = ? "
+            "WHERE topic_id = ?",
+            (state.value, now, final_before, topic_id),
         )
