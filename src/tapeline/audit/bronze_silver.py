@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tapeline.audit.difference import Difference, MessageRef, Pair, text_of
 from tapeline.audit.engine import query
-from tapeline.audit.tables import TRADES, is_gone, trade_ref, window_key
+from tapeline.audit.tables import is_gone, trade_ref, window_key
 from tapeline.bar import WindowKey
 from tapeline.times import from_millis
 
@@ -21,12 +21,15 @@ _TIES: Final = ("price", "volume", "conditions", "received_at_ms", "source")
 """What copies of one trade and one rank may differ in."""
 
 # A trade whose row equals one of its copies of lowest rank in every column is no suspect.
-_SUSPECTS: Final = f"""
+_SUSPECTS: Final = """
     WITH lowest AS (
         SELECT * FROM bronze QUALIFY sequence =
             min(sequence) OVER (PARTITION BY symbol, bucket_ms, event_time_ms, trade_id)
     ),
-    same AS (SELECT {", ".join(TRADES.names)} FROM lowest INTERSECT SELECT * FROM silver)
+    same AS (
+        SELECT * EXCLUDE (topic_id, kafka_partition, kafka_offset) FROM lowest
+        INTERSECT SELECT * FROM silver
+    )
     SELECT * FROM lowest ANTI JOIN same USING (symbol, bucket_ms, event_time_ms, trade_id)
     ORDER BY symbol, bucket_ms, event_time_ms, trade_id, topic_id, kafka_partition, kafka_offset
 """

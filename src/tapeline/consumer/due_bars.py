@@ -15,6 +15,8 @@ from tapeline.storage.rows import StatesOfWindows
 class DueBars:
     """Settles chunks of windows and hours; each is written before it is marked.
 
+    Raises RestartedError, and marks nothing, where Cassandra may have forgotten what was written.
+
     Args:
         client: marks them.
         writer: computes and writes bars.
@@ -42,14 +44,15 @@ class DueBars:
         """Settle five minutes, and their minutes where these are stored."""
         states = [s for group in due.values() for s in group]
         received = first_receipts(states)
-        outcome = self._writer.write(
-            Interval.FIVE_MINUTES,
-            list(due),
-            received,
-            lambda windows: self._remembered({window: due[window] for window in windows}),
-        )
-        if self._stores_1m:
-            self._writer.write(Interval.ONE_MINUTE, list(due), received)
+        with self._client.in_one_life():
+            outcome = self._writer.write(
+                Interval.FIVE_MINUTES,
+                list(due),
+                received,
+                lambda windows: self._remembered({window: due[window] for window in windows}),
+            )
+            if self._stores_1m:
+                self._writer.write(Interval.ONE_MINUTE, list(due), received)
         settled = [
             replace(
                 s,
@@ -65,7 +68,8 @@ class DueBars:
 
     def settle_hours(self, due: StatesOfWindows) -> Outcome:
         """Settle hours from their five minutes."""
-        outcome = self._writer.write(Interval.ONE_HOUR, list(due))
+        with self._client.in_one_life():
+            outcome = self._writer.write(Interval.ONE_HOUR, list(due))
         states = [s for group in due.values() for s in group]
         self._client.mark_settled(states, Interval.ONE_HOUR)
         self._states.remove(states)

@@ -50,6 +50,12 @@ class OpenWindows:
         self._read_from: dict[int, int] = {}
         self._seen: dict[int, tuple[int, int | None, int]] = {}
 
+    def forget(self) -> None:
+        """Forget everything; the next look reads all of it again."""
+        for remembered in (self._dirty, self._settled, self._open_in, self._read_from, self._seen):
+            remembered.clear()
+        self._has_changed = True
+
     def one_of_each_start(self) -> list[WindowState]:
         """Return a window of each start that is not done, without its bar where one is."""
         first = {start: next(iter(group.values())) for start, group in self._settled.items()}

@@ -121,6 +121,7 @@ class Settler:
         self._is_stopping = is_stopping
         self._round_s = round_s
         self._others = others
+        self._generation = client.generation()
         self._states = OpenWindows(client, topic_id, touched)
         self._gap_marks = GapMarks(client, now)
         self._recent_gaps = RecentGaps(silver_ttl)
@@ -151,6 +152,7 @@ class Settler:
         """
         began = time.monotonic()
         now = self._now()
+        self._forget_after_a_restart()
         feed = self._feed.snapshot(now)
         progress = self._client.progress(self._topic_id)
         reach = horizon(progress, feed, now, self._delay)
@@ -193,6 +195,14 @@ class Settler:
                 stream_incomplete=result.stream_incomplete,
             )
         return result
+
+    def _forget_after_a_restart(self) -> None:
+        """Read anew what is done where Cassandra may have forgotten that it was."""
+        generation = self._client.generation()
+        if generation != self._generation:
+            self._states.forget()
+            self._gap_marks = GapMarks(self._client, self._now)
+            self._generation = generation
 
     def _write_state(
         self, progress: Mapping[int, PartitionProgress], feed: FeedSnapshot, now: datetime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -35,6 +36,7 @@ from tapeline.metrics import (
 )
 from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.connection import RestartedError
 
 log = structlog.get_logger()
 
@@ -166,14 +168,10 @@ class SparkProcessor:
             summary = self._summary(arranged)
             if Layer.GOLD in layers:
                 self._previews.add(summary)
-            if Layer.BRONZE in layers:
-                self._sink.write("trades_bronze", bronze_rows(arranged, self._topic.topic_id))
+            while not self._store(arranged, summary, layers):
+                log.warning("batch_written_again", batch=batch_id, reason="Cassandra was restarted")
             if Layer.SILVER in layers:
-                self._write_silver(arranged, summary)
-            if Layer.GOLD in layers:
-                self._previews.mend()
-            if Layer.SILVER in layers:
-                self._write_progress(summary)
+                self._commit(summary)
         finally:
             arranged.unpersist()
         self._metrics[MESSAGES].inc(summary.messages)
@@ -187,23 +185,35 @@ class SparkProcessor:
         rows = summary_rows(arranged, stream.policy, interval).collect()
         return read_summary(rows, self._topic.topic_id, stream.policy, interval)
 
+    def _store(self, arranged: DataFrame, summary: BatchSummary, layers: frozenset[Layer]) -> bool:
+        """Write rows, and then what they touched; tell whether Cassandra has kept all of it."""
+        try:
+            with self._client.in_one_life() if self._client else nullcontext():
+                if Layer.BRONZE in layers:
+                    self._sink.write("trades_bronze", bronze_rows(arranged, self._topic.topic_id))
+                if Layer.SILVER in layers:
+                    self._write_silver(arranged, summary)
+                if Layer.GOLD in layers:
+                    self._previews.mend()
+                if Layer.SILVER in layers and self._client is not None:
+                    self._client.write_dirty_windows(summary.dirty)
+        except RestartedError:
+            return False
+        return True
+
+    def _commit(self, summary: BatchSummary) -> None:
+        """Write how far a batch goes, once all of it is stored: every step is safe to repeat."""
+        if self._touched is not None:
+            self._touched.add(summary.dirty)
+        if self.kept is not None:
+            self.kept.write(summary.progress)
+        for reason, messages in summary.invalid.items():
+            self._metrics[QUARANTINED].labels(reason=reason).inc(messages)
+
     def _write_silver(self, arranged: DataFrame, summary: BatchSummary) -> None:
         self._sink.write("trades_silver", silver_rows(arranged))
         if summary.invalid:
             self._sink.write("trades_quarantine", quarantine_rows(arranged, self._topic.topic_id))
-        for reason, messages in summary.invalid.items():
-            self._metrics[QUARANTINED].labels(reason=reason).inc(messages)
-
-    def _write_progress(self, summary: BatchSummary) -> None:
-        """Write what the batch touched and how far it goes.
-
-        The order makes every step safe to repeat: rows, what they touched, how far.
-        """
-        if self._client is not None and self.kept is not None:
-            self._client.write_dirty_windows(summary.dirty)
-            if self._touched is not None:
-                self._touched.add(summary.dirty)
-            self.kept.write(summary.progress)
 
     def _messages(self) -> DataFrame:
         stream, sizes = self._settings.stream, self._settings.profile.sizes

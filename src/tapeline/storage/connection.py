@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final
 
-from cassandra import ConsistencyLevel, UnresolvableContactPoints
+from cassandra import ConsistencyLevel, DriverException, UnresolvableContactPoints
 from cassandra.cluster import (
     EXEC_PROFILE_DEFAULT,
     Cluster,
@@ -55,6 +56,10 @@ _RECONNECT_S: Final = (1.0, 10.0)
 """First and longest pause between attempts; the driver's own is ten minutes at last."""
 _PROTOCOL: Final = 5
 _TUPLES: Final = "tuples"
+
+
+class RestartedError(DriverException):  # type: ignore[misc]  # the driver has no types
+    """A node was started anew in the middle of what it must not forget any of."""
 
 
 class Connection:
@@ -143,6 +148,28 @@ class Connection:
         bound = [self._packer(cql).bind(values) for cql, values in writes]
         if bound:
             self._execute([_batch(bound)])
+
+    def generation(self) -> int | None:
+        """Return a number that a single node changes when it starts; None with several nodes."""
+        if len(self._cluster.metadata.all_hosts()) > 1:
+            return None
+        number: int = self.rows("SELECT gossip_generation FROM system.local").one()[0]
+        return number
+
+    @contextmanager
+    def in_one_life(self) -> Iterator[None]:
+        """Do what is to stand as a whole once it is done.
+
+        A single node that was killed may have forgotten the last of what it had acknowledged.
+
+        Raises:
+            RestartedError: it was started anew meanwhile; do it all again.
+        """
+        before = self.generation()
+        yield
+        if self.generation() != before:
+            message = "Cassandra was started anew meanwhile."
+            raise RestartedError(message)
 
     def _execute(self, statements: Sequence[Statement]) -> None:
         if statements:
