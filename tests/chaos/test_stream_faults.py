@@ -40,6 +40,7 @@ END_S = 240.0
 AWAY_S = 15.0
 LONG_AWAY_S = 180.0
 FEED_PER_S = 200
+FEED_S = 380
 STARTS = 3
 """How often a stream may have to be started once Cassandra is there again."""
 
@@ -164,7 +165,7 @@ def test_cassandra_killed_for_three_minutes_while_the_feed_goes_on_loses_nothing
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Caught up is a stream that is no further behind than what the feed brings in five seconds."""
-    load = PacedLoad(StretchedLoad(280 * FEED_PER_S, 20, 1), FEED_PER_S)
+    load = PacedLoad(StretchedLoad(FEED_S * FEED_PER_S, 20, 1), FEED_PER_S)
     with (
         stream_run(stack, tmp_path, load, {}) as run,
         child_process(["stream", *run.arguments], tmp_path, run.environment) as child,

@@ -10,10 +10,10 @@ import psutil
 import pytest
 from rich.console import Console
 
-from tapeline.errors import PreflightError
+from tapeline.errors import LocalStackError, PreflightError
 from tapeline.local.home import Home
 from tapeline.local.jars import ALL_JARS, jar_folder
-from tapeline.local.preflight import check_machine
+from tapeline.local.preflight import check_machine, require_disk
 
 MB = 1024 * 1024
 
@@ -104,3 +104,12 @@ def test_a_stack_that_runs_in_part_already_has_its_memory(home, machine):
 def test_this_machines_real_numbers_are_read(home):
     fetch_all(home)
     assert said(home, running=True) == ""
+
+
+def test_a_service_that_cannot_start_on_a_full_disk_says_which(home, machine):
+    died = LocalStackError("cassandra has died while starting.")
+    machine(8000, 49)
+    with pytest.raises(LocalStackError, match=f"The disk of {home.root} is full.*has died"):
+        require_disk(home.root, died)
+    machine(8000, 50)
+    require_disk(home.root, died)
