@@ -144,7 +144,7 @@ def _look_at_flow(
         view.close()
     # A stream that has listened for a while waits for no others.
     expected = tuple(p for p in feed.producers if now - p.reported_at < LOST_AFTER)
-    settling = replace(feed, producers=expected)
+    settling = replace(feed, producers=expected, is_pending=any(p.status.pending for p in expected))
     progress = client.progress(topic_id)
     states = [s for p in progress.values() for s in _open_windows(client, topic_id, p)]
     received = newest_receipt(progress)
