@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -27,6 +27,9 @@ from tapeline.local.profile import Profile
 from tapeline.local.service import RunningService
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import CASSANDRA, all_noted
+from tapeline.settings import load_settings
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.connection import RestartedError
 from tapeline.supervisor import Child, child_process, keep_alive
 from tests.commands import wait_for
 from tests.kill_points import IN_FINALIZING, POINTS
@@ -238,6 +241,29 @@ def keeps_on(child: Child) -> bool:
 def service_of(home: Home, name: str) -> RunningService:
     (service,) = (s for s in all_noted(home) if s.name == name)
     return service
+
+
+def test_a_restart_of_cassandra_within_a_piece_of_work_is_noticed(
+    stack: Endpoints, home: Home, turn: Callable[[], AbstractContextManager[None]]
+) -> None:
+    client = CassandraClient(load_settings().cassandra, stack.cassandra_host, stack.cassandra_port)
+    with closing(client):
+        with turn(), pytest.raises(RestartedError), client.in_one_life():
+            restart_cassandra(home, client)
+        with client.in_one_life():
+            assert answers(client)
+
+
+def restart_cassandra(home: Home, client: CassandraClient) -> None:
+    with cassandra_killed(home):
+        pass
+    wait_for(lambda: answers(client), BACK_S)
+
+
+def answers(client: CassandraClient) -> bool:
+    with suppress(NoHostAvailable):
+        return client.generation() is not None
+    return False
 
 
 @contextmanager

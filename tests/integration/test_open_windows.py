@@ -86,6 +86,21 @@ def test_a_late_trade_makes_a_window_and_its_hour_due_again(pipeline: Pipeline) 
     assert [s.dirty_offset for s in windows.one_of_each_start()] == [7]
 
 
+def test_what_was_forgotten_is_read_again(pipeline: Pipeline) -> None:
+    early = state(0, "A", 1)
+    progress = commit(pipeline, early)
+    windows = OpenWindows(pipeline.client, "topic")
+    windows.read(progress)
+    windows.update([replace(early, settled_offset=1)])  # its mark was lost in Cassandra
+    known = list(windows.due_windows(ALL))
+
+    windows.forget()
+    windows.read(progress)
+
+    assert known == []
+    assert list(windows.due_windows(ALL)) == [("A", at(0))]
+
+
 def test_the_start_of_the_next_life_moves_on_when_a_bucket_is_done(pipeline: Pipeline) -> None:
     old, new = state(0, "A", 5), state(5, "A", 3 * WINDOW_BUCKET_OFFSETS)
     windows = OpenWindows(pipeline.client, "topic")
