@@ -17,6 +17,7 @@ from tapeline.errors import (
     FeedError,
     LocalStackError,
     PoisonError,
+    ServiceUnavailableError,
     TapelineError,
     UsageError,
 )
@@ -28,7 +29,10 @@ log = structlog.get_logger()
 
 MAX_RESTARTS: Final = 15
 """How often a child that fails soon is started again before its parent gives up: for three and a
-half minutes at least, so that what it needs may be away for three."""
+half minutes at least."""
+
+MAX_RESTARTS_AWAY: Final = 60
+"""The same of a child that finds Kafka or Cassandra away: for eighteen minutes at least."""
 
 _STABLE_S: Final = 120.0
 """What went well for so long has earned all its restarts anew."""
@@ -82,7 +86,9 @@ class Child:
     @property
     def has_failed_often(self) -> bool:
         """Whether it was started again in vain as often as it may be."""
-        return self.restarts >= MAX_RESTARTS and not self._was_stable
+        is_away = self.exit_code == ServiceUnavailableError.exit_code
+        most = MAX_RESTARTS_AWAY if is_away else MAX_RESTARTS
+        return self.restarts >= most and not self._was_stable
 
     def restart(self) -> None:
         """Start it again after it has ended."""

@@ -15,7 +15,7 @@ import tapeline
 from tapeline import supervisor
 from tapeline.errors import TapelineError
 from tapeline.local.service import accepts_connections, free_port
-from tapeline.supervisor import MAX_RESTARTS, child_process, keep_alive, pause_s
+from tapeline.supervisor import MAX_RESTARTS, MAX_RESTARTS_AWAY, child_process, keep_alive, pause_s
 from tests.commands import wait_for
 
 wait_until = partial(wait_for, timeout_s=30)
@@ -122,10 +122,24 @@ def test_a_child_that_fails_again_soon_is_started_again_after_a_pause(tmp_path, 
         assert child.exit_code is None
 
 
-def test_what_a_child_needs_may_be_away_for_three_minutes():
+def test_pauses_grow_and_a_service_may_be_away_for_a_quarter_of_an_hour():
     pauses = [pause_s(restarts) for restarts in range(MAX_RESTARTS)]
     assert pauses[:8] == [0, 1, 2, 4, 8, 16, 20, 20]
     assert 180 < sum(pauses) < 300
+    assert 900 < sum(pause_s(restarts) for restarts in range(MAX_RESTARTS_AWAY)) < 1200
+
+
+def test_a_child_whose_service_is_away_is_started_again_for_longer(tmp_path, port, monkeypatch):
+    monkeypatch.setattr(supervisor, "MAX_RESTARTS", 0)
+    away = {"TAPELINE_CASSANDRA__HOST": "127.0.0.1", "TAPELINE_CASSANDRA__PORT": str(port)}
+    with child_process(["gaps"], tmp_path, away) as child:
+        wait_until(lambda: child.exit_code == 3)
+        keep_alive([child])
+        assert child.restarts == 1
+        wait_until(lambda: child.exit_code == 3)
+        monkeypatch.setattr(supervisor, "MAX_RESTARTS_AWAY", 1)
+        with pytest.raises(TapelineError, match="`tapeline gaps` has ended with code 3"):
+            keep_alive([child])
 
 
 def test_a_child_that_went_well_for_long_has_its_restarts_anew(tmp_path, port, monkeypatch):
