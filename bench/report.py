@@ -25,10 +25,11 @@ _COSTS: Final = {
     "job, CPU-s a million": "job_cpu_s_per_million",
     "Cassandra, CPU-s a million": "cassandra_cpu_s_per_million",
 }
+_MEMORY: Final = "memory of the job, MB"
 _TOTALS: Final[dict[str, tuple[str, ...]]] = {
     "until every trade is stored, s": ("ingested_s",),
     "until every bar is final, s": ("finished_s",),
-    "memory of the job, MB": ("memory_mb", "job"),
+    _MEMORY: ("memory_mb", "job"),
 }
 _WARM_FROM: Final = 2_000_000
 """A load of fewer messages has no part to speak of after the first million."""
@@ -241,7 +242,7 @@ def _draw(backlogs: Sequence[_Result]) -> None:
             "svg.hashsalt": "tapeline",
         }
     )
-    names = [*_COSTS, "memory of the job, MB"]
+    names = [*_COSTS, _MEMORY]
     figure, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 3))
     for axis, name in zip(axes, names, strict=True):
         labels, heights, colors = [], [], []

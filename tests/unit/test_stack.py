@@ -69,13 +69,6 @@ def test_only_services_that_live_are_returned(home):
     assert read_state(home) == StackState((myself(),), kept=True)
 
 
-def test_a_port_is_known_only_of_a_service_that_lives():
-    state = StackState((myself(), RunningService.from_json(DEAD)), kept=False)
-    assert state.port_of("kafka") == 19092
-    assert state.port_of("cassandra") is None
-    assert state.port_of("other") is None
-
-
 def test_starting_what_runs_uses_it_and_remembers_to_keep_it(home, stack, listeners):
     write_state(home, *(s.to_json() for s in listeners.values()))
 

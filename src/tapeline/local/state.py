@@ -21,13 +21,6 @@ class StackState:
     services: tuple[RunningService, ...]
     kept: bool
 
-    def port_of(self, name: str) -> int | None:
-        """Return the port of a service that lives, or None."""
-        for service in self.services:
-            if service.name == name and service.process() is not None:
-                return service.port
-        return None
-
 
 def read_state(home: Home) -> StackState:
     """Return the services in the state file that still live."""
