@@ -16,7 +16,7 @@ from tapeline.audit.findings import KEPT_DIFFERENCES, Findings
 from tapeline.audit.report import json_report, print_report
 from tapeline.audit.scope import Scope
 from tapeline.audit.spill import Spill
-from tests.audit_rows import START, START_MS, a_trade, frame
+from tests.audit_rows import START, START_MS, a_trade, copies
 
 
 def a_difference(minutes: int = 0, pair: Pair = Pair.SILVER_GOLD) -> Difference:
@@ -148,7 +148,7 @@ def test_a_scope_is_of_whole_hours() -> None:
     assert scope.covers(("AAPL", hour))
     assert not scope.covers(("AAPL", hour + timedelta(hours=2)))
     assert not scope.covers(("MSFT", hour))
-    rows = frame(a_trade(), a_trade(symbol="MSFT"), a_trade(bucket_ms=START_MS + 5_400_000))
+    rows = copies(a_trade(), a_trade(symbol="MSFT"), a_trade(bucket_ms=START_MS + 5_400_000))
     assert scope.only(rows).num_rows == 1
     assert Scope.of(None, None, None).is_everything
 
@@ -168,7 +168,7 @@ def test_trades_come_back_from_disk_with_all_of_a_window_in_one_part(tmp_path: P
     rows = [a_trade(trade_id=n, bucket_ms=START_MS + n % 40 * 300_000) for n in range(200)]
     spill = Spill(tmp_path, rows=1_000_000)
     for first in range(0, 200, 50):
-        spill.add(frame(*rows[first : first + 50]))
+        spill.add(copies(*rows[first : first + 50]))
     spill.close()
 
     parts = [spill.read(part) for part in spill.parts]
@@ -177,4 +177,4 @@ def test_trades_come_back_from_disk_with_all_of_a_window_in_one_part(tmp_path: P
     assert sorted(row["trade_id"] for p in parts for row in p.to_pylist()) == list(range(200))
     windows = [bucket for p in parts for bucket in p["bucket_ms"].unique().to_pylist()]
     assert len(windows) == len(set(windows)) == 40
-    assert parts[0].schema == frame().schema
+    assert parts[0].schema == copies().schema
