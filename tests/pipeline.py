@@ -43,6 +43,7 @@ from .commands import wait_for
 
 TOKEN = "test-token"
 # However busy the machine is.
+KEEP_ALIVE_MS = 3_600_000
 _LONG_ROUND_S = 600.0
 _SPOOL_BYTES = 256 * 2**20
 BOTH = frozenset({Layer.BRONZE, Layer.SILVER})
@@ -94,6 +95,10 @@ class Pipeline:
             for topic in (name, f"{name}_fs", f"{name}_fg"):
                 stack.callback(delete_topic, admin, topic)
             spark.conf.set("spark.cassandra.connection.port", str(endpoints.cassandra_port))
+            # A session that has outlived its node hears of no new keyspace; other settings make
+            # another session.
+            life_ms = KEEP_ALIVE_MS + (client.generation() or 0) % KEEP_ALIVE_MS
+            spark.conf.set("spark.cassandra.connection.keepAliveMS", str(life_ms))
             # The connector hears of a keyspace up to a second after it was made.
             wait_for(lambda: _is_known(spark, name))
             yield cls(
