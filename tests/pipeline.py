@@ -42,8 +42,8 @@ from tapeline.storage.rows import GOLD_TABLES, StatesOfWindows
 from .commands import wait_for
 
 TOKEN = "test-token"
-# However busy the machine is.
 KEEP_ALIVE_MS = 3_600_000
+# However busy the machine is.
 _LONG_ROUND_S = 600.0
 _SPOOL_BYTES = 256 * 2**20
 BOTH = frozenset({Layer.BRONZE, Layer.SILVER})
