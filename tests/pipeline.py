@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -217,13 +217,16 @@ class Pipeline:
 
     def bars(self, interval: Interval = Interval.FIVE_MINUTES) -> dict[tuple[str, datetime], Bar]:
         """Return every bar of the keyspace."""
-        start, end = datetime(2000, 1, 1, tzinfo=timezone.utc), self.now + timedelta(days=2)
         table = GOLD_TABLES[interval]
-        partitions = self.session.execute(f"SELECT DISTINCT symbol, period FROM {table}")
-        symbols = {row.symbol for row in partitions}
+        partitions = list(self.session.execute(f"SELECT DISTINCT symbol, period FROM {table}"))
+        if not partitions:
+            return {}
+        first = min(row.period.date() for row in partitions)
+        start = datetime.combine(first, time(), timezone.utc)
+        end = self.now + timedelta(days=2)
         return {
             (bar.symbol, bar.window_start): bar
-            for symbol in symbols
+            for symbol in {row.symbol for row in partitions}
             for bar in self.client.bars(symbol, interval, start, end)
         }
 
