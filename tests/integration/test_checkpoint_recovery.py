@@ -59,7 +59,7 @@ def prepare(
     settings: Settings | None = None,
     starting_offsets: str = "earliest",
 ) -> Topic:
-    """Check and mend checkpoints as a job does before it starts its queries."""
+    """Check checkpoints as a job does before it starts its queries."""
     settings = settings or pipeline.settings
     topic = Topic(
         pipeline.endpoints.bootstrap_servers, pipeline.name, pipeline.topic_id, starting_offsets
@@ -86,7 +86,9 @@ def log_file(folder: Path, log: str) -> Path:
 
 
 def remove_newest_commit(folder: Path) -> None:
-    log_file(folder, "commits").unlink()
+    file = log_file(folder, "commits")
+    file.unlink()
+    file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
 
 
 def empty_newest_commit(folder: Path) -> None:
@@ -126,17 +128,15 @@ def remove_all_offsets(folder: Path) -> None:
     shutil.rmtree(folder / "offsets")
 
 
-MENDED = [
-    remove_newest_commit,
+GOES_ON = [remove_newest_commit, remove_all_commits, remove_metadata, remove_label]
+BEGUN_ANEW = [
     empty_newest_commit,
     truncate_newest_offsets,
     remove_newest_offsets,
-    remove_all_commits,
-    remove_metadata,
+    remove_offsets_before_the_newest,
+    remove_all_offsets,
     empty_metadata,
-    remove_label,
 ]
-BEGUN_ANEW = [remove_offsets_before_the_newest, remove_all_offsets]
 
 
 def test_a_damaged_checkpoint_of_ingest_goes_on_or_reads_the_topic_anew(
@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_of_ingest_goes_on_or_reads_the_topic_anew(
         pipeline.ingest(checkpoint="base")
     expected = {1, 2, 3}
 
-    for n, damage in enumerate([*MENDED, *BEGUN_ANEW]):
+    for n, damage in enumerate([*GOES_ON, *BEGUN_ANEW]):
         root = pipeline.folder / damage.__name__
         shutil.copytree(pipeline.folder / "base" / "ingest", root / "ingest")
         damage(root / "ingest")
@@ -350,6 +350,9 @@ def test_a_checkpoint_older_than_kafka_begins_anew_unless_messages_were_never_re
 
     assert (pipeline.folder / "older" / "ingest.aside").exists()
     assert read == {1, 2, 3}
+    with pytest.raises(SchemaError, match=r"Messages 3 to 3 of partition 0 .* expired"):
+        prepare(pipeline, "checkpoint")
+    empty_newest_commit(pipeline.folder / "checkpoint" / "ingest")  # nor is it begun anew
     with pytest.raises(SchemaError, match=r"Messages 3 to 3 of partition 0 .* expired"):
         prepare(pipeline, "checkpoint")
 

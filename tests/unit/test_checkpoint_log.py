@@ -30,15 +30,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def names(folder, log):
-    return sorted(f.name for f in (folder / log).iterdir())
-
-
 def test_a_sound_log_is_left_alone(folder):
     log = CheckpointLog(folder)
 
-    assert log.mend() == []
-    assert (log.is_empty, log.is_whole) == (False, True)
+    assert (log.is_empty, log.damage()) == (False, None)
     assert log.next_offsets("trades") == {0: 30, 1: 7}
     assert log.next_offsets("other") == {}
 
@@ -46,66 +41,64 @@ def test_a_sound_log_is_left_alone(folder):
 @pytest.mark.parametrize(
     "text", ["", "v1\n", 'v1\n{"nextBatch', "v2\n{}", COMMIT + "\n{}", "v1\n[]"]
 )
-def test_a_commit_that_cannot_be_read_goes_with_its_checksum(folder, text):
+def test_a_commit_that_cannot_be_read_is_named(folder, text):
     (folder / "commits" / "2").write_text(text)
-    log = CheckpointLog(folder)
 
-    assert log.mend() == ["commits/2"]
-    assert names(folder, "commits") == [".0.crc", ".1.crc", "0", "1"]
-    assert log.next_offsets("trades") == {0: 20, 1: 7}
-    assert log.is_whole
+    assert CheckpointLog(folder).damage() == "commits/2 cannot be read"
 
 
 @pytest.mark.parametrize("text", ["", "v1\n{}", offsets(30)[:-5], offsets(30) + "\n{}"])
-def test_offsets_that_cannot_be_read_go_with_the_commit_of_their_batch(folder, text):
+def test_offsets_that_cannot_be_read_are_named(folder, text):
     (folder / "offsets" / "2").write_text(text)
-    log = CheckpointLog(folder)
 
-    assert log.mend() == ["offsets/2", "commits/2"]
-    assert names(folder, "offsets") == [".0.crc", ".1.crc", "0", "1"]
-    assert log.is_whole
+    assert CheckpointLog(folder).damage() == "offsets/2 is missing or cannot be read"
 
 
-def test_the_checksum_of_a_file_that_is_gone_goes_too(folder):
-    (folder / "commits" / "2").unlink()
+def test_a_commit_of_a_batch_that_was_never_begun_is_damage(folder):
+    (folder / "offsets" / "2").unlink()
 
-    assert CheckpointLog(folder).mend() == ["commits/2"]
-    assert names(folder, "commits") == [".0.crc", ".1.crc", "0", "1"]
+    assert CheckpointLog(folder).damage() == "offsets/2 is missing"
+
+
+@pytest.mark.parametrize("log", ["offsets", "commits"])
+def test_a_checksum_that_keeps_spark_from_writing_its_next_file_is_damage(folder, log):
+    (folder / log / ".3.crc").write_bytes(b"crc")
+
+    assert CheckpointLog(folder).damage() == f"{log}/3 is missing beside its checksum"
 
 
 def test_a_batch_that_was_begun_is_read_from_where_it_began(folder):
-    (folder / "commits" / "2").unlink()
-    assert CheckpointLog(folder).next_offsets("trades") == {0: 20, 1: 7}
-
-
-def test_a_hole_before_the_newest_batch_cannot_be_mended(folder):
-    (folder / "offsets" / "1").unlink()
-    (folder / "offsets" / ".1.crc").unlink()
+    for name in ("2", ".2.crc"):
+        (folder / "commits" / name).unlink()
     log = CheckpointLog(folder)
-    assert log.mend() == []
-    assert not log.is_whole
+    assert log.next_offsets("trades") == {0: 20, 1: 7}
+    assert log.damage() is None
 
 
-def test_a_log_without_offsets_is_neither_whole_nor_empty(folder):
+def test_a_hole_before_the_newest_batch_is_damage(folder):
+    (folder / "offsets" / "1").unlink()
+    assert CheckpointLog(folder).damage() == "offsets/1 is missing or cannot be read"
+
+
+def test_a_log_without_offsets_is_damaged_and_not_empty(folder):
     for file in (folder / "offsets").iterdir():
         file.unlink()
     log = CheckpointLog(folder)
     assert not log.is_empty
-    assert log.mend() == ["commits/2", "commits/1", "commits/0"]
-    assert not log.is_whole
+    assert log.damage() == "offsets/2 is missing"
 
 
-def test_a_name_that_cannot_be_read_goes_with_its_checksum(folder):
+def test_a_name_that_cannot_be_read_is_damage_and_one_that_is_gone_is_not(folder):
     (folder / "metadata").write_text("")
-    (folder / ".metadata.crc").write_bytes(b"crc")
-    assert CheckpointLog(folder).mend() == [f"{folder.name}/metadata"]
-    assert not (folder / ".metadata.crc").exists()
+    assert CheckpointLog(folder).damage() == "metadata cannot be read"
+    (folder / "metadata").unlink()
+    assert CheckpointLog(folder).damage() is None
 
 
 def test_a_checkpoint_that_never_ran_is_empty(tmp_path):
     log = CheckpointLog(tmp_path / "nothing")
     assert log.is_empty
-    assert log.mend() == []
+    assert log.damage() is None
 
 
 def label(**changes):

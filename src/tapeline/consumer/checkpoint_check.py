@@ -1,4 +1,4 @@
-"""What becomes of a checkpoint before its query starts: it goes on, is mended, begins anew.
+"""What becomes of a checkpoint before its query starts: it goes on or begins anew.
 
 A query that begins anew reads its topic again onto the same keys, so it costs time and changes
 no bar. `docs/checkpoints.md` has the table. What would lose trades or mix two keyspaces is
@@ -86,7 +86,7 @@ def _reason_to_begin_anew(
     offsets: Offsets,
     progress: Mapping[int, PartitionProgress],
 ) -> str | None:
-    """Mend a checkpoint; return why it cannot be gone on with all the same, None if it can."""
+    """Return why a checkpoint cannot be gone on with, None if it can."""
     folder = checkpoints.folder(label.query)
     stored = CheckpointLabel.read(folder)
     if stored is not None and stored.keyspace != label.keyspace:
@@ -96,21 +96,21 @@ def _reason_to_begin_anew(
         )
         raise SchemaError(message)
     checkpoint = CheckpointLog(folder)
-    has_never_run = checkpoint.is_empty
-    dropped = checkpoint.mend()
-    if dropped:
-        log.warning("checkpoint_mended", query=label.query, dropped=",".join(dropped))
-    if has_never_run:
-        return None
-    differences = [] if stored is None else label.differences(stored)
-    if differences:
-        return ", ".join(differences)
-    if not checkpoint.is_whole:
-        return "batches are missing"
-    read_next = checkpoint.next_offsets(topic.name)
-    return _expired(label.query, topic, read_next, offsets, progress) or _forgotten(
-        label.query, read_next, offsets, progress
-    )
+    damage = checkpoint.damage()
+    if checkpoint.is_empty:
+        return damage
+    if damage is None:
+        differences = [] if stored is None else label.differences(stored)
+        if differences:
+            return ", ".join(differences)
+        read_next = checkpoint.next_offsets(topic.name)
+        return _expired(label.query, topic, read_next, offsets, progress) or _forgotten(
+            label.query, read_next, offsets, progress
+        )
+    # What it does not say, silver does: Kafka must still have all that follows.
+    silver = progress if label.query in _SILVER_QUERIES else {}
+    read_next = {partition: p.committed_offset + 1 for partition, p in silver.items()}
+    return _expired(label.query, topic, read_next, offsets, progress) or damage
 
 
 def _forgotten(

@@ -1,10 +1,9 @@
-"""Spark's own files in a checkpoint: tell whether they can be read, and drop what cannot.
+"""Spark's own files in a checkpoint: how far a topic was read, and what is wrong with them.
 
 A folder `offsets` holds where each micro-batch ends, `commits` which of them are done, one
 numbered file each: `v1`, a line of JSON and, in `offsets`, one more for each source. Where the
-first batch began is in `sources/0/0`. What a
-crash or a full disk damages is usually the newest of them. Every batch may run again, so the
-newest entries may go; a batch that ran and is not known to have run is repeated.
+first batch began is in `sources/0/0`. Nothing here is ever repaired: what a power cut or a full
+disk has damaged is set aside as a whole, since another run over the topic costs time only.
 """
 
 from __future__ import annotations
@@ -37,35 +36,35 @@ class CheckpointLog:
         """Whether no batch was ever begun."""
         return not _numbers(self._offsets) and not _numbers(self._commits)
 
-    def mend(self) -> list[str]:
-        """Drop what cannot be read or does not belong; return the names of what went."""
-        dropped = []
-        if not _is_json(self._folder / "metadata"):
-            # The name of the query within Spark; without it Spark makes another.
-            dropped += _drop(self._folder / "metadata")
-        while (newest := _newest(self._offsets)) is not None and self._batch(newest) is None:
-            dropped += _drop(self._offsets / str(newest))
-        last = -1 if newest is None else newest
-        for number in reversed(_numbers(self._commits)):
-            if number > last:
-                dropped += _drop(self._commits / str(number))
-        while (newest := _newest(self._commits)) is not None and not self._is_commit(newest):
-            dropped += _drop(self._commits / str(newest))
-        for folder in (self._offsets, self._commits):
-            for checksum in folder.glob(".[0-9]*.crc"):
-                # The checksum of a file that is gone keeps Spark from writing it again.
-                file = folder / checksum.name[1 : -len(".crc")]
-                if file.name.isdigit() and not file.exists():
-                    dropped += _drop(file)
-        return dropped
+    def damage(self) -> str | None:
+        """Return what keeps Spark from going on or from telling where; None if nothing does.
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether Spark can go on: it needs the newest batch and the one before."""
-        newest = _newest(self._offsets)
-        if newest is None:
-            return False
-        return newest == 0 or self._batch(newest - 1) is not None
+        A commit that is missing is no damage: Spark runs that batch again.
+        """
+        metadata = self._folder / "metadata"
+        if metadata.exists() and not _is_json(metadata):
+            return "metadata cannot be read"
+        offsets, commits = _newest(self._offsets), _newest(self._commits)
+        if offsets is not None:
+            # Spark reads the newest batch and the one before.
+            for number in range(max(0, offsets - 1), offsets + 1):
+                if self._batch(number) is None:
+                    return f"offsets/{number} is missing or cannot be read"
+        if commits is not None and (offsets is None or commits > offsets):
+            return f"offsets/{commits} is missing"
+        if commits is not None and not self._is_commit(commits):
+            return f"commits/{commits} cannot be read"
+        return self._orphan()
+
+    def _orphan(self) -> str | None:
+        """Return that a newest file is gone without its checksum: Spark could not write it."""
+        for folder in (self._offsets, self._commits):
+            newest = _newest(folder)
+            for checksum in folder.glob(".[0-9]*.crc"):
+                number = int(checksum.name[1 : -len(".crc")])
+                if newest is None or number > newest:
+                    return f"{folder.name}/{number} is missing beside its checksum"
+        return None
 
     def next_offsets(self, topic: str) -> dict[int, int]:
         """Return the first offset of each partition that is read next; empty when unknown.
@@ -123,15 +122,6 @@ def _is_json(file: Path) -> bool:
         return isinstance(orjson.loads(file.read_bytes()), dict)
     except (FileNotFoundError, orjson.JSONDecodeError):
         return False
-
-
-def _drop(file: Path) -> list[str]:
-    """Delete a file with its checksum; return its name if there was one."""
-    found = [file, file.with_name(f".{file.name}.crc")]
-    existing = [f for f in found if f.exists()]
-    for one in existing:
-        one.unlink()
-    return [f"{file.parent.name}/{file.name}"] if existing else []
 
 
 def _numbers(folder: Path) -> list[int]:
