@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, TopicPartition
 from fastavro import schemaless_reader
 from fastavro.schema import load_schema
 from rich.console import Console
@@ -46,6 +46,8 @@ class Seen(NamedTuple):
     size: int
     event_time_ms: int
     received_at_us: int
+    appended_at_us: int
+    """When Kafka wrote it, by the broker's clock."""
 
 
 @dataclass
@@ -120,12 +122,15 @@ class OwnKafka:
         seen = []
         for message in self.messages(TOPIC):
             record: Any = schemaless_reader(BytesIO(message.value()[_HEADER_BYTES:]), _SCHEMA, None)
+            kind, appended_at_ms = message.timestamp()
+            assert kind == TIMESTAMP_LOG_APPEND_TIME
             seen.append(
                 Seen(
                     record["symbol"],
                     round(record["volume"]),
                     round(record["event_time"].timestamp() * 1000),
                     round(record["received_at"].timestamp() * 1_000_000),
+                    appended_at_ms * 1000,
                 )
             )
         return seen
