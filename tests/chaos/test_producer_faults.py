@@ -39,8 +39,10 @@ from tests.live_feed import TOKEN, TOPIC, OwnKafka, Seen, live_feed, own_kafka, 
 SEEDS = range(1, 1 + int(os.environ.get("CHAOS_SEEDS", "2")))
 RATE = 4000
 """Trades a second: Kafka's client holds 50,000, so an outage of 15 s is more than it holds."""
-SLOW_RATE = 500
-"""Trades a second of which one core sends five times as many while it serves the feed."""
+LONG_RATE = 1000
+"""Trades a second where Kafka is away for minutes."""
+DRAIN = 5
+"""How many times as fast as the feed what Kafka missed must go there."""
 SECOND_US = 1_000_000
 # Frames hold 20 ms of trades, and a group 20 ms of frames; the rest is for a busy machine.
 NEAR_US = 150_000
@@ -110,14 +112,14 @@ def drain(trades: list[Seen], rate: int, back_us: int) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize(
-    ("fault", "rate", "away_s", "at_least"),
+    ("fault", "rate", "away_s"),
     [
-        ("stopped", RATE, 18, 1),
-        pytest.param("killed", RATE, 18, 1, marks=pytest.mark.long),
-        pytest.param("stopped", SLOW_RATE, 60, 5, marks=pytest.mark.long),
-        pytest.param("killed", SLOW_RATE, 60, 5, marks=pytest.mark.long),
-        pytest.param("stopped", SLOW_RATE, 360, 5, marks=pytest.mark.long),
-        pytest.param("killed", SLOW_RATE, 360, 5, marks=pytest.mark.long),
+        ("stopped", RATE, 18),
+        pytest.param("killed", RATE, 18, marks=pytest.mark.long),
+        pytest.param("stopped", LONG_RATE, 60, marks=pytest.mark.long),
+        pytest.param("killed", LONG_RATE, 60, marks=pytest.mark.long),
+        pytest.param("stopped", LONG_RATE, 360, marks=pytest.mark.long),
+        pytest.param("killed", LONG_RATE, 360, marks=pytest.mark.long),
     ],
 )
 def test_kafka_away_for_a_while_loses_nothing_though_the_feed_does_not_wait(
@@ -127,9 +129,8 @@ def test_kafka_away_for_a_while_loses_nothing_though_the_feed_does_not_wait(
     fault: str,
     rate: int,
     away_s: float,
-    at_least: float,
 ) -> None:
-    with live_feed(kafka, tmp_path, rate, away_s * 1.1 + 10) as feed:
+    with live_feed(kafka, tmp_path, rate, away_s * 1.1 + 20) as feed:
         producer = feed.produce()
         time.sleep(5)
         if fault == "stopped":
@@ -156,7 +157,7 @@ def test_kafka_away_for_a_while_loses_nothing_though_the_feed_does_not_wait(
         assert kafka.gaps() == []
         assert "slow_reader_cut_off" not in feed.logs()
         assert taken > away_s * rate * 0.9
-        assert taken >= at_least * rate * within_s
+        assert taken >= DRAIN * rate * within_s
         status = FeedStatus.from_bytes(kafka.messages("feed_status")[-1].value())
         assert (status.pending, status.oldest_unsent_us) == (0, None)
 
