@@ -109,7 +109,7 @@ class OwnKafka:
             left = sum(_end_of(consumer, place) for place in places)
             consumer.assign(places)
             while len(found) < left:
-                some = consumer.consume(10_000, 10)
+                some = consumer.consume(min(10_000, left - len(found)), 10)
                 assert some, f"{len(found)} of {left} messages came"
                 assert all(m.error() is None for m in some)
                 found += some
