@@ -165,7 +165,7 @@ class LiveFeed:
             for number in range(self.count):
                 at_ms = start_ms + number * 1000 // self.rate
                 writer.writerow((at_ms, SYMBOLS[number % 4], "10.5", number + 1, "1"))
-        self._port = free_port(18900)
+        self._port = free_port(0)
         arguments = ["simulate", "--tape", str(tape), "--frame-ms", "20", "--send-limit", "65536"]
         simulator = self._start([*arguments, "--port", str(self._port)], "simulate.log")
         wait_for(lambda: "simulator_listening" in self.log_of(simulator), 60)
