@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, TopicPartition
 from fastavro import schemaless_reader
 from fastavro.schema import load_schema
 from rich.console import Console
@@ -46,6 +46,8 @@ class Seen(NamedTuple):
     size: int
     event_time_ms: int
     received_at_us: int
+    appended_at_us: int
+    """When Kafka wrote it, by the broker's clock."""
 
 
 @dataclass
@@ -107,7 +109,7 @@ class OwnKafka:
             left = sum(_end_of(consumer, place) for place in places)
             consumer.assign(places)
             while len(found) < left:
-                some = consumer.consume(10_000, 10)
+                some = consumer.consume(min(10_000, left - len(found)), 10)
                 assert some, f"{len(found)} of {left} messages came"
                 assert all(m.error() is None for m in some)
                 found += some
@@ -120,12 +122,15 @@ class OwnKafka:
         seen = []
         for message in self.messages(TOPIC):
             record: Any = schemaless_reader(BytesIO(message.value()[_HEADER_BYTES:]), _SCHEMA, None)
+            kind, appended_at_ms = message.timestamp()
+            assert kind == TIMESTAMP_LOG_APPEND_TIME
             seen.append(
                 Seen(
                     record["symbol"],
                     round(record["volume"]),
                     round(record["event_time"].timestamp() * 1000),
                     round(record["received_at"].timestamp() * 1_000_000),
+                    appended_at_ms * 1000,
                 )
             )
         return seen
@@ -160,7 +165,7 @@ class LiveFeed:
             for number in range(self.count):
                 at_ms = start_ms + number * 1000 // self.rate
                 writer.writerow((at_ms, SYMBOLS[number % 4], "10.5", number + 1, "1"))
-        self._port = free_port(18900)
+        self._port = free_port(0)
         arguments = ["simulate", "--tape", str(tape), "--frame-ms", "20", "--send-limit", "65536"]
         simulator = self._start([*arguments, "--port", str(self._port)], "simulate.log")
         wait_for(lambda: "simulator_listening" in self.log_of(simulator), 60)

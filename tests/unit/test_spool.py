@@ -8,6 +8,8 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +97,50 @@ def test_files_go_when_everything_in_them_is_acknowledged(tmp_path):
     spool.acknowledged = 100
     spool.sync(0.0)
     assert len(files(tmp_path)) == 1
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """Count how often each file and folder is really synced, by its inode."""
+    count: Counter[int] = Counter()
+    fsync = os.fsync
+
+    def counted(file: int) -> None:
+        fsync(file)
+        count[os.fstat(file).st_ino] += 1
+
+    monkeypatch.setattr(os, "fsync", counted)
+    return count
+
+
+def test_nothing_is_synced_while_kafka_keeps_up_though_something_is_always_on_its_way(
+    tmp_path, synced
+):
+    spool = opened(tmp_path)
+    for number in range(1, 11):
+        spool.append([message(number, size=300)], T0)
+        spool.acknowledged = number - 1
+        time.sleep(0.01)
+        spool.sync(0.005)
+    assert synced == {}
+
+    time.sleep(0.01)  # Kafka stands still
+    spool.sync(0.005)
+    assert synced[files(tmp_path)[-1].stat().st_ino] == synced[tmp_path.stat().st_ino] == 1
+
+
+def test_a_sync_brings_all_files_to_the_disk_once_and_again_after_a_crash(tmp_path, synced):
+    spool = opened(tmp_path)
+    for number in range(10):
+        spool.append([message(number, size=300)], T0)
+    spool.sync(0.0)
+    spool.sync(0.0)
+    paths = [*files(tmp_path), tmp_path]
+    assert len(paths) > 3
+    assert synced == {path.stat().st_ino: 1 for path in paths}
+
+    opened(tmp_path).sync(0.0)  # the next life knows of no sync
+    assert synced == {path.stat().st_ino: 2 for path in paths}
 
 
 def test_only_the_owner_can_read_it(tmp_path):

@@ -74,6 +74,15 @@ def holes_in(groups: Iterable[Group | GroupHead], after: int, after_us: int) -> 
     return holes
 
 
+def _sync(path: Path) -> None:
+    """Bring a file or a folder to the disk itself."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 @dataclass(slots=True)
 class _Segment:
     path: Path
@@ -102,7 +111,8 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._segments: list[_Segment] = []
         self._file: int | None = None
-        self._unsynced_since_s: float | None = None
+        self._synced = 0
+        self._seen, self._seen_s = 0, 0.0
         self.acknowledged = 0
         """The highest number of a group that Kafka has with all before it."""
         self._noted = 0
@@ -167,8 +177,6 @@ class Spool:
         self._segments[-1].last_number = self.last_number = number
         self._noted = self.acknowledged
         self.last_receipt_us = receipt or None
-        if self._unsynced_since_s is None:
-            self._unsynced_since_s = time.monotonic()
         return Group(number, receipt, messages, oldest_us)
 
     def read(self, first: int, last: int, max_bytes: int) -> list[Group]:
@@ -195,26 +203,28 @@ class Spool:
         return found
 
     def sync(self, older_than_s: float) -> None:
-        """Bring to the disk itself what has waited so long for Kafka; delete what it has.
+        """Bring all to the disk itself if some has waited so long for Kafka; delete what it has.
+
+        What waits is noted at one call and looked for at a later one, so that while Kafka keeps
+        up, nothing is synced though something is always on its way.
 
         Raises:
             SpoolError: the disk fails.
         """
         try:
             self._forget_acknowledged()
-            if self.acknowledged >= self.last_number:
-                self._unsynced_since_s = None
-            since_s = self._unsynced_since_s
-            if since_s is None or time.monotonic() - since_s < older_than_s:
+            safe = max(self.acknowledged, self._synced)
+            if self.last_number <= safe:
                 return
-            if self._file is not None:
-                os.fdatasync(self._file)
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-            self._unsynced_since_s = None
+            if self._seen <= safe:
+                self._seen, self._seen_s = self.last_number, time.monotonic()
+            if time.monotonic() - self._seen_s < older_than_s:
+                return
+            for segment in self._segments:
+                if segment.last_number > safe:
+                    _sync(segment.path)
+            _sync(self._folder)
+            self._synced = self.last_number
         except OSError as error:
             raise self._failure(error) from error
 
@@ -248,8 +258,6 @@ class Spool:
         flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND
         file = os.open(path, flags, _OWNER_ONLY)
         if self._file is not None:
-            if self._unsynced_since_s is not None and self.acknowledged < self.last_number:
-                os.fdatasync(self._file)
             os.close(self._file)
         self._file = file
         self._segments.append(_Segment(path))
@@ -303,7 +311,6 @@ class Spool:
             self.unsent_times.add(head.number, head.oldest_us if head.messages else NO_TIME)
         self.holes = holes_in(heads, self.acknowledged, 0)
         self._forget_acknowledged()
-        self._unsynced_since_s = time.monotonic()
 
     def _report_damage(self, path: Path, damage: Damage, *, is_last: bool) -> None:
         size = damage.end - damage.start
