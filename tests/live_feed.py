@@ -37,6 +37,10 @@ TOKEN = "canary-5f2d7c61"
 _SCHEMA: Any = load_schema(str(ROOT / "schemas" / "avro" / "trade.avsc"))
 _HEADER_BYTES = 10
 SYMBOLS = ("AAPL", "MSFT", "BINANCE:BTCUSDT", "SPY")
+PRODUCE = (
+    *("produce", "--topic", TOPIC, "--producer-id", "me"),
+    *("--symbols", ",".join(SYMBOLS), "--log-level", "DEBUG"),
+)
 
 
 class Seen(NamedTuple):
@@ -164,7 +168,8 @@ class LiveFeed:
             writer.writerow(("event_time_ms", "symbol", "price", "volume", "conditions"))
             for number in range(self.count):
                 at_ms = start_ms + number * 1000 // self.rate
-                writer.writerow((at_ms, SYMBOLS[number % 4], "10.5", number + 1, "1"))
+                price = 10 + number * 7 % 1000 / 1000
+                writer.writerow((at_ms, SYMBOLS[number % 4], price, number + 1, "1"))
         self._port = free_port(0)
         arguments = ["simulate", "--tape", str(tape), "--frame-ms", "20", "--send-limit", "65536"]
         simulator = self._start([*arguments, "--port", str(self._port)], "simulate.log")
@@ -179,14 +184,24 @@ class LiveFeed:
         """Every trade of the tape."""
         return {(SYMBOLS[number % 4], number + 1) for number in range(self.count)}
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a producer of this feed is told by variables."""
+        return {
+            "TAPELINE_HOME": str(self.kafka.home.root),
+            "TAPELINE_KAFKA__BOOTSTRAP_SERVERS": self.kafka.servers,
+            "TAPELINE_FINNHUB__URL": f"ws://{LOOPBACK}:{self._port}",
+            "TAPELINE_SIMULATOR_TOKEN": TOKEN,
+            "FINNHUB_API_KEY": TOKEN,
+            "TAPELINE_METRICS__PRODUCER_PORT": "0",
+        }
+
     def produce(
         self, before: Callable[[], None] | None = None, **environment: str
     ) -> subprocess.Popen[str]:
         """Start a producer of a live feed."""
-        arguments = ["produce", "--topic", TOPIC, "--producer-id", "me"]
-        arguments += ["--symbols", ",".join(SYMBOLS), "--log-level", "DEBUG"]
         number = len(self._processes)
-        return self._start(arguments, f"produce-{number}.log", before, **environment)
+        return self._start(PRODUCE, f"produce-{number}.log", before, **environment)
 
     def log_of(self, process: subprocess.Popen[str]) -> str:
         return self._logs[process.pid].read_text(encoding="utf-8")
@@ -216,16 +231,7 @@ class LiveFeed:
                 stderr=subprocess.STDOUT,
                 text=True,
                 preexec_fn=before,  # noqa: PLW1509 - no other thread of ours runs
-                env={
-                    **os.environ,
-                    "TAPELINE_HOME": str(self.kafka.home.root),
-                    "TAPELINE_KAFKA__BOOTSTRAP_SERVERS": self.kafka.servers,
-                    "TAPELINE_FINNHUB__URL": f"ws://{LOOPBACK}:{self._port}",
-                    "TAPELINE_SIMULATOR_TOKEN": TOKEN,
-                    "FINNHUB_API_KEY": TOKEN,
-                    "TAPELINE_METRICS__PRODUCER_PORT": "0",
-                    **environment,
-                },
+                env={**os.environ, **self.environment, **environment},
             )
         self._processes.append(process)
         self._logs[process.pid] = path
