@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check bench
+.PHONY: help demo test unit chaos check bench
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: $(BIN)/.run ## Start everything and show live bars of a simulated market.
 test: $(BIN)/.dev ## Run all tests that need no outside data.
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		tests/e2e tests/integration tests/unit --cov
+
+unit: $(BIN)/.dev ## Run the tests that need no Java: the first ones to run after a change.
+	@$(BIN)/python -m pytest -q -n 2 -m "not jvm" tests/unit
 
 chaos: $(BIN)/.dev ## Kill, stop and starve real processes, and count what is lost; takes long.
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/chaos

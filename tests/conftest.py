@@ -27,6 +27,7 @@ from tapeline.settings import load_settings
 
 from .pipeline import Pipeline
 
+_UNIT = Path(__file__).parent / "unit"
 _OTHER_STACK_S = 300.0
 # A JVM of the tests ends before its second compiler would pay, or a check of its jars.
 _SHORT_LIVED = (
@@ -38,12 +39,25 @@ settings.register_profile("tapeline", deadline=None)
 settings.load_profile("tapeline")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts Java, so that `make unit` can leave it out."""
+    for item in items:
+        is_unit = item.path.is_relative_to(_UNIT)
+        if not is_unit or not {"spark", "stack"}.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("jvm")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def home(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Home]:
     """A home for the tests alone; only the jars are those of the user's home."""
     jars = Home(load_settings().home).jars
-    fetch_jars(jars, ALL_JARS, find_java(), Console())
+    if any(item.get_closest_marker("jvm") for item in request.session.items):
+        fetch_jars(jars, ALL_JARS, find_java(), Console())
     root = tmp_path_factory.mktemp("home")
+    jars.mkdir(parents=True, exist_ok=True)
     (root / "jars").symlink_to(jars.resolve())
     before = dict(os.environ)
     os.environ["TAPELINE_HOME"] = str(root)

@@ -16,6 +16,7 @@ from tapeline.local.jars import KAFKA_JARS, jar_folder
 from tapeline.local.java import find_java
 from tests.commands import wait_for
 
+pytestmark = pytest.mark.jvm
 JAVA_HOME = find_java()
 
 
