@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -36,6 +38,9 @@ TOPIC = "faults"
 TOKEN = "canary-5f2d7c61"
 _SCHEMA: Any = load_schema(str(ROOT / "schemas" / "avro" / "trade.avsc"))
 _HEADER_BYTES = 10
+# Above those of local services, below those that the system gives out.
+_FIRST_PORT = 20_000
+_PORTS = 12_000
 SYMBOLS = ("AAPL", "MSFT", "BINANCE:BTCUSDT", "SPY")
 PRODUCE = (
     *("produce", "--topic", TOPIC, "--producer-id", "me"),
@@ -56,9 +61,10 @@ class Seen(NamedTuple):
 
 @dataclass
 class OwnKafka:
-    """A broker in a home of its own."""
+    """A broker in a home of its own, started when it is its `turn` to choose ports."""
 
     home: Home
+    turn: Callable[[], AbstractContextManager[None]]
     service: RunningService | None = None
     _stack: LocalStack = field(init=False)
 
@@ -72,7 +78,8 @@ class OwnKafka:
 
     def start(self) -> None:
         """Start it, again on the port that it had."""
-        self.service = self._stack.start_one(KAFKA, find_java())
+        with self.turn():
+            self.service = self._stack.start_one(KAFKA, find_java())
         write_state(self.home, [self.service], kept=True)
         wait_for(lambda: kafka_answers(self._port), timeout_s=60)
 
@@ -170,7 +177,7 @@ class LiveFeed:
                 at_ms = start_ms + number * 1000 // self.rate
                 price = 10 + number * 7 % 1000 / 1000
                 writer.writerow((at_ms, SYMBOLS[number % 4], price, number + 1, "1"))
-        self._port = free_port(0)
+        self._port = free_port(_FIRST_PORT + secrets.randbelow(_PORTS))
         arguments = ["simulate", "--tape", str(tape), "--frame-ms", "20", "--send-limit", "65536"]
         simulator = self._start([*arguments, "--port", str(self._port)], "simulate.log")
         wait_for(lambda: "simulator_listening" in self.log_of(simulator), 60)
@@ -239,12 +246,21 @@ class LiveFeed:
 
 
 @contextlib.contextmanager
-def own_kafka(folder: Path, jars: Path) -> Iterator[OwnKafka]:
-    """Run a Kafka for a while in a folder."""
+def own_kafka(
+    folder: Path, jars: Path, turn: Callable[[], AbstractContextManager[None]]
+) -> Iterator[OwnKafka]:
+    """Run a Kafka for a while in a folder.
+
+    Its port is one that nobody else looks for, or the Kafka of another test would take it while
+    this one is dead, and get its messages.
+    """
     root = folder / "home"
     root.mkdir()
     (root / "jars").symlink_to(jars)
-    kafka = OwnKafka(Home(root))
+    home = Home(root)
+    port = free_port(_FIRST_PORT + secrets.randbelow(_PORTS))
+    write_state(home, [RunningService(KAFKA, 0, 0.0, port)], kept=True)
+    kafka = OwnKafka(home, turn)
     try:
         kafka.start()
         yield kafka

@@ -263,7 +263,7 @@ def own_services(
     try:
         with turn():
             services.up(keep=True)
-        yield OwnKafka(home, next(s for s in all_noted(home) if s.name == KAFKA))
+        yield OwnKafka(home, turn, next(s for s in all_noted(home) if s.name == KAFKA))
     finally:
         services.down()
 

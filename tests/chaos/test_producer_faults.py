@@ -13,7 +13,8 @@ import random
 import resource
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,10 @@ NEAR_US = 150_000
 
 
 @pytest.fixture
-def kafka(home: Home, tmp_path: Path) -> Iterator[OwnKafka]:
-    with own_kafka(tmp_path, home.jars) as own:
+def kafka(
+    home: Home, turn: Callable[[], AbstractContextManager[None]], tmp_path: Path
+) -> Iterator[OwnKafka]:
+    with own_kafka(tmp_path, home.jars, turn) as own:
         yield own
 
 
