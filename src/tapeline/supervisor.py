@@ -70,13 +70,19 @@ class Child:
         self._is_held = is_held
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log_file.unlink(missing_ok=True)
-        self.restarts = 0
+        self._in_vain = {True: 0, False: 0}
+        """Restarts since it last went well: whether it found a service away, and how many."""
         self._process = self._start()
 
     @property
     def exit_code(self) -> int | None:
         """The exit code, or None while it runs; negative when a signal ended it."""
         return self._process.poll()
+
+    @property
+    def restarts(self) -> int:
+        """How often it has been started again without going well for long."""
+        return sum(self._in_vain.values())
 
     @property
     def is_due(self) -> bool:
@@ -86,13 +92,14 @@ class Child:
     @property
     def has_failed_often(self) -> bool:
         """Whether it was started again in vain as often as it may be."""
-        is_away = self.exit_code == ServiceUnavailableError.exit_code
-        most = MAX_RESTARTS_AWAY if is_away else MAX_RESTARTS
-        return self.restarts >= most and not self._was_stable
+        most = MAX_RESTARTS_AWAY if self._found_nobody else MAX_RESTARTS
+        return self._in_vain[self._found_nobody] >= most and not self._was_stable
 
     def restart(self) -> None:
         """Start it again after it has ended."""
-        self.restarts = 1 if self._was_stable else self.restarts + 1
+        if self._was_stable:
+            self._in_vain = {True: 0, False: 0}
+        self._in_vain[self._found_nobody] += 1
         self._close_stdin()
         self._process = self._start()
 
@@ -123,6 +130,11 @@ class Child:
                 self._process.kill()
                 self._process.wait()
         self._close_stdin()
+
+    @property
+    def _found_nobody(self) -> bool:
+        """Whether it ended since Kafka or Cassandra was away."""
+        return self.exit_code == ServiceUnavailableError.exit_code
 
     @property
     def _was_stable(self) -> bool:

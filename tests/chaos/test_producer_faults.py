@@ -272,6 +272,35 @@ def test_a_producer_that_stood_still_reports_the_gap_from_where_it_stopped_readi
         assert resumed_us < gap[1] < resumed_us + 3 * SECOND_US
 
 
+@pytest.mark.long
+def test_a_producer_killed_while_it_catches_up_reports_the_gap_from_where_it_stopped_reading(
+    kafka: OwnKafka, tmp_path: Path
+) -> None:
+    """What it has read late is on disk; what was in the socket behind that is lost with it."""
+    with live_feed(kafka, tmp_path, RATE, 25) as feed:
+        producer = feed.produce()
+        wait_for(lambda: "feed_connected" in feed.log_of(producer), 30)
+        time.sleep(4)
+        producer.send_signal(signal.SIGSTOP)
+        stopped_us = time.time_ns() // 1000
+        time.sleep(2)
+        producer.send_signal(signal.SIGCONT)
+        time.sleep(0.05)  # it has read some of it by then, not all
+        producer.kill()
+        producer.wait()
+        again = feed.produce()
+        assert again.wait(90) == 0, feed.log_of(again)
+        trades = kafka.trades()
+
+        (gap,) = kafka.gaps()
+        assert gap[0] < stopped_us
+        assert stopped_us - gap[0] < 300_000
+        # A trade that was read late carries that time, so only those read in time tell the rest's.
+        in_time = [t for t in trades if not stopped_us - 300_000 < t.received_at_us < gap[1]]
+        assert len(in_time) < len(trades)
+        assert assert_covered(feed.count, in_time, [gap]) > RATE
+
+
 def test_a_full_disk_under_the_spool_stops_it_loudly_and_it_goes_on_when_there_is_space(
     kafka: OwnKafka, tmp_path: Path
 ) -> None:

@@ -66,6 +66,15 @@ def test_one_who_was_stopped_is_behind_since_the_last_tick_before(waits):
     assert reader.attention.behind_since_s == pytest.approx(103.0)
 
 
+def test_a_stop_is_known_to_whoever_asks_before_the_next_tick():
+    reader = Reader()
+    reader.keeps_up(3)
+    assert reader.attention.last_kept_up_s(reader.now_s + 0.3) is None
+    reader.now_s += 30
+
+    assert reader.attention.last_kept_up_s(reader.now_s) == pytest.approx(103.0)
+
+
 def test_one_who_is_too_busy_to_wait_is_behind_since_it_last_did():
     reader = Reader()
     reader.keeps_up(2)

@@ -87,6 +87,16 @@ def test_after_its_last_message_a_producer_that_is_gone_covers_nothing():
     assert incomplete([producer("one", last=6.5)], []) == []
 
 
+def test_after_the_last_message_of_one_that_was_stopped_nothing_is_covered():
+    at_work = producer("one", last=5)
+    stopped = replace(at_work, status=replace(at_work.status, has_stopped=True))
+    ended = replace(at_work, status=replace(stopped.status, end_of_tape=True))
+
+    assert incomplete([at_work], []) == []
+    assert incomplete([stopped], []) == [5, 6, 7, 8, 9]
+    assert incomplete([ended], []) == []  # nothing follows
+
+
 def test_an_open_gap_lasts_until_the_producer_is_heard_of_again():
     assert incomplete([producer("one")], [gap("one", 7, None)]) == [7, 8, 9]
     killed = [gap("one", 3, None), gap("one", 3, 5, GapKind.STOPPED)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,11 @@ def frame(connection: int, second: int) -> Frame:
     return Frame('{"type":"ping"}', connection, T0 + second * SECOND_US, float(second))
 
 
-def parts(folder: Path) -> tuple[Intake, GapReporter, Outbox]:
+def parts(
+    folder: Path,
+    slots: SymbolSlots | None = None,
+    kept_up_us: Callable[[], int | None] = lambda: None,
+) -> tuple[Intake, GapReporter, Outbox]:
     """Return an intake and what it feeds; Kafka is away."""
     settings = load_settings()
     gaps = gap_reporter(settings, symbols=("A",), topic_id="id", producer_id="p", earlier=None)
@@ -45,10 +50,11 @@ def parts(folder: Path) -> tuple[Intake, GapReporter, Outbox]:
         source="finnhub",
         producer_id="p",
         gaps=gaps,
-        slots=SymbolSlots(),
+        slots=slots or SymbolSlots(),
         memory=FrameMemory(0.0),
         speed=1.0,
         metrics=Metrics(PRODUCER_METRICS),
+        kept_up_us=kept_up_us,
     )
     return intake, gaps, outbox
 
@@ -72,6 +78,42 @@ def test_a_frame_that_waited_on_a_connection_since_lost_ends_no_gap(tmp_path: Pa
         (T0, None),
         (T0, T0 + 30 * SECOND_US),
     ]
+
+
+def test_what_is_read_late_counts_as_heard_only_until_the_reader_last_kept_up(
+    tmp_path: Path,
+) -> None:
+    """Frames that came after this one may be in the socket still, and a kill would lose them."""
+    last_kept_up = T0 + 10 * SECOND_US
+    intake, gaps, outbox = parts(tmp_path, kept_up_us=lambda: last_kept_up)
+    reported: list[Gap] = []
+    gaps.send = reported.append
+    # An unreadable frame too: what it held may have been sent at any time since.
+    broken = Frame("{", 0, T0 + 40 * SECOND_US, 40.0)
+
+    take(intake, frame(0, 30), broken)
+    written(outbox, tmp_path)
+
+    assert Spool(tmp_path, 64 * MB).last_receipt_us == last_kept_up
+    (dropped,) = reported
+    assert (dropped.kind, dropped.started_us) == (GapKind.DROPPED, last_kept_up)
+    assert dropped.ended_us == T0 + 40 * SECOND_US
+
+
+def test_refusals_of_a_lost_connection_are_not_counted_for_the_next(tmp_path: Path) -> None:
+    slots = SymbolSlots()
+    intake, _, _ = parts(tmp_path, slots)
+
+    def refusal(connection: int) -> Frame:
+        text = '{"type":"error","msg":"Subscribing to too many symbols"}'
+        return Frame(text, connection, T0, 0.0)
+
+    intake.lost_connection = 0
+    slots.asked(["A", "B", "C"], 0.0)
+    take(intake, refusal(0), refusal(0), refusal(1))
+    slots.check(5.0, lambda s: T0 + round(s * SECOND_US))
+
+    assert slots.waiting == ("C",)
 
 
 def test_the_oldest_unsent_time_is_the_event_time_of_a_late_trade_and_not_its_receipt(

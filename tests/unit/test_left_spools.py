@@ -63,6 +63,28 @@ def test_more_than_the_limit_left_by_others_does_not_keep_a_producer_from_starti
             assert (again.own.unsent, again.left) == (0, ())
 
 
+def test_a_spool_that_another_takes_at_the_same_moment_is_left_to_it(settings, monkeypatch):
+    leave(settings, "a-00000001", b"1")
+    stolen = folder_of(settings) / "a-00000001"
+    rename = Path.rename
+
+    def second(folder: Path, target: Path) -> Path:
+        """Rename as whoever came a moment earlier has."""
+        rename(folder, folder.with_name(f"{stolen.name}~1"))
+        return rename(folder, target)
+
+    monkeypatch.setattr(Path, "rename", second)
+    with opened_spools(settings, "b-00000002", is_tape=False) as spools:
+        assert spools.left == ()
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with opened_spools(settings, "a-00000001", is_tape=False) as spools:
+        # It was taken over from this one, so what it says of its last receipt counts.
+        assert spools.own.last_receipt_us is None
+        assert spools.last_receipt_us("a-00000001") == T0 + 1
+        assert [values_in(left.spool) for left in spools.left if left.spool.unsent] == [[b"1"]]
+
+
 def test_what_was_taken_over_and_not_sent_is_there_for_whoever_comes_next(settings):
     leave(settings, "a-00000001", b"1")
     with opened_spools(settings, "b-00000002", is_tape=False):

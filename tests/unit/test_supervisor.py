@@ -142,6 +142,30 @@ def test_a_child_whose_service_is_away_is_started_again_for_longer(tmp_path, por
             keep_alive([child])
 
 
+def test_waiting_for_a_service_leaves_a_child_its_restarts_for_other_failures(
+    tmp_path, port, monkeypatch
+):
+    monkeypatch.setattr(supervisor, "MAX_RESTARTS", 1)
+    monkeypatch.setattr(supervisor, "_IN_VAIN", frozenset())
+    away = {"TAPELINE_CASSANDRA__HOST": "127.0.0.1", "TAPELINE_CASSANDRA__PORT": str(port)}
+    with child_process(["gaps"], tmp_path, away) as child:
+        for restarts in (1, 2):
+            wait_until(lambda: child.exit_code == 3)
+            while child.restarts < restarts:
+                keep_alive([child])
+        # From now on it fails for another reason.
+        child._environment["TAPELINE_CASSANDRA__PORT"] = "none"  # noqa: SLF001 - the same command
+        wait_until(lambda: child.exit_code == 3)
+        while child.restarts < 3:
+            keep_alive([child])
+        wait_until(lambda: child.exit_code == 2)
+        while child.restarts < 4:
+            keep_alive([child])
+        wait_until(lambda: child.exit_code == 2)
+        with pytest.raises(TapelineError, match="`tapeline gaps` has ended with code 2"):
+            keep_alive([child])
+
+
 def test_a_child_that_went_well_for_long_has_its_restarts_anew(tmp_path, port, monkeypatch):
     monkeypatch.setattr(supervisor, "MAX_RESTARTS", 1)
     monkeypatch.setattr(supervisor, "_STABLE_S", 0.0)

@@ -128,7 +128,7 @@ class Coverage:
             spans.append((since_us, EVER if until_us is None else until_us))
         if status.producer_id in self._holes:
             spans += self._holes[status.producer_id].within(window)
-        if producer.is_gone:
+        if producer.is_gone or (status.has_stopped and not status.end_of_tape):
             spans.append((status.last_message_us, EVER))
         return spans
 

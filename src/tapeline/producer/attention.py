@@ -41,6 +41,12 @@ class Attention:
             self._idle_s += now_s - self._waiting_since_s
         self._waiting_since_s = None
 
+    def last_kept_up_s(self, now_s: float) -> float | None:
+        """Return when the reader last kept up, None while it does; looks if no tick did lately."""
+        if now_s - self._ticked_s > TICK_S + _STALL_S:
+            self.tick(now_s)
+        return self.behind_since_s
+
     def tick(self, now_s: float) -> None:
         """Look back on the time since the last tick."""
         since_s, passed_s = self._ticked_s, now_s - self._ticked_s

@@ -50,9 +50,9 @@ class GapReporter:
             self.started_us = received_us
         self._report(self.watch.heard(received_us, monotonic_s, symbols))
 
-    def dropped(self, received_us: int) -> None:
-        """Note a frame that could not be read."""
-        self._report(self.watch.dropped(received_us))
+    def dropped(self, received_us: int, behind_since_us: int | None = None) -> None:
+        """Note a frame that could not be read, and since when we may have been behind it."""
+        self._report(self.watch.dropped(received_us, behind_since_us))
 
     def started(self, holes: Iterable[Hole] = ()) -> None:
         """Note that the producer runs, and what its spool has lost."""

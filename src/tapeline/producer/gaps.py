@@ -163,9 +163,16 @@ class GapWatch:
         self._outage = self._gap(kind, started_us, now_us)
         return [self._outage]
 
-    def dropped(self, received_us: int) -> list[Gap]:
-        """Note a frame that could not be read: a gap since the message before it."""
+    def dropped(self, received_us: int, behind_since_us: int | None = None) -> list[Gap]:
+        """Note a frame that could not be read: a gap since the message before it.
+
+        Args:
+            received_us: when it was read.
+            behind_since_us: when messages were last read as soon as they came, if not lately.
+        """
         started_us = received_us if self.last_message_us is None else self.last_message_us
+        if behind_since_us is not None:
+            started_us = min(started_us, behind_since_us)
         gap = self._gap(GapKind.DROPPED, started_us, received_us)
         return [replace(gap, ended_us=received_us)]
 

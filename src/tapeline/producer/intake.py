@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -96,6 +96,7 @@ class Intake:
         memory: FrameMemory,
         speed: float | None,
         metrics: Metrics,
+        kept_up_us: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._outbox = outbox
@@ -103,6 +104,7 @@ class Intake:
         self._source = source
         self._producer_id = producer_id
         self._gaps = gaps
+        self._kept_up_us = kept_up_us
         self._slots = slots
         self._memory = memory
         self._speed = speed
@@ -131,21 +133,26 @@ class Intake:
             self._take_trades(frame, message)
         elif isinstance(message, FeedMessage):
             log.warning("feed_error", message=message.text)
-            self._slots.told(message.text)
+            # A lost connection's refusals are not of what was asked since.
+            if frame.connection > self.lost_connection:
+                self._slots.told(message.text)
         self._watch_for_gaps(frame, message)
 
     def _watch_for_gaps(self, frame: Frame, message: Parsed) -> None:
         if self._gaps is None or frame.is_too_large:
             return  # the connection is gone with such a frame, and that gap goes on
+        kept_up_us = self._kept_up_us()
         trades = message.trades if isinstance(message, TradeFrame) else ()
         rejects = message.rejects if isinstance(message, TradeFrame) else ()
         if any(reject.index is None for reject in rejects):
-            self._gaps.dropped(frame.received_at_us)
+            self._gaps.dropped(frame.received_at_us, kept_up_us)
         symbols = {trade.symbol for trade in trades}
         if frame.connection > self.lost_connection:
             self._gaps.heard(frame.received_at_us, frame.monotonic_s, symbols)
-        # After its messages: whoever reads this on disk has those too.
-        self._outbox.heard(frame.received_at_us)
+        # After its messages: whoever reads this on disk has those too. A frame that is read late
+        # may have others behind it in the socket, which a stop would lose.
+        received_us = frame.received_at_us
+        self._outbox.heard(received_us if kept_up_us is None else min(received_us, kept_up_us))
 
     def _take_trades(self, frame: Frame, message: TradeFrame) -> None:
         if message.rejects:

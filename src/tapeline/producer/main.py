@@ -128,7 +128,7 @@ def _run(
                 producer_id=name,
                 earlier=earlier,
                 others=reported,
-                durable_us=spools.own.last_receipt_us,
+                durable_us=spools.last_receipt_us(name),
             )
         pipeline = ProducerPipeline(
             settings,

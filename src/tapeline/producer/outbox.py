@@ -205,11 +205,15 @@ class Outbox:
         Raises:
             SpoolError: something that was added is not on the disk, or the disk fails.
         """
+        # Not `wait_for`: before Python 3.12 it forgets a cancellation that meets the result.
+        letting_go = asyncio.create_task(self._disk.do(self._let_go))
         try:
-            await asyncio.wait_for(self._disk.do(self._let_go), within_s)
-        except asyncio.TimeoutError:
-            raise self._disk_is_silent() from None
+            await asyncio.wait([letting_go], timeout=within_s)
+            if not letting_go.done():
+                raise self._disk_is_silent()
+            letting_go.result()
         finally:
+            letting_go.cancel()
             self._disk.end()
         if self._open:
             raise self._disk_is_silent()

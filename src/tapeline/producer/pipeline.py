@@ -106,6 +106,7 @@ class ProducerPipeline:
             memory=self._memory,
             speed=speed,
             metrics=metrics,
+            kept_up_us=self._kept_up_us,
         )
         self._end_of_tape = False
         client.stamp_us = self._clock.at_us
@@ -245,14 +246,20 @@ class ProducerPipeline:
             await cancel(done)
         if self._pending:
             log.warning("spool_keeps_messages", messages=self._pending)
-        self._send_status(has_stopped=True)  # after the rest: it tells what is acknowledged
-        await self._producer.flush_within(_REPORT_BEFORE_STOP_S)
+        # The one before it must have gone, and the rest: it tells what is acknowledged.
+        await self._producer.flush_within(_REPORT_BEFORE_STOP_S / 2)
+        self._send_status(has_stopped=True)
+        await self._producer.flush_within(_REPORT_BEFORE_STOP_S / 2)
 
     def _lost(self, kind: GapKind) -> None:
         assert self._gaps is not None  # noqa: S101 - for the type checker
         self._intake.lost_connection = self._client.connection
-        behind_s = self._attention.behind_since_s
-        self._gaps.lost(kind, None if behind_s is None else self._clock.at_us(behind_s))
+        self._gaps.lost(kind, self._kept_up_us())
+
+    def _kept_up_us(self) -> int | None:
+        """Return when messages were last read as soon as they came; None if they are now."""
+        behind_s = self._attention.last_kept_up_s(self._clock.steady_s())
+        return None if behind_s is None else self._clock.at_us(behind_s)
 
     def _lost_on_disk(self, hole: Hole) -> None:
         assert self._gaps is not None  # noqa: S101 - for the type checker

@@ -51,6 +51,11 @@ class Spools(NamedTuple):
     own: Spool
     left: tuple[LeftSpool, ...]
 
+    def last_receipt_us(self, producer_id: str) -> int | None:
+        """Return a producer's newest receipt on the disk, in our own spool or one that it left."""
+        known = (s.spool.last_receipt_us for s in self.left if s.producer_id == producer_id)
+        return max((us for us in (self.own.last_receipt_us, *known) if us), default=None)
+
 
 @contextmanager
 def opened_spools(settings: Settings, producer_id: str, *, is_tape: bool) -> Iterator[Spools]:
@@ -94,7 +99,8 @@ def _taken_over(topics: Path, own: Path, stack: ExitStack) -> Iterator[tuple[str
         if folder == own or not folder.is_dir():
             continue
         name, taken, number = folder.name.rpartition(_TAKEN)
-        with suppress(UsageError):  # its producer runs, or whoever has taken it over
+        # Its producer runs, or whoever has taken it over, perhaps since the folders were listed.
+        with suppress(UsageError, FileNotFoundError):
             if not taken or not number.isdigit():
                 name = folder.name
                 folder = _renamed(folder)  # noqa: PLW2901 - it is the same one
