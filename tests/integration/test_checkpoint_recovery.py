@@ -128,8 +128,9 @@ def remove_all_offsets(folder: Path) -> None:
     shutil.rmtree(folder / "offsets")
 
 
-GOES_ON = [remove_newest_commit, remove_all_commits, remove_metadata, remove_label]
+GOES_ON = [remove_newest_commit, remove_metadata, remove_label]
 BEGUN_ANEW = [
+    remove_all_commits,
     empty_newest_commit,
     truncate_newest_offsets,
     remove_newest_offsets,

@@ -221,6 +221,58 @@ def test_more_than_waits_for_the_settler_is_read_from_the_table(
     assert {symbol for symbol, _ in windows.due_windows(ALL)} == set("ABCD")
 
 
+AHEAD = 3 * WINDOW_BUCKET_OFFSETS
+
+
+@pytest.mark.parametrize("most", [200_000, 2])
+def test_what_was_touched_since_the_progress_was_read_is_not_forgotten(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A batch is stored, and its progress is not yet; a late trade in it asks for the table."""
+    monkeypatch.setattr(touched_lately, "_MOST", most)
+    counted(monkeypatch)
+    touched = TouchedLately()
+    windows = OpenWindows(pipeline.client, "topic", touched)
+    progress = commit(pipeline, state(0, "A", 1))
+    windows.read(progress)
+    windows.due_windows(Horizon(everything=False, until=at(5)))
+    batch = [state(0, "A", 2), state(60, "B", 3), state(65, "C", AHEAD)]
+    pipeline.client.write_dirty_windows(batch)
+    touched.add(batch)
+
+    windows.read(progress)
+    pipeline.client.write_progress("topic", [PartitionProgress(0, AHEAD, None, None)])
+    windows.read(pipeline.client.progress("topic"))
+
+    assert {symbol for symbol, _ in windows.due_windows(ALL)} == set("ABC")
+
+
+def test_what_was_touched_is_not_forgotten_when_the_table_cannot_be_read(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted(monkeypatch)
+    touched = TouchedLately()
+    windows = OpenWindows(pipeline.client, "topic", touched)
+    windows.read(commit(pipeline, state(0, "A", 1)))
+    windows.due_windows(Horizon(everything=False, until=at(5)))
+    batch = [state(0, "A", 2), state(60, "B", 3)]
+    progress = commit(pipeline, *batch)
+    touched.add(batch)
+    read = CassandraClient.window_states
+
+    def away(*_: Any) -> list[WindowState]:
+        message = "Cassandra is away"
+        raise OSError(message)
+
+    monkeypatch.setattr(CassandraClient, "window_states", away)
+    with pytest.raises(OSError, match="away"):
+        windows.read(progress)
+    monkeypatch.setattr(CassandraClient, "window_states", read)
+    windows.read(progress)
+
+    assert {symbol for symbol, _ in windows.due_windows(ALL)} == set("AB")
+
+
 def test_chunks_keep_the_order() -> None:
     chunks = list(in_chunks({n: str(n) for n in range(5)}, 2))
 

@@ -16,6 +16,7 @@ from tapeline.audit.run import run_audit
 from tapeline.audit.scope import Scope
 from tapeline.bar import Bar, Interval
 from tapeline.bars import bars_between
+from tapeline.consumer.counted_empty import joined_late
 from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.gone_topics import GoneTopics
 from tapeline.consumer.other_topics import OtherTopics
@@ -31,6 +32,7 @@ from tapeline.rollup import ReadInterval
 from tapeline.storage.topic_tables import TopicState
 from tapeline.trade import Trade, encode_trade
 from tests.pipeline import Pipeline
+from tests.sample import START, a_bar
 from tests.statuses import send_status
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)
@@ -326,3 +328,25 @@ def test_a_topic_whose_producers_have_left_holds_nothing_back_once_it_is_read(
             send(left, "LEFT", [NOON + timedelta(hours=1)])
             look_after_others(pipeline, now + timedelta(minutes=12))
             assert states(pipeline) == {left.topic_id: TopicState.MOVING}
+
+
+def test_a_day_with_a_final_bar_that_was_revised_since_counts_as_final_before(
+    pipeline: Pipeline,
+) -> None:
+    """When a revised bar was first final is not known, so the longer bars are revised too."""
+    began = START + timedelta(days=1)
+    later = began + timedelta(minutes=1)
+    stored = [
+        a_bar(symbol=symbol, is_final=True, revision=revision, updated_at=updated_at)
+        for symbol, revision, updated_at in (
+            ("REVISED", 2, later),
+            ("OLDER", 1, began - timedelta(minutes=1)),
+            ("NEWER", 1, later),
+        )
+    ]
+    pipeline.client.write_bars(Interval.FIVE_MINUTES, [(bar, 1) for bar in stored])
+    new = [a_bar(symbol=b.symbol, window_start=START + timedelta(minutes=5)) for b in stored]
+
+    found = joined_late(pipeline.client, Interval.FIVE_MINUTES, new, began, began)
+
+    assert {symbol for symbol, _ in found} == {"REVISED", "OLDER"}

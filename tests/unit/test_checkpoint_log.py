@@ -75,6 +75,24 @@ def test_a_batch_that_was_begun_is_read_from_where_it_began(folder):
     assert log.damage() is None
 
 
+@pytest.mark.parametrize(("left", "missing"), [(1, 1), (0, 1)])
+def test_spark_repeats_no_batch_before_the_newest_whatever_commits_say(folder, left, missing):
+    for n in range(left, 3):
+        for name in (str(n), f".{n}.crc"):
+            (folder / "commits" / name).unlink()
+    assert CheckpointLog(folder).damage() == f"commits/{missing} is missing"
+
+
+def test_where_the_first_batch_began_must_be_readable_until_a_second_one(tmp_path):
+    begin = tmp_path / "sources" / "0" / "0"
+    begin.parent.mkdir(parents=True)
+    begin.write_bytes(b"")
+    log = CheckpointLog(tmp_path)
+    assert log.damage() == "sources/0/0 cannot be read"
+    begin.write_bytes(b'\0v1\n{"trades":{"0":0}}')
+    assert log.damage() is None
+
+
 def test_a_hole_before_the_newest_batch_is_damage(folder):
     (folder / "offsets" / "1").unlink()
     assert CheckpointLog(folder).damage() == "offsets/1 is missing or cannot be read"

@@ -66,6 +66,9 @@ def prepare_checkpoint(
     if client is None or query not in _SILVER_QUERIES:
         return topic
     begins_anew = checkpoints.begins_anew(query, topic.name, has_progress=bool(progress))
+    if begins_anew:
+        # What lies between that and the end would never be read.
+        topic = replace(topic, starting_offsets="earliest")
     is_new = CheckpointLog(checkpoints.folder(query)).is_empty
     if topic.starting_offsets == "earliest" and begins_anew:
         client.begin_anew(topic.topic_id)

@@ -30,6 +30,7 @@ class CheckpointLog:
         self._folder = folder
         self._offsets = folder / "offsets"
         self._commits = folder / "commits"
+        self._began = folder / "sources" / "0" / "0"
 
     @property
     def is_empty(self) -> bool:
@@ -39,22 +40,34 @@ class CheckpointLog:
     def damage(self) -> str | None:
         """Return what keeps Spark from going on or from telling where; None if nothing does.
 
-        A commit that is missing is no damage: Spark runs that batch again.
+        The commit of the newest batch may be missing: Spark runs that one again, but none before.
         """
-        metadata = self._folder / "metadata"
+        return self._unreadable() or self._missing() or self._orphan()
+
+    def _unreadable(self) -> str | None:
+        metadata, began = self._folder / "metadata", self._began
         if metadata.exists() and not _is_json(metadata):
             return "metadata cannot be read"
-        offsets, commits = _newest(self._offsets), _newest(self._commits)
-        if offsets is not None:
-            # Spark reads the newest batch and the one before.
-            for number in range(max(0, offsets - 1), offsets + 1):
-                if self._batch(number) is None:
-                    return f"offsets/{number} is missing or cannot be read"
-        if commits is not None and (offsets is None or commits > offsets):
-            return f"offsets/{commits} is missing"
+        # Spark reads it as long as there is no second batch.
+        if not _newest(self._offsets) and began.exists() and not _initial_offsets(began):
+            return "sources/0/0 cannot be read"
+        commits = _newest(self._commits)
         if commits is not None and not self._is_commit(commits):
             return f"commits/{commits} cannot be read"
-        return self._orphan()
+        return None
+
+    def _missing(self) -> str | None:
+        """Return which file is missing; Spark reads the newest batch and the one before."""
+        offsets, commits = _newest(self._offsets), _newest(self._commits)
+        done = -1 if commits is None else commits
+        if offsets is None:
+            return None if commits is None else f"offsets/{commits} is missing"
+        for number in range(max(0, offsets - 1), offsets + 1):
+            if self._batch(number) is None:
+                return f"offsets/{number} is missing or cannot be read"
+        if done > offsets:
+            return f"offsets/{done} is missing"
+        return f"commits/{offsets - 1} is missing" if done < offsets - 1 else None
 
     def _orphan(self) -> str | None:
         """Return that a newest file is gone without its checksum: Spark could not write it."""
@@ -82,7 +95,7 @@ class CheckpointLog:
 
         Spark commits a batch without any when it is stopped before the first trade has come.
         """
-        began = _initial_offsets(self._folder / "sources" / "0" / "0").get(topic, {})
+        began = _initial_offsets(self._began).get(topic, {})
         return any(end > began.get(str(p), 0) for p, end in self.next_offsets(topic).items())
 
     def _batch(self, number: int) -> Mapping[str, Any] | None:

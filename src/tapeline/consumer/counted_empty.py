@@ -59,9 +59,14 @@ def joined_late(
         for (symbol, day, _), stored in zip(
             ranges, client.bars_of_ranges(interval, ranges), strict=True
         )
-        if any(b.is_final and b.updated_at is not None and b.updated_at < at for b in stored)
+        # When a revised bar was first final is not known; one revision too many does no harm.
+        if any(b.is_final and (b.revision > 1 or _is_older(b, at)) for b in stored)
     }
     return {key for key, day in days.items() if day in had_final}
+
+
+def _is_older(bar: Bar, at: datetime) -> bool:
+    return bar.updated_at is not None and bar.updated_at < at
 
 
 def _key(bar: Bar) -> WindowKey:

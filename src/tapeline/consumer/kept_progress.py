@@ -16,7 +16,8 @@ from tapeline.storage.rows import PartitionProgress
 class KeptProgress:
     """Writes the progress of one topic, and notices when the keyspace has lost some of it.
 
-    Progress is the last that a batch writes, so while it is there, so is what came before.
+    Progress is the last that a batch writes, so while it is there, so is what came before, on a
+    Cassandra that syncs before it acknowledges (docs/adr/0013).
 
     Args:
         client: of the keyspace.

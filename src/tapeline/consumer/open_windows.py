@@ -49,6 +49,8 @@ class OpenWindows:
         self._has_changed = True
         self._read_from: dict[int, int] = {}
         self._seen: dict[int, tuple[int, int | None, int]] = {}
+        self._owed: dict[int, int] = {}
+        """Up to which offset windows of a partition were touched that are not taken in yet."""
 
     def forget(self) -> None:
         """Forget everything; the next look reads all of it again."""
@@ -70,9 +72,8 @@ class OpenWindows:
         touched is not read at all, but once a minute. While a topic is read again, what
         lies above its reader may become open once more.
         """
-        touched = None if self._touched is None else self._touched.take()
-        if touched is None and self._touched is not None:
-            self._seen.clear()
+        owed_before = frozenset(self._owed)
+        touched = self._take_touched()
         for p in progress.values():
             # The stream writes windows before the progress that commits them; a rebuild may
             # make some due without any.
@@ -80,11 +81,12 @@ class OpenWindows:
             before = self._seen.get(p.kafka_partition)
             added = () if touched is None else touched.get(p.kafka_partition, ())
             is_current = touched is not None and before is not None and before[2] == seen[2]
-            if is_current and self._are_new(added, p):
+            if is_current and p.kafka_partition not in owed_before and self._are_new(added, p):
                 for s in added:
                     self._take_in(self._with_known(s))
-            elif added or before != seen:
+            elif p.kafka_partition in self._owed or before != seen:
                 self._read(p)
+            self._owed.pop(p.kafka_partition, None)
             self._seen[p.kafka_partition] = seen
         if not self._has_changed:
             return
@@ -141,6 +143,15 @@ class OpenWindows:
         for s in states:
             self._forget(s)
 
+    def _take_touched(self) -> Mapping[int, Sequence[WindowState]] | None:
+        """Return what the stream of this process has touched; None if that must be read."""
+        if self._touched is None:
+            return None
+        taken = self._touched.take()
+        for partition, offset in taken.newest_offset.items():
+            self._owed[partition] = max(offset, self._owed.get(partition, -1))
+        return taken.states
+
     def _are_new(self, states: Sequence[WindowState], p: PartitionProgress) -> bool:
         """Tell whether nothing but these touched a partition, and no window settled before."""
         reached = self._reached
@@ -162,7 +173,9 @@ class OpenWindows:
         return replace(known, dirty_offset=max(known.dirty_offset, state.dirty_offset))
 
     def _read(self, p: PartitionProgress) -> None:
-        head = p.committed_offset // WINDOW_BUCKET_OFFSETS
+        # What is touched is in the table before the progress that commits it.
+        newest = max(p.committed_offset, self._owed.get(p.kafka_partition, -1))
+        head = newest // WINDOW_BUCKET_OFFSETS
         start = self._read_from.get(p.kafka_partition, p.settled_bucket)
         if p.read_bucket < start:
             start = 0

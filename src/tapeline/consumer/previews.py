@@ -85,7 +85,10 @@ class Previews:
         self._write(touched - self._doubtful)
 
     def mend(self) -> None:
-        """Make the windows anew that the batch left doubtful; silver has its trades now."""
+        """Make the windows anew that the batch left doubtful; silver has its trades now.
+
+        Once more when the batch is written again: silver may have lacked some of them.
+        """
         if self._client is not None and self._doubtful:
             length = Interval.FIVE_MINUTES.duration
             buckets = {(symbol, floor_to(length, start)) for symbol, start in self._doubtful}
@@ -98,7 +101,6 @@ class Previews:
             )
             self._windows.put(self._better(made), is_exact=self._owns_silver)
         self._write(self._doubtful)
-        self._doubtful = set()
         self._windows.forget()
 
     def seen(self, states: StatesOfWindows) -> dict[WindowKey, Bar]:

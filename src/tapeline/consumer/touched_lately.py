@@ -5,12 +5,19 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from tapeline.storage.rows import WindowState
 
 _MOST: Final = 200_000
 """States that wait for the settler; what is beyond it reads from the table."""
+
+
+class Touched(NamedTuple):
+    """What was touched, by Kafka partition: the states, None if they were too many, and how far."""
+
+    states: Mapping[int, Sequence[WindowState]] | None
+    newest_offset: Mapping[int, int]
 
 
 class TouchedLately:
@@ -19,22 +26,27 @@ class TouchedLately:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._states: list[WindowState] | None = []
+        self._newest: dict[int, int] = {}
 
     def add(self, states: Iterable[WindowState]) -> None:
         """Add what a batch touched, once it is written and before its progress is."""
         with self._lock:
-            if self._states is not None:
-                self._states += states
-                if len(self._states) > _MOST:
-                    self._states = None
+            for state in states:
+                partition, offset = state.kafka_partition, state.dirty_offset
+                self._newest[partition] = max(offset, self._newest.get(partition, -1))
+                if self._states is not None:
+                    self._states.append(state)
+            if self._states is not None and len(self._states) > _MOST:
+                self._states = None
 
-    def take(self) -> Mapping[int, Sequence[WindowState]] | None:
-        """Return all that was added since, by Kafka partition; None if it was too much."""
+    def take(self) -> Touched:
+        """Return all that was added since the last time."""
         with self._lock:
-            taken, self._states = self._states, []
-        if taken is None:
-            return None
+            states, self._states = self._states, []
+            newest, self._newest = self._newest, {}
+        if states is None:
+            return Touched(None, newest)
         found: defaultdict[int, list[WindowState]] = defaultdict(list)
-        for state in taken:
+        for state in states:
             found[state.kafka_partition].append(state)
-        return found
+        return Touched(found, newest)
