@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from tapeline.errors import SpoolError
+from tapeline.producer.found_groups import FoundGroup, FoundGroups
 from tapeline.producer.spool_file import (
     Damage,
     GroupHead,
@@ -58,7 +59,9 @@ class Hole(NamedTuple):
     until_us: int
 
 
-def holes_in(groups: Iterable[Group | GroupHead], after: int, after_us: int) -> list[Hole]:
+def holes_in(
+    groups: Iterable[Group | GroupHead | FoundGroup], after: int, after_us: int
+) -> list[Hole]:
     """Return where groups are missing in what was read of a spool.
 
     Args:
@@ -282,7 +285,7 @@ class Spool:
 
     def _recover(self) -> None:
         """Read what an earlier life has left."""
-        heads: list[GroupHead] = []
+        groups = FoundGroups()
         paths = sorted(self._folder.glob(f"*{_SUFFIX}"))
         for path in paths:
             data = path.read_bytes()
@@ -294,22 +297,21 @@ class Spool:
             if not good:
                 path.unlink()
                 continue
-            heads += good
+            groups.add(good)
             self._segments.append(_Segment(path, good[-1].end, good[-1].number))
-        if not heads:
+        if not self._segments:
             return
         # Files before the first one were deleted since Kafka had them, which those that are left
         # may have been written too early to know.
         deleted = int(paths[0].stem) - 1
-        self.acknowledged = max(deleted, *(head.acknowledged for head in heads))
+        self.acknowledged = max(deleted, groups.acknowledged)
         self._noted = self.acknowledged
-        self.last_number = heads[-1].number
-        self.last_receipt_us = heads[-1].receipt_us or None
-        unsent = [head for head in heads if head.number > self.acknowledged]
-        self.unsent = sum(head.messages for head in unsent)
-        for head in unsent:
-            self.unsent_times.add(head.number, head.oldest_us if head.messages else NO_TIME)
-        self.holes = holes_in(heads, self.acknowledged, 0)
+        for group in groups.groups():
+            if group.number > self.acknowledged:
+                self.unsent += group.messages
+                self.unsent_times.add(group.number, group.oldest_us if group.messages else NO_TIME)
+            self.last_number, self.last_receipt_us = group.number, group.receipt_us or None
+        self.holes = holes_in(groups.groups(), self.acknowledged, 0)
         self._forget_acknowledged()
 
     def _report_damage(self, path: Path, damage: Damage, *, is_last: bool) -> None:
