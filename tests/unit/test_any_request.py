@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import string
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import unquote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import orjson
 import pytest
@@ -19,6 +20,7 @@ from tapeline.storage.cassandra_client import CassandraClient
 from tests.fuzz import hold, mutated
 
 NOW_MS = 1_763_649_060_000
+ANSWERS = ("subscribed", "unsubscribed", "error")
 
 
 class Empty(CassandraClient):
@@ -45,7 +47,7 @@ class Nothing(Store):
 
 
 class Client:
-    """Asks the API as a server does: bytes as they came, and the answers that were sent."""
+    """Asks the API as its server does, which lets no request through that is not in ASCII."""
 
     def __init__(self) -> None:
         self.app = create_app(load_settings())
@@ -58,20 +60,21 @@ class Client:
         scope = {
             "type": "http",
             "method": "GET",
-            "query_string": query,
+            "query_string": quote(query, string.punctuation).encode(),
             "headers": [(b"accept", accept)],
         }
         start, *parts = self._send(scope, path, messages)
         kinds = [value for name, value in start["headers"] if name == b"content-type"]
         return start["status"], kinds, b"".join(part.get("body", b"") for part in parts)
 
-    def say(self, message: dict[str, Any]) -> bytes:
-        """Return the first answer to a message of a WebSocket."""
-        messages = [{"type": "websocket.connect"}, {"type": "websocket.receive", **message}]
-        sent = self._send(
-            {"type": "websocket", "headers": [], "query_string": b""}, b"/v1/ws", messages
-        )
-        return b"\n".join(m.get("text", "").encode() for m in sent)
+    def say(self, *said: dict[str, Any]) -> list[dict[str, Any]]:
+        """Connect a WebSocket, say something and go; return what was answered."""
+        messages = [{"type": "websocket.connect"}]
+        messages += [{"type": "websocket.receive", **message} for message in said]
+        scope = {"type": "websocket", "headers": [], "query_string": b""}
+        sent = self._send(scope, b"/v1/ws", messages)
+        told = [orjson.loads(message["text"]) for message in sent if "text" in message]
+        return [event for event in told if event["event"] in ANSWERS]
 
     def _send(self, scope: dict[str, Any], path: bytes, messages: list[Any]) -> list[Any]:
         sent: list[Any] = []
@@ -79,19 +82,23 @@ class Client:
 
         async def receive() -> Any:
             if messages:
-                return messages.pop(0)
-            if scope["type"] == "websocket":
-                await asyncio.wait_for(answered.wait(), 5)
-            return {"type": f"{scope['type'].split('.')[0]}.disconnect", "code": 1000}
+                message = messages.pop(0)
+                if message["type"] == "websocket.receive":
+                    answered.clear()
+                return message
+            await answered.wait()
+            return {"type": f"{scope['type']}.disconnect", "code": 1000}
 
         async def send(message: Any) -> None:
             sent.append(message)
-            if any(word in message.get("text", "") for word in ('"error"', 'subscribed"')):
+            if any(f'"{word}"' in message.get("text", "") for word in ANSWERS):
                 answered.set()
 
+        answered.set()
         where = {"path": unquote(path), "raw_path": path, "root_path": "", "scheme": "http"}
         version = {"asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1"}
-        self.loop.run_until_complete(self.app({**scope, **where, **version}, receive, send))
+        answer = self.app({**scope, **where, **version}, receive, send)
+        self.loop.run_until_complete(asyncio.wait_for(answer, 5))
         assert not len(self.app.state.live.listeners)
         return sent
 
@@ -105,9 +112,11 @@ def client() -> Iterator[Client]:
 
 
 asked = st.sampled_from(
-    ["AAPL", "AAPL,MSFT", "5m", "1d", "1m,1h", "2026-11-20", "2026-11-20T14:30:00+23:59", "flat"]
-    + ["1970-01-01", "2099-12-31", "9999-12-31T24:00:00Z", "bars,trades", "0", "1", "10000", "1e3"]
-    + [cursor_of("AAPL", NOW_MS), cursor_of(NOW_MS), cursor_of(NOW_MS, -(2**63)), cursor_of(-1)]
+    [
+        *("AAPL", "AAPL,MSFT", "5m", "1d", "1m,1h", "flat", "bars,trades", "0", "1", "10000"),
+        *("1970-01-01", "2099-12-31", "9999-12-31T24:00:00Z", "2026-11-20T14:30:00+23:59"),
+        *(cursor_of("AAPL", NOW_MS), cursor_of(NOW_MS), cursor_of(NOW_MS, -(2**63))),
+    ]
 )
 names = ["symbols", "interval", "start", "end", "limit", "cursor", "fill", "channels"]
 paths = ["bars", "bars/latest", "bars/AAPL", "trades/AAPL", "gaps", "stream", "symbols"]
@@ -144,5 +153,15 @@ def test_any_request_is_answered_and_none_is_a_fault(client):
 
 def test_any_message_of_a_socket_is_answered(client):
     wish = b'{"action":"subscribe","symbols":["AAPL"],"interval":"5m","channels":["bars"]}'
-    wishes = st.binary(max_size=20) | values
-    hold(lambda data: client.say({"bytes": data}), wishes, lambda seed: mutated(seed, wish), 30)
+
+    def check(data: bytes) -> None:
+        (answer,) = client.say({"bytes": data})
+        assert answer["event"] in ANSWERS
+        assert client.say({"text": data.decode(errors="replace")})
+
+    hold(check, st.binary(max_size=20), lambda seed: mutated(seed, wish), 30)
+
+
+@pytest.mark.parametrize("said", [[], [{"text": "x"}], [{"bytes": b"x"}], [{"bytes": b"\xff"}]])
+def test_a_socket_ends_when_its_client_goes_however_soon(client, said):
+    assert [answer["event"] for answer in client.say(*said)] == ["error"] * len(said)
