@@ -1,20 +1,28 @@
-"""Whatever the feed sends and whatever a file holds: trades, or rejects with their reasons."""
+"""Whatever the feed sends and whatever the topic or a file holds: trades, or a reason why not."""
 
 from __future__ import annotations
 
-import random
+import csv
+import gzip
+import io
+import math
+from pathlib import Path
+from typing import Any
 
 import orjson
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapeline.errors import TapeError
+from tapeline.live.decode import decode_trade
 from tapeline.producer.identity import TradeIdentity
 from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.validation import FeedMessage, Ping, TradeFrame, parse_frame
 from tapeline.simulator.tape import Tape
-from tapeline.trade import encode_trade
+from tapeline.trade import Trade, encode_trade
+from tests.fuzz import hold, mutated
 
 NOW_MS = 1_763_649_060_000
 FRAME = orjson.dumps(
@@ -29,8 +37,15 @@ FRAME = orjson.dumps(
 TAPE = (
     b"event_time_ms,symbol,price,volume,conditions\n"
     b"1763649000010,AAPL,189.13,100,1|12\n1763649000099,BINANCE:BTCUSDT,84900.01,0.5,\n"
+    b'1763649000099,"IC MARKETS:1",1.5,0,"1"\n'
 )
-INSERTED = (b"\x00", b'"', b"[", b"}", b"1e999", b"-", b",", b"\n")
+MESSAGES = [
+    encode_trade(
+        Trade("AAPL", 189.13, 100.0, NOW_MS - 9, conditions, -9, NOW_MS * 1000, 2, "replay")
+    )
+    for conditions in (("1", "12"), (), None)
+]
+HEADER = MESSAGES[0][:10]
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=5)
@@ -50,24 +65,11 @@ items = st.fixed_dictionaries(
 )
 
 
-def mutated(seed: int, data: bytes) -> bytes:
-    """Change, drop, repeat or insert some bytes."""
-    rng = random.Random(seed)  # noqa: S311 - mutations, not secrets
-    changed = bytearray(data)
-    for _ in range(rng.randint(1, 8)):
-        at = rng.randrange(len(changed) + 1)
-        match rng.randrange(4):
-            case 0:
-                changed[at : at + 1] = bytes([rng.randrange(256)])
-            case 1:
-                del changed[at : at + rng.randint(1, 20)]
-            case 2:
-                changed[at:at] = changed[at : at + rng.randint(1, 20)]
-            case _:
-                changed[at:at] = rng.choice(
-                    (b"\x00", b'"', b"[", b"}", b"1e999", b"-", b",", b"\n")
-                )
-    return bytes(changed)
+def json_of(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return b"{"  # an integer or a surrogate that JSON cannot hold
 
 
 def require_outcome(data: bytes) -> None:
@@ -87,46 +89,100 @@ def require_outcome(data: bytes) -> None:
         assert [r.index for r in message.rejects] == [None]
     identity = TradeIdentity("finnhub", 2.0, FrameMemory(600.0))
     for trade in identity.assign(message.trades, NOW_MS * 1000, 1.0, data):
-        assert encode_trade(trade)
+        assert decode_trade(encode_trade(trade), NOW_MS) == trade
 
 
-@settings(max_examples=500, deadline=None)
-@given(st.lists(items | values, max_size=4))
-def test_every_item_of_a_frame_is_a_trade_or_a_reject(data):
-    try:
-        frame = orjson.dumps({"type": "trade", "data": data})
-    except (TypeError, orjson.JSONEncodeError):
-        return  # no JSON: an integer or a surrogate that it cannot hold
-    require_outcome(frame)
-
-
-@settings(max_examples=500, deadline=None)
-@given(st.binary(max_size=200))
-def test_any_bytes_have_an_outcome(data):
-    require_outcome(data)
-
-
-def test_a_frame_with_any_bytes_changed_has_an_outcome():
-    for seed in range(5_000):
-        require_outcome(mutated(seed, FRAME))
-
-
-def test_a_tape_with_any_bytes_changed_is_read_or_refused(tmp_path):
-    path = tmp_path / "tape.csv"
-    outcomes = set()
-    for seed in range(1_000):
-        path.write_bytes(mutated(seed, TAPE))
-        try:
-            tape = Tape(path, 100)
-            trades = [trade for frame in tape.frames(0) for trade in frame.trades]
-        except TapeError:
-            outcomes.add("refused")
-        else:
-            assert len(trades) == tape.trades
-            outcomes.add("read")
-    assert outcomes == {"read", "refused"}
+def test_every_item_of_any_frame_is_a_trade_or_a_reject():
+    lists = st.lists(items | values, max_size=4)
+    frames = lists.map(lambda data: json_of({"type": "trade", "data": data}))
+    hold(require_outcome, st.binary(max_size=200) | frames, lambda seed: mutated(seed, FRAME), 500)
 
 
 @pytest.mark.parametrize("depth", [1_000, 100_000])
 def test_brackets_without_end_have_an_outcome(depth):
     require_outcome(b'{"type":"trade","data":' + b"[" * depth)
+
+
+def test_any_message_is_a_valid_trade_or_none():
+    def check(data: bytes) -> None:
+        trade = decode_trade(data, NOW_MS)
+        if trade is not None:
+            assert data.startswith(HEADER)
+            assert 0 < len(trade.symbol) <= 128
+            assert 0 < trade.price < 1e11
+            assert 0 <= trade.volume < 1e13
+            assert trade.event_time_ms >= 946_684_800_000
+            assert decode_trade(encode_trade(trade), NOW_MS) == trade
+
+    def message(seed: int) -> bytes:
+        header = HEADER if seed % 4 else b""
+        return header + mutated(seed, MESSAGES[seed % 3][len(header) :])
+
+    hold(check, st.binary(max_size=100).map(HEADER.__add__), message)
+
+
+def parquet(**options: Any) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pacsv.read_csv(io.BytesIO(TAPE)), file, **options)
+    return file.getvalue()
+
+
+cells = st.text(max_size=5) | st.sampled_from(
+    ["1763649000010", "AAPL", "1.5", "7", "", "nan", "1e999", "-1", "1|12", '"1"', '"a,b"', '"']
+)
+rows = st.lists(cells, min_size=5, max_size=5).map(",".join)
+
+
+def require_sentence(text: str, path: Path) -> None:
+    assert str(path) in text
+    assert text.isprintable()
+    assert text.endswith(".")
+    assert len(text) < 1000
+
+
+tapes = st.tuples(
+    st.just("tape.csv"),
+    st.lists(rows, min_size=1, max_size=4).map(lambda r: TAPE + "\n".join(r).encode()),
+)
+TAPES = [
+    ("tape.csv", TAPE),
+    ("tape.csv.gz", gzip.compress(TAPE)),
+    ("tape.parquet", parquet()),
+    ("tape.parquet", parquet(compression="none", use_dictionary=False)),
+]
+
+
+def tape_of(seed: int) -> tuple[str, bytes]:
+    name, content = TAPES[seed % len(TAPES)]
+    return name, mutated(seed, content)
+
+
+def test_any_tape_is_read_whole_or_refused(tmp_path):
+    outcomes = set()
+
+    def check(tape_file: tuple[str, bytes]) -> None:
+        name, content = tape_file
+        path = tmp_path / name
+        path.write_bytes(content)
+        try:
+            tape = Tape(path, 100)
+            trades = [trade for frame in tape.frames(0) for trade in frame.trades]
+        except TapeError as error:
+            outcomes.add(f"{name} refused")
+            require_sentence(str(error), path)
+            return
+        outcomes.add(f"{name} read")
+        text = (content if name == "tape.csv" else TAPE).decode(errors="replace")
+        lines = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+        symbols = [line["symbol"] for line in lines]
+        assert len(trades) == tape.trades == len(symbols)
+        if name != "tape.parquet":  # its bytes have no checksum
+            assert [trade["s"] for trade in trades] == symbols
+        for trade in trades:
+            assert parse_frame(json_of({"type": "trade", "data": [trade]}), NOW_MS)
+            assert None not in (trade["s"], trade["p"], trade["v"], trade["t"])
+            assert math.isfinite(trade["p"] + trade["v"])
+
+    hold(check, tapes, tape_of, 100)
+    names = ("tape.csv", "tape.csv.gz", "tape.parquet")
+    assert outcomes == {f"{name} {outcome}" for name in names for outcome in ("read", "refused")}

@@ -32,6 +32,13 @@ def message(**changes: object) -> bytes:
     return encode_trade(Trade(**{**fields, **changes}))  # type: ignore[arg-type]
 
 
+def with_branch(branch: bytes) -> bytes:
+    """Return a message whose conditions are said to be of another branch of the union."""
+    some, none = message(), message(conditions=None)
+    at = next(i for i, (a, b) in enumerate(zip(some, none, strict=False)) if a != b)
+    return some[:at] + branch + some[at + 1 :]
+
+
 EDGES = [
     *(message(price=p) for p in (0.0, -1.0, 1e11, 99_999_999_999.0, float("nan"), float("inf"))),
     *(message(volume=v) for v in (0.0, -0.0, -1.0, 1e13, 9e12, float("nan"), float("-inf"))),
@@ -50,6 +57,7 @@ EDGES = [
     message(received_at_us=-(2**63)),
     *(message(sequence=n) for n in (-1, 65_536, 2**31 - 1, -(2**31))),
     *(message(conditions=c) for c in (None, (), ("1",))),
+    *(with_branch(branch) for branch in (b"\x02", b"\x01", b"\x03", b"\x04", b"\xff\x01")),
     b"",
     b"\xc3\x01",
     b"\xc3\x01" + b"12345678" + message()[10:],

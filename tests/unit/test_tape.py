@@ -241,6 +241,52 @@ def test_an_empty_parquet_value_is_named_by_its_column(tmp_path, column):
         Tape(path, 100)
 
 
+@pytest.mark.parametrize("row", [f"{T0},A,x,1,", f"{T0},A,1", f"{T0},A,nan,1,", f"{T0},A,,1,"])
+def test_the_row_that_is_no_trade_is_named(write, row):
+    """The names of the columns are row 1."""
+    good = f"{T0},A,1,1,"
+    with pytest.raises(TapeError, match=r"[Rr]ow #?4\b"):
+        Tape(write(good, good, row, good), 100)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize("column", ["price", "volume"])
+def test_a_number_that_no_frame_can_hold_is_no_trade(write, column, value):
+    row = {"price": "1", "volume": "1", column: value}
+    with pytest.raises(TapeError, match=f"column {column} has 1 NaN or infinite .* row 3"):
+        Tape(write(f"{T0},A,1,1,", f"{T0},A,{row['price']},{row['volume']},"), 100)
+
+
+@pytest.mark.parametrize(
+    "row", [f'{T0},A,1,1,"1', f'{T0},"A,1,1,1', f'{T0},A,1,1,"1,note', f'{T0},A,1,1,1,"note']
+)
+def test_a_quote_without_an_end_takes_no_row_for_part_of_its_value(write, row):
+    rows = [f"{T0},A,1,1,1,a note", row + ("," * (5 - row.count(","))), f'{T0},"A",1,1,1,"a note"']
+    with pytest.raises(TapeError, match=r"line 3 |Row #3"):
+        Tape(write(*rows, rows[0], header=HEADER + ",note"), 100)
+
+
+def test_quoted_values_are_read(write):
+    (frame,) = frames(write(f'{T0},"A ""B"", C","1.5",2,"1|8"', header=HEADER))
+    assert frame.trades == [{"s": 'A "B", C', "p": 1.5, "t": T0, "v": 2.0, "c": ["1", "8"]}]
+
+
+@pytest.mark.parametrize("column", ["symbol", "conditions"])
+def test_parquet_text_that_is_no_utf_8_is_no_tape(tmp_path, column):
+    path = tmp_path / "tape.parquet"
+    pq.write_table(pa.table({**COLUMNS, column: ["QZQZQ"] * 5}), path, compression="none")
+    path.write_bytes(path.read_bytes().replace(b"QZQZQ", b"Q\xff\xfeZQ"))
+    with pytest.raises(TapeError, match="is no tape"):
+        frames(path)
+
+
+def test_what_is_wrong_is_said_in_one_line(write):
+    with pytest.raises(TapeError) as caught:
+        Tape(write(f"{T0},A\0\x1b[31m{'x' * 5000},1"), 100)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
 def test_parquet_conditions_that_are_lists_are_no_tape(tmp_path):
     path = tmp_path / "tape.parquet"
     table = pa.table({**COLUMNS, "conditions": pa.array([["1"]] * 5)})

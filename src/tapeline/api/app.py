@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,9 +42,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.feed_watch = FeedWatch(settings)
         task = asyncio.create_task(live.run())
         yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        # Before Python 3.12 a wait that is over at the same moment swallows its cancellation.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=1)
         app.state.feed_watch.close()
         store.close()
 

@@ -53,6 +53,8 @@ async def socket(client: WebSocket) -> None:
         asyncio.create_task(_receive(client, live, listener)),
     ]
     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    # Before Python 3.12 a wait that is over at the same moment swallows its cancellation.
+    listener.end()
     for task in both:
         task.cancel()
     for outcome in await asyncio.gather(*both, return_exceptions=True):
@@ -73,10 +75,14 @@ async def _send(client: WebSocket, live: Live, listener: Listener) -> None:
 async def _receive(client: WebSocket, live: Live, listener: Listener) -> None:
     """Do what the client asks for until it goes."""
     while True:
-        listener.put(_heed(live, listener, await client.receive_text()))
+        message = await client.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"], message.get("reason"))
+        text = message.get("text")
+        listener.put(_heed(live, listener, message["bytes"] if text is None else text))
 
 
-def _heed(live: Live, listener: Listener, text: str) -> Event:
+def _heed(live: Live, listener: Listener, text: str | bytes) -> Event:
     """Do what a message asks for; return the answer."""
     try:
         wish = Wish.model_validate_json(text)

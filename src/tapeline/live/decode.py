@@ -23,16 +23,29 @@ _ERRORS: Final = (EOFError, IndexError, OverflowError, ValueError)
 _RANK_LIMIT: Final = 1 << 31
 
 
-def _with_plain_numbers(schema_json: str) -> Any:
-    """Return the parsed schema without logical types: times are compared as numbers."""
-    schema: dict[str, Any] = json.loads(schema_json)
-    for field in schema["fields"]:
+def _parts(schema_json: str) -> tuple[Any, tuple[Any, ...]]:
+    """Return the schema up to the branch of the union, and what follows each of its branches.
+
+    fastavro would take -1 for the last branch. Without logical types: times are compared as
+    numbers.
+    """
+    fields: list[dict[str, Any]] = json.loads(schema_json)["fields"]
+    for field in fields:
         if isinstance(field["type"], dict) and "logicalType" in field["type"]:
             field["type"] = field["type"]["type"]
-    return parse_schema(schema)
+    at = [field["name"] for field in fields].index("conditions")
+
+    def record(fields: list[dict[str, Any]]) -> Any:
+        return parse_schema({"type": "record", "name": "Part", "fields": fields})
+
+    tails = [
+        record([{"name": "conditions", "type": branch}, *fields[at + 1 :]])
+        for branch in fields[at]["type"]
+    ]
+    return record([*fields[:at], {"name": "branch", "type": "long"}]), tuple(tails)
 
 
-_SCHEMA: Final = _with_plain_numbers(TRADE_SCHEMA_JSON)
+_HEAD, _TAILS = _parts(TRADE_SCHEMA_JSON)
 
 
 def decode_trade(value: bytes | None, kafka_timestamp_ms: int) -> Trade | None:
@@ -47,15 +60,19 @@ def decode_trade(value: bytes | None, kafka_timestamp_ms: int) -> Trade | None:
     body = BytesIO(value)
     body.seek(len(_HEADER))
     try:
-        record: Any = schemaless_reader(body, _SCHEMA, None, handle_unicode_errors="replace")
+        head: Any = schemaless_reader(body, _HEAD, None, handle_unicode_errors="replace")
+        if head["branch"] < 0:
+            return None
+        tail = _TAILS[head["branch"]]
+        record: Any = schemaless_reader(body, tail, None, handle_unicode_errors="replace")
     except _ERRORS:
         return None
     conditions = record["conditions"]
     trade = Trade(
-        record["symbol"],
-        record["price"],
-        record["volume"],
-        record["event_time"],
+        head["symbol"],
+        head["price"],
+        head["volume"],
+        head["event_time"],
         None if conditions is None else tuple(conditions),
         record["trade_id"],
         record["received_at"],
