@@ -11,7 +11,7 @@ import json
 from io import BytesIO
 from typing import Any, Final, NamedTuple
 
-from fastavro import parse_schema, schemaless_writer
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from tapeline.resources import schema_text
@@ -74,3 +74,45 @@ def encode_trade(trade: Trade) -> bytes:
     buffer.write(_HEADER)
     schemaless_writer(buffer, _SCHEMA, record)
     return buffer.getvalue()
+
+
+def fields_of(value: bytes) -> tuple[Any, ...] | None:
+    """Return the fields of a message with our header in the order of the schema.
+
+    None where it does not decode. Whole numbers are as they were written, even those of times.
+    """
+    body = BytesIO(value)
+    body.seek(len(_HEADER))
+    try:
+        head: Any = schemaless_reader(body, _HEAD, None, handle_unicode_errors="replace")
+        *first, branch = head.values()
+        if branch < 0:
+            return None
+        tail: Any = schemaless_reader(body, _TAILS[branch], None, handle_unicode_errors="replace")
+    except (EOFError, IndexError, OverflowError, ValueError):
+        return None
+    return (*first, *tail.values())
+
+
+def _parts(schema_json: str) -> tuple[Any, tuple[Any, ...]]:
+    """Return the schema up to the branch of its union, and what follows each of the branches.
+
+    fastavro takes -1 for the last branch, which is none to other readers.
+    """
+    fields: list[dict[str, Any]] = json.loads(schema_json)["fields"]
+    for field in fields:
+        if isinstance(field["type"], dict) and "logicalType" in field["type"]:
+            field["type"] = field["type"]["type"]
+    at = [field["name"] for field in fields].index("conditions")
+
+    def record(fields: list[dict[str, Any]]) -> Any:
+        return parse_schema({"type": "record", "name": "Part", "fields": fields})
+
+    tails = [
+        record([{"name": "conditions", "type": branch}, *fields[at + 1 :]])
+        for branch in fields[at]["type"]
+    ]
+    return record([*fields[:at], {"name": "branch", "type": "long"}]), tuple(tails)
+
+
+_HEAD, _TAILS = _parts(TRADE_SCHEMA_JSON)

@@ -13,8 +13,11 @@ import pytest
 from hypothesis import strategies as st
 
 from tapeline.api.app import create_app
+from tapeline.api.live_view import LiveView
 from tapeline.api.parameters import cursor_of
 from tapeline.api.store import Store
+from tapeline.bar import Interval
+from tapeline.metrics import API_METRICS, Metrics
 from tapeline.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tests.fuzz import hold, mutated
@@ -165,3 +168,14 @@ def test_any_message_of_a_socket_is_answered(client):
 @pytest.mark.parametrize("said", [[], [{"text": "x"}], [{"bytes": b"x"}], [{"bytes": b"\xff"}]])
 def test_a_socket_ends_when_its_client_goes_however_soon(client, said):
     assert [answer["event"] for answer in client.say(*said)] == ["error"] * len(said)
+
+
+def test_requests_for_ever_new_names_do_not_make_the_view_follow_ever_more():
+    view = LiveView(load_settings(), Metrics(API_METRICS), lambda _: None)
+    topics = [(Interval.FIVE_MINUTES, f"S{number}") for number in range(20_000)]
+    for start in range(0, len(topics), 100):
+        view.ask(topics[start : start + 100])
+        view.ask(topics[:100])
+
+    assert view.is_wanted(topics[0])
+    assert sum(map(view.is_wanted, topics)) == 5_000

@@ -51,6 +51,14 @@ def test_a_valid_message_is_its_trade_with_its_window_and_its_place_in_kafka() -
     ]
 
 
+@pytest.mark.parametrize("branch", [b"\x01", b"\x03", b"\x04"])
+def test_conditions_of_a_branch_that_the_schema_lacks_do_not_decode(branch: bytes) -> None:
+    some, none = encode_trade(TRADE), encode_trade(replace(TRADE, conditions=None))
+    at = next(i for i, (a, b) in enumerate(zip(some, none, strict=False)) if a != b)
+
+    assert reasons_of(some[:at] + branch + some[at + 1 :]) == {"undecodable"}
+
+
 @pytest.mark.parametrize("conditions", [None, ()])
 def test_no_conditions_and_an_empty_list_are_the_same(conditions: tuple[str, ...] | None) -> None:
     value = encode_trade(replace(TRADE, conditions=conditions))

@@ -39,6 +39,17 @@ def with_branch(branch: bytes) -> bytes:
     return some[:at] + branch + some[at + 1 :]
 
 
+def long(number: int) -> bytes:
+    """Return a whole number as Avro writes it."""
+    number, written = (number << 1) ^ (number >> 63), b""
+    while number > 0x7F:
+        written, number = written + bytes([number & 0x7F | 0x80]), number >> 7
+    return written + bytes([number])
+
+
+# No string and no list is longer than its message, whatever it says of its length.
+LENGTHS = [long(n) for n in (2**20 + 1, 10**8, 2**31 - 9, 2**31 - 1, 2**40, 2**62, -1, -(2**62))]
+
 EDGES = [
     *(message(price=p) for p in (0.0, -1.0, 1e11, 99_999_999_999.0, float("nan"), float("inf"))),
     *(message(volume=v) for v in (0.0, -0.0, -1.0, 1e13, 9e12, float("nan"), float("-inf"))),
@@ -58,6 +69,10 @@ EDGES = [
     *(message(sequence=n) for n in (-1, 65_536, 2**31 - 1, -(2**31))),
     *(message(conditions=c) for c in (None, (), ("1",))),
     *(with_branch(branch) for branch in (b"\x02", b"\x01", b"\x03", b"\x04", b"\xff\x01")),
+    *(message()[:10] + length + message()[11:] for length in LENGTHS),
+    *(with_branch(b"\x02" + length) for length in LENGTHS),
+    *(with_branch(b"\x02" + long(-2) + length) for length in LENGTHS),
+    *(with_branch(b"\x02\x02" + length) for length in LENGTHS),
     b"",
     b"\xc3\x01",
     b"\xc3\x01" + b"12345678" + message()[10:],

@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 _ASKED_S: Final = 60.0
 """What nobody listens to any more, or a request has asked for, is followed so long."""
+_MOST_ASKED: Final = 5_000
+"""Names that nobody knows cost each request time; bars of what is beyond come from the tables."""
 _KEPT: Final = timedelta(minutes=30)
 
 
@@ -90,7 +92,10 @@ class LiveView:
 
     def ask(self, topics: Iterable[Stored]) -> None:
         """Follow what a request has asked for, for a while: the next one finds open bars."""
-        self._asked.update(dict.fromkeys(topics, time.monotonic()))
+        now_s = time.monotonic()
+        for topic in topics:
+            if topic in self._asked or len(self._asked) < _MOST_ASKED:
+                self._asked[topic] = now_s
         self.listen(self._listened)
 
     def is_wanted(self, topic: Stored) -> bool:

@@ -9,18 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
-from fastavro import parse_schema, schemaless_reader
 
 from tapeline.audit.engine import query
 from tapeline.audit.tables import COPIES, conditions_texts
-from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
+from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON, fields_of
 
 _HEADER: Final = SINGLE_OBJECT_MARKER + TRADE_FINGERPRINT
-_DECODE_ERRORS: Final = (EOFError, IndexError, OverflowError, ValueError)
 _UNDECODABLE: Final = frozenset({"undecodable"})
 _UNKNOWN: Final = frozenset({"unknown_schema"})
 
@@ -79,13 +76,8 @@ def _decode(value: bytes | None) -> tuple[Any, ...] | frozenset[str]:
     if not value.startswith(_HEADER):
         # Cut short within the fingerprint it is both: nobody can say which schema it had.
         return _UNKNOWN if len(value) >= len(_HEADER) else _UNKNOWN | _UNDECODABLE
-    body = BytesIO(value)
-    body.seek(len(_HEADER))
-    try:
-        record: Any = schemaless_reader(body, _SCHEMA, None, handle_unicode_errors="replace")
-    except _DECODE_ERRORS:
-        return _UNDECODABLE
-    return tuple(record.values())
+    fields = fields_of(value)
+    return _UNDECODABLE if fields is None else fields
 
 
 def _table(
@@ -101,19 +93,10 @@ def _table(
     return pa.table({name: pa.array(fields[name], kind) for name, kind in _KINDS.items()})
 
 
-def _without_logical_types(schema_json: str) -> dict[str, Any]:
-    """Return the schema with plain numbers in place of times: they are compared as such."""
-    schema: dict[str, Any] = json.loads(schema_json)
-    for field in schema["fields"]:
-        if isinstance(field["type"], dict) and "logicalType" in field["type"]:
-            field["type"] = field["type"]["type"]
-    return schema
-
-
-_PLAIN: Final = _without_logical_types(TRADE_SCHEMA_JSON)
-_SCHEMA: Final = parse_schema(_PLAIN)
 _NAMES: Final = {"event_time": "event_time_ms", "received_at": "received_us"}
-_FIELDS: Final = tuple(_NAMES.get(f["name"], f["name"]) for f in _PLAIN["fields"])
+_FIELDS: Final = tuple(
+    _NAMES.get(f["name"], f["name"]) for f in json.loads(TRADE_SCHEMA_JSON)["fields"]
+)
 """The fields of a record in the order of the schema, with their units."""
 
 _KINDS: Final = {

@@ -36,6 +36,13 @@ _CLASS_OF_CONNECTOR: Final = {
     "Avro": "org.apache.spark.sql.avro.functions",
     "Cassandra": CASSANDRA_EXTENSIONS,
 }
+_AVRO_LIMITS: Final = {
+    "org.apache.avro.limits.string.maxLength": str(16 << 20),
+    "org.apache.avro.limits.collectionItems.maxLength": str(1 << 20),
+}
+"""Avro makes room for as much as a message says that it holds: without them a message of 20 bytes
+ends the JVM, each time that it is read. No message that Kafka takes is longer.
+"""
 _starting: list[Future[SparkSession]] = []
 """The one session of this process, when it was begun early."""
 _LOCAL: Final = re.compile(r"local(\[[^\]]*\])?")
@@ -77,6 +84,8 @@ def _build(settings: Settings, endpoints: Endpoints, *, records: bool) -> SparkS
     else:
         session = _start_own(builder, settings, records=records)
     session.sparkContext.setLogLevel(_LOG_LEVEL)
+    for name, limit in _AVRO_LIMITS.items():
+        session.sparkContext._jvm.java.lang.System.setProperty(name, limit)  # type: ignore[union-attr]  # noqa: SLF001 - the only way to the JVM
     return session
 
 
@@ -120,6 +129,10 @@ def _configuration(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
     stream = settings.stream
     return {
         "spark.sql.session.timeZone": "UTC",
+        # Before the options that spark-submit or its defaults may give.
+        "spark.executor.defaultJavaOptions": " ".join(
+            f"-D{name}={limit}" for name, limit in _AVRO_LIMITS.items()
+        ),
         "spark.sql.extensions": CASSANDRA_EXTENSIONS,
         # What a batch keeps lives for seconds; packing it costs more than the memory is worth.
         "spark.sql.inMemoryColumnarStorage.compressed": "false",

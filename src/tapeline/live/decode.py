@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from io import BytesIO
-from typing import Any, Final
-
-from fastavro import parse_schema, schemaless_reader
+from typing import Final
 
 from tapeline.producer.validation import (
     BROKER_MOST_OFF_MS,
@@ -16,36 +12,10 @@ from tapeline.producer.validation import (
     PRICE_LIMIT,
     VOLUME_LIMIT,
 )
-from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON, Trade
+from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, Trade, fields_of
 
 _HEADER: Final = SINGLE_OBJECT_MARKER + TRADE_FINGERPRINT
-_ERRORS: Final = (EOFError, IndexError, OverflowError, ValueError)
 _RANK_LIMIT: Final = 1 << 31
-
-
-def _parts(schema_json: str) -> tuple[Any, tuple[Any, ...]]:
-    """Return the schema up to the branch of the union, and what follows each of its branches.
-
-    fastavro would take -1 for the last branch. Without logical types: times are compared as
-    numbers.
-    """
-    fields: list[dict[str, Any]] = json.loads(schema_json)["fields"]
-    for field in fields:
-        if isinstance(field["type"], dict) and "logicalType" in field["type"]:
-            field["type"] = field["type"]["type"]
-    at = [field["name"] for field in fields].index("conditions")
-
-    def record(fields: list[dict[str, Any]]) -> Any:
-        return parse_schema({"type": "record", "name": "Part", "fields": fields})
-
-    tails = [
-        record([{"name": "conditions", "type": branch}, *fields[at + 1 :]])
-        for branch in fields[at]["type"]
-    ]
-    return record([*fields[:at], {"name": "branch", "type": "long"}]), tuple(tails)
-
-
-_HEAD, _TAILS = _parts(TRADE_SCHEMA_JSON)
 
 
 def decode_trade(value: bytes | None, kafka_timestamp_ms: int) -> Trade | None:
@@ -57,27 +27,15 @@ def decode_trade(value: bytes | None, kafka_timestamp_ms: int) -> Trade | None:
     """
     if value is None or not value.startswith(_HEADER):
         return None
-    body = BytesIO(value)
-    body.seek(len(_HEADER))
-    try:
-        head: Any = schemaless_reader(body, _HEAD, None, handle_unicode_errors="replace")
-        if head["branch"] < 0:
-            return None
-        tail = _TAILS[head["branch"]]
-        record: Any = schemaless_reader(body, tail, None, handle_unicode_errors="replace")
-    except _ERRORS:
+    fields = fields_of(value)
+    if fields is None:
         return None
-    conditions = record["conditions"]
+    symbol, price, volume, event_time_ms, conditions, trade_id, received_at_us, rank, source = (
+        fields
+    )
+    sale = None if conditions is None else tuple(conditions)
     trade = Trade(
-        head["symbol"],
-        head["price"],
-        head["volume"],
-        head["event_time"],
-        None if conditions is None else tuple(conditions),
-        record["trade_id"],
-        record["received_at"],
-        record["sequence"],
-        record["source"],
+        symbol, price, volume, event_time_ms, sale, trade_id, received_at_us, rank, source
     )
     return trade if _is_valid(trade, kafka_timestamp_ms) else None
 
