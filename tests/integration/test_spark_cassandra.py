@@ -67,6 +67,7 @@ BAD_MESSAGES: list[tuple[bytes | None, str]] = [
     (b"", "undecodable"),
     (None, "undecodable"),
     (encode_trade(trade(1))[:-3], "undecodable"),
+    (encode_trade(trade(1))[:10] + b"\xda\xff\xff\xff\x0fTEST", "undecodable"),  # "2 GB of text"
     (b"\xc3\x01" + bytes(8) + b"of a schema that nobody knows", "unknown_schema"),
     (encode_trade(trade(2, price=-5.0)), "bad_price"),
     (encode_trade(trade(3, price=math.nan)), "bad_price"),

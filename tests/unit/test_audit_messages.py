@@ -115,11 +115,17 @@ def test_what_is_just_valid_is_a_trade(trade: Trade) -> None:
     assert reasons_of(encode_trade(trade)) == set()
 
 
-def test_the_brokers_clock_bounds_a_producers_that_is_ahead() -> None:
-    ahead_ms = RECEIPT_MS + 3_600_000
-    trade = replace(TRADE, event_time_ms=ahead_ms, received_at_us=ahead_ms * 1000)
+@pytest.mark.parametrize(
+    ("ahead_ms", "reasons"),
+    [(3_600_000, set()), (86_460_000, set()), (86_460_001, {"bad_time"})],
+)
+def test_the_brokers_clock_bounds_a_producers_that_is_more_than_a_day_ahead(
+    ahead_ms: int, reasons: set[str]
+) -> None:
+    time_ms = RECEIPT_MS + ahead_ms
+    trade = replace(TRADE, event_time_ms=time_ms, received_at_us=time_ms * 1000)
 
-    assert reasons_of(encode_trade(trade)) == {"bad_time"}
+    assert reasons_of(encode_trade(trade)) == reasons
 
 
 def test_a_message_that_is_none_leaves_its_neighbours_alone() -> None:

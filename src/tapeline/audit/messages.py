@@ -115,10 +115,11 @@ _JUDGED: Final = """
         event_time_ms BETWEEN -9223372036854775 AND 9223372036854775
             AND sequence BETWEEN -2147483648 AND 2147483647 AS is_decodable,
         length(symbol) BETWEEN 1 AND 128 AS is_named,
-        -- From the year 2000 to a minute after the receipt. The broker's clock bounds the
-        -- producer's, which travels in the message.
+        -- From the year 2000 to a minute after the receipt. The broker's clock, a day of error
+        -- granted, bounds the producer's, which travels in the message.
         event_time_ms BETWEEN 946684800000
-            AND (least(received_us, kafka_timestamp_ms * 1000) + 60000000) // 1000 AS is_timely,
+            AND (least(received_us, (kafka_timestamp_ms + 86400000) * 1000) + 60000000) // 1000
+            AS is_timely,
         -- NaN is above every number.
         price > 0 AND price < 1e11 AS is_priced,
         volume >= 0 AND volume < 1e13 AS is_sized,
