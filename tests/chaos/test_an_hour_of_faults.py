@@ -51,6 +51,8 @@ END_S: Final = 300.0
 SAMPLE_S: Final = 5.0
 FLAT: Final = 1.25
 """How much more the last quarter of the time may take of anything than the second one."""
+MOST_FILES: Final = 450
+"""Four for each of the hundred batches that Spark keeps, and a few."""
 
 
 @dataclass
@@ -251,6 +253,8 @@ def test_an_hour_of_faults_loses_nothing_that_is_not_in_a_gap_and_nothing_grows(
             print(f"{missing} trades missing, each in a gap")  # noqa: T201 - the same
         assert_tables(client, feed, trades)
         run("audit", "--keyspace", TOPIC, "--topic", TOPIC)
+        _, files = quarters.pop("checkpoint, files")
+        assert files < MOST_FILES
         for name, (second, last) in quarters.items():
             assert last <= max(FLAT * second, second + 2), (name, second, last)
 
