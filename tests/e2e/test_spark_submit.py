@@ -48,14 +48,18 @@ class Cluster:
             *(ROOT / "src" / "consumer" / "main.py", "--until-settled", "--policy", "sip"),
             *("--topic", pipeline.name, "--keyspace", pipeline.name),
         ]
-        status_topic = pipeline.settings.kafka.status_topic
+        kafka = pipeline.settings.kafka
+        topics = {
+            "TAPELINE_KAFKA__STATUS_TOPIC": kafka.status_topic,
+            "TAPELINE_KAFKA__GAPS_TOPIC": kafka.gaps_topic,
+        }
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             text=True,
-            env={**self.environment, "TAPELINE_KAFKA__STATUS_TOPIC": status_topic},
+            env={**self.environment, **topics},
         )
         self.processes.append(process)
         return process
