@@ -167,7 +167,7 @@ def test_what_the_stream_of_this_process_touches_is_not_read_again(
     for offset in (501, 502):
         new = state(5, "A", offset)
         progress = commit(pipeline, new)
-        touched.add([new])
+        touched.add([new], progress.values())
         windows.read(progress)
     in_memory = (
         list(windows.due_windows(ALL)),
@@ -193,7 +193,7 @@ def test_a_late_trade_into_a_settled_window_is_read_with_what_was_settled(
 
     late = state(0, "A", 7)
     progress = commit(pipeline, late)
-    touched.add([late])
+    touched.add([late], progress.values())
     windows.read(progress)
 
     assert rows == [1, 1]
@@ -213,7 +213,7 @@ def test_more_than_waits_for_the_settler_is_read_from_the_table(
     windows.due_windows(Horizon(everything=False, until=at(-5)))
     new = [state(0, symbol, 2) for symbol in "BCD"]
     progress = commit(pipeline, *new)
-    touched.add(new)
+    touched.add(new, progress.values())
 
     windows.read(progress)
 
@@ -238,7 +238,7 @@ def test_what_was_touched_since_the_progress_was_read_is_not_forgotten(
     windows.due_windows(Horizon(everything=False, until=at(5)))
     batch = [state(0, "A", 2), state(60, "B", 3), state(65, "C", AHEAD)]
     pipeline.client.write_dirty_windows(batch)
-    touched.add(batch)
+    touched.add(batch, [PartitionProgress(0, AHEAD, None, None)])
 
     windows.read(progress)
     pipeline.client.write_progress("topic", [PartitionProgress(0, AHEAD, None, None)])
@@ -257,7 +257,7 @@ def test_what_was_touched_is_not_forgotten_when_the_table_cannot_be_read(
     windows.due_windows(Horizon(everything=False, until=at(5)))
     batch = [state(0, "A", 2), state(60, "B", 3)]
     progress = commit(pipeline, *batch)
-    touched.add(batch)
+    touched.add(batch, progress.values())
     read = CassandraClient.window_states
 
     def away(*_: Any) -> list[WindowState]:
@@ -269,6 +269,24 @@ def test_what_was_touched_is_not_forgotten_when_the_table_cannot_be_read(
         windows.read(progress)
     monkeypatch.setattr(CassandraClient, "window_states", read)
     windows.read(progress)
+
+    assert {symbol for symbol, _ in windows.due_windows(ALL)} == set("AB")
+
+
+def test_what_the_stream_of_another_process_commits_is_read(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second job may write the same topic's silver, and be further."""
+    counted(monkeypatch)
+    touched = TouchedLately()
+    windows = OpenWindows(pipeline.client, "topic", touched)
+    ours = state(0, "A", 1)
+    progress = commit(pipeline, ours)
+    touched.add([ours], progress.values())
+    windows.read(progress)
+    windows.due_windows(Horizon(everything=False, until=at(-5)))
+
+    windows.read(commit(pipeline, state(60, "B", 9)))
 
     assert {symbol for symbol, _ in windows.due_windows(ALL)} == set("AB")
 

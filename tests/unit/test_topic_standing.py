@@ -66,7 +66,7 @@ def test_a_tape_that_has_ended_is_over_once_it_is_settled():
     assert state(has_ended=True) is OVER
     assert state(has_ended=True, is_settled=False) is ENDED
     assert state(has_ended=True, end=11) is MOVING
-    assert state(has_ended=True, is_pending=True) is MOVING
+    assert state(has_ended=True, producers=(producer(9, pending=1),)) is MOVING
 
 
 def test_a_topic_is_over_when_its_producers_are_lost_and_nothing_came_for_the_delay():
@@ -86,3 +86,8 @@ def test_it_is_not_known_what_comes_of_a_producer_that_is_silent_and_may_be_back
     assert state(producers=(producer(10),), is_settled=False) is MOVING
     assert state(producers=(producer(10), producer(9))) is MOVING
     assert state(producers=(producer(10),), has_ended=True) is OVER
+    # What it held when it was last heard says nothing of what it holds now.
+    holding = producer(10, pending=1)
+    assert state(producers=(holding,)) is None
+    assert state(producers=(holding, producer(9, pending=1))) is MOVING
+    assert state(producers=(producer(10, pending=1, is_lost=True),)) is OVER

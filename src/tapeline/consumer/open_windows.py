@@ -51,6 +51,8 @@ class OpenWindows:
         self._seen: dict[int, tuple[int, int | None, int]] = {}
         self._owed: dict[int, int] = {}
         """Up to which offset windows of a partition were touched that are not taken in yet."""
+        self._ours: Mapping[int, int] = {}
+        """Up to which offset this process's own stream has committed a partition."""
 
     def forget(self) -> None:
         """Forget everything; the next look reads all of it again."""
@@ -150,6 +152,7 @@ class OpenWindows:
         taken = self._touched.take()
         for partition, offset in taken.newest_offset.items():
             self._owed[partition] = max(offset, self._owed.get(partition, -1))
+        self._ours = taken.committed
         return taken.states
 
     def _are_new(self, states: Sequence[WindowState], p: PartitionProgress) -> bool:
@@ -157,6 +160,8 @@ class OpenWindows:
         reached = self._reached
         if reached.until is None or p.read_offset != p.committed_offset:
             return False
+        if p.committed_offset > self._ours.get(p.kafka_partition, -1):
+            return False  # the stream of another process is further
         length = Interval.FIVE_MINUTES.duration
         # The table knows what was settled of a window, and when its first trade came.
         return not any(reached.covers(s.window_start + length) for s in states)

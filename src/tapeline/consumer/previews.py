@@ -141,7 +141,9 @@ class Previews:
         """
         newest = [p.newest_event_time for p in batch.progress]
         times = [time for time in newest if time is not None]
-        if not (self._owns_silver and times and len(times) == len(newest)):
+        # Without a client nobody makes them final: what is printed are previews alone.
+        finalizes = self._owns_silver and self._client is not None
+        if not (finalizes and times and len(times) == len(newest)):
             return None
         return min(times) - timedelta(seconds=self._settings.stream.watermark_s)
 

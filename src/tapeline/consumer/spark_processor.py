@@ -204,7 +204,7 @@ class SparkProcessor:
     def _commit(self, summary: BatchSummary) -> None:
         """Write how far a batch goes, once all of it is stored: every step is safe to repeat."""
         if self._touched is not None:
-            self._touched.add(summary.dirty)
+            self._touched.add(summary.dirty, summary.progress)
         if self.kept is not None:
             self.kept.write(summary.progress)
         for reason, messages in summary.invalid.items():

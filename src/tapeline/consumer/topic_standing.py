@@ -34,8 +34,12 @@ def state_of(
         delay: how late a trade may be.
         is_settled: whether all its windows are settled.
     """
-    if not is_caught_up(progress, feed) or feed.is_pending:
+    if not is_caught_up(progress, feed):
         return TopicState.MOVING
+    holding = [p for p in feed.producers if p.status.pending > 0 and not p.is_lost]
+    if holding:
+        is_heard = any(now - p.reported_at < LOST_AFTER for p in holding)
+        return TopicState.MOVING if is_heard else None
     if feed.has_ended:
         return TopicState.OVER if is_settled else TopicState.ENDED
     received = newest_receipt(progress)

@@ -7,17 +7,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from tapeline.storage.rows import WindowState
+from tapeline.storage.rows import PartitionProgress, WindowState
 
 _MOST: Final = 200_000
 """States that wait for the settler; what is beyond it reads from the table."""
 
 
 class Touched(NamedTuple):
-    """What was touched, by Kafka partition: the states, None if they were too many, and how far."""
+    """What was touched, by Kafka partition: the states, None if they were too many, and how far.
+
+    `committed` is up to where this process has brought a partition; beyond it another one has.
+    """
 
     states: Mapping[int, Sequence[WindowState]] | None
     newest_offset: Mapping[int, int]
+    committed: Mapping[int, int]
 
 
 class TouchedLately:
@@ -27,10 +31,12 @@ class TouchedLately:
         self._lock = threading.Lock()
         self._states: list[WindowState] | None = []
         self._newest: dict[int, int] = {}
+        self._committed: dict[int, int] = {}
 
-    def add(self, states: Iterable[WindowState]) -> None:
+    def add(self, states: Iterable[WindowState], progress: Iterable[PartitionProgress]) -> None:
         """Add what a batch touched, once it is written and before its progress is."""
         with self._lock:
+            self._committed.update((p.kafka_partition, p.committed_offset) for p in progress)
             for state in states:
                 partition, offset = state.kafka_partition, state.dirty_offset
                 self._newest[partition] = max(offset, self._newest.get(partition, -1))
@@ -44,9 +50,10 @@ class TouchedLately:
         with self._lock:
             states, self._states = self._states, []
             newest, self._newest = self._newest, {}
+            committed = dict(self._committed)
         if states is None:
-            return Touched(None, newest)
+            return Touched(None, newest, committed)
         found: defaultdict[int, list[WindowState]] = defaultdict(list)
         for state in states:
             found[state.kafka_partition].append(state)
-        return Touched(found, newest)
+        return Touched(found, newest, committed)

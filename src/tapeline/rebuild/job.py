@@ -176,7 +176,8 @@ class Rebuild:
         if self._progress.hour is None:
             self._progress.expired.add(sorted(plan.expired()))
         hours = plan.hours()
-        until, since = client.settled_until() or EPOCH, self._progress.started_at
+        # Of this run, also if it goes on with an earlier one: one revision too many does no harm.
+        until, since = client.settled_until() or EPOCH, _now()
         writer = BarWriter(
             self._session,
             client,
