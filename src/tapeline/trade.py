@@ -29,7 +29,8 @@ def schema_fingerprint(schema: Any) -> bytes:
 
 
 TRADE_FINGERPRINT: Final = schema_fingerprint(_SCHEMA)
-_HEADER: Final = SINGLE_OBJECT_MARKER + TRADE_FINGERPRINT
+TRADE_HEADER: Final = SINGLE_OBJECT_MARKER + TRADE_FINGERPRINT
+"""With which every message of the schema begins."""
 
 
 class Trade(NamedTuple):
@@ -71,18 +72,22 @@ def encode_trade(trade: Trade) -> bytes:
         "source": source,
     }
     buffer = BytesIO()
-    buffer.write(_HEADER)
+    buffer.write(TRADE_HEADER)
     schemaless_writer(buffer, _SCHEMA, record)
     return buffer.getvalue()
 
 
 def fields_of(value: bytes) -> tuple[Any, ...] | None:
-    """Return the fields of a message with our header in the order of the schema.
+    """Return the fields of a message in the order of the schema, None where it does not decode.
 
-    None where it does not decode. Whole numbers are as they were written, even those of times.
+    Times are whole numbers: `event_time` in ms, `received_at` in µs since the epoch. Conditions are
+    a list or None.
+
+    Args:
+        value: begins with `TRADE_HEADER`.
     """
     body = BytesIO(value)
-    body.seek(len(_HEADER))
+    body.seek(len(TRADE_HEADER))
     try:
         head: Any = schemaless_reader(body, _HEAD, None, handle_unicode_errors="replace")
         *first, branch = head.values()

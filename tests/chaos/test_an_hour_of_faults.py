@@ -2,7 +2,7 @@
 
 Real processes of a home of their own, looked after as `tapeline demo` looks after its own. Every
 trade of the tape has a size of its own, so what is lost is known by name. `CHAOS_MINUTES` says how
-long it takes, an hour if not set, and `CHAOS_SEEDS` which seed chooses the faults, the first if not
+long it takes, an hour if not set, and `CHAOS_SEED` which seed chooses the faults, the first if not
 set.
 """
 
@@ -17,7 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -32,17 +32,18 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
 from tapeline.local.profile import Profile
 from tapeline.local.stack import LocalStack
-from tapeline.local.state import CASSANDRA, KAFKA, all_noted
+from tapeline.local.state import CASSANDRA, KAFKA
 from tapeline.producer.topics import topic_admin, topic_id_of
 from tapeline.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.supervisor import Child, child_process, keep_alive
 from tests.chaos.test_producer_faults import assert_covered
+from tests.chaos.test_stream_faults import service_of
 from tests.commands import run, spark_drivers, wait_for
 from tests.live_feed import PRODUCE, TOPIC, LiveFeed, OwnKafka, Seen, live_feed, size_of_spool
 
 MINUTES: Final = int(os.environ.get("CHAOS_MINUTES", "60"))
-SEED: Final = int(os.environ.get("CHAOS_SEEDS", "1"))
+SEED: Final = int(os.environ.get("CHAOS_SEED", "1"))
 RATE: Final = 500
 WINDOW_MS: Final = 300_000
 BETWEEN_S: Final = 60.0
@@ -60,7 +61,6 @@ class Running:
     """The processes of one feed, and what is done to them."""
 
     home: Home
-    kafka: OwnKafka
     turn: Callable[[], AbstractContextManager[None]]
     producer: Child
     stream: Child
@@ -91,10 +91,10 @@ class Running:
         self.halt(self.pid_of("produce"), 5)
 
     def halt_kafka(self) -> None:
-        self.halt(self.service(KAFKA), 15)
+        self.halt(service_of(self.home, KAFKA).pid, 15)
 
     def halt_cassandra(self) -> None:
-        self.halt(self.service(CASSANDRA), 15)
+        self.halt(service_of(self.home, CASSANDRA).pid, 15)
 
     def kill_kafka(self) -> None:
         self.kill(KAFKA)
@@ -109,14 +109,9 @@ class Running:
 
     def kill(self, name: str) -> None:
         with self.turn():
-            pid = self.service(name)
-            os.kill(pid, signal.SIGKILL)
+            os.kill(service_of(self.home, name).pid, signal.SIGKILL)
             self.look_after(10)
             LocalStack(self.home, Console(quiet=True), Profile.SMALL).up(keep=True)
-
-    def service(self, name: str) -> int:
-        (service,) = (s for s in all_noted(self.home) if s.name == name)
-        return service.pid
 
     def pid_of(self, command: str) -> int:
         """Return a command's process; it may be about to be started again."""
@@ -143,21 +138,16 @@ FAULTS: Final = tuple(
 )
 
 
-@dataclass
 class Samples(threading.Thread):
     """What the processes take, every few seconds, and how far silver is behind the feed."""
 
-    running: Running
-    client: CassandraClient
-    topic_id: str
-    seen: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-
-    def __post_init__(self) -> None:
+    def __init__(self, running: Running, client: CassandraClient, topic_id: str) -> None:
         super().__init__(daemon=True)
+        self.running = running
+        self.client = client
+        self.topic_id = topic_id
+        self.seen: defaultdict[str, list[float]] = defaultdict(list)
         self.is_over = threading.Event()
-
-    def __hash__(self) -> int:
-        return id(self)
 
     def run(self) -> None:
         while not self.is_over.wait(SAMPLE_S):
@@ -167,7 +157,7 @@ class Samples(threading.Thread):
     def look(self) -> None:
         of = self.running
         trees = {"stream": our_child("stream"), "producer": our_child("produce")}
-        trees |= {name: of.service(name) for name in (KAFKA, CASSANDRA)}
+        trees |= {name: service_of(of.home, name).pid for name in (KAFKA, CASSANDRA)}
         for name, pid in trees.items():
             if pid is not None and time.time() - psutil.Process(pid).create_time() > BETWEEN_S / 2:
                 self.seen[f"{name}, MB"].append(memory_mb(pid))
@@ -224,7 +214,7 @@ def test_an_hour_of_faults_loses_nothing_that_is_not_in_a_gap_and_nothing_grows(
             )
         )
         client.create_schema()
-        running = stack.enter_context(started(own, kafka, turn, feed))
+        running = stack.enter_context(started(own, turn, feed))
         topic_id = topic_id_of(topic_admin(kafka.servers), TOPIC)
         samples = Samples(running, client, topic_id)
         wait_for(lambda: at_work(running, client, topic_id), END_S)
@@ -238,7 +228,7 @@ def test_an_hour_of_faults_loses_nothing_that_is_not_in_a_gap_and_nothing_grows(
         samples.is_over.set()
         wait_for(lambda: ended(running), END_S)
         caught_up_s = time.monotonic() - began_s - MINUTES * BETWEEN_S
-        kafka.service = next(s for s in all_noted(own) if s.name == KAFKA)
+        kafka.service = service_of(own, KAFKA)
         trades = kafka.trades()
         gaps = kafka.gaps()
         quarters = samples.quarters()
@@ -267,7 +257,7 @@ def own_services(
     try:
         with turn():
             services.up(keep=True)
-        yield OwnKafka(home, turn, next(s for s in all_noted(home) if s.name == KAFKA))
+        yield OwnKafka(home, turn, service_of(home, KAFKA))
     finally:
         services.down()
 
@@ -275,7 +265,6 @@ def own_services(
 @contextmanager
 def started(
     home: Home,
-    kafka: OwnKafka,
     turn: Callable[[], AbstractContextManager[None]],
     feed: LiveFeed,
 ) -> Iterator[Running]:
@@ -285,7 +274,7 @@ def started(
         child_process(PRODUCE, home.root, feed.environment) as producer,
         child_process(stream, home.root, environment) as streaming,
     ):
-        yield Running(home, kafka, turn, producer, streaming)
+        yield Running(home, turn, producer, streaming)
 
 
 def at_work(running: Running, client: CassandraClient, topic_id: str) -> bool:
@@ -300,7 +289,7 @@ def ended(running: Running) -> bool:
 
 
 def assert_tables(client: CassandraClient, feed: LiveFeed, trades: list[Seen]) -> None:
-    """Silver has what Kafka has, once; every window's bar is final, and complete if it is whole."""
+    """Silver has what Kafka has, once; every bar is final, and none that lacks a trade complete."""
     reached = {(t.symbol, t.size, t.event_time_ms) for t in trades}
     rows = client.session.execute(f"SELECT symbol, volume, event_time FROM {TOPIC}.trades_silver")
     found = [(r.symbol, round(r.volume), ms_of(r.event_time)) for r in rows]

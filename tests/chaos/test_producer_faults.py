@@ -35,7 +35,16 @@ from tapeline.settings import FinnhubSettings, load_settings
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tests.commands import wait_for
-from tests.live_feed import TOKEN, TOPIC, OwnKafka, Seen, live_feed, own_kafka, size_of_spool
+from tests.live_feed import (
+    TOKEN,
+    TOPIC,
+    LiveFeed,
+    OwnKafka,
+    Seen,
+    live_feed,
+    own_kafka,
+    size_of_spool,
+)
 
 SEEDS = range(1, 1 + int(os.environ.get("CHAOS_SEEDS", "2")))
 RATE = 4000
@@ -87,6 +96,13 @@ def assert_covered(
             for start, end in gaps
         ), (number, due_us, gaps)
     return len(missing)
+
+
+def run_again(feed: LiveFeed, kafka: OwnKafka) -> list[Seen]:
+    """Start a producer again and let it go on to the feed's end; return what Kafka has then."""
+    again = feed.produce()
+    assert again.wait(90) == 0, feed.log_of(again)
+    return kafka.trades()
 
 
 def drain(trades: list[Seen], rate: int, back_us: int) -> tuple[int, float]:
@@ -227,9 +243,7 @@ def test_kill_9_of_the_producer_loses_one_group_at_most_and_the_gap_covers_the_h
         producer.wait()
         if is_kafka_away:
             kafka.signal(signal.SIGCONT)
-        again = feed.produce()
-        assert again.wait(90) == 0, feed.log_of(again)
-        trades = kafka.trades()
+        trades = run_again(feed, kafka)
 
         (gap,) = kafka.gaps()
         missing = assert_covered(feed.count, trades, [gap], rate)
@@ -290,9 +304,7 @@ def test_a_producer_killed_while_it_catches_up_reports_the_gap_from_where_it_sto
             time.sleep(0.001)
         producer.kill()  # some of what waited is on disk, not all
         producer.wait()
-        again = feed.produce()
-        assert again.wait(90) == 0, feed.log_of(again)
-        trades = kafka.trades()
+        trades = run_again(feed, kafka)
 
         (gap,) = kafka.gaps()
         assert gap[0] < stopped_us
@@ -318,9 +330,7 @@ def test_a_full_disk_under_the_spool_stops_it_loudly_and_it_goes_on_when_there_i
         assert producer.wait(40) == 9, feed.log_of(producer)
         assert "cannot be written" in feed.log_of(producer)
         kafka.signal(signal.SIGCONT)
-        again = feed.produce()
-        assert again.wait(90) == 0, feed.log_of(again)
-        trades = kafka.trades()
+        trades = run_again(feed, kafka)
 
         (gap,) = kafka.gaps()
         assert assert_covered(feed.count, trades, [gap]) > 0

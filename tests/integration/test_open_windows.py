@@ -151,6 +151,18 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return rows
 
 
+def begun(
+    pipeline: Pipeline, minutes: int
+) -> tuple[TouchedLately, OpenWindows, dict[int, PartitionProgress]]:
+    """Let a settler take in one window and ask for what ends by a time; return it, and how far."""
+    touched = TouchedLately()
+    windows = OpenWindows(pipeline.client, "topic", touched)
+    progress = commit(pipeline, state(0, "A", 1))
+    windows.read(progress)
+    windows.due_windows(Horizon(everything=False, until=at(minutes)))
+    return touched, windows, progress
+
+
 def test_what_the_stream_of_this_process_touches_is_not_read_again(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,10 +219,7 @@ def test_more_than_waits_for_the_settler_is_read_from_the_table(
 ) -> None:
     monkeypatch.setattr(touched_lately, "_MOST", 2)
     rows = counted(monkeypatch)
-    touched = TouchedLately()
-    windows = OpenWindows(pipeline.client, "topic", touched)
-    windows.read(commit(pipeline, state(0, "A", 1)))
-    windows.due_windows(Horizon(everything=False, until=at(-5)))
+    touched, windows, _ = begun(pipeline, -5)
     new = [state(0, symbol, 2) for symbol in "BCD"]
     progress = commit(pipeline, *new)
     touched.add(new, progress.values())
@@ -231,11 +240,7 @@ def test_what_was_touched_since_the_progress_was_read_is_not_forgotten(
     """A batch is stored, and its progress is not yet; a late trade in it asks for the table."""
     monkeypatch.setattr(touched_lately, "_MOST", most)
     counted(monkeypatch)
-    touched = TouchedLately()
-    windows = OpenWindows(pipeline.client, "topic", touched)
-    progress = commit(pipeline, state(0, "A", 1))
-    windows.read(progress)
-    windows.due_windows(Horizon(everything=False, until=at(5)))
+    touched, windows, progress = begun(pipeline, 5)
     batch = [state(0, "A", 2), state(60, "B", 3), state(65, "C", AHEAD)]
     pipeline.client.write_dirty_windows(batch)
     touched.add(batch, [PartitionProgress(0, AHEAD, None, None)])
@@ -251,10 +256,7 @@ def test_what_was_touched_is_not_forgotten_when_the_table_cannot_be_read(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted(monkeypatch)
-    touched = TouchedLately()
-    windows = OpenWindows(pipeline.client, "topic", touched)
-    windows.read(commit(pipeline, state(0, "A", 1)))
-    windows.due_windows(Horizon(everything=False, until=at(5)))
+    touched, windows, _ = begun(pipeline, 5)
     batch = [state(0, "A", 2), state(60, "B", 3)]
     progress = commit(pipeline, *batch)
     touched.add(batch, progress.values())

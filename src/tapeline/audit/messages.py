@@ -15,9 +15,8 @@ import pyarrow as pa
 
 from tapeline.audit.engine import query
 from tapeline.audit.tables import COPIES, conditions_texts
-from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON, fields_of
+from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_HEADER, TRADE_SCHEMA_JSON, fields_of
 
-_HEADER: Final = SINGLE_OBJECT_MARKER + TRADE_FINGERPRINT
 _UNDECODABLE: Final = frozenset({"undecodable"})
 _UNKNOWN: Final = frozenset({"unknown_schema"})
 
@@ -73,9 +72,9 @@ def _decode(value: bytes | None) -> tuple[Any, ...] | frozenset[str]:
     """Return a message's fields in the order of the Avro schema, or why there can be none."""
     if value is None or not value.startswith(SINGLE_OBJECT_MARKER):
         return _UNDECODABLE
-    if not value.startswith(_HEADER):
+    if not value.startswith(TRADE_HEADER):
         # Cut short within the fingerprint it is both: nobody can say which schema it had.
-        return _UNKNOWN if len(value) >= len(_HEADER) else _UNKNOWN | _UNDECODABLE
+        return _UNKNOWN if len(value) >= len(TRADE_HEADER) else _UNKNOWN | _UNDECODABLE
     fields = fields_of(value)
     return _UNDECODABLE if fields is None else fields
 

@@ -66,11 +66,10 @@ def prepare_checkpoint(
     if client is None or query not in _SILVER_QUERIES:
         return topic
     begins_anew = checkpoints.begins_anew(query, topic.name, has_progress=bool(progress))
-    if begins_anew:
-        # What lies between that and the end would never be read.
-        topic = replace(topic, starting_offsets="earliest")
     is_new = CheckpointLog(checkpoints.folder(query)).is_empty
-    if topic.starting_offsets == "earliest" and begins_anew:
+    if begins_anew:
+        # From the end on, what is unread before it would never be read.
+        topic = replace(topic, starting_offsets="earliest")
         client.begin_anew(topic.topic_id)
     elif topic.starting_offsets == "latest" and is_new and not progress:
         # What lies before the start will never be read; nobody shall wait for it.

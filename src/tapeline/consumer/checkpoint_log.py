@@ -70,7 +70,7 @@ class CheckpointLog:
         return f"commits/{offsets - 1} is missing" if done < offsets - 1 else None
 
     def _orphan(self) -> str | None:
-        """Return that a newest file is gone without its checksum: Spark could not write it."""
+        """Return which next file has a checksum already, so that Spark could not write it."""
         for folder in (self._offsets, self._commits):
             newest = _newest(folder)
             for checksum in folder.glob(".[0-9]*.crc"):

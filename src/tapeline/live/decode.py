@@ -12,9 +12,8 @@ from tapeline.producer.validation import (
     PRICE_LIMIT,
     VOLUME_LIMIT,
 )
-from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, Trade, fields_of
+from tapeline.trade import TRADE_HEADER, Trade, fields_of
 
-_HEADER: Final = SINGLE_OBJECT_MARKER + TRADE_FINGERPRINT
 _RANK_LIMIT: Final = 1 << 31
 
 
@@ -25,7 +24,7 @@ def decode_trade(value: bytes | None, kafka_timestamp_ms: int) -> Trade | None:
         value: the message.
         kafka_timestamp_ms: when the broker received it.
     """
-    if value is None or not value.startswith(_HEADER):
+    if value is None or not value.startswith(TRADE_HEADER):
         return None
     fields = fields_of(value)
     if fields is None:

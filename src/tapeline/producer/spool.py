@@ -59,9 +59,7 @@ class Hole(NamedTuple):
     until_us: int
 
 
-def holes_in(
-    groups: Iterable[Group | GroupHead | FoundGroup], after: int, after_us: int
-) -> list[Hole]:
+def holes_in(groups: Iterable[Group | FoundGroup], after: int, after_us: int) -> list[Hole]:
     """Return where groups are missing in what was read of a spool.
 
     Args:
