@@ -78,10 +78,10 @@ class OwnKafka:
 
     def start(self) -> None:
         """Start it, again on the port that it had."""
-        with self.turn():
+        with self.turn():  # its ports are taken only once it answers
             self.service = self._stack.start_one(KAFKA, find_java())
-        write_state(self.home, [self.service], kept=True)
-        wait_for(lambda: kafka_answers(self._port), timeout_s=60)
+            write_state(self.home, [self.service], kept=True)
+            wait_for(lambda: kafka_answers(self._port), timeout_s=60)
 
     def signal(self, number: signal.Signals) -> None:
         assert self.service is not None
