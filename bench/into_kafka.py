@@ -9,10 +9,10 @@ from confluent_kafka import KafkaException, Message, Producer
 
 from bench.load import Load
 from bench.truth import Truth
-from tapeline.producer.feed_status import FeedStatus
-from tapeline.producer.topics import topic_admin, topic_id_of
-from tapeline.times import now_us
-from tapeline.trade import Trade, encode_trade
+from tapeline.kafka.topics import topic_admin, topic_id_of
+from tapeline.model.feed_status import FeedStatus
+from tapeline.model.times import now_us
+from tapeline.model.trade import Trade, encode_trade
 
 STATUS_TOPIC: Final = "feed_status"
 _POLL_EVERY: Final = 1000

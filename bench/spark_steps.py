@@ -72,11 +72,8 @@ def bars_of(policy: str, *, once: bool = False) -> Callable[[Batch], int]:
     """Return the step that aggregates bars; `once` drops copies first."""
 
     def aggregate(batch: Batch) -> int:
-        from tapeline.conditions import ConditionPolicy  # noqa: PLC0415
-        from tapeline.consumer.transformations import (  # noqa: PLC0415
-            apply_watermark,
-            calculate_ohlcv,
-        )
+        from tapeline.consumer.transformations import apply_watermark, calculate_ohlcv  # noqa: PLC0415
+        from tapeline.model.conditions import ConditionPolicy  # noqa: PLC0415
 
         trades = apply_watermark(batch.valid(), 600) if once else batch.valid()
         bars = calculate_ohlcv(trades, ConditionPolicy(policy))
@@ -155,7 +152,7 @@ def main() -> None:
     """Read the options; run all steps several times."""
     from tapeline.consumer.session import build_session  # noqa: PLC0415
     from tapeline.local.discovery import find_endpoints  # noqa: PLC0415
-    from tapeline.settings import load_settings  # noqa: PLC0415
+    from tapeline.program.settings import load_settings  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--topic", required=True)

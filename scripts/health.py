@@ -16,10 +16,10 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
+from tapeline.kafka.offsets import offsets_of
 from tapeline.local.discovery import find_endpoints
-from tapeline.producer.feed_status import FeedStatus
-from tapeline.producer.offsets import offsets_of
-from tapeline.settings import Settings, load_settings
+from tapeline.model.feed_status import FeedStatus
+from tapeline.program.settings import Settings, load_settings
 
 TIMEOUT_S = 5.0
 LAST_REPORTS = 100

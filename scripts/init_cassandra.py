@@ -1,6 +1,6 @@
 """Create keyspace, tables and topics: `python scripts/init_cassandra.py` is `tapeline init`."""
 
-from tapeline.command import run_command
-from tapeline.init_command import init
+from tapeline.cli.init import init
+from tapeline.program.command import run_command
 
 run_command(init)

@@ -13,7 +13,7 @@ from pathlib import Path
 from exchange_calendars import get_calendar
 from pandas import bdate_range
 
-FILE = Path(__file__).parent.parent / "src" / "tapeline" / "exchange_days.csv"
+FILE = Path(__file__).parent.parent / "src" / "tapeline" / "model" / "exchange_days.csv"
 FIRST_DAY, LAST_DAY = "2000-01-01", "2049-12-31"
 
 with warnings.catch_warnings():

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from tapeline.bars import read_bars
+from tapeline.read.bars import read_bars
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 600

@@ -21,9 +21,9 @@ from tapeline.local.home import Home
 from tapeline.local.jars import ALL_JARS, fetch_jars
 from tapeline.local.java import find_java
 from tapeline.local.lock import held
-from tapeline.local.profile import Profile
 from tapeline.local.stack import LocalStack
-from tapeline.settings import load_settings
+from tapeline.program.profile import Profile
+from tapeline.program.settings import load_settings
 
 from .pipeline import Pipeline
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from tapeline.bar import Bar, Interval
+from tapeline.model.bar import Bar, Interval
 
 DATA = Path(__file__).parent / "data"
 TAPE = DATA / "hand.trades.csv"

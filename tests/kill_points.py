@@ -22,10 +22,11 @@ from typing import Any, Final
 
 import psutil
 
-from tapeline.bar import Interval
-from tapeline.consumer import bar_writer, main
+from tapeline.consumer import main
 from tapeline.consumer.sinks import CassandraSink
 from tapeline.consumer.spark_processor import SparkProcessor
+from tapeline.finalize import bar_writer
+from tapeline.model.bar import Interval
 from tapeline.storage.cassandra_client import CassandraClient
 
 Applies = Callable[..., bool]

@@ -22,16 +22,16 @@ from fastavro import schemaless_reader
 from fastavro.schema import load_schema
 from rich.console import Console
 
+from tapeline.kafka.topics import create_topics, topic_admin
 from tapeline.local.home import Home
 from tapeline.local.java import find_java
 from tapeline.local.kafka import kafka_answers
-from tapeline.local.profile import Profile
 from tapeline.local.service import LOOPBACK, RunningService, free_port
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import KAFKA, write_state
-from tapeline.producer.gaps import Gap, ends_of
-from tapeline.producer.topics import create_topics, topic_admin
-from tapeline.settings import KafkaSettings
+from tapeline.model.gap import Gap, ends_of
+from tapeline.program.profile import Profile
+from tapeline.program.settings import KafkaSettings
 from tests.commands import ROOT, wait_for
 
 TOPIC = "faults"

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import groupby
 
-from tapeline.bar import Bar, Interval
-from tapeline.producer.gaps import Gap, GapKind
-from tapeline.sessions import asset_class_of, session_at
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.gap import Gap, GapKind
+from tapeline.model.sessions import asset_class_of, session_at
 from tapeline.simulator.market import INSTRUMENTS, Instrument
 from tapeline.storage.gap_rows import write_gaps
 from tapeline.storage.live_rows import write_final_bars

@@ -18,22 +18,22 @@ from pydantic import SecretStr
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
-from tapeline.bar import Bar, Interval, WindowKey
-from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.checkpoints import Checkpoints
-from tapeline.consumer.feed_view import FeedView
-from tapeline.consumer.settle import RoundResult, Settler
 from tapeline.consumer.sinks import CassandraSink
 from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
+from tapeline.finalize.finalizer import RoundResult, Settler
+from tapeline.kafka.feed_view import FeedView
+from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
 from tapeline.local.service import LOOPBACK, free_port
-from tapeline.metrics import Metrics
+from tapeline.model.bar import Bar, Interval, WindowKey
+from tapeline.model.conditions import ConditionPolicy
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Spool
-from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
-from tapeline.settings import Settings, load_settings
+from tapeline.program.metrics import Metrics
+from tapeline.program.settings import Settings, load_settings
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tapeline.simulator.tape import Tape
 from tapeline.storage.cassandra_client import CassandraClient

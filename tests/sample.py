@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from tapeline.bar import Bar
+from tapeline.model.bar import Bar
 
 START = datetime(2026, 11, 20, 14, 35, tzinfo=timezone.utc)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from tapeline.producer.feed_status import FeedStatus
+from tapeline.model.feed_status import FeedStatus
 from tests.pipeline import Pipeline
 
 

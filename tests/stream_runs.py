@@ -21,12 +21,12 @@ from pathlib import Path
 from bench.check import check_tables
 from bench.into_kafka import Loaded, fill
 from bench.load import START_MS, LoadTrade, SeededLoad
+from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
-from tapeline.process import SUPERVISED
-from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
-from tapeline.settings import load_settings
+from tapeline.model.times import to_millis
+from tapeline.program.process import SUPERVISED
+from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.times import to_millis
 
 LOG_OF_STEPS = ("event=batch_ingested", "event=settled")
 """What a stream logs once it has written something."""

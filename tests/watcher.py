@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
-from tapeline.bar import Bar, Interval
+from tapeline.model.bar import Bar, Interval
 from tapeline.storage.cassandra_client import CassandraClient
 
 _PAUSE_S: Final = 0.02

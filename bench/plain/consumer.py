@@ -17,7 +17,7 @@ from fastavro import parse_schema, schemaless_reader
 from bench.plain.fold import Bars
 from bench.plain.tables import Groups, Row
 from bench.plain.writers import Writer
-from tapeline.trade import TRADE_SCHEMA_JSON
+from tapeline.model.trade import TRADE_SCHEMA_JSON
 
 HEADER_BYTES: Final = 10
 _BUCKET_OFFSETS: Final = 100_000

@@ -20,7 +20,7 @@ from bench.load import SeededLoad
 from bench.ports import free_port, is_answering
 from bench.services import LOOPBACK, Process, Services, fresh_services, tapeline
 from bench.stats import latency
-from tapeline.producer.topics import topic_admin, topic_id_of
+from tapeline.kafka.topics import topic_admin, topic_id_of
 
 TOPIC: Final = "bench_live"
 _READ_SYMBOLS: Final = 3

@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tapeline.bars import read_bars
-    from tapeline.trades import read_trades
+    from tapeline.read.bars import read_bars
+    from tapeline.read.trades import read_trades
 
 __all__ = ["__version__", "read_bars", "read_trades"]
 __version__ = "0.1.0"
 
-_READERS = {"read_bars": "tapeline.bars", "read_trades": "tapeline.trades"}
+_READERS = {"read_bars": "tapeline.read.bars", "read_trades": "tapeline.read.trades"}
 
 
 def __getattr__(name: str) -> Any:

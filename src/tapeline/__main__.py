@@ -1,5 +1,5 @@
 """`python -m tapeline` is `tapeline`."""
 
-from tapeline.cli import main
+from tapeline.cli.app import main
 
 main()

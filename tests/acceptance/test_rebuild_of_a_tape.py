@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tapeline.bar import Bar, Interval
-from tapeline.trade import Trade, encode_trade
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.trade import Trade, encode_trade
 from tests.commands import finish, start, stored_bars, wait_for
 from tests.pipeline import Pipeline
 from tests.watcher import Watcher

@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tapeline.bar import Bar
 from tapeline.local.home import Home
+from tapeline.model.bar import Bar
 from tapeline.simulator.ledger import SentReport
 from tests.commands import (
     finish,

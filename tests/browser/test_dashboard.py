@@ -18,11 +18,11 @@ from cassandra import DriverException
 from cassandra.cluster import NoHostAvailable
 from rich.console import Console
 
-from tapeline.bar import Bar, Interval
 from tapeline.local import cassandra
 from tapeline.local.home import Home
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import read_state
+from tapeline.model.bar import Bar, Interval
 from tapeline.storage.live_rows import write_final_bars
 from tests.commands import wait_for
 from tests.hand import TAPE, hand_bars

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 import tapeline
-from tapeline.bar import Bar, Interval
+from tapeline.model.bar import Bar, Interval
 from tapeline.storage.live_rows import write_final_bars
 from tests.market_day import Market
 from tests.pipeline import Pipeline

@@ -21,14 +21,14 @@ from confluent_kafka import Consumer, TopicPartition
 from bench.check import check_tables
 from bench.load import START_MS, LoadTrade, SeededLoad, TapeLoad, trade_id
 from bench.truth import FIVE_MINUTES_MS, Truth
+from tapeline.cli.replay import REPLAY
+from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
-from tapeline.producer.topics import topic_admin, topic_id_of
-from tapeline.replay import REPLAY
-from tapeline.settings import load_settings
+from tapeline.model.times import to_millis
+from tapeline.program.settings import load_settings
 from tapeline.simulator.ledger import SentReport
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.times import to_millis
 from tests.commands import finish, spark_drivers, start, wait_for
 
 COUNT: Final = 20_000

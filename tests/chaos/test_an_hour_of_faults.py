@@ -28,15 +28,15 @@ import pytest
 from cassandra.cluster import NoHostAvailable
 from rich.console import Console
 
+from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
-from tapeline.local.profile import Profile
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import CASSANDRA, KAFKA
-from tapeline.producer.topics import topic_admin, topic_id_of
-from tapeline.settings import load_settings
+from tapeline.local.supervisor import Child, child_process, keep_alive
+from tapeline.program.profile import Profile
+from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.supervisor import Child, child_process, keep_alive
 from tests.chaos.test_producer_faults import assert_covered
 from tests.chaos.test_stream_faults import service_of
 from tests.commands import run, spark_drivers, wait_for

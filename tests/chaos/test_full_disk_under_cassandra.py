@@ -20,7 +20,7 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import CASSANDRA, all_noted
-from tapeline.settings import load_settings
+from tapeline.program.settings import load_settings
 from tests.commands import wait_for
 from tests.small_disk import SmallDisk, small_disk
 from tests.stream_runs import StreamRun, StretchedLoad, stream_run

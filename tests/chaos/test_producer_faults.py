@@ -21,17 +21,17 @@ import pytest
 from confluent_kafka.cimpl import NewTopic
 from pydantic import SecretStr
 
+from tapeline.kafka.topics import create_topics, topic_admin
 from tapeline.local.home import Home
 from tapeline.local.service import LOOPBACK, free_port
+from tapeline.model.feed_status import FeedStatus
 from tapeline.producer.clock import FeedClock
-from tapeline.producer.feed_status import FeedStatus
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Spool
-from tapeline.producer.topics import create_topics, topic_admin
-from tapeline.settings import FinnhubSettings, load_settings
+from tapeline.program.settings import FinnhubSettings, load_settings
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tests.commands import wait_for

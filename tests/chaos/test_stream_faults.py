@@ -23,14 +23,14 @@ from rich.console import Console
 
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
-from tapeline.local.profile import Profile
 from tapeline.local.service import RunningService
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import CASSANDRA, all_noted
-from tapeline.settings import load_settings
+from tapeline.local.supervisor import Child, child_process, keep_alive
+from tapeline.program.profile import Profile
+from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.connection import RestartedError
-from tapeline.supervisor import Child, child_process, keep_alive
 from tests.commands import wait_for
 from tests.kill_points import IN_FINALIZING, POINTS
 from tests.stream_runs import LOG_OF_STEPS, PacedLoad, StreamRun, StretchedLoad, stream_run

@@ -18,12 +18,12 @@ import pytest
 from confluent_kafka import Producer
 
 from tapeline import read_bars
-from tapeline.bar import Interval
+from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.state import read_state
-from tapeline.producer.topics import topic_admin, topic_id_of
-from tapeline.settings import load_settings
+from tapeline.model.bar import Interval
+from tapeline.program.settings import load_settings
 from tests.commands import (
     commands_below,
     fail,

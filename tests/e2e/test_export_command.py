@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tapeline import read_bars, read_trades
-from tapeline.bar import Bar, Interval
 from tapeline.local.discovery import Endpoints
-from tapeline.settings import load_settings
+from tapeline.model.bar import Bar, Interval
+from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tests.commands import fail, run, start, wait_for
 from tests.hand import TAPE, TRADES, hand_bars

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tapeline.kafka.topics import delete_topic, topic_admin
 from tapeline.local.discovery import Endpoints
 from tapeline.local.service import LOOPBACK, free_port
-from tapeline.producer.topics import delete_topic, topic_admin
 from tests.commands import finish, is_healthy, start, wait_for
 
 

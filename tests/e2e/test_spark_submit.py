@@ -12,11 +12,11 @@ from typing import Any
 import pyspark
 import pytest
 
-from tapeline.bar import Interval
 from tapeline.local.home import Home
 from tapeline.local.jars import SPARK_JARS, jar_folder
 from tapeline.local.java import find_java, java_environment
 from tapeline.local.service import LOOPBACK, accepts_connections, free_port
+from tapeline.model.bar import Interval
 from tests.commands import ROOT, finish, is_healthy, wait_for
 from tests.hand import TAPE, hand_bars, values_of
 from tests.pipeline import Pipeline

@@ -15,10 +15,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tapeline.api.app import create_app
-from tapeline.bar import Interval
 from tapeline.local.discovery import Endpoints
 from tapeline.local.service import LOOPBACK
-from tapeline.settings import load_settings
+from tapeline.model.bar import Interval
+from tapeline.program.settings import load_settings
 from tests.commands import is_healthy, wait_for
 from tests.hand import TAPE, hand_bars
 from tests.pipeline import Pipeline

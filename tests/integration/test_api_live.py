@@ -25,15 +25,15 @@ from rich.console import Console
 from websockets.asyncio.client import connect
 
 from tapeline.api.look import Look, look
-from tapeline.bar import Bar, Interval
 from tapeline.local import kafka
 from tapeline.local.home import Home
 from tapeline.local.stack import LocalStack, read_state
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.times import floor_to
+from tapeline.model.trade import Trade, encode_trade
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.live_rows import write_final_bars
 from tapeline.storage.rows import PartitionProgress
-from tapeline.times import floor_to
-from tapeline.trade import Trade, encode_trade
 from tests.page import read_page
 from tests.pipeline import Pipeline
 from tests.sample import a_bar

@@ -21,8 +21,8 @@ from tapeline.audit.run import run_audit
 from tapeline.audit.scope import Scope
 from tapeline.live.decode import decode_trade
 from tapeline.local.discovery import Endpoints
-from tapeline.times import to_millis
-from tapeline.trade import Trade, encode_trade
+from tapeline.model.times import to_millis
+from tapeline.model.trade import Trade, encode_trade
 from tests.commands import fail, run
 from tests.hand import TAPE, TRADES
 from tests.pipeline import Pipeline

@@ -10,10 +10,10 @@ from decimal import Decimal
 import pytest
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 
-from tapeline.bar import Bar, Interval
-from tapeline.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.local.discovery import Endpoints
-from tapeline.settings import CassandraSettings
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.errors import SchemaError, ServiceUnavailableError, UsageError
+from tapeline.program.settings import CassandraSettings
 from tapeline.storage.cassandra_client import CassandraClient, RepeatingPolicy
 from tapeline.storage.rows import PartitionProgress, WindowState
 from tapeline.storage.topic_tables import TopicState

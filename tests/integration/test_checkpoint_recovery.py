@@ -15,20 +15,20 @@ import pytest
 from confluent_kafka import TopicPartition
 from pyspark.errors import StreamingQueryException
 
-from tapeline.bar import Interval
-from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.checkpoint_check import prepare_checkpoint
 from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoints import Checkpoints
-from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.job import Job, JobOptions, RunningJob, SinkKind
 from tapeline.consumer.spark_processor import ALL_LAYERS, Layer, Topic
-from tapeline.errors import SchemaError, StreamError, UsageError
-from tapeline.metrics import STREAM_METRICS, Metrics
-from tapeline.producer.topics import topic_admin
-from tapeline.settings import Settings
+from tapeline.kafka.feed_view import FeedView
+from tapeline.kafka.topics import topic_admin
+from tapeline.model.bar import Interval
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.errors import SchemaError, StreamError, UsageError
+from tapeline.model.trade import Trade, encode_trade
+from tapeline.program.metrics import STREAM_METRICS, Metrics
+from tapeline.program.settings import Settings
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS
-from tapeline.trade import Trade, encode_trade
 from tests.hand import TAPE, TRADES, hand_bars, values_of
 from tests.pipeline import Pipeline
 

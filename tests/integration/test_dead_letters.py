@@ -12,8 +12,9 @@ import pytest
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from tapeline.dead_letters.command import Action, Format, dead_letters
+from tapeline.cli.dead_letters import Action, Format, dead_letters
 from tapeline.local.service import LOOPBACK, free_port
+from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
@@ -21,7 +22,6 @@ from tapeline.simulator.faults import FaultyFeed, parse_faults
 from tapeline.simulator.ledger import SentReport
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tapeline.simulator.tape import Tape
-from tapeline.trade import Trade, encode_trade
 from tests.pipeline import TOKEN, Pipeline
 
 FRAMES = 10_000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 
-from tapeline.demo_history import is_empty, play_history
+from tapeline.demo.history import is_empty, play_history
+from tapeline.model.times import EPOCH, floor_to, to_millis
 from tapeline.simulator.past import past_frames
-from tapeline.times import EPOCH, floor_to, to_millis
 from tests.pipeline import Pipeline
 from tests.statuses import send_status
 

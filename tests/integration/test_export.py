@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tapeline import read_bars, read_trades
-from tapeline.bar import Interval
 from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import Outcome, run_export
-from tapeline.rollup import ReadInterval
+from tapeline.model.bar import Interval
+from tapeline.model.rollup import ReadInterval
 from tapeline.simulator.tape import Tape
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.pipeline import Pipeline

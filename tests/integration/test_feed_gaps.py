@@ -9,12 +9,12 @@ from datetime import datetime, timedelta, timezone
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from tapeline.bar import Interval
 from tapeline.local.service import LOOPBACK, free_port
+from tapeline.model.bar import Interval
+from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.earlier_life import last_statuses
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
-from tapeline.producer.gaps import Gap, GapKind
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.simulator.faults import FaultyFeed, parse_faults

@@ -9,14 +9,14 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from tapeline.bar import Bar, Interval
-from tapeline.consumer.coverage import Coverage, ProducerView
-from tapeline.consumer.final_bars import reconcile
-from tapeline.consumer.gap_marks import GapMarks
-from tapeline.producer.gaps import Gap, GapKind
+from tapeline.finalize.final_bars import reconcile
+from tapeline.finalize.gap_marks import GapMarks
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.coverage import Coverage, ProducerView
+from tapeline.model.gap import Gap, GapKind
+from tapeline.model.times import to_micros
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.live_rows import write_final_bars
-from tapeline.times import to_micros
 from tests.pipeline import Pipeline
 from tests.sample import a_bar
 from tests.statuses import a_status

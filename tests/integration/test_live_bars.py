@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-from tapeline.bar import Interval
-from tapeline.producer.gaps import Gap, GapKind
-from tapeline.rollup import ReadInterval
+from tapeline.cli.render.live_bars import LiveBars, LiveFeed
+from tapeline.model.bar import Interval
+from tapeline.model.gap import Gap, GapKind
+from tapeline.model.rollup import ReadInterval
 from tapeline.storage.gap_rows import write_gaps
 from tapeline.storage.rows import PartitionProgress
-from tapeline.terminal.live_bars import LiveBars, LiveFeed
 from tests.pipeline import Pipeline
 from tests.sample import a_bar
 

@@ -13,18 +13,18 @@ from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 from websockets.asyncio.server import ServerConnection, serve
 
-from tapeline.bar import Interval
 from tapeline.consumer.job import Job, JobOptions, RunningJob, SinkKind
 from tapeline.consumer.spark_processor import Layer
+from tapeline.kafka.topics import create_topics, delete_topic, topic_admin
 from tapeline.local.service import LOOPBACK, free_port
-from tapeline.metrics import PRODUCER_METRICS, STREAM_METRICS, Metrics
-from tapeline.metrics_server import serve_metrics
+from tapeline.model.bar import Interval
+from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.topics import create_topics, delete_topic, topic_admin
-from tapeline.settings import Settings
-from tapeline.trade import Trade, encode_trade
+from tapeline.program.metrics import PRODUCER_METRICS, STREAM_METRICS, Metrics
+from tapeline.program.metrics_server import serve_metrics
+from tapeline.program.settings import Settings
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.page import read_page
 from tests.pipeline import BOTH, Pipeline

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from tapeline.bar import Interval
-from tapeline.consumer import open_windows, touched_lately
-from tapeline.consumer.horizon import Horizon
-from tapeline.consumer.open_windows import OpenWindows, in_chunks
+from tapeline.consumer import touched_lately
 from tapeline.consumer.touched_lately import TouchedLately
+from tapeline.finalize import open_windows
+from tapeline.finalize.horizon import Horizon
+from tapeline.finalize.open_windows import OpenWindows, in_chunks
+from tapeline.model.bar import Interval
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 from tests.pipeline import Pipeline

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from tapeline.consumer.spark_processor import ALL_LAYERS
-from tapeline.times import floor_to, to_micros
-from tapeline.trade import Trade, encode_trade
+from tapeline.model.times import floor_to, to_micros
+from tapeline.model.trade import Trade, encode_trade
 from tests.pipeline import Pipeline
 from tests.statuses import send_status
 

@@ -10,9 +10,9 @@ import pytest
 from pyspark.errors import StreamingQueryException
 
 from tapeline.consumer.job import Job, JobOptions, RunningJob, SinkKind
-from tapeline.errors import PoisonError
-from tapeline.metrics import STREAM_METRICS, Metrics
-from tapeline.trade import Trade, encode_trade
+from tapeline.model.errors import PoisonError
+from tapeline.model.trade import Trade, encode_trade
+from tapeline.program.metrics import STREAM_METRICS, Metrics
 from tests.pipeline import Pipeline
 
 WINDOW_MS = 1_710_513_000_000

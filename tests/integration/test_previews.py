@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import datetime, timedelta, timezone
 
-from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.consumer.spark_processor import ALL_LAYERS, Layer, SparkProcessor
+from tapeline.model.bar import Bar, Interval, WindowKey
+from tapeline.model.trade import Trade, encode_trade
 from tapeline.storage.rows import PartitionProgress, WindowState
-from tapeline.trade import Trade, encode_trade
 from tests.hand import TAPE, hand_bars, values_of
 from tests.pipeline import Pipeline
 

@@ -15,14 +15,14 @@ from pydantic import SecretStr
 from websockets.asyncio.server import ServerConnection, serve
 
 from tapeline.audit.kafka_reader import TopicReader
-from tapeline.consumer.feed_view import FeedView
-from tapeline.errors import DeliveryError, SchemaError, ServiceUnavailableError
+from tapeline.kafka.feed_view import FeedView
+from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.live.topic_log import TopicLog
-from tapeline.producer.feed_status import FeedStatus
+from tapeline.model.errors import DeliveryError, SchemaError, ServiceUnavailableError
+from tapeline.model.feed_status import FeedStatus
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tests.hand import TAPE, TRADES
 from tests.pipeline import Pipeline
 

@@ -16,15 +16,15 @@ from cassandra import DriverException
 from cassandra.concurrent import execute_concurrent_with_args
 from rich.console import Console
 
-from tapeline.bar import Bar, Interval
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.trade import Trade, encode_trade
+from tapeline.program.settings import Settings
 from tapeline.rebuild.job import Rebuild, RebuildLayer, RebuildOptions
 from tapeline.rebuild.progress import Progress, ProgressFile
 from tapeline.rebuild.selection import Selection
 from tapeline.rebuild.silver import windows_begun_to_expire
-from tapeline.settings import Settings
 from tapeline.storage.rebuild_reads import BronzeSpan, bronze_spans
 from tapeline.storage.rows import PartitionProgress, WindowState
-from tapeline.trade import Trade, encode_trade
 from tests.commands import wait_for
 from tests.hand import TAPE, TRADES, hand_bars, values_of
 from tests.pipeline import BOTH, Pipeline

@@ -18,8 +18,8 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from bench.check import check_tables
 from bench.load import LoadTrade, SeededLoad
 from bench.truth import Truth
-from tapeline.conditions import ConditionPolicy
-from tapeline.times import now_us
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.times import now_us
 from tests.commands import ROOT, run
 from tests.pipeline import Pipeline
 from tests.statuses import send_status

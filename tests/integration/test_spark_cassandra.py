@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tapeline.bar import Interval
-from tapeline.rollup import ReadInterval, roll_up_bars
-from tapeline.times import to_micros
-from tapeline.trade import Trade, encode_trade
+from tapeline.model.bar import Interval
+from tapeline.model.rollup import ReadInterval, roll_up_bars
+from tapeline.model.times import to_micros
+from tapeline.model.trade import Trade, encode_trade
 from tests.hand import TAPE, TRADES, hand_bars, values_of
 from tests.pipeline import Pipeline
 

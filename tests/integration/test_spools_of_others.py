@@ -11,18 +11,18 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from pydantic import SecretStr
 
+from tapeline.kafka.topics import create_topics, delete_topic, topic_admin
 from tapeline.local.discovery import Endpoints
-from tapeline.producer.feed_status import FeedStatus
+from tapeline.model.feed_status import FeedStatus
+from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
-from tapeline.producer.gaps import Gap, GapKind
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage
 from tapeline.producer.spool_folder import opened_spools
-from tapeline.producer.topics import create_topics, delete_topic, topic_admin
-from tapeline.settings import Settings, load_settings
+from tapeline.program.settings import Settings, load_settings
 from tests.statuses import a_status
 
 T0 = 1_763_649_000_000_000

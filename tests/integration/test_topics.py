@@ -11,9 +11,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from structlog.testing import capture_logs
 
+from tapeline.kafka.topics import create_topics, delete_topic, topic_admin
 from tapeline.local.discovery import Endpoints
-from tapeline.producer.topics import create_topics, delete_topic, topic_admin
-from tapeline.settings import KafkaSettings, load_settings
+from tapeline.program.settings import KafkaSettings, load_settings
 
 
 @pytest.fixture

@@ -14,23 +14,23 @@ from tapeline.audit.context import NO_TOPIC
 from tapeline.audit.difference import Pair
 from tapeline.audit.run import run_audit
 from tapeline.audit.scope import Scope
-from tapeline.bar import Bar, Interval
-from tapeline.bars import bars_between
-from tapeline.consumer.counted_empty import joined_late
-from tapeline.consumer.feed_view import FeedView
-from tapeline.consumer.gone_topics import GoneTopics
-from tapeline.consumer.other_topics import OtherTopics
 from tapeline.consumer.spark_processor import ALL_LAYERS
-from tapeline.producer.topics import (
+from tapeline.finalize.counted_empty import joined_late
+from tapeline.finalize.gone_topics import GoneTopics
+from tapeline.finalize.other_topics import OtherTopics
+from tapeline.kafka.feed_view import FeedView
+from tapeline.kafka.topics import (
     create_topics,
     delete_topic,
     living_topics,
     topic_admin,
     topic_id_of,
 )
-from tapeline.rollup import ReadInterval
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.rollup import ReadInterval
+from tapeline.model.trade import Trade, encode_trade
+from tapeline.read.bars import bars_between
 from tapeline.storage.topic_tables import TopicState
-from tapeline.trade import Trade, encode_trade
 from tests.pipeline import Pipeline
 from tests.sample import START, a_bar
 from tests.statuses import send_status

@@ -6,7 +6,7 @@ import pytest
 from py4j.protocol import Py4JJavaError
 from rich.console import Console
 
-from tapeline.bar import Interval
+from tapeline.model.bar import Interval
 from tapeline.rebuild.job import Rebuild, RebuildLayer, RebuildOptions
 from tapeline.rebuild.progress import Progress, ProgressFile
 from tapeline.rebuild.selection import Selection

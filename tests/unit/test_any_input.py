@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
 
-from tapeline.errors import TapeError
 from tapeline.live.decode import decode_trade
+from tapeline.model.errors import TapeError
+from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.identity import TradeIdentity
 from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.validation import FeedMessage, Ping, TradeFrame, parse_frame
 from tapeline.simulator.tape import Tape
-from tapeline.trade import Trade, encode_trade
 from tests.fuzz import hold, mutated
 
 NOW_MS = 1_763_649_060_000

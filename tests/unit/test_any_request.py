@@ -16,9 +16,9 @@ from tapeline.api.app import create_app
 from tapeline.api.live_view import LiveView
 from tapeline.api.parameters import cursor_of
 from tapeline.api.store import Store
-from tapeline.bar import Interval
-from tapeline.metrics import API_METRICS, Metrics
-from tapeline.settings import load_settings
+from tapeline.model.bar import Interval
+from tapeline.program.metrics import API_METRICS, Metrics
+from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tests.fuzz import hold, mutated
 

@@ -7,7 +7,7 @@ import re
 import orjson
 
 from tapeline.api.app import create_app
-from tapeline.settings import load_settings
+from tapeline.program.settings import load_settings
 
 
 def test_every_form_that_is_referred_to_is_described():

@@ -12,7 +12,7 @@ import pytest
 
 from tapeline.audit.against import VendorBar, compare_vendor, read_vendor_bars
 from tapeline.audit.silver_gold import BarsCompared
-from tapeline.errors import UsageError
+from tapeline.model.errors import UsageError
 from tests.sample import START, a_bar
 
 HEADER = "symbol,window_start_ms,open,high,low,close,volume,exact"

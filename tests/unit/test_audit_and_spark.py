@@ -10,15 +10,15 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline import conditions as sale
 from tapeline.audit.messages import sort_messages
 from tapeline.audit.recompute import recompute_bars
 from tapeline.audit.tables import conditions_texts
-from tapeline.bar import VALUES
-from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.transformations import calculate_ohlcv, parse_trade_from_avro
-from tapeline.times import from_millis
-from tapeline.trade import Trade, encode_trade
+from tapeline.model import conditions as sale
+from tapeline.model.bar import VALUES
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.times import from_millis
+from tapeline.model.trade import Trade, encode_trade
 from tests.audit_rows import a_trade, frame
 
 RECEIPT = datetime(2024, 3, 15, 14, 31, tzinfo=timezone.utc)

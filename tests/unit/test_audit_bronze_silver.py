@@ -6,7 +6,7 @@ from typing import Any
 
 from tapeline.audit.bronze_silver import TradesCompared, compare_trades
 from tapeline.audit.difference import MessageRef, TradeRef
-from tapeline.times import from_millis
+from tapeline.model.times import from_millis
 from tests.audit_rows import KEY, RECEIVED_MS, START_MS, a_trade, copies, frame
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from tapeline.audit.difference import Pair
 from tapeline.audit.hours import compare_hours
 from tapeline.audit.silver_gold import BarsCompared
-from tapeline.bar import Bar, Interval
-from tapeline.rollup import combined
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.rollup import combined
 from tests.sample import a_bar
 
 HOUR = datetime(2026, 11, 20, 14, tzinfo=timezone.utc)

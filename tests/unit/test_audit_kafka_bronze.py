@@ -6,8 +6,8 @@ from tapeline.audit.bronze_quarantine import Quarantined, compare_quarantine
 from tapeline.audit.difference import Difference, MessageRef, Pair, TradeRef
 from tapeline.audit.kafka_bronze import compare_messages
 from tapeline.audit.messages import RawMessage, sort_messages
-from tapeline.times import from_millis
-from tapeline.trade import Trade, encode_trade
+from tapeline.model.times import from_millis
+from tapeline.model.trade import Trade, encode_trade
 
 WINDOW_MS = 1_710_513_000_000
 VALUE = encode_trade(

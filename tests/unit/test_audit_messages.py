@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tapeline.audit.messages import sort_messages
-from tapeline.trade import Trade, encode_trade
+from tapeline.model.trade import Trade, encode_trade
 
 TIME_MS = 1_710_513_000_000  # 2024-03-15T14:30Z
 RECEIPT_MS = TIME_MS + 2_000

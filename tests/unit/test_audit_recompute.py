@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tapeline.audit.recompute import recompute_bars
-from tapeline.bar import VALUES
-from tapeline.errors import AuditError
+from tapeline.model.bar import VALUES
+from tapeline.model.errors import AuditError
 from tests.audit_rows import KEY, START, START_MS, a_trade, frame
 
 

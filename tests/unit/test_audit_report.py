@@ -155,7 +155,7 @@ def test_a_scope_is_of_whole_hours() -> None:
 
 def test_an_audit_loads_no_spark_and_nothing_of_what_it_audits() -> None:
     code = (
-        "import sys, tapeline.audit.command; "
+        "import sys, tapeline.cli.audit; "
         "print([m for m in sys.modules if m.startswith(('pyspark', 'tapeline.consumer'))])"
     )
 

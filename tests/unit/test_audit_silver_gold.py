@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tapeline.audit.difference import Pair
 from tapeline.audit.silver_gold import BarsCompared, Readiness, compare_bars
-from tapeline.bar import Bar
+from tapeline.model.bar import Bar
 from tests.audit_rows import KEY, RECEIVED_MS, START, a_trade, frame
 
 # 100 at 10.00, then 50 at 10.50.

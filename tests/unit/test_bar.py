@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from tapeline.bar import Interval
+from tapeline.model.bar import Interval
 from tests.sample import START, a_bar
 
 BAR = a_bar()

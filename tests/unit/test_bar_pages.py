@@ -11,9 +11,9 @@ from tapeline.api.bar_pages import Page, cache_of, most_bars, row_of
 from tapeline.api.flat_bars import Known, filled
 from tapeline.api.formats import IS_FINAL, MAY_CHANGE
 from tapeline.api.parameters import Span
-from tapeline.producer.gaps import Gap, GapKind
-from tapeline.rollup import ReadInterval
-from tapeline.times import to_micros
+from tapeline.model.gap import Gap, GapKind
+from tapeline.model.rollup import ReadInterval
+from tapeline.model.times import to_micros
 from tests.sample import START, a_bar
 
 FIVE = ReadInterval.parse("5m")

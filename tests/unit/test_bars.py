@@ -9,7 +9,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from tapeline.bars import bars_schema, bars_table, read_bars
+from tapeline.read.bars import bars_schema, bars_table, read_bars
 from tests.sample import START, a_bar
 
 NAMES = [

@@ -12,10 +12,10 @@ from decimal import Decimal
 import pyarrow.parquet as pq
 import pytest
 
-from tapeline import bars_command
-from tapeline.bars import bars_table
-from tapeline.bars_command import Format, bars
-from tapeline.errors import UsageError
+from tapeline.cli import bars as bars_command
+from tapeline.cli.bars import Format, bars
+from tapeline.model.errors import UsageError
+from tapeline.read.bars import bars_table
 from tests.sample import a_bar
 
 FULL = a_bar(

@@ -9,8 +9,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapeline.bar import Bar
 from tapeline.consumer.bars_in_memory import BarsInMemory
+from tapeline.model.bar import Bar
 from tests.sample import START, a_bar
 
 KEY = ("AAPL", START)

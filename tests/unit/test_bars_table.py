@@ -10,8 +10,8 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from tapeline.bars import bars_table
-from tapeline.terminal.bars_table import no_bar_of, print_bars
+from tapeline.cli.render.table import no_bar_of, print_bars
+from tapeline.read.bars import bars_table
 from tests.sample import START, a_bar
 
 BITCOIN = a_bar(

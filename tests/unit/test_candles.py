@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from tapeline.terminal.candles import Scale, candle, column, scale_of
+from tapeline.cli.render.candles import Scale, candle, column, scale_of
 from tests.sample import a_bar
 
 TWO_ROWS = Scale(0.0, 3.0, 2)  # half rows from the top: 3, 2, 1, 0

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from tapeline.rollup import ReadInterval
-from tapeline.terminal.chart import Size, change_of, draw_chart, state_of
-from tapeline.terminal.live_bars import age_of
-from tapeline.terminal.watch import Grid, grid_of
+from tapeline.cli.render.chart import Size, change_of, draw_chart, state_of
+from tapeline.cli.render.live_bars import age_of
+from tapeline.cli.render.watch import Grid, grid_of
+from tapeline.model.rollup import ReadInterval
 from tests.sample import START, a_bar
 
 FIVE_MINUTES = ReadInterval.parse("5m")

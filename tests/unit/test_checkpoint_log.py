@@ -9,7 +9,7 @@ import pytest
 from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoint_log import CheckpointLog
 from tapeline.consumer.failures import cause_of, full_disk
-from tapeline.settings import Settings
+from tapeline.program.settings import Settings
 
 COMMIT = 'v1\n{"nextBatchWatermarkMs":0}'
 

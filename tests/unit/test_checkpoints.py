@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tapeline.consumer.checkpoints import Checkpoints
-from tapeline.errors import SchemaError
+from tapeline.model.errors import SchemaError
 
 
 @pytest.fixture

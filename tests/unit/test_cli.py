@@ -8,7 +8,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from tapeline.cli import COMMANDS, app, load_command
+from tapeline.cli.app import COMMANDS, app, load_command
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -21,7 +21,7 @@ def test_the_first_line_in_the_list_is_that_of_the_command(name):
 def test_help_names_every_command_and_loads_neither_spark_nor_a_web_server():
     code = (
         "import sys; sys.argv = ['tapeline', '--help']\n"
-        "from tapeline.cli import main\n"
+        "from tapeline.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "print('LOADED', *({'pyspark', 'fastapi', 'uvicorn', 'duckdb'} & {*sys.modules}))"

@@ -6,8 +6,8 @@ import pytest
 import typer
 from pydantic import BaseModel, Field
 
-from tapeline import errors
-from tapeline.command import run_program
+from tapeline.model import errors
+from tapeline.program.command import run_program
 
 
 class Part(BaseModel):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from tapeline import conditions
-from tapeline.conditions import ConditionPolicy
+from tapeline.model import conditions
+from tapeline.model.conditions import ConditionPolicy
 
 TABLE = """
 1  Y Y Y  Regular

@@ -11,10 +11,10 @@ import yaml
 from pydantic import BaseModel
 
 from tapeline import __version__
-from tapeline.cli import load_command
+from tapeline.cli.app import load_command
 from tapeline.local.jars import CASSANDRA_JARS, KAFKA_JARS, SPARK_JARS
 from tapeline.local.java import REQUIRED_MAJOR
-from tapeline.settings import API_KEY_VARIABLE, API_PORT, Settings, load_settings
+from tapeline.program.settings import API_KEY_VARIABLE, API_PORT, Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")

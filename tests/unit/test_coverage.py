@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapeline.consumer.coverage import Coverage, ProducerView
-from tapeline.producer.gaps import Gap, GapKind, end_of, ends_of
+from tapeline.model.coverage import Coverage, ProducerView
+from tapeline.model.gap import Gap, GapKind, end_of, ends_of
 from tests.statuses import a_status
 
 START = datetime(2026, 11, 20, 15, tzinfo=timezone.utc)

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from tapeline.api.bar_pages import row_of
 from tapeline.api.formats import to_json
-from tapeline.bar import Bar
-from tapeline.demo import _table, _Until
-from tapeline.demo_parts import LatestBars, ShownBar
+from tapeline.cli.demo import _table, _Until
+from tapeline.demo.parts import LatestBars, ShownBar
 from tapeline.local.service import free_port
+from tapeline.model.bar import Bar
 
 START = datetime(2026, 11, 23, 5, 10, tzinfo=timezone.utc)
 END = START + timedelta(minutes=5)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tapeline.local.discovery import Endpoints, find_endpoints
-from tapeline.settings import Settings
+from tapeline.program.settings import Settings
 
 
 @pytest.fixture(autouse=True)

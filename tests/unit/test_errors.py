@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tapeline import errors
-from tapeline.errors import TapelineError
+from tapeline.model import errors
+from tapeline.model.errors import TapelineError
 
 TREE = {
     "TapelineError": (Exception, 1),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tapeline.export.command import summary
+from tapeline.cli.export import summary
 from tapeline.export.content import ExportOptions, Kind, midnight
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import Outcome, day_of
-from tapeline.rollup import ReadInterval
+from tapeline.model.rollup import ReadInterval
 
 DAY = date(2024, 3, 15)
 OPTIONS = ExportOptions(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tapeline.export.files import ExportFormat, path_in_export, write_file
-from tapeline.trades import trades_schema
+from tapeline.read.trades import trades_schema
 
 DAY = date(2024, 3, 15)
 SCHEMA = trades_schema(exact=True)

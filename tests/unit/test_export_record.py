@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tapeline.errors import UsageError
 from tapeline.export.record import RECORD_NAME, Record
+from tapeline.model.errors import UsageError
 
 OPTIONS = {"kind": "bars", "interval": "5m", "format": "parquet"}
 A, B = "date=2024-03-15/A.parquet", "date=2024-03-15/B.parquet"

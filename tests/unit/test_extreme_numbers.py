@@ -13,15 +13,16 @@ from rich.text import Text
 
 from tapeline.api.bar_pages import SCHEMA, row_of
 from tapeline.api.formats import _csv, to_json
-from tapeline.bars import bars_table
-from tapeline.conditions import ConditionPolicy
+from tapeline.cli.render.chart import Size, draw_chart
+from tapeline.cli.render.table import print_bars
 from tapeline.live.decode import decode_trade
 from tapeline.live.fold import OpenBar
-from tapeline.producer.validation import PRICE_LIMIT, VOLUME_LIMIT, TradeFrame, parse_frame
-from tapeline.rollup import ReadInterval
-from tapeline.terminal.bars_table import print_bars
-from tapeline.terminal.chart import Size, draw_chart
-from tapeline.trade import Trade, encode_trade
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.reasons import PRICE_LIMIT, VOLUME_LIMIT
+from tapeline.model.rollup import ReadInterval
+from tapeline.model.trade import Trade, encode_trade
+from tapeline.producer.validation import TradeFrame, parse_frame
+from tapeline.read.bars import bars_table
 from tests.sample import a_bar
 
 T = 1_763_649_000_123

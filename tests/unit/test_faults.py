@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapeline.errors import UsageError
+from tapeline.model.errors import UsageError
 from tapeline.simulator.faults import FaultyFeed, parse_faults
 from tapeline.simulator.feed import FeedEvent, FeedFrame, Outage
 from tapeline.simulator.ledger import Ledger, SentReport

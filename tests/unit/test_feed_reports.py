@@ -7,9 +7,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from structlog.testing import capture_logs
 
-from tapeline.consumer.coverage import Coverage, ProducerView
-from tapeline.consumer.feed_reports import FeedReports
-from tapeline.producer.gaps import Gap, GapKind
+from tapeline.kafka.feed_reports import FeedReports
+from tapeline.model.coverage import Coverage, ProducerView
+from tapeline.model.gap import Gap, GapKind
 from tests.statuses import a_status
 
 AT = datetime(2026, 11, 20, 15, tzinfo=timezone.utc)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tapeline.producer.feed_status import FeedStatus
-from tapeline.producer.reports import UnreadableReportError
+from tapeline.model.feed_status import FeedStatus
+from tapeline.model.reports import UnreadableReportError
 
 STATUS = FeedStatus(
     producer_id="host-1",

@@ -19,11 +19,11 @@ from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from tapeline.errors import FeedError
+from tapeline.model.errors import FeedError
 from tapeline.producer import finnhub_client
 from tapeline.producer.finnhub_client import Backoff, FinnhubClient, Frame
 from tapeline.producer.steady import steady_s
-from tapeline.settings import FinnhubSettings
+from tapeline.program.settings import FinnhubSettings
 
 TOKEN = "c9-secret&key/0="
 LIMIT_S = 10.0

@@ -11,11 +11,12 @@ from datetime import datetime, timezone
 
 import pytest
 
+from tapeline.model.gap import Gap, GapKind
+from tapeline.model.reports import UnreadableReportError
 from tapeline.producer.gap_reporter import GapReporter, gap_reporter
-from tapeline.producer.gaps import Gap, GapKind, GapWatch
-from tapeline.producer.reports import UnreadableReportError
+from tapeline.producer.gap_watch import GapWatch
 from tapeline.producer.spool import Hole
-from tapeline.settings import load_settings
+from tapeline.program.settings import load_settings
 from tests.statuses import a_status
 
 NOON_US = int(datetime(2026, 11, 20, 12, tzinfo=timezone.utc).timestamp()) * 1_000_000

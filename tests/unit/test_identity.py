@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh64_intdigest
 
+from tapeline.model.trade import Trade
 from tapeline.producer.identity import TradeIdentity, hash_trade_id
 from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.validation import WireTrade
-from tapeline.trade import Trade
 
 T0 = 1_763_649_000_123
 RECEIVED_US = 1_763_649_000_200_000

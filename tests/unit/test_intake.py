@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tapeline.errors import DeliveryError
-from tapeline.metrics import PRODUCER_METRICS, Metrics
+from tapeline.model.errors import DeliveryError
+from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.finnhub_client import Frame
 from tapeline.producer.gap_reporter import GapReporter, gap_reporter
-from tapeline.producer.gaps import Gap, GapKind
 from tapeline.producer.intake import Intake, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.outbox import Outbox
@@ -20,7 +19,8 @@ from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage
 from tapeline.producer.symbol_slots import SymbolSlots
-from tapeline.settings import load_settings
+from tapeline.program.metrics import PRODUCER_METRICS, Metrics
+from tapeline.program.settings import load_settings
 
 T0 = 1_763_649_000_000_000
 SECOND_US = 1_000_000

@@ -11,7 +11,6 @@ from concurrent.futures import TimeoutError as StillWaitingError
 import pytest
 from rich.console import Console
 
-from tapeline.errors import LocalStackError
 from tapeline.local.jar_checksums import known_checksums
 from tapeline.local.jars import (
     ALL_JARS,
@@ -24,6 +23,7 @@ from tapeline.local.jars import (
     missing_jars,
 )
 from tapeline.local.lock import held
+from tapeline.model.errors import LocalStackError
 
 ONE = JarSet("one-1.0", ("org.example:one:1.0", "org.example.deep:two_2.13:2.0"), 2, 1)
 TWO = JarSet("two-2.0", ("org.example:two:2.0",), 1, 1)

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from tapeline.errors import PreflightError
 from tapeline.local.java import find_java, java_environment
+from tapeline.model.errors import PreflightError
 
 
 def fake_java(home, version):

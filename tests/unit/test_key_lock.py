@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tapeline.errors import UsageError
+from tapeline.model.errors import UsageError
 from tapeline.producer.key_lock import one_connection
 
 URL = "wss://feed.example"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tapeline.errors import UsageError
 from tapeline.local.home import Home
+from tapeline.model.errors import UsageError
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.left_spools import LeftSpools
 from tapeline.producer.spool import Hole, Spool
 from tapeline.producer.spool_file import SpooledMessage
 from tapeline.producer.spool_folder import opened_spools
-from tapeline.settings import Settings, load_settings
+from tapeline.program.settings import Settings, load_settings
 
 T0 = 1_763_649_000_000_000
 MB = 2**20

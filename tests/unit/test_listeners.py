@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 from tapeline.api.events import Event
 from tapeline.api.listeners import Listener, Listeners
 from tapeline.api.problems import Problem
-from tapeline.metrics import API_METRICS, Metrics
+from tapeline.program.metrics import API_METRICS, Metrics
 
 TOPIC = ("5m", "AAPL")
 

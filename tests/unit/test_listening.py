@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from tapeline.consumer.listening import Listening
+from tapeline.kafka.listening import Listening
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from tapeline.bar import Interval
-from tapeline.conditions import ConditionPolicy
 from tapeline.live.book import Book
-from tapeline.times import to_millis
-from tapeline.trade import Trade
+from tapeline.model.bar import Interval
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.times import to_millis
+from tapeline.model.trade import Trade
 
 START = to_millis(datetime(2026, 11, 20, 15, 0, tzinfo=timezone.utc))
 FIVE = 300_000

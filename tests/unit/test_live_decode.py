@@ -10,7 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.consumer.transformations import parse_trade_from_avro
 from tapeline.live.decode import decode_trade
-from tapeline.trade import Trade, encode_trade
+from tapeline.model.trade import Trade, encode_trade
 
 RECEIPT = datetime(2024, 3, 15, 14, 31, tzinfo=timezone.utc)
 RECEIPT_MS = 1_710_513_060_000

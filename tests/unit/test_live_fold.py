@@ -16,11 +16,8 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline import conditions as sale
 from tapeline.audit.recompute import recompute_bars
 from tapeline.audit.tables import conditions_texts
-from tapeline.bar import VALUES, Bar, WindowKey
-from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.silver_bars import collect_bars
 from tapeline.consumer.transformations import (
     FIVE_MINUTES,
@@ -29,8 +26,11 @@ from tapeline.consumer.transformations import (
     calculate_ohlcv,
 )
 from tapeline.live.fold import OpenBar
-from tapeline.times import to_millis
-from tapeline.trade import Trade
+from tapeline.model import conditions as sale
+from tapeline.model.bar import VALUES, Bar, WindowKey
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.times import to_millis
+from tapeline.model.trade import Trade
 from tests.audit_rows import a_trade, frame
 
 LENGTHS = {FIVE_MINUTES: 300_000, ONE_MINUTE: 60_000}

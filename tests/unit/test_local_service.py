@@ -16,7 +16,6 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from tapeline.errors import LocalStackError
 from tapeline.local import service as local_service
 from tapeline.local.service import (
     RunningService,
@@ -26,6 +25,7 @@ from tapeline.local.service import (
     start_service,
     wait_until_ready,
 )
+from tapeline.model.errors import LocalStackError
 
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = (

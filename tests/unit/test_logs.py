@@ -8,9 +8,9 @@ import pytest
 import structlog
 from pydantic import ValidationError
 
-from tapeline.errors import UsageError
-from tapeline.logs import configure_logging
-from tapeline.settings import load_settings
+from tapeline.model.errors import UsageError
+from tapeline.program.logs import configure_logging
+from tapeline.program.settings import load_settings
 
 
 @pytest.fixture(autouse=True)

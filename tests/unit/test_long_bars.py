@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from tapeline.live.longer import LongBars
-from tapeline.rollup import ReadInterval, roll_up_bars
+from tapeline.model.rollup import ReadInterval, roll_up_bars
 from tests.sample import a_bar
 
 OPENING = datetime(2026, 11, 20, 14, 30, tzinfo=timezone.utc)

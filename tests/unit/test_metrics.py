@@ -8,8 +8,8 @@ import re
 import pytest
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
-from tapeline import metrics as module
-from tapeline.metrics import (
+from tapeline.program import metrics as module
+from tapeline.program.metrics import (
     API_METRICS,
     BATCH_DURATION,
     CONNECTED,

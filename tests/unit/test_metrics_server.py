@@ -11,17 +11,17 @@ from urllib.error import URLError
 import pytest
 from structlog.testing import capture_logs
 
-from tapeline.errors import UsageError
 from tapeline.local.service import free_port
-from tapeline.metrics import FRAMES, PRODUCER_METRICS, Metrics
-from tapeline.metrics_server import serve_metrics
+from tapeline.model.errors import UsageError
+from tapeline.program.metrics import FRAMES, PRODUCER_METRICS, Metrics
+from tapeline.program.metrics_server import serve_metrics
 from tests.page import read_page
 
 HOST = "127.0.0.1"
 AND_END = """
 import sys
-from tapeline.metrics import PRODUCER_METRICS, Metrics
-from tapeline.metrics_server import serve_metrics
+from tapeline.program.metrics import PRODUCER_METRICS, Metrics
+from tapeline.program.metrics_server import serve_metrics
 with serve_metrics(Metrics(PRODUCER_METRICS), "127.0.0.1", int(sys.argv[1])) as url:
     sys.exit(143)
 """

@@ -13,17 +13,17 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from tapeline.errors import SpoolError
-from tapeline.metrics import PRODUCER_METRICS, Metrics
+from tapeline.model.errors import SpoolError
+from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
-from tapeline.producer.gaps import Gap, GapKind
 from tapeline.producer.kafka_producer import KafkaProducer, OnDelivery
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Hole, Spool
 from tapeline.producer.spool_file import SpooledMessage
-from tapeline.settings import SpoolSettings, load_settings
+from tapeline.program.metrics import PRODUCER_METRICS, Metrics
+from tapeline.program.settings import SpoolSettings, load_settings
 
 T0 = 1_763_649_000_000_000
 NO_KAFKA = "127.0.0.1:9"
@@ -264,14 +264,14 @@ import asyncio, http, os, sys
 from pathlib import Path
 from pydantic import SecretStr
 from websockets.asyncio.server import serve
-from tapeline.command import run_command
-from tapeline.logs import configure_logging
-from tapeline.process import STOP_LIMIT_S, run_until_signalled
+from tapeline.program.command import run_command
+from tapeline.program.logs import configure_logging
+from tapeline.program.process import STOP_LIMIT_S, run_until_signalled
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Spool
-from tapeline.settings import FinnhubSettings, load_settings
+from tapeline.program.settings import FinnhubSettings, load_settings
 from tests.unit.test_outbox import NO_KAFKA, hang_at_the_next_write
 
 folder, refuses = Path(sys.argv[1]), sys.argv.pop() == "refused"

@@ -8,9 +8,9 @@ from itertools import islice
 
 import pytest
 
+from tapeline.model.times import to_millis
 from tapeline.simulator.market import INSTRUMENTS, RandomMarket
 from tapeline.simulator.past import past_frames
-from tapeline.times import to_millis
 
 END = datetime(2026, 11, 23, 15, 0, tzinfo=timezone.utc)
 START = END - timedelta(hours=3)

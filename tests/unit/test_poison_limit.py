@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tapeline.consumer.poison_limit import PoisonLimit
-from tapeline.errors import PoisonError
+from tapeline.model.errors import PoisonError
 
 
 def bad(count: int, reason: str = "undecodable") -> Counter[str]:

@@ -10,10 +10,10 @@ import psutil
 import pytest
 from rich.console import Console
 
-from tapeline.errors import LocalStackError, PreflightError
 from tapeline.local.home import Home
 from tapeline.local.jars import ALL_JARS, jar_folder
 from tapeline.local.preflight import check_machine, require_disk
+from tapeline.model.errors import LocalStackError, PreflightError
 
 MB = 1024 * 1024
 

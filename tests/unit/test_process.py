@@ -11,13 +11,13 @@ import time
 
 import pytest
 
-from tapeline.process import HELD, STOPPED_EXIT_CODE, SUPERVISED, run_until_signalled
+from tapeline.program.process import HELD, STOPPED_EXIT_CODE, SUPERVISED, run_until_signalled
 
 WAIT_S = 15
 
 WATCHED = """
 import time
-from tapeline.process import end_with_parent
+from tapeline.program.process import end_with_parent
 end_with_parent()
 print("ready", flush=True)
 time.sleep(60)
@@ -25,7 +25,7 @@ time.sleep(60)
 
 HANGING = """
 import subprocess, sys, threading
-from tapeline.process import end_with_child
+from tapeline.program.process import end_with_child
 
 child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
 end_with_child(child, grace_s=0.2)
@@ -41,7 +41,7 @@ hang()
 
 WORKING = """
 import asyncio
-from tapeline.process import run_until_signalled
+from tapeline.program.process import run_until_signalled
 
 async def work():
     try:
@@ -58,7 +58,7 @@ print("went on", flush=True)
 
 HANGING_STOP = """
 import asyncio, time
-from tapeline.process import run_until_signalled
+from tapeline.program.process import run_until_signalled
 
 async def work():
     try:
@@ -73,7 +73,7 @@ run_until_signalled(work(), limit_s={limit})
 
 HANGING_END = """
 import asyncio, time
-from tapeline.process import run_until_signalled
+from tapeline.program.process import run_until_signalled
 
 async def work():
     print("ready", flush=True)

@@ -8,8 +8,8 @@ import pytest
 
 from tapeline.consumer.spark_jvm import java_options
 from tapeline.local.class_archive import ArchiveUse
-from tapeline.local.profile import Profile
-from tapeline.settings import load_settings
+from tapeline.program.profile import Profile
+from tapeline.program.settings import load_settings
 
 MB = {"m": 1, "g": 1024}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from tapeline.consumer.coverage import Coverage, ProducerView
-from tapeline.consumer.recent_gaps import RecentGaps
-from tapeline.producer.gaps import Gap, GapKind
-from tapeline.times import to_micros
+from tapeline.finalize.recent_gaps import RecentGaps
+from tapeline.model.coverage import Coverage, ProducerView
+from tapeline.model.gap import Gap, GapKind
+from tapeline.model.times import to_micros
 from tests.statuses import a_status
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)

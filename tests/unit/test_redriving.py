@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from tapeline.dead_letters.command import counts, summary
+from tapeline.cli.dead_letters import counts, summary
 from tapeline.dead_letters.letter import Letter, Origin, read_refusals
 from tapeline.dead_letters.redrive import Redriven, trades_in
+from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.identity import TradeIdentity
 from tapeline.producer.validation import WireTrade
-from tapeline.trade import Trade, encode_trade
 
 T = 1_763_649_000_123
 GOOD = {"s": "AAPL", "p": 189.5, "v": 100, "t": T, "c": ["1"]}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tapeline.cli import app
-from tapeline.settings import Settings, load_settings
+from tapeline.cli.app import app
+from tapeline.program.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 RUNNER = CliRunner()

@@ -13,9 +13,9 @@ from decimal import Decimal
 
 import pytest
 
-from tapeline.bar import Interval
-from tapeline.producer.gaps import Gap, GapKind
-from tapeline.rollup import ReadInterval, roll_up_bars
+from tapeline.model.bar import Interval
+from tapeline.model.gap import Gap, GapKind
+from tapeline.model.rollup import ReadInterval, roll_up_bars
 from tests.sample import a_bar
 
 START = datetime(2026, 11, 20, 14, 30, tzinfo=timezone.utc)

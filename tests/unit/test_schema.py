@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tapeline.errors import UsageError
-from tapeline.settings import CassandraSettings
+from tapeline.model.errors import UsageError
+from tapeline.program.settings import CassandraSettings
 from tapeline.storage.schema import check_keyspace_name, require_no_loss, table_statements
 
 TABLES = {

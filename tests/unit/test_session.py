@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tapeline.consumer.session import _own_spark
-from tapeline.settings import load_settings
+from tapeline.program.settings import load_settings
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.consumer.eligibility import asset_class, session_at
-from tapeline.sessions import asset_class_of, half_days, holidays, regular_hours
-from tapeline.sessions import session_at as session_of
+from tapeline.model.sessions import asset_class_of, half_days, holidays, regular_hours
+from tapeline.model.sessions import session_at as session_of
 
 CASES = [
     # An ordinary Friday in winter: New York is five hours behind UTC.

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tapeline.conditions import ConditionPolicy
-from tapeline.errors import UsageError
-from tapeline.settings import FinnhubSettings, Settings, load_settings
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.errors import UsageError
+from tapeline.program.settings import FinnhubSettings, Settings, load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,8 @@ from decimal import Decimal
 
 import pytest
 
-from tapeline.bar import Bar
-from tapeline.consumer.coverage import ProducerView
-from tapeline.consumer.feed_view import FeedSnapshot
-from tapeline.consumer.final_bars import has_expired, reconcile
-from tapeline.consumer.horizon import (
+from tapeline.finalize.final_bars import has_expired, reconcile
+from tapeline.finalize.horizon import (
     Horizon,
     frontier,
     horizon,
@@ -24,8 +21,11 @@ from tapeline.consumer.horizon import (
     settled_until,
     unread_messages,
 )
+from tapeline.kafka.feed_view import FeedSnapshot
+from tapeline.model.bar import Bar
+from tapeline.model.coverage import ProducerView
+from tapeline.model.times import to_micros
 from tapeline.storage.rows import PartitionProgress, StoredBar, WindowState
-from tapeline.times import to_micros
 from tests.sample import a_bar
 from tests.statuses import a_status
 

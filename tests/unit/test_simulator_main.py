@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tapeline.errors import UsageError
+from tapeline.model.errors import UsageError
 from tapeline.simulator.main import parse_speed
 
 

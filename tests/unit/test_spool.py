@@ -20,7 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tapeline.errors import SpoolError
+from tapeline.model.errors import SpoolError
 from tapeline.producer.spool import Group, Hole, Spool
 from tapeline.producer.spool_file import SpooledMessage
 from tapeline.producer.unsent_times import NO_TIME, UnsentTimes
@@ -202,7 +202,7 @@ def test_a_group_that_the_disk_takes_half_of_leaves_nothing_and_the_next_one_fit
 FULL_DISK = """
 import sys
 from pathlib import Path
-from tapeline.errors import SpoolError
+from tapeline.model.errors import SpoolError
 from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage
 from tapeline.producer.unsent_times import NO_TIME, UnsentTimes

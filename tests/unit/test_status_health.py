@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from rich.console import Console
 
-from tapeline.status.command import print_health
+from tapeline.cli.status import print_health
 from tapeline.status.health import (
     BarCounts,
     Disk,

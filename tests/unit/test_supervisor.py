@@ -12,10 +12,16 @@ import psutil
 import pytest
 
 import tapeline
-from tapeline import supervisor
-from tapeline.errors import TapelineError
+from tapeline.local import supervisor
 from tapeline.local.service import accepts_connections, free_port
-from tapeline.supervisor import MAX_RESTARTS, MAX_RESTARTS_AWAY, child_process, keep_alive, pause_s
+from tapeline.local.supervisor import (
+    MAX_RESTARTS,
+    MAX_RESTARTS_AWAY,
+    child_process,
+    keep_alive,
+    pause_s,
+)
+from tapeline.model.errors import TapelineError
 from tests.commands import wait_for
 
 wait_until = partial(wait_for, timeout_s=30)

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.symbol_slots import SymbolSlots
-from tapeline.settings import FinnhubSettings
+from tapeline.program.settings import FinnhubSettings
 
 TOO_MANY = "Subscribing to too many symbols"
 SECOND = 1_000_000
@@ -86,7 +86,7 @@ def test_the_time_without_a_slot_begins_where_the_corrected_clock_says():
 def test_refusals_are_taken_in_and_asked_for_again_though_the_hosts_clock_steps(monkeypatch):
     steady_s = [1_000.0]
     host_us = [1_763_649_000 * SECOND]
-    monkeypatch.setattr("tapeline.times.time.time_ns", lambda: host_us[0] * 1000)
+    monkeypatch.setattr("tapeline.model.times.time.time_ns", lambda: host_us[0] * 1000)
     client = FinnhubClient(
         FinnhubSettings(), SecretStr("t"), ("A", "B"), monotonic=lambda: steady_s[0]
     )

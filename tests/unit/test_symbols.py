@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tapeline.errors import UsageError
-from tapeline.symbols import parse_symbols, selected_symbols, some_of
+from tapeline.model.errors import UsageError
+from tapeline.model.symbols import parse_symbols, selected_symbols, some_of
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tapeline.errors import TapeError
+from tapeline.model.errors import TapeError
 from tapeline.simulator.feed import FeedFrame
 from tapeline.simulator.tape import Tape
 

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from tapeline.consumer.coverage import ProducerView
-from tapeline.consumer.feed_view import FeedSnapshot
-from tapeline.consumer.topic_standing import state_of
+from tapeline.finalize.topic_standing import state_of
+from tapeline.kafka.feed_view import FeedSnapshot
+from tapeline.model.coverage import ProducerView
 from tapeline.storage.rows import PartitionProgress
 from tapeline.storage.topic_tables import TopicStanding, TopicState, final_until
 from tests.statuses import a_status

@@ -11,7 +11,7 @@ from pathlib import Path
 import fastavro
 import pytest
 
-from tapeline.trade import (
+from tapeline.model.trade import (
     SINGLE_OBJECT_MARKER,
     TRADE_FINGERPRINT,
     TRADE_SCHEMA_JSON,

@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline.bar import VALUES, Bar, Interval, WindowKey
-from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.silver_bars import collect_bars
 from tapeline.consumer.transformations import (
     FIVE_MINUTES,
@@ -26,8 +24,10 @@ from tapeline.consumer.transformations import (
     calculate_ohlcv,
     parse_trade_from_avro,
 )
-from tapeline.rollup import combined
-from tapeline.trade import Trade, encode_trade
+from tapeline.model.bar import VALUES, Bar, Interval, WindowKey
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.rollup import combined
+from tapeline.model.trade import Trade, encode_trade
 from tests.hand import TAPE, hand_bars, values_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

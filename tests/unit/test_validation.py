@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tapeline.model.reasons import PRICE_LIMIT, VOLUME_LIMIT, Reason
 from tapeline.producer.validation import (
-    PRICE_LIMIT,
-    VOLUME_LIMIT,
     FeedMessage,
     Ping,
-    Reason,
     Reject,
     TradeFrame,
     WireTrade,

@@ -20,8 +20,8 @@ from tapeline.api.measure import Measured
 from tapeline.api.models import ProblemOut
 from tapeline.api.problems import add_handlers
 from tapeline.api.store import Store
-from tapeline.metrics import API_METRICS, Metrics
-from tapeline.settings import Settings
+from tapeline.program.metrics import API_METRICS, Metrics
+from tapeline.program.settings import Settings
 
 _STATIC: Final = Path(__file__).parent / "static"
 _POLICY: Final = (

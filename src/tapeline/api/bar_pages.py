@@ -16,11 +16,11 @@ from tapeline.api.formats import IS_FINAL, MAY_CHANGE
 from tapeline.api.open_bars import Open, OpenBars
 from tapeline.api.parameters import Span
 from tapeline.api.store import LONGEST_READ_S
-from tapeline.bar import Bar
-from tapeline.bars import StoredBars, bars_between, bars_schema
-from tapeline.rollup import ReadInterval
+from tapeline.model.bar import Bar
+from tapeline.model.rollup import ReadInterval
+from tapeline.model.times import floor_to
+from tapeline.read.bars import StoredBars, bars_between, bars_schema
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.times import floor_to
 
 SCHEMA: Final = bars_schema(exact=True).append(pa.field("is_filled", pa.bool_()))
 """The columns of bars in CSV and Arrow."""

@@ -38,10 +38,10 @@ from tapeline.api.parameters import (
 )
 from tapeline.api.problems import Problem
 from tapeline.api.store import Store
-from tapeline.rollup import ReadInterval
+from tapeline.model.rollup import ReadInterval
+from tapeline.model.times import to_millis
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.gap_rows import read_gaps
-from tapeline.times import to_millis
 
 router = APIRouter(prefix="/v1", tags=["bars"], responses=PROBLEMS)
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from tapeline.api.look import Seen, StoredKey
-from tapeline.bar import Bar
+from tapeline.model.bar import Bar
 from tapeline.storage.live_rows import BarChange
 
 _OVERLAP: Final = timedelta(seconds=30)

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from tapeline.api.bar_pages import row_of
 from tapeline.api.formats import to_json
-from tapeline.bar import Bar
-from tapeline.times import from_micros, from_millis, to_millis
-from tapeline.trade import Trade
+from tapeline.model.bar import Bar
+from tapeline.model.times import from_micros, from_millis, to_millis
+from tapeline.model.trade import Trade
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ from typing import Final
 import structlog
 from confluent_kafka import KafkaException
 
-from tapeline.consumer.feed_view import FeedSnapshot, FeedView
-from tapeline.consumer.horizon import frontier, unread_messages
-from tapeline.errors import TapelineError
+from tapeline.finalize.horizon import frontier, unread_messages
+from tapeline.kafka.feed_view import FeedSnapshot, FeedView
+from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
-from tapeline.producer.topics import topic_admin, topic_id_of
-from tapeline.settings import Settings
+from tapeline.model.errors import TapelineError
+from tapeline.program.settings import Settings
 from tapeline.storage.rows import PartitionProgress
 
 log = structlog.get_logger()

@@ -9,9 +9,9 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from tapeline.producer.gaps import Gap, joined
-from tapeline.rollup import ReadInterval
-from tapeline.times import to_micros
+from tapeline.model.gap import Gap, joined
+from tapeline.model.rollup import ReadInterval
+from tapeline.model.times import to_micros
 
 
 class Known:

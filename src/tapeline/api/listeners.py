@@ -13,7 +13,7 @@ import structlog
 
 from tapeline.api.events import Event
 from tapeline.api.problems import Problem
-from tapeline.metrics import LISTENERS, LISTENERS_CUT, Metrics
+from tapeline.program.metrics import LISTENERS, LISTENERS_CUT, Metrics
 
 log = structlog.get_logger()
 

@@ -27,12 +27,12 @@ from tapeline.api.open_bars import Open
 from tapeline.api.problems import Problem
 from tapeline.api.shown import Shown
 from tapeline.api.store import Store
-from tapeline.bar import Bar, Interval
 from tapeline.live.longer import LongBars
 from tapeline.live.tail import LiveState, Update
-from tapeline.metrics import Metrics
-from tapeline.rollup import ReadInterval
-from tapeline.settings import Settings
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.rollup import ReadInterval
+from tapeline.program.metrics import Metrics
+from tapeline.program.settings import Settings
 
 log = structlog.get_logger()
 

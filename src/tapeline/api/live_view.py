@@ -11,12 +11,12 @@ from typing import Final
 
 import structlog
 
-from tapeline.bar import Bar, Interval
 from tapeline.live.book import Topic as Stored
 from tapeline.live.tail import LiveState, Tail, Update
-from tapeline.metrics import LIVE_TRADES, LIVE_TRADES_HELD, LIVE_UP, Metrics
-from tapeline.settings import Settings
-from tapeline.times import floor_to
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.times import floor_to
+from tapeline.program.metrics import LIVE_TRADES, LIVE_TRADES_HELD, LIVE_UP, Metrics
+from tapeline.program.settings import Settings
 
 log = structlog.get_logger()
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
-from tapeline.bar import Bar, Interval
-from tapeline.bars import bars_between
-from tapeline.rollup import ReadInterval
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.rollup import ReadInterval
+from tapeline.read.bars import bars_between
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.live_rows import BarChange, bars_of_symbols, read_changes
 

@@ -12,9 +12,9 @@ from tapeline.api.changes import Changes
 from tapeline.api.listeners import TRADES, Topic
 from tapeline.api.live_view import LiveView
 from tapeline.api.look import Longer, Look, Stored
-from tapeline.bar import Bar, Interval
-from tapeline.rollup import ReadInterval, window_of
-from tapeline.times import floor_to
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.rollup import ReadInterval, window_of
+from tapeline.model.times import floor_to
 
 _WIDE_S: Final = 10.0
 """So often the last hour is looked at too, and which topics feed the keyspace."""

@@ -15,12 +15,12 @@ import uvicorn
 
 from tapeline.api.app import create_app
 from tapeline.api.live import Live
-from tapeline.errors import UsageError
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.service import LOOPBACK
-from tapeline.logs import configure_logging
-from tapeline.process import end_with_parent, exit_stopped
-from tapeline.settings import API_PORT, load_settings
+from tapeline.model.errors import UsageError
+from tapeline.program.logs import configure_logging
+from tapeline.program.process import end_with_parent, exit_stopped
+from tapeline.program.settings import API_PORT, load_settings
 
 _BACKLOG: Final = 1024
 

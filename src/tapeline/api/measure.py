@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tapeline.metrics import API_DURATION, API_REQUESTS, Metrics
+from tapeline.program.metrics import API_DURATION, API_REQUESTS, Metrics
 
 _UNTIMED: Final = "/v1/stream"
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from tapeline.producer.gaps import GapKind
-from tapeline.sessions import Session
+from tapeline.model.gap import GapKind
+from tapeline.model.sessions import Session
 
 
 class BarOut(BaseModel):

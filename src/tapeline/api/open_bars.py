@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from tapeline.bar import Bar, Interval
-from tapeline.rollup import combined
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.rollup import combined
+from tapeline.model.times import floor_to
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.times import floor_to
 
 Open = Mapping[tuple[Interval, str], Mapping[datetime, Bar]]
 """Provisional bars by stored length and symbol, and by window start."""

@@ -16,9 +16,9 @@ from fastapi import Depends, Path, Query
 from pydantic import BeforeValidator, TypeAdapter, WithJsonSchema
 
 from tapeline.api.problems import Problem
-from tapeline.rollup import ReadInterval
-from tapeline.symbols import split_symbols
-from tapeline.times import EPOCH, from_millis, to_millis
+from tapeline.model.rollup import ReadInterval
+from tapeline.model.symbols import split_symbols
+from tapeline.model.times import EPOCH, from_millis, to_millis
 
 MOST_SYMBOLS: Final = 100
 MOST_ROWS: Final = 10_000

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from tapeline.api.bar_pages import row_of
 from tapeline.api.listeners import Topic
-from tapeline.bar import Bar
+from tapeline.model.bar import Bar
 
 
 class Shown:

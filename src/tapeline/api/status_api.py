@@ -15,14 +15,14 @@ from tapeline.api.feed_state import FeedWatch
 from tapeline.api.formats import MAY_CHANGE, to_json
 from tapeline.api.models import PROBLEMS, GapsOut, HealthOut, StatusOut, SymbolsOut
 from tapeline.api.parameters import Limit, Time, span_of
-from tapeline.bar import Interval
-from tapeline.consumer.horizon import newest_receipt, newest_trade
-from tapeline.producer.gaps import Gap
+from tapeline.finalize.horizon import newest_receipt, newest_trade
+from tapeline.model.bar import Interval
+from tapeline.model.gap import Gap
+from tapeline.model.times import EPOCH, from_micros
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.gap_rows import read_gaps
 from tapeline.storage.live_rows import bars_of_symbols
 from tapeline.storage.rows import PartitionProgress
-from tapeline.times import EPOCH, from_micros
 
 router = APIRouter(tags=["status"], responses={503: PROBLEMS[503]})
 

@@ -17,10 +17,10 @@ from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
 
 from tapeline.api.problems import Problem
-from tapeline.errors import ServiceUnavailableError, TapelineError
 from tapeline.local.discovery import find_endpoints
-from tapeline.metrics import STORE_READS, Metrics
-from tapeline.settings import Settings
+from tapeline.model.errors import ServiceUnavailableError, TapelineError
+from tapeline.program.metrics import STORE_READS, Metrics
+from tapeline.program.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 
 log = structlog.get_logger()

@@ -16,10 +16,10 @@ from tapeline.api.formats import MAY_CHANGE, accepted, answer
 from tapeline.api.models import PROBLEMS, UNKNOWN, TradesOut, tables
 from tapeline.api.parameters import Cursor, Limit, Symbol, Time, cursor_of, parts_of, time_of
 from tapeline.api.problems import Problem
-from tapeline.bar import Interval
+from tapeline.model.bar import Interval
+from tapeline.model.times import EPOCH, floor_to, to_millis
+from tapeline.read.trades import trades_schema
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.times import EPOCH, floor_to, to_millis
-from tapeline.trades import trades_schema
 
 router = APIRouter(prefix="/v1", tags=["trades"], responses=PROBLEMS)
 

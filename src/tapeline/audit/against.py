@@ -15,9 +15,9 @@ from typing import IO, Final
 from tapeline.audit.difference import Difference, Pair, text_of
 from tapeline.audit.silver_gold import BarsCompared
 from tapeline.audit.tables import BUCKET_MS
-from tapeline.bar import Bar, Interval, WindowKey
-from tapeline.errors import UsageError
-from tapeline.times import from_millis, to_millis
+from tapeline.model.bar import Bar, Interval, WindowKey
+from tapeline.model.errors import UsageError
+from tapeline.model.times import from_millis, to_millis
 
 _PRICES: Final = ("open", "high", "low", "close")
 _REQUIRED: Final = frozenset({"symbol", *_PRICES, "volume"})

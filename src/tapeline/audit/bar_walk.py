@@ -17,9 +17,9 @@ from tapeline.audit.engine import query
 from tapeline.audit.hours import compare_hours
 from tapeline.audit.silver_gold import received_ms
 from tapeline.audit.tables import is_gone, window_rows, windows_table
-from tapeline.bar import Bar, Interval
-from tapeline.errors import UsageError
-from tapeline.times import from_millis, to_millis
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.errors import UsageError
+from tapeline.model.times import from_millis, to_millis
 
 _BARS_AT_ONCE: Final = 500
 _WITHOUT: Final = "SELECT * FROM windows ANTI JOIN others USING (symbol, bucket_ms)"

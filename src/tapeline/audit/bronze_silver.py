@@ -13,8 +13,8 @@ import pyarrow as pa
 from tapeline.audit.difference import Difference, MessageRef, Pair, text_of
 from tapeline.audit.engine import query
 from tapeline.audit.tables import is_gone, trade_ref, window_key
-from tapeline.bar import WindowKey
-from tapeline.times import from_millis
+from tapeline.model.bar import WindowKey
+from tapeline.model.times import from_millis
 
 _trade: Final = itemgetter("symbol", "bucket_ms", "event_time_ms", "trade_id")
 _TIES: Final = ("price", "volume", "conditions", "received_at_ms", "source")

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from enum import Enum
 
-from tapeline.bar import Interval
+from tapeline.model.bar import Interval
 
 
 class Pair(str, Enum):

@@ -10,11 +10,11 @@ from typing import Final
 
 from tapeline.audit.scope import Scope
 from tapeline.audit.silver_gold import Readiness
-from tapeline.bar import WindowKey
+from tapeline.model.bar import WindowKey
+from tapeline.model.times import to_millis
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, WindowState
-from tapeline.times import to_millis
 
 _EXPIRES_WITHIN: Final = timedelta(hours=1)
 """Rows so near their end may be gone before they are read, and clocks differ."""

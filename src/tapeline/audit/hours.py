@@ -19,8 +19,8 @@ from tapeline.audit.silver_gold import (
     received_ms,
 )
 from tapeline.audit.tables import is_gone
-from tapeline.bar import Bar, Interval, WindowKey
-from tapeline.sessions import asset_class_of
+from tapeline.model.bar import Bar, Interval, WindowKey
+from tapeline.model.sessions import asset_class_of
 
 _PARTS: Final = pa.schema(
     {

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tapeline.audit.difference import Difference, MessageRef, Pair, text_of
 from tapeline.audit.messages import Message, RawMessage, sort_messages
 from tapeline.audit.tables import is_gone, trade_ref
-from tapeline.times import from_millis
+from tapeline.model.times import from_millis
 
 
 def compare_messages(

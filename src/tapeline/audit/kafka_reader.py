@@ -10,9 +10,9 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tapeline.audit.messages import RawMessage
-from tapeline.errors import ServiceUnavailableError
-from tapeline.producer.offsets import offsets_of
-from tapeline.producer.topics import partitions_of
+from tapeline.kafka.offsets import offsets_of
+from tapeline.kafka.topics import partitions_of
+from tapeline.model.errors import ServiceUnavailableError
 
 _TIMEOUT_S: Final = 10.0
 _READ_MESSAGES: Final = 10_000

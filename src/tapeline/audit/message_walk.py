@@ -15,8 +15,8 @@ from tapeline.audit.ground import Partition
 from tapeline.audit.kafka_bronze import compare_messages
 from tapeline.audit.messages import RawMessage, sort_messages
 from tapeline.audit.spill import Spill
+from tapeline.model.times import from_millis
 from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
-from tapeline.times import from_millis
 
 Range = tuple[int, int]
 """The first offset, and the one after the last."""

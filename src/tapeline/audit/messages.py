@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from tapeline.audit.engine import query
 from tapeline.audit.tables import COPIES, conditions_texts
-from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_HEADER, TRADE_SCHEMA_JSON, fields_of
+from tapeline.model.trade import SINGLE_OBJECT_MARKER, TRADE_HEADER, TRADE_SCHEMA_JSON, fields_of
 
 _UNDECODABLE: Final = frozenset({"undecodable"})
 _UNKNOWN: Final = frozenset({"unknown_schema"})

@@ -15,14 +15,14 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pyarrow as pa
 
-from tapeline import conditions as sale
-from tapeline import sessions
 from tapeline.audit.engine import query
 from tapeline.audit.tables import WINDOWS, conditions_of, table_of, window_key
-from tapeline.bar import WindowKey
-from tapeline.conditions import ConditionPolicy
-from tapeline.errors import AuditError
-from tapeline.times import from_millis, to_millis
+from tapeline.model import conditions as sale
+from tapeline.model import sessions
+from tapeline.model.bar import WindowKey
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.errors import AuditError
+from tapeline.model.times import from_millis, to_millis
 
 AMOUNT: Final = pa.decimal128(38, 10)
 """Volume and notional."""
@@ -90,7 +90,7 @@ _BARS: Final = """
 def recompute_bars(
     trades: pa.Table, policies: Mapping[WindowKey, str]
 ) -> dict[WindowKey, dict[str, Any]]:
-    """Return the fields of `tapeline.bar.VALUES` of each window that has a policy and trades.
+    """Return the fields of `tapeline.model.bar.VALUES` of each window that has a policy and trades.
 
     Args:
         trades: every trade of the windows, columns as TRADES; one that lacks its price, size

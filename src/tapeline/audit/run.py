@@ -27,11 +27,11 @@ from tapeline.audit.message_walk import message_ranges, walk_messages
 from tapeline.audit.scope import Scope
 from tapeline.audit.spill import Spill
 from tapeline.audit.window_walk import walk_windows
-from tapeline.errors import SchemaError, ServiceUnavailableError, UsageError
+from tapeline.kafka.topics import living_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
-from tapeline.process import rare_collections
-from tapeline.producer.topics import living_topics, topic_admin, topic_id_of
-from tapeline.settings import Settings
+from tapeline.model.errors import SchemaError, ServiceUnavailableError, UsageError
+from tapeline.program.process import rare_collections
+from tapeline.program.settings import Settings
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.known_symbols import require_symbols

@@ -10,8 +10,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tapeline.bar import Interval, WindowKey
-from tapeline.times import from_millis, to_millis
+from tapeline.model.bar import Interval, WindowKey
+from tapeline.model.times import from_millis, to_millis
 
 _HOUR_MS: Final = Interval.ONE_HOUR.duration // timedelta(milliseconds=1)
 

@@ -12,9 +12,9 @@ from tapeline.audit.difference import Difference, Pair, text_of
 from tapeline.audit.engine import query
 from tapeline.audit.recompute import recompute_bars
 from tapeline.audit.tables import is_gone, window_key
-from tapeline.bar import VALUES, Bar, Interval, WindowKey
-from tapeline.conditions import ConditionPolicy
-from tapeline.times import to_millis
+from tapeline.model.bar import VALUES, Bar, Interval, WindowKey
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.times import to_millis
 
 _POLICIES: Final = frozenset(policy.value for policy in ConditionPolicy)
 _COUNTS: Final = """

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from tapeline.audit.difference import TradeRef
 from tapeline.audit.engine import query
-from tapeline.bar import Interval, WindowKey
-from tapeline.times import from_millis
+from tapeline.model.bar import Interval, WindowKey
+from tapeline.model.times import from_millis
 
 TRADES: Final = pa.schema(
     {

@@ -21,7 +21,7 @@ from tapeline.audit.tables import (
     window_key,
     window_rows,
 )
-from tapeline.bar import Bar, Interval, WindowKey
+from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.storage.audit_reads import Rows
 
 _WINDOWS_AT_ONCE: Final = 2_000

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Final
 
-from tapeline.bar import Bar, WindowKey
-from tapeline.rollup import combined
+from tapeline.model.bar import Bar, WindowKey
+from tapeline.model.rollup import combined
 
 _MOST: Final = 100_000
 """Windows that are remembered; about 1 kB each."""

@@ -15,17 +15,17 @@ from typing import Final
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline.bar import Bar, Interval
-from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.transformations import (
     bar_aggregates,
     contributions,
     mark_redeliveries,
     window_of_trade,
 )
-from tapeline.sessions import asset_class_of, session_at
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.sessions import asset_class_of, session_at
+from tapeline.model.times import floor_to, from_micros
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
-from tapeline.times import floor_to, from_micros
 
 _TIMES: Final = (
     *("bar_start", "newest_event_time", "newest_received_at"),

@@ -16,10 +16,10 @@ import structlog
 from tapeline.consumer.checkpoint_label import CheckpointLabel
 from tapeline.consumer.checkpoint_log import CheckpointLog
 from tapeline.consumer.checkpoints import Checkpoints
-from tapeline.consumer.feed_view import FeedView
 from tapeline.consumer.spark_processor import INGEST_QUERY, PREVIEW_QUERY, Layer, Topic
-from tapeline.errors import SchemaError
-from tapeline.settings import Settings
+from tapeline.kafka.feed_view import FeedView
+from tapeline.model.errors import SchemaError
+from tapeline.program.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import PartitionProgress
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tapeline.errors import StreamError
-from tapeline.settings import Settings
+from tapeline.model.errors import StreamError
+from tapeline.program.settings import Settings
 
 FORMAT: Final = 1
 """The version of our checkpoints: raised when a query changes so that it cannot go on."""

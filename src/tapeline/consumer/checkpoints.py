@@ -13,8 +13,8 @@ import structlog
 import typer
 
 from tapeline.consumer.checkpoint_log import CheckpointLog
-from tapeline.errors import SchemaError, UsageError
 from tapeline.local.lock import held
+from tapeline.model.errors import SchemaError, UsageError
 
 log = structlog.get_logger()
 

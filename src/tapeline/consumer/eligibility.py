@@ -10,10 +10,10 @@ from typing import Final
 from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline import conditions as sale
-from tapeline import sessions
-from tapeline.conditions import ConditionPolicy
-from tapeline.sessions import AssetClass, Session
+from tapeline.model import conditions as sale
+from tapeline.model import sessions
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.sessions import AssetClass, Session
 
 HIGH_LOW: Final = 1
 LAST: Final = 2

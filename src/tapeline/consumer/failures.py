@@ -17,7 +17,7 @@ from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
 from tapeline.consumer.session import is_submitted
-from tapeline.errors import StreamError
+from tapeline.model.errors import StreamError
 
 AWAY: Final = (KafkaException, DriverException, NoHostAvailable)
 """What Kafka and Cassandra raise when they do not answer."""

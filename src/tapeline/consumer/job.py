@@ -16,30 +16,24 @@ import structlog
 from tapeline.consumer.checkpoint_check import prepare_checkpoint
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.failures import AWAY, cause_of, failures_explained, full_disk
-from tapeline.consumer.feed_view import FeedView
-from tapeline.consumer.gone_topics import GoneTopics
-from tapeline.consumer.other_topics import OtherTopics
-from tapeline.consumer.round_metrics import record_round
 from tapeline.consumer.session import build_session, end_with_spark
-from tapeline.consumer.settle import RoundResult, Settler
 from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
-from tapeline.consumer.spark_processor import (
-    ALL_LAYERS,
-    Layer,
-    SparkProcessor,
-    Topic,
-    query_of,
-)
+from tapeline.consumer.spark_processor import ALL_LAYERS, Layer, SparkProcessor, Topic, query_of
 from tapeline.consumer.touched_lately import TouchedLately
-from tapeline.errors import StreamError
+from tapeline.finalize.finalizer import RoundResult, Settler
+from tapeline.finalize.gone_topics import GoneTopics
+from tapeline.finalize.other_topics import OtherTopics
+from tapeline.finalize.round_metrics import record_round
+from tapeline.kafka.feed_view import FeedView
+from tapeline.kafka.topics import topic_admin
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
-from tapeline.metrics import ROUND_DURATION, STREAM_METRICS, Metrics
-from tapeline.metrics_server import serve_metrics
-from tapeline.process import rare_collections
-from tapeline.producer.topics import topic_admin
-from tapeline.settings import Settings
+from tapeline.model.errors import StreamError
+from tapeline.program.metrics import ROUND_DURATION, STREAM_METRICS, Metrics
+from tapeline.program.metrics_server import serve_metrics
+from tapeline.program.process import rare_collections
+from tapeline.program.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 
 log = structlog.get_logger()

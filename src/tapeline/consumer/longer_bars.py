@@ -11,12 +11,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from tapeline.bar import Bar, Interval, WindowKey
-from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.bars_in_memory import BarsInMemory
-from tapeline.rollup import combined
+from tapeline.model.bar import Bar, Interval, WindowKey
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.rollup import combined
+from tapeline.model.times import floor_to
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.times import floor_to
 
 _PARTS: Final = {
     Interval.FIVE_MINUTES: Interval.ONE_MINUTE,

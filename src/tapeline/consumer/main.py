@@ -11,19 +11,19 @@ from typing import Annotated
 import structlog
 import typer
 
-from tapeline.command import run_command
-from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.job import Job, JobOptions, SinkKind, run_job
 from tapeline.consumer.session import begin_session, is_submitted, make_spark_archive
 from tapeline.consumer.spark_processor import Topic
+from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
-from tapeline.local.profile import PROFILE_HELP, Profile
-from tapeline.logs import configure_logging
-from tapeline.process import end_with_parent, exit_stopped, is_held
-from tapeline.producer.topics import topic_admin, topic_id_of
-from tapeline.settings import API_KEY_VARIABLE, LogLevel, load_settings
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.program.command import run_command
+from tapeline.program.logs import configure_logging
+from tapeline.program.process import end_with_parent, exit_stopped, is_held
+from tapeline.program.profile import PROFILE_HELP, Profile
+from tapeline.program.settings import API_KEY_VARIABLE, LogLevel, load_settings
 from tapeline.storage.schema import check_keyspace_name
 
 log = structlog.get_logger()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from tapeline.errors import PoisonError
+from tapeline.model.errors import PoisonError
 
 
 class PoisonLimit:

@@ -8,17 +8,17 @@ from datetime import datetime, timedelta, timezone
 
 from pyspark.sql import SparkSession
 
-from tapeline.bar import Bar, Interval, WindowKey
 from tapeline.consumer.bars_in_memory import BarsInMemory
 from tapeline.consumer.batch_summary import BatchSummary
 from tapeline.consumer.longer_bars import LongerBars
 from tapeline.consumer.silver_bars import bars_from_silver
 from tapeline.consumer.sinks import Sink
-from tapeline.settings import Settings
+from tapeline.model.bar import Bar, Interval, WindowKey
+from tapeline.model.times import floor_to, to_micros
+from tapeline.program.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rebuild_reads import newest_stored_trade, topic_ids
 from tapeline.storage.rows import PartitionProgress, StatesOfWindows
-from tapeline.times import floor_to, to_micros
 
 
 class Previews:

@@ -16,14 +16,14 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from tapeline.consumer.spark_jvm import java_options, record_classes, spark_archive
-from tapeline.errors import UsageError
 from tapeline.local.class_archive import ArchiveUse, make_archives_later
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.jars import SPARK_JARS, fetch_jars, jar_folder
 from tapeline.local.java import find_java
-from tapeline.process import end_with_child
-from tapeline.settings import Settings
+from tapeline.model.errors import UsageError
+from tapeline.program.process import end_with_child
+from tapeline.program.settings import Settings
 
 _LOG_LEVEL: Final = "WARN"
 _END_GRACE_S: Final = 30.0

@@ -8,17 +8,12 @@ from typing import Final
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline.bar import Bar, Interval, WindowKey
-from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.sinks import read_table
-from tapeline.consumer.transformations import (
-    BAR_COLUMNS,
-    FIVE_MINUTES,
-    ONE_MINUTE,
-    calculate_ohlcv,
-)
+from tapeline.consumer.transformations import BAR_COLUMNS, FIVE_MINUTES, ONE_MINUTE, calculate_ohlcv
 from tapeline.consumer.window_keys import window_keys
-from tapeline.times import from_micros
+from tapeline.model.bar import Bar, Interval, WindowKey
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.times import from_micros
 
 _TIMES: Final = (
     *("window_start", "window_end", "first_trade_time", "last_trade_time"),

@@ -8,8 +8,8 @@ from typing import Final, Protocol
 
 from pyspark.sql import DataFrame
 
-from tapeline.bar import Bar, Interval
 from tapeline.consumer.layers import TTL, WRITE_TIME
+from tapeline.model.bar import Bar, Interval
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import GOLD_TABLES
 

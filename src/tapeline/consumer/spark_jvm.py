@@ -12,7 +12,7 @@ import pyspark
 
 from tapeline.local.class_archive import ArchiveUse, use_archive
 from tapeline.local.home import Home
-from tapeline.local.profile import JvmSizes
+from tapeline.program.profile import JvmSizes
 
 NAME: Final = "spark"
 # Whatever else Spark's launcher puts on the class path.

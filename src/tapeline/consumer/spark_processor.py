@@ -25,8 +25,8 @@ from tapeline.consumer.session import without_logs
 from tapeline.consumer.sinks import Sink
 from tapeline.consumer.touched_lately import TouchedLately
 from tapeline.consumer.transformations import apply_watermark, parse_trade_from_avro
-from tapeline.errors import StreamError
-from tapeline.metrics import (
+from tapeline.model.errors import StreamError
+from tapeline.program.metrics import (
     BATCH_DURATION,
     MESSAGES,
     POISON_SHARE,
@@ -34,7 +34,7 @@ from tapeline.metrics import (
     STREAM_METRICS,
     Metrics,
 )
-from tapeline.settings import Settings
+from tapeline.program.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.connection import RestartedError
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from pyspark.sql import Row
 
+from tapeline.model.times import from_micros
 from tapeline.storage.rows import WindowState
-from tapeline.times import from_micros
 
 
 def dirty_windows(topic_id: str, touched: Iterable[Row]) -> list[WindowState]:

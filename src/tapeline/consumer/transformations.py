@@ -14,8 +14,6 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 from pyspark.sql.avro.functions import from_avro
 
-from tapeline.bar import Interval
-from tapeline.conditions import ConditionPolicy
 from tapeline.consumer.eligibility import (
     HIGH_LOW,
     LAST,
@@ -25,7 +23,9 @@ from tapeline.consumer.eligibility import (
     session_at,
     withheld,
 )
-from tapeline.producer.validation import (
+from tapeline.model.bar import Interval
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.reasons import (
     BROKER_MOST_OFF_MS,
     EARLIEST_EVENT_TIME_MS,
     LATEST_AHEAD_MS,
@@ -34,7 +34,7 @@ from tapeline.producer.validation import (
     VOLUME_LIMIT,
     Reason,
 )
-from tapeline.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
+from tapeline.model.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
 
 ONE_MINUTE: Final = "1 minute"
 FIVE_MINUTES: Final = "5 minutes"

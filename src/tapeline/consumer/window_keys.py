@@ -13,8 +13,8 @@ import orjson
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline.bar import WindowKey
-from tapeline.times import to_micros
+from tapeline.model.bar import WindowKey
+from tapeline.model.times import to_micros
 
 _SCHEMA: Final = "array<struct<symbol:string,us:bigint>>"
 

@@ -10,12 +10,12 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tapeline.dead_letters.letter import Letter, Origin, read_refusals
-from tapeline.errors import ServiceUnavailableError
-from tapeline.producer.offsets import offsets_of
-from tapeline.producer.topics import partitions_of
-from tapeline.settings import KafkaSettings
+from tapeline.kafka.offsets import offsets_of
+from tapeline.kafka.topics import partitions_of
+from tapeline.model.errors import ServiceUnavailableError
+from tapeline.model.times import to_micros
+from tapeline.program.settings import KafkaSettings
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.times import to_micros
 
 _TIMEOUT_S: Final = 10.0
 _SILENCE_S: Final = 60.0

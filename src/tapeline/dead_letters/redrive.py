@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from tapeline.bar import Interval
 from tapeline.dead_letters.letter import Letter, Origin
 from tapeline.live.decode import decode_trade
+from tapeline.model.bar import Interval
+from tapeline.model.times import floor_to, from_millis
+from tapeline.model.trade import Trade
 from tapeline.producer.identity import FrameCounts, hash_trade_id
 from tapeline.producer.validation import TradeFrame, WireTrade, parse_frame
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.times import floor_to, from_millis
-from tapeline.trade import Trade
 
 UNKNOWN_SOURCE: Final = "redriven"
 """Of the trades of a letter that does not say where they came from."""

@@ -11,12 +11,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from tapeline.bar import Bar
-from tapeline.bars import bars_between, bars_table
 from tapeline.export.files import ExportFormat
-from tapeline.rollup import ReadInterval
+from tapeline.model.bar import Bar
+from tapeline.model.rollup import ReadInterval
+from tapeline.read.bars import bars_between, bars_table
+from tapeline.read.trades import trade_batches, trades_schema
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.trades import trade_batches, trades_schema
 
 _DAY: Final = timedelta(days=1)
 _FIVE_MINUTES: Final = ReadInterval.parse("5m")

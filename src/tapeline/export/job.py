@@ -10,10 +10,10 @@ from typing import Final
 
 from rich.progress import Progress
 
-from tapeline.bar import Interval
 from tapeline.export.content import Content, ExportOptions, Kind, content_of, midnight
 from tapeline.export.files import PART_SUFFIX, path_in_export, write_file
 from tapeline.export.record import Record
+from tapeline.model.bar import Interval
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 

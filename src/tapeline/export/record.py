@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from tapeline.errors import UsageError
+from tapeline.model.errors import UsageError
 
 RECORD_NAME: Final = ".tapeline-export.jsonl"
 """Hidden, in the folder of the export: its options, then one line a file."""

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from tapeline.bar import Bar, Interval
-from tapeline.conditions import ConditionPolicy
 from tapeline.live.fold import OpenBar
-from tapeline.times import from_millis
-from tapeline.trade import Trade
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.times import from_millis
+from tapeline.model.trade import Trade
 
 Topic = tuple[Interval, str]
 """Bars of one stored length of one symbol."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tapeline.producer.validation import (
+from tapeline.model.reasons import (
     BROKER_MOST_OFF_MS,
     EARLIEST_EVENT_TIME_MS,
     LATEST_AHEAD_MS,
@@ -12,7 +12,7 @@ from tapeline.producer.validation import (
     PRICE_LIMIT,
     VOLUME_LIMIT,
 )
-from tapeline.trade import TRADE_HEADER, Trade, fields_of
+from tapeline.model.trade import TRADE_HEADER, Trade, fields_of
 
 _RANK_LIMIT: Final = 1 << 31
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from tapeline import conditions as sale
-from tapeline.conditions import ConditionPolicy
-from tapeline.sessions import Session, session_at
-from tapeline.times import from_millis
+from tapeline.model import conditions as sale
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.sessions import Session, session_at
+from tapeline.model.times import from_millis
 
 _MINUTE_MS: Final = 60_000
 _EQUITY: Final = ""

@@ -11,12 +11,12 @@ from datetime import timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Final
 
-from tapeline.bar import Bar
-from tapeline.conditions import ConditionPolicy
 from tapeline.live.eligibility import rules_of, sets_prices_at
-from tapeline.sessions import asset_class_of, session_at
-from tapeline.times import from_micros, from_millis
-from tapeline.trade import Trade
+from tapeline.model.bar import Bar
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.sessions import asset_class_of, session_at
+from tapeline.model.times import from_micros, from_millis
+from tapeline.model.trade import Trade
 
 _DAY_MS: Final = 86_400_000
 _RANK_BITS: Final = 16

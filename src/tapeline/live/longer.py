@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from tapeline.bar import Bar
-from tapeline.rollup import ReadInterval, combined, window_of
+from tapeline.model.bar import Bar
+from tapeline.model.rollup import ReadInterval, combined, window_of
 
 _Window = tuple[datetime, datetime]
 

@@ -20,17 +20,17 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from tapeline.bar import Bar, Interval
-from tapeline.errors import SchemaError, TapelineError
+from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.live.book import Book, Topic
 from tapeline.live.decode import decode_trade
 from tapeline.live.topic_log import Earlier, TopicLog
 from tapeline.local.discovery import find_endpoints
-from tapeline.producer.topics import topic_admin, topic_id_of
-from tapeline.producer.validation import LATEST_AHEAD_MS
-from tapeline.settings import Settings
-from tapeline.times import floor_to, to_millis
-from tapeline.trade import Trade
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.errors import SchemaError, TapelineError
+from tapeline.model.reasons import LATEST_AHEAD_MS
+from tapeline.model.times import floor_to, to_millis
+from tapeline.model.trade import Trade
+from tapeline.program.settings import Settings
 
 log = structlog.get_logger()
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from tapeline.producer.offsets import offsets_of
-from tapeline.producer.topics import partitions_of
+from tapeline.kafka.offsets import offsets_of
+from tapeline.kafka.topics import partitions_of
 
 _TIMEOUT_S: Final = 10.0
 _ASK_S: Final = 0.5

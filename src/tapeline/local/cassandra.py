@@ -12,7 +12,6 @@ from cassandra import OperationTimedOut
 from cassandra.cluster import Cluster, NoHostAvailable
 
 from tapeline.local.class_archive import use_archive
-from tapeline.local.profile import Sizes
 from tapeline.local.service import (
     LOOPBACK,
     RunningService,
@@ -22,6 +21,7 @@ from tapeline.local.service import (
     start_service,
 )
 from tapeline.local.state import CASSANDRA
+from tapeline.program.profile import Sizes
 
 NAME: Final = CASSANDRA
 PREFERRED_PORT: Final = 19042

@@ -8,7 +8,7 @@ from typing import Final
 from tapeline.local.home import Home
 from tapeline.local.service import LOOPBACK
 from tapeline.local.state import CASSANDRA, KAFKA, ports_of
-from tapeline.settings import Settings
+from tapeline.program.settings import Settings
 
 DEFAULT_KAFKA_PORT: Final = 9092
 

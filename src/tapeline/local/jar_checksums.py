@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tapeline.errors import LocalStackError
+from tapeline.model.errors import LocalStackError
 
 CHECKSUM_FILE: Final = Path(__file__).with_name("jars.sha256")
 """A line a jar: its name, a blank, the SHA-256 in hexadecimal."""

@@ -18,11 +18,11 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from tapeline.errors import LocalStackError
 from tapeline.local.jar_checksums import check_jars, known_checksums
 from tapeline.local.java import bundled_java, java_environment
 from tapeline.local.lock import held
 from tapeline.local.truststore import write_trust_store
+from tapeline.model.errors import LocalStackError
 
 
 @dataclass(frozen=True, slots=True)

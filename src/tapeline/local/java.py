@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tapeline.errors import PreflightError
-from tapeline.settings import API_KEY_VARIABLE
+from tapeline.model.errors import PreflightError
+from tapeline.program.settings import API_KEY_VARIABLE
 
 REQUIRED_MAJOR: Final = 17
 """Spark 3.5 and Cassandra 5 share this version."""

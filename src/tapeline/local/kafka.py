@@ -12,17 +12,11 @@ from typing import Any, Final
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tapeline.errors import LocalStackError
 from tapeline.local.class_archive import use_archive
-from tapeline.local.profile import Sizes
-from tapeline.local.service import (
-    LOOPBACK,
-    RunningService,
-    ServicePlace,
-    free_port,
-    start_service,
-)
+from tapeline.local.service import LOOPBACK, RunningService, ServicePlace, free_port, start_service
 from tapeline.local.state import KAFKA
+from tapeline.model.errors import LocalStackError
+from tapeline.program.profile import Sizes
 
 NAME: Final = KAFKA
 PREFERRED_PORT: Final = 19092

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
-from tapeline.errors import UsageError
 from tapeline.local.home import Home
+from tapeline.model.errors import UsageError
 
 _POLL_S: Final = 0.2
 

@@ -9,9 +9,9 @@ from typing import Final
 import psutil
 from rich.console import Console
 
-from tapeline.errors import LocalStackError, PreflightError
 from tapeline.local.home import Home
 from tapeline.local.jars import ALL_JARS, missing_jars
+from tapeline.model.errors import LocalStackError, PreflightError
 
 NEEDED_DISK_MB: Final = 2000
 """Jars, data and checkpoints of a first hour."""

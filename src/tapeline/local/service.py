@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import psutil
 
-from tapeline.errors import LocalStackError
+from tapeline.model.errors import LocalStackError
 
 LOOPBACK: Final = "127.0.0.1"
 _POLL_S: Final = 0.2

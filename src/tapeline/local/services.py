@@ -12,7 +12,7 @@ from tapeline.local.home import Home
 from tapeline.local.service import accepts_connections
 from tapeline.local.stack import LocalStack, StartHooks
 from tapeline.local.state import read_state
-from tapeline.settings import Settings
+from tapeline.program.settings import Settings
 
 
 @contextmanager

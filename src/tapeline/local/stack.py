@@ -18,7 +18,6 @@ from typing import Final
 
 from rich.console import Console
 
-from tapeline.errors import LocalStackError
 from tapeline.local import cassandra, kafka
 from tapeline.local.class_archive import make_archives_later
 from tapeline.local.home import Home
@@ -33,9 +32,10 @@ from tapeline.local.jars import (
 from tapeline.local.java import find_java, java_environment
 from tapeline.local.lock import try_lock
 from tapeline.local.preflight import check_machine, require_disk
-from tapeline.local.profile import Profile, Sizes
 from tapeline.local.service import RunningService, ServicePlace, wait_until_ready
 from tapeline.local.state import StackState, all_noted, read_state, write_state
+from tapeline.model.errors import LocalStackError
+from tapeline.program.profile import Profile, Sizes
 
 _START_TIMEOUT_S: Final = 120.0
 _NAMES: Final = (kafka.NAME, cassandra.NAME)

@@ -7,10 +7,10 @@ from typing import Final
 
 from confluent_kafka import Consumer, TopicPartition
 
-from tapeline.errors import ServiceUnavailableError
-from tapeline.producer.feed_status import FeedStatus
-from tapeline.producer.offsets import offsets_of
-from tapeline.producer.reports import UnreadableReportError
+from tapeline.kafka.offsets import offsets_of
+from tapeline.model.errors import ServiceUnavailableError
+from tapeline.model.feed_status import FeedStatus
+from tapeline.model.reports import UnreadableReportError
 
 _READ_MESSAGES: Final = 1000
 _READ_WAIT_S: Final = 1.0

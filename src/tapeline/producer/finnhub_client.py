@@ -21,14 +21,14 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.frames import CloseCode
 
-from tapeline.errors import FeedError
-from tapeline.metrics import PRODUCER_METRICS, RECONNECTS, WITHOUT_SLOT, Metrics
-from tapeline.producer.gaps import GapKind
+from tapeline.model.errors import FeedError
+from tapeline.model.gap import GapKind
+from tapeline.model.times import now_us
 from tapeline.producer.silence import SilenceWatch
 from tapeline.producer.steady import steady_s
 from tapeline.producer.symbol_slots import SymbolSlots
-from tapeline.settings import FinnhubSettings
-from tapeline.times import now_us
+from tapeline.program.metrics import PRODUCER_METRICS, RECONNECTS, WITHOUT_SLOT, Metrics
+from tapeline.program.settings import FinnhubSettings
 
 log = structlog.get_logger()
 

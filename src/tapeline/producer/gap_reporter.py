@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from tapeline.producer.feed_status import FeedStatus
-from tapeline.producer.gaps import Gap, GapKind, GapWatch
+from tapeline.model.feed_status import FeedStatus
+from tapeline.model.gap import Gap, GapKind
+from tapeline.model.times import now_us
+from tapeline.producer.gap_watch import GapWatch
 from tapeline.producer.spool import Hole
 from tapeline.producer.steady import steady_s
-from tapeline.settings import Settings
-from tapeline.times import now_us
+from tapeline.program.settings import Settings
 
 log = structlog.get_logger()
 

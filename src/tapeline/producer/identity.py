@@ -14,9 +14,9 @@ from typing import Final
 
 from xxhash import xxh64_intdigest
 
+from tapeline.model.trade import Trade
 from tapeline.producer.redelivery import FrameMemory, Place
 from tapeline.producer.validation import WireTrade
-from tapeline.trade import Trade
 
 _SIGN_BIT: Final = 1 << 63
 _TWO_64: Final = 1 << 64

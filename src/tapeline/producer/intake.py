@@ -10,13 +10,8 @@ from typing import Final
 import orjson
 import structlog
 
-from tapeline.metrics import (
-    DEAD_LETTERS,
-    FRAMES,
-    TRADES,
-    UNKNOWN_CONDITIONS,
-    Metrics,
-)
+from tapeline.model.reasons import Reason
+from tapeline.model.trade import encode_trade
 from tapeline.producer.finnhub_client import Frame
 from tapeline.producer.gap_reporter import GapReporter
 from tapeline.producer.identity import TradeIdentity
@@ -24,16 +19,9 @@ from tapeline.producer.outbox import Outbox
 from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.symbol_slots import SymbolSlots
 from tapeline.producer.unknown_conditions import UnknownConditions
-from tapeline.producer.validation import (
-    FeedMessage,
-    Ping,
-    Reason,
-    Reject,
-    TradeFrame,
-    parse_frame,
-)
-from tapeline.settings import Settings
-from tapeline.trade import encode_trade
+from tapeline.producer.validation import FeedMessage, Ping, Reject, TradeFrame, parse_frame
+from tapeline.program.metrics import DEAD_LETTERS, FRAMES, TRADES, UNKNOWN_CONDITIONS, Metrics
+from tapeline.program.settings import Settings
 
 log = structlog.get_logger()
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from tapeline.errors import DeliveryError
+from tapeline.model.errors import DeliveryError
 from tapeline.producer.spool_file import SpooledMessage
 
 _BACK_PRESSURE_WAIT_S: Final = 0.01

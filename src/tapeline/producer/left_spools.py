@@ -14,13 +14,13 @@ from typing import Final
 
 import structlog
 
-from tapeline.errors import SpoolError
+from tapeline.model.errors import SpoolError
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.spool import Hole
 from tapeline.producer.spool_folder import LeftSpool
 from tapeline.producer.tasks import cancel, first_end
-from tapeline.settings import SpoolSettings
+from tapeline.program.settings import SpoolSettings
 
 log = structlog.get_logger()
 

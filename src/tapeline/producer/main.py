@@ -12,13 +12,10 @@ import typer
 from pydantic import SecretStr
 from xxhash import xxh32_hexdigest
 
-from tapeline.command import run_command
-from tapeline.errors import UsageError
+from tapeline.kafka.topics import create_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
-from tapeline.logs import configure_logging
-from tapeline.metrics import PRODUCER_METRICS, Metrics
-from tapeline.metrics_server import serve_metrics
-from tapeline.process import STOP_LIMIT_S, end_with_parent, run_until_signalled
+from tapeline.model.errors import UsageError
+from tapeline.model.symbols import parse_symbols
 from tapeline.producer.earlier_life import last_statuses
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
@@ -26,11 +23,14 @@ from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.key_lock import one_connection
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool_folder import opened_spools
-from tapeline.producer.topics import create_topics, topic_admin, topic_id_of
-from tapeline.settings import FinnhubSettings, LogLevel, Settings, load_settings
+from tapeline.program.command import run_command
+from tapeline.program.logs import configure_logging
+from tapeline.program.metrics import PRODUCER_METRICS, Metrics
+from tapeline.program.metrics_server import serve_metrics
+from tapeline.program.process import STOP_LIMIT_S, end_with_parent, run_until_signalled
+from tapeline.program.settings import FinnhubSettings, LogLevel, Settings, load_settings
 from tapeline.simulator.child import DEMO, simulated_feed
 from tapeline.simulator.main import parse_speed
-from tapeline.symbols import parse_symbols
 
 log = structlog.get_logger()
 

@@ -19,13 +19,13 @@ from typing import Final
 import structlog
 from confluent_kafka import KafkaError, Message
 
-from tapeline.errors import SpoolError
+from tapeline.model.errors import SpoolError
 from tapeline.producer.disk_thread import DiskThread
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.spool import Group, Hole, Spool, holes_in
 from tapeline.producer.spool_file import SpooledMessage
 from tapeline.producer.unsent_times import NO_TIME
-from tapeline.settings import SpoolSettings
+from tapeline.program.settings import SpoolSettings
 
 log = structlog.get_logger()
 

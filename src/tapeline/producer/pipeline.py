@@ -13,8 +13,24 @@ from typing import Final
 
 import structlog
 
-from tapeline.errors import TapelineError
-from tapeline.metrics import (
+from tapeline.model.errors import TapelineError
+from tapeline.model.feed_status import FeedStatus
+from tapeline.model.gap import Gap, GapKind
+from tapeline.model.reasons import LATEST_AHEAD_MS
+from tapeline.producer.attention import TICK_S, Attention
+from tapeline.producer.clock import ClockCheck, ClockWarning, FeedClock
+from tapeline.producer.finnhub_client import FinnhubClient, Frame
+from tapeline.producer.gap_reporter import GapReporter
+from tapeline.producer.intake import Intake, PipelineCounts, read_frame
+from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.left_spools import LeftSpools
+from tapeline.producer.outbox import Outbox
+from tapeline.producer.redelivery import FrameMemory
+from tapeline.producer.spool import Hole, Spool
+from tapeline.producer.spool_folder import LeftSpool
+from tapeline.producer.tasks import cancel, first_end
+from tapeline.producer.validation import TradeFrame
+from tapeline.program.metrics import (
     CLOCK_OFFSET,
     CLOCK_WRONG,
     CONNECTED,
@@ -25,22 +41,7 @@ from tapeline.metrics import (
     SPOOL_HOLES,
     Metrics,
 )
-from tapeline.producer.attention import TICK_S, Attention
-from tapeline.producer.clock import ClockCheck, ClockWarning, FeedClock
-from tapeline.producer.feed_status import FeedStatus
-from tapeline.producer.finnhub_client import FinnhubClient, Frame
-from tapeline.producer.gap_reporter import GapReporter
-from tapeline.producer.gaps import Gap, GapKind
-from tapeline.producer.intake import Intake, PipelineCounts, read_frame
-from tapeline.producer.kafka_producer import KafkaProducer
-from tapeline.producer.left_spools import LeftSpools
-from tapeline.producer.outbox import Outbox
-from tapeline.producer.redelivery import FrameMemory
-from tapeline.producer.spool import Hole, Spool
-from tapeline.producer.spool_folder import LeftSpool
-from tapeline.producer.tasks import cancel, first_end
-from tapeline.producer.validation import LATEST_AHEAD_MS, TradeFrame
-from tapeline.settings import Settings
+from tapeline.program.settings import Settings
 
 log = structlog.get_logger()
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from xxhash import xxh3_128_digest
 
-from tapeline.metrics import PRODUCER_METRICS, REDELIVERED, SUSPECT_DUPLICATES, Metrics
 from tapeline.producer.validation import WireTrade
+from tapeline.program.metrics import PRODUCER_METRICS, REDELIVERED, SUSPECT_DUPLICATES, Metrics
 
 _MOST_TRADES: Final = 500_000
 """Trades whose places are remembered: a hundred megabytes at the very most."""

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from tapeline.errors import SpoolError
+from tapeline.model.errors import SpoolError
 from tapeline.producer.found_groups import FoundGroup, FoundGroups
 from tapeline.producer.spool_file import (
     Damage,

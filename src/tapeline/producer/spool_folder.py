@@ -19,11 +19,11 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from tapeline.errors import UsageError
 from tapeline.local.home import Home
 from tapeline.local.lock import held
+from tapeline.model.errors import UsageError
 from tapeline.producer.spool import Spool
-from tapeline.settings import Settings
+from tapeline.program.settings import Settings
 
 log = structlog.get_logger()
 

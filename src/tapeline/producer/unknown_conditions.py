@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from tapeline.conditions import KNOWN
+from tapeline.model.conditions import KNOWN
 from tapeline.producer.validation import WireTrade
 
 log = structlog.get_logger()

@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from tapeline.bar import Interval, WindowKey
-from tapeline.consumer.bar_writer import BarWriter, Computed, Outcome
+from tapeline.finalize.bar_writer import BarWriter, Computed, Outcome
+from tapeline.model.bar import Interval, WindowKey
 from tapeline.rebuild.plan import Hour, hour_of, in_chunks
 from tapeline.rebuild.progress import Progress
 from tapeline.storage.cassandra_client import CassandraClient

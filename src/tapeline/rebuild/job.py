@@ -14,31 +14,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
-from tapeline.bar import Bar, WindowKey
-from tapeline.consumer.bar_writer import BarWriter
-from tapeline.consumer.counted_empty import joined_late
-from tapeline.consumer.coverage import Coverage
 from tapeline.consumer.failures import failures_explained
-from tapeline.consumer.feed_view import FeedView
-from tapeline.consumer.gone_topics import GoneTopics
 from tapeline.consumer.session import build_session, end_with_spark
 from tapeline.consumer.sinks import CassandraSink
-from tapeline.errors import UsageError
+from tapeline.finalize.bar_writer import BarWriter
+from tapeline.finalize.counted_empty import joined_late
+from tapeline.finalize.gone_topics import GoneTopics
+from tapeline.kafka.feed_view import FeedView
+from tapeline.kafka.topics import living_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
-from tapeline.producer.topics import living_topics, topic_admin, topic_id_of
+from tapeline.model.bar import Bar, WindowKey
+from tapeline.model.coverage import Coverage
+from tapeline.model.errors import UsageError
+from tapeline.model.times import EPOCH
+from tapeline.program.settings import Settings
 from tapeline.rebuild.gold import GoldRebuild
 from tapeline.rebuild.plan import Plan
 from tapeline.rebuild.progress import Progress, ProgressFile, Tally
 from tapeline.rebuild.selection import Selection
 from tapeline.rebuild.silver import SilverRebuild, windows_begun_to_expire, windows_in_bronze
-from tapeline.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.known_symbols import require_symbols
 from tapeline.storage.rebuild_reads import all_states, bronze_spans, stored_starts
 from tapeline.storage.rows import StoredBar
-from tapeline.times import EPOCH
 
 log = structlog.get_logger()
 

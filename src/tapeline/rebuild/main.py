@@ -9,17 +9,17 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from tapeline.conditions import ConditionPolicy
 from tapeline.local.discovery import find_endpoints
-from tapeline.logs import configure_logging
-from tapeline.process import end_with_parent, sigterm_interrupts
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.symbols import selected_symbols
+from tapeline.model.times import TIME_FORMATS, as_utc
+from tapeline.program.logs import configure_logging
+from tapeline.program.process import end_with_parent, sigterm_interrupts
+from tapeline.program.settings import API_KEY_VARIABLE, LogLevel, load_settings
 from tapeline.rebuild.job import RebuildLayer, RebuildOptions, run_rebuild
 from tapeline.rebuild.progress import Progress
 from tapeline.rebuild.selection import Selection
-from tapeline.settings import API_KEY_VARIABLE, LogLevel, load_settings
 from tapeline.storage.schema import check_keyspace_name
-from tapeline.symbols import selected_symbols
-from tapeline.times import TIME_FORMATS, as_utc
 
 _STOPPED_EXIT_CODE: Final = 130
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tapeline.bar import WindowKey
-from tapeline.consumer.bar_writer import first_receipts
-from tapeline.consumer.final_bars import is_past_lifetime
+from tapeline.finalize.bar_writer import first_receipts
+from tapeline.finalize.final_bars import is_past_lifetime
+from tapeline.model.bar import WindowKey
 from tapeline.rebuild.selection import Selection
 from tapeline.storage.rebuild_reads import StoredStart
 from tapeline.storage.rows import WindowState

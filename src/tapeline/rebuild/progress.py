@@ -11,7 +11,7 @@ from typing import Final, Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tapeline.bar import WindowKey
+from tapeline.model.bar import WindowKey
 
 log = structlog.get_logger()
 

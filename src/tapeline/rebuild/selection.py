@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tapeline.bar import Interval, WindowKey
+from tapeline.model.bar import Interval, WindowKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,20 +15,20 @@ from typing import Final
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline.bar import WindowKey
 from tapeline.consumer.layers import quarantine_rows, silver_rows, touched_windows
 from tapeline.consumer.sinks import Sink, read_table
 from tapeline.consumer.touched import dirty_windows
 from tapeline.consumer.transformations import parse_trade_from_avro, window_of_trade
 from tapeline.consumer.window_keys import window_keys
-from tapeline.producer.validation import LATEST_AHEAD_MS
+from tapeline.model.bar import WindowKey
+from tapeline.model.reasons import LATEST_AHEAD_MS
+from tapeline.model.times import from_micros
+from tapeline.program.settings import CassandraSettings
 from tapeline.rebuild.progress import Progress
 from tapeline.rebuild.selection import Selection
-from tapeline.settings import CassandraSettings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rebuild_reads import BronzeSpan, window_states
 from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
-from tapeline.times import from_micros
 
 _TASK_OFFSETS: Final = 25_000
 """Messages that one Spark task reads: one bucket of bronze is read by several."""

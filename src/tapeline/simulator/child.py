@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from tapeline.local.service import LOOPBACK, free_port
-from tapeline.settings import API_KEY_VARIABLE
+from tapeline.local.supervisor import Child, child_process
+from tapeline.program.settings import API_KEY_VARIABLE
 from tapeline.simulator.main import DEFAULT_PORT, DEFAULT_TOKEN, TOKEN_VARIABLE
-from tapeline.supervisor import Child, child_process
 
 DEMO: Final = "demo"
 """Topic and keyspace of simulated trades."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tapeline.errors import UsageError
+from tapeline.model.errors import UsageError
 from tapeline.simulator.feed import Feed, FeedEvent, FeedFrame, Outage
 
 FAULT_HELP: Final = (

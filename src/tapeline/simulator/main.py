@@ -10,11 +10,11 @@ from typing import Annotated, Final
 import structlog
 import typer
 
-from tapeline.errors import UsageError
 from tapeline.local.service import LOOPBACK
-from tapeline.logs import configure_logging
-from tapeline.process import end_with_parent, run_until_signalled
-from tapeline.settings import load_settings
+from tapeline.model.errors import UsageError
+from tapeline.program.logs import configure_logging
+from tapeline.program.process import end_with_parent, run_until_signalled
+from tapeline.program.settings import load_settings
 from tapeline.simulator.faults import FAULT_HELP, FaultyFeed, parse_faults
 from tapeline.simulator.feed import Feed
 from tapeline.simulator.market import RandomMarket

@@ -7,9 +7,9 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any, Final
 
+from tapeline.model.times import to_millis
 from tapeline.simulator.feed import FeedFrame
 from tapeline.simulator.market import RandomMarket
-from tapeline.times import to_millis
 
 _THINNING: Final = 60
 _FRAME_MS: Final = 1000

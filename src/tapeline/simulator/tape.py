@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from tapeline.errors import TapeError
+from tapeline.model.errors import TapeError
 from tapeline.simulator.feed import FeedFrame
 
 _SCHEMA: Final = {

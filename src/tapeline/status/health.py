@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from tapeline.producer.feed_status import MOST_OFF_S
+from tapeline.model.feed_status import MOST_OFF_S
 
 WAITS_FOR: Final = timedelta(seconds=60)
 """A message should be in silver, and a window settled, this long after it could be."""

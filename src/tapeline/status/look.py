@@ -16,23 +16,24 @@ from typing import Final
 import psutil
 from confluent_kafka import KafkaException
 
-from tapeline.bar import Interval
-from tapeline.consumer.feed_view import LOST_AFTER, FeedSnapshot, FeedView
-from tapeline.consumer.horizon import (
+from tapeline.finalize.horizon import (
     frontier,
     horizon,
     newest_receipt,
     newest_trade,
     unread_messages,
 )
-from tapeline.errors import SchemaError, TapelineError
+from tapeline.kafka.feed_view import LOST_AFTER, FeedSnapshot, FeedView
+from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local import cassandra, kafka
 from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.home import Home
 from tapeline.local.state import read_state
-from tapeline.producer.gaps import ends_of_all
-from tapeline.producer.topics import topic_admin, topic_id_of
-from tapeline.settings import Settings
+from tapeline.model.bar import Interval
+from tapeline.model.errors import SchemaError, TapelineError
+from tapeline.model.gap import ends_of_all
+from tapeline.model.times import floor_to, from_micros
+from tapeline.program.settings import Settings
 from tapeline.status.health import (
     WAITS_FOR,
     BarCounts,
@@ -48,7 +49,6 @@ from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rebuild_reads import window_states
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
-from tapeline.times import floor_to, from_micros
 
 _MOST_BUCKETS: Final = 50
 """Buckets of window_state looked at in a Kafka partition: a million messages."""

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, ResponseFuture, Session
 from cassandra.query import PreparedStatement, tuple_factory
 
-from tapeline.bar import Interval
+from tapeline.model.bar import Interval
 from tapeline.storage.rows import BUCKET_OFFSETS
 from tapeline.storage.schema import check_keyspace_name
 

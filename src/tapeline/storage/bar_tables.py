@@ -8,7 +8,7 @@ from datetime import date, datetime, timezone
 from operator import attrgetter
 from typing import Final, TypeVar
 
-from tapeline.bar import Bar, Interval, WindowKey
+from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.storage.connection import Connection
 from tapeline.storage.rows import BAR_FIELDS, GOLD_TABLES, StoredBar, bar_of, periods
 

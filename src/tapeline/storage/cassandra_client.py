@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from tapeline.errors import SchemaError
+from tapeline.model.errors import SchemaError
 from tapeline.storage.bar_tables import BarTables
 from tapeline.storage.connection import RepeatingPolicy
 from tapeline.storage.rows import BUCKET_OFFSETS

@@ -38,8 +38,8 @@ from cassandra.query import (
     tuple_factory,
 )
 
-from tapeline.errors import ServiceUnavailableError
-from tapeline.settings import CassandraSettings
+from tapeline.model.errors import ServiceUnavailableError
+from tapeline.program.settings import CassandraSettings
 from tapeline.storage.packing import Packer
 from tapeline.storage.schema import check_keyspace_name
 

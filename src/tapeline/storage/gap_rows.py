@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from tapeline.producer.gaps import Gap, GapKind, ends_of
+from tapeline.model.gap import Gap, GapKind, ends_of
+from tapeline.model.times import as_utc, from_micros, to_micros
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.times import as_utc, from_micros, to_micros
 
 
 def write_gaps(client: CassandraClient, gaps: Iterable[Gap]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from tapeline.bar import Interval
-from tapeline.errors import UsageError
+from tapeline.model.bar import Interval
+from tapeline.model.errors import UsageError
+from tapeline.model.symbols import some_of
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rebuild_reads import all_states
-from tapeline.symbols import some_of
 
 
 def require_symbols(client: CassandraClient, symbols: Collection[str] | None) -> None:

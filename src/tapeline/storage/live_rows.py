@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import Final
 
-from tapeline.bar import Bar, Interval
+from tapeline.model.bar import Bar, Interval
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rows import BAR_FIELDS, GOLD_TABLES, bar_of, periods
 

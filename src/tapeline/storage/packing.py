@@ -16,7 +16,7 @@ from typing import Any, Final
 from cassandra.cqltypes import DecimalType, SimpleDateType
 from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement
 
-from tapeline.times import as_utc, to_millis
+from tapeline.model.times import as_utc, to_millis
 
 _TIMES_KEPT: Final = 10_000
 """Bars of one write have few different times."""

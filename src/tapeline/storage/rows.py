@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
 
-from tapeline.bar import Bar, Interval, WindowKey
+from tapeline.model.bar import Bar, Interval, WindowKey
 
 BUCKET_OFFSETS: Final = 100_000
 """Kafka offsets in one partition of bronze and quarantine."""

@@ -9,9 +9,9 @@ from typing import Final
 from cassandra.cluster import Session
 from cassandra.metadata import KeyspaceMetadata
 
-from tapeline.errors import UsageError
-from tapeline.resources import schema_text
-from tapeline.settings import CassandraSettings
+from tapeline.model.errors import UsageError
+from tapeline.model.resources import schema_text
+from tapeline.program.settings import CassandraSettings
 
 _LIFETIMES: Final = {
     "trades_bronze": "bronze_ttl_s",

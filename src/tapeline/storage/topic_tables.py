@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from tapeline.model.times import as_utc, to_micros
 from tapeline.storage.connection import Connection
-from tapeline.times import as_utc, to_micros
 
 
 class TopicState(str, Enum):

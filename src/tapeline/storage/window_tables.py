@@ -8,10 +8,10 @@ from typing import Any
 
 from cassandra.query import UNSET_VALUE
 
-from tapeline.bar import Interval, WindowKey
+from tapeline.model.bar import Interval, WindowKey
+from tapeline.model.times import to_micros
 from tapeline.storage.connection import Connection
 from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
-from tapeline.times import to_micros
 
 
 class WindowTables(Connection):

@@ -1,0 +1,7 @@
+"""The `tapeline` command."""
+
+from __future__ import annotations
+
+from tapeline.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,156 @@
+"""`tapeline bars`: bars as a table, CSV, JSON or Parquet."""
+
+from __future__ import annotations
+
+import io
+import sys
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+
+from tapeline.cli.render.table import iso, no_bar_of, print_bars
+from tapeline.cli.render.watch import watch_bars
+from tapeline.local.discovery import find_endpoints
+from tapeline.model.errors import UsageError
+from tapeline.model.rollup import ReadInterval
+from tapeline.model.symbols import parse_symbols
+from tapeline.model.times import TIME_FORMATS, as_utc, floor_to
+from tapeline.program.settings import Settings, load_settings
+from tapeline.read.bars import known_symbols, read_bars
+
+
+class Format(str, Enum):
+    """How bars are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def check_interval(text: str) -> str:
+    """Return a length of bars as it was given.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    try:
+        ReadInterval.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
+
+def bars(
+    symbols: Annotated[list[str], typer.Argument(help="In the feed's names.")],
+    interval: Annotated[
+        str,
+        typer.Option(callback=check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …"),
+    ] = "5m",
+    start: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=TIME_FORMATS, help="First bar, UTC; today by default."),
+    ] = None,
+    end: Annotated[
+        datetime | None,
+        typer.Option("--to", formats=TIME_FORMATS, help="Bars start before this, UTC; now."),
+    ] = None,
+    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="How to write them.")
+    ] = Format.TABLE,
+    detail: Annotated[bool, typer.Option("--detail", help="All columns of a bar.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Draw live candles until Ctrl-C.")] = False,
+) -> None:
+    """Print or save bars, or watch them live; times are UTC.
+
+    Example: tapeline bars AAPL MSFT --interval 1h --from 2026-11-20 --format csv -o bars.csv
+
+    Example: tapeline bars AAPL --watch
+    """
+    symbols = list(parse_symbols(",".join(symbols)))
+    if watch:
+        watch_bars(
+            symbols,
+            ReadInterval.parse(interval),
+            as_utc(start) if start else None,
+            as_utc(end) if end else None,
+            load_settings().with_target(keyspace=keyspace),
+        )
+        return
+    now = datetime.now(timezone.utc)
+    first = as_utc(start) if start else floor_to(timedelta(days=1), now)
+    last = as_utc(end) if end else now
+    if last <= first:
+        hint = "give --from" if start is None else "see --from and --to"
+        message = f"The bars would end ({iso(last)}) before any could start ({iso(first)}): {hint}."
+        raise UsageError(message)
+    settings = load_settings()
+    typer.echo(f"Using {find_endpoints(settings)}", err=True)
+    table = read_bars(
+        symbols, interval, first, last, keyspace=keyspace, detail=detail, settings=settings
+    )
+    lacking = set(symbols).difference(table["symbol"].unique().to_pylist())
+    if lacking:
+        _require_known(symbols, lacking, keyspace, settings)
+    if table.num_rows == 0:
+        typer.echo(
+            f"No bar starts from {iso(first)} to {iso(last)}: see --from and --to.", err=True
+        )
+    if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
+        message = "Parquet is binary: add -o FILE."
+        raise UsageError(message)
+    if output_format is Format.TABLE and output is None:
+        print_bars(table, Console(), detail=detail)
+    elif output is None:
+        _write(table, output_format, sys.stdout.buffer, detail=detail)
+    else:
+        with output.open("wb") as file:
+            _write(table, output_format, file, detail=detail)
+
+
+def _require_known(
+    symbols: list[str], lacking: set[str], keyspace: str | None, settings: Settings
+) -> None:
+    """Tell wrong names from a time without bars: refuse nothing but them, else name them."""
+    known = known_symbols(keyspace, settings=settings)
+    unknown = [symbol for symbol in symbols if symbol in lacking - known]
+    if not unknown:
+        return
+    text = no_bar_of(unknown, known, keyspace or settings.cassandra.keyspace)
+    if len(unknown) == len(symbols):
+        raise UsageError(text)
+    typer.echo(text, err=True)
+
+
+def _write(table: pa.Table, output_format: Format, file: BinaryIO, *, detail: bool) -> None:
+    if output_format is Format.PARQUET:
+        pq.write_table(table, file)
+        return
+    text = _with_iso_times(table)
+    if output_format is Format.CSV:
+        options = pacsv.WriteOptions(quoting_header="none", quoting_style="needed")
+        pacsv.write_csv(text, file, options)
+    elif output_format is Format.JSON:
+        file.write(orjson.dumps(text.to_pylist(), option=orjson.OPT_INDENT_2) + b"\n")
+    else:
+        lines = io.TextIOWrapper(file, encoding="utf-8")
+        print_bars(table, Console(file=lines), detail=detail)
+        lines.detach()
+
+
+def _with_iso_times(table: pa.Table) -> pa.Table:
+    for index, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            texts = [None if t is None else iso(t) for t in table[field.name].to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
+    return table

@@ -1,0 +1,142 @@
+"""`tapeline export`: bars and trades into a folder of Parquet, CSV or Arrow files."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tapeline.cli.bars import check_interval
+from tapeline.export.content import ExportOptions, Kind
+from tapeline.export.files import ExportFormat
+from tapeline.export.job import Outcome, run_export
+from tapeline.local.discovery import find_endpoints
+from tapeline.local.lock import held
+from tapeline.model.errors import UsageError
+from tapeline.model.rollup import ReadInterval
+from tapeline.model.symbols import selected_symbols
+from tapeline.program.process import sigterm_interrupts
+from tapeline.program.settings import load_settings
+from tapeline.read.bars import open_keyspace
+from tapeline.storage.known_symbols import require_symbols
+
+_STOPPED_EXIT_CODE: Final = 130
+_LOCK_NAME: Final = ".tapeline-export.lock"
+_DAYS: Final = ["%Y-%m-%d"]
+_NAMED: Final = 5
+
+
+def export(
+    kind: Annotated[Kind, typer.Argument(help="What to write.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder; one for each kind and interval.")
+    ],
+    file_format: Annotated[
+        ExportFormat, typer.Option("--format", help="How to write it.")
+    ] = ExportFormat.PARQUET,
+    symbols: Annotated[
+        str | None, typer.Option(help="Separated by commas; all by default.")
+    ] = None,
+    start: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=_DAYS, help="First day, UTC; the oldest stored."),
+    ] = None,
+    end: Annotated[
+        datetime | None,
+        typer.Option("--to", formats=_DAYS, help="Days before this one, UTC; up to today's."),
+    ] = None,
+    interval: Annotated[
+        str, typer.Option(callback=check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …")
+    ] = "5m",
+    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Volumes as decimal(38, 10), not doubles.")
+    ] = False,
+    detail: Annotated[bool, typer.Option("--detail", help="All columns of a bar.")] = False,
+    provisional: Annotated[
+        bool, typer.Option("--provisional", help="Bars that may still change too.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write finished days again too.")
+    ] = False,
+) -> None:
+    """Write bars or trades into OUTPUT/date=DAY/SYMBOL.parquet, a file a symbol and UTC day.
+
+    Only final bars, unless told otherwise; every trade that is stored. Run it again as often as
+    you like: a day that is finished is left alone until one of its bars is revised, and a day
+    that is not over is written anew with what there is by then. Stopped or killed, the same
+    command goes on where it was, and no file is ever half written.
+
+    Example: tapeline export bars --interval 1h --from 2026-11-01 -o bars-1h
+
+    Then: duckdb.sql("FROM 'bars-1h/*/*.parquet'") or polars.scan_parquet("bars-1h/*/*.parquet")
+    """
+    settings = load_settings()
+    typer.echo(f"Using {find_endpoints(settings)}", err=True)
+    options = ExportOptions(
+        kind,
+        file_format,
+        ReadInterval.parse(interval),
+        selected_symbols(symbols),
+        start.date() if start else None,
+        end.date() if end else None,
+        exact=exact,
+        detail=detail,
+        provisional=provisional,
+        overwrite=overwrite,
+        delay=timedelta(seconds=settings.stream.watermark_s),
+    )
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+    message = f"Another export is writing into {output}: stop it first, or wait."
+    try:
+        with sigterm_interrupts(), open_keyspace(settings, keyspace) as client:
+            require_symbols(client, options.symbols)
+            with held(output / _LOCK_NAME, message), progress:
+                outcome = run_export(client, output, options, progress)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command goes on where it was.", err=True)
+        raise typer.Exit(_STOPPED_EXIT_CODE) from None
+    if not outcome.files and not outcome.kept:
+        _explain_nothing(options)
+    for line in summary(outcome, output):
+        typer.echo(line)
+
+
+def _explain_nothing(options: ExportOptions) -> None:
+    final = "final bars" if not options.provisional else "bars"
+    what = final if options.kind is Kind.BARS else "trades"
+    message = (
+        f"There are no {what} to write for these symbols and days. `tapeline bars SYMBOL` names "
+        "the symbols that are stored; check --keyspace, --symbols, --from and --to."
+    )
+    raise UsageError(message)
+
+
+def summary(outcome: Outcome, output: Path) -> list[str]:
+    """Say in sentences what was written and what was not."""
+    wrote = f"{output}: wrote {outcome.files:,} files with {outcome.rows:,} rows"
+    lines = [f"{wrote}, left {outcome.kept:,} as they were."]
+    if outcome.open_days:
+        lines.append(
+            f"{outcome.open_days:,} of the files written are of days that are not settled; run "
+            "it again for the rest of them."
+        )
+    if outcome.fragments:
+        named = ", ".join(outcome.fragments[:_NAMED])
+        more = len(outcome.fragments) - _NAMED
+        lines.append(
+            f"Warning: silver no longer has all trades of {len(outcome.fragments):,} files (it "
+            f"keeps them for TAPELINE_CASSANDRA__SILVER_TTL_S): {named}"
+            + (f" and {more:,} more." if more > 0 else ".")
+        )
+    return lines

@@ -1,0 +1,98 @@
+"""`tapeline gaps`: when the feed was not there."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import Annotated, Final
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tapeline.model.gap import Gap
+from tapeline.model.times import TIME_FORMATS, as_utc, iso_of_micros
+from tapeline.read.bars import open_keyspace
+from tapeline.storage.gap_rows import read_gaps
+
+_TIME_WIDTH: Final = len("2026-11-20T14:35:00Z")
+_SYMBOLS_SHOWN: Final = 3
+
+
+class Format(str, Enum):
+    """How gaps are written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def gaps(
+    start: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=TIME_FORMATS, help="UTC; a week ago by default."),
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option("--to", formats=TIME_FORMATS, help="UTC; now by default.")
+    ] = None,
+    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="How to write them.")
+    ] = Format.TABLE,
+) -> None:
+    """Show when a producer had no feed, and why; times are UTC.
+
+    A bar in such a time is not complete unless another producer covered it.
+
+    Example: tapeline gaps --from 2026-11-20
+    """
+    now = datetime.now(timezone.utc)
+    first = as_utc(start) if start else now - timedelta(days=7)
+    with open_keyspace(None, keyspace) as client:
+        found = sorted(read_gaps(client, first, as_utc(end) if end else now), key=_started)
+    rows = [_row(gap) for gap in found]
+    if output_format is Format.JSON:
+        sys.stdout.buffer.write(orjson.dumps(rows, option=orjson.OPT_INDENT_2) + b"\n")
+        return
+    if not rows:
+        typer.echo("No gap was reported in that time.")
+        return
+    table = Table()
+    for name in ("from", "to", "seconds", "why", "producer", "symbols"):
+        table.add_column(
+            name,
+            justify="right" if name == "seconds" else "left",
+            min_width=_TIME_WIDTH if name in {"from", "to"} else None,
+        )
+    for gap in found:
+        row = _row(gap)
+        more = len(gap.symbols) - _SYMBOLS_SHOWN
+        shown = ", ".join(gap.symbols[:_SYMBOLS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        table.add_row(
+            str(row["from"]),
+            str(row["to"] or "it lasts"),
+            f"{row['seconds']:,}" if row["seconds"] is not None else "",
+            gap.kind.value,
+            gap.producer_id,
+            shown,
+        )
+    Console().print(table)
+
+
+def _started(gap: Gap) -> int:
+    return gap.started_us
+
+
+def _row(gap: Gap) -> dict[str, object]:
+    ended_us = gap.ended_us
+    return {
+        "from": iso_of_micros(gap.started_us),
+        "to": None if ended_us is None else iso_of_micros(ended_us),
+        "seconds": None if ended_us is None else round((ended_us - gap.started_us) / 1e6, 1),
+        "kind": gap.kind.value,
+        "marks_bars": gap.kind.marks_bars,
+        "producer": gap.producer_id,
+        "topic": gap.topic,
+        "symbols": list(gap.symbols),
+    }

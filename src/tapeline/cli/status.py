@@ -1,0 +1,124 @@
+"""`tapeline status`: one screen of health, for people and for scripts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tapeline.cli.render.live_bars import age_of
+from tapeline.program.settings import load_settings
+from tapeline.status.health import BarCounts, Flow, Health, Service, problems_of
+from tapeline.status.look import look
+
+
+class Format(str, Enum):
+    """How the state is written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def status(
+    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Kafka topic; trades_raw by default.")] = None,
+    output_format: Annotated[
+        Format, typer.Option("--format", help="How to write it.")
+    ] = Format.TABLE,
+) -> None:
+    """Say what runs, how far it is and what is wrong; exit code 0 if all is well, 1 if not.
+
+    Times are UTC; bars are those of five minutes that began today.
+
+    Example: tapeline status --keyspace demo --topic demo
+    """
+    settings = load_settings().with_target(topic=topic, keyspace=keyspace)
+    health = look(settings, datetime.now(timezone.utc))
+    problems = problems_of(health)
+    if output_format is Format.JSON:
+        state = {"healthy": not problems, "problems": problems, **asdict(health)}
+        option = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z
+        sys.stdout.buffer.write(orjson.dumps(state, option=option) + b"\n")
+    else:
+        print_health(health, problems, Console(highlight=False))
+    if problems:
+        raise typer.Exit(1)
+
+
+def print_health(health: Health, problems: list[str], console: Console) -> None:
+    """Print one line for each part, then what is wrong."""
+    title = f"{health.at:%Y-%m-%d %H:%M:%S} UTC, keyspace {health.keyspace}, topic {health.topic}"
+    console.print(Text(title, "bold"))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, text in _lines(health):
+        table.add_row(name, text)
+    console.print(table)
+    if not problems:
+        console.print(Text("Healthy.", "bold green"))
+    for problem in problems:
+        console.print(Text.assemble(("Problem: ", "bold red"), problem), soft_wrap=True)
+
+
+def _lines(health: Health) -> Iterator[tuple[str, str]]:
+    for service in health.services:
+        yield service.name.capitalize(), _service(service)
+    if health.flow is not None:
+        yield from _flow_lines(health.flow, health.at)
+    if health.bars is not None:
+        yield "Bars today", _bars(health.bars)
+    disk = health.disk
+    yield "Disk", f"{disk.used_mb:,} MB used, {disk.free_mb:,} MB free at {disk.home}"
+
+
+def _service(service: Service) -> str:
+    text = f"{service.address} ({service.found})"
+    if service.pid is not None:
+        text += f", process {service.pid}"
+    if service.memory_mb is not None:
+        text += f", {service.memory_mb:,} MB"
+    return text if service.trouble is None else f"{text}: does not work"
+
+
+def _flow_lines(flow: Flow, now: datetime) -> Iterator[tuple[str, str]]:
+    yield "Feed", _feed(flow)
+    gaps = [f"{g.kind} since {g.since:%m-%d %H:%M:%S}, {g.symbols} symbols" for g in flow.gaps]
+    yield "Open gaps", "; ".join(gaps) or "none"
+    yield "Unread", f"{flow.unread:,} of {flow.messages:,} messages are not in silver yet"
+    if flow.newest_trade is None or flow.newest_receipt is None:
+        yield "Newest", "no trade in silver yet"
+    else:
+        ago = age_of(now - flow.newest_receipt)
+        yield "Newest", f"trade of {flow.newest_trade:%Y-%m-%d %H:%M:%S}, received {ago} ago"
+    front = f"{flow.frontier:%Y-%m-%d %H:%M:%S}" if flow.frontier else "none: no trade lately"
+    yield "Frontier", front
+    late = f", {flow.overdue:,} of them overdue" if flow.overdue else ""
+    yield "Windows", f"{flow.open_windows:,} not settled{late}"
+
+
+def _feed(flow: Flow) -> str:
+    if flow.producers and all(p.has_ended for p in flow.producers):
+        return "a tape, which has ended"
+    living = [p for p in flow.producers if not p.is_gone]
+    connected = [p for p in living if p.connected]
+    if living:
+        symbols = sum(p.symbols for p in connected)
+        waits = sum(p.pending for p in living)
+        text = f"{len(connected)} of {len(living)} producers connected, {symbols} symbols"
+        return f"{text}, {waits:,} trades on their way to Kafka" if waits else text
+    return "no producer reports"
+
+
+def _bars(bars: BarCounts) -> str:
+    text = f"{bars.final:,} final, {bars.provisional:,} provisional, of {bars.symbols:,} symbols"
+    if bars.revised:
+        text += f"; {bars.revised:,} revised"
+    return f"{text}; {bars.incomplete:,} incomplete" if bars.incomplete else text

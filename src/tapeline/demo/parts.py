@@ -1,0 +1,140 @@
+"""The parts of the demo: what is started when, and where its bars are read.
+
+Nothing but Kafka, feed, producer and API stands between the command and a moving candle.
+Cassandra and Spark start beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from http.client import HTTPException
+from typing import Any, Final
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+from rich.console import Console
+
+from tapeline.demo.history import is_empty, play_history
+from tapeline.kafka.topics import create_topics, topic_admin, topic_id_of
+from tapeline.local.discovery import Endpoints, find_endpoints
+from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.services import running_services
+from tapeline.local.stack import StartHooks
+from tapeline.local.supervisor import Child, child_process
+from tapeline.program.settings import API_PORT, ENV_PREFIX, Settings
+from tapeline.simulator.child import DEMO, simulated_feed
+from tapeline.simulator.market import INSTRUMENTS
+from tapeline.storage.cassandra_client import CassandraClient
+
+_SYMBOLS: Final = tuple(i.symbol for i in INSTRUMENTS)
+_TARGET: Final = ("--topic", DEMO, "--keyspace", DEMO)
+_ANSWER_S: Final = 2.0
+# glibc gives each thread an arena of its own, of which little comes back.
+_FEW_ARENAS: Final = {"MALLOC_ARENA_MAX": "2"}
+
+
+@dataclass(frozen=True, slots=True)
+class DemoParts:
+    """The running demo: the address of its page, and its commands."""
+
+    page: str
+    children: Sequence[Child]
+
+
+@contextmanager
+def running_demo(settings: Settings, console: Console) -> Iterator[DemoParts]:
+    """Run all parts for a while."""
+    port = free_port(API_PORT)
+    page = f"http://{LOOPBACK}:{port}/"
+    environment = {**_FEW_ARENAS, f"{ENV_PREFIX}PROFILE": settings.profile.value}
+    # Left in this order: the commands end while the services still answer.
+    with ExitStack() as services, ExitStack() as commands:
+        feed = commands.enter_context(simulated_feed(settings.home))
+
+        def start_held(*arguments: str, **more: str) -> Child:
+            every = {**environment, **more}
+            return commands.enter_context(
+                child_process(arguments, settings.home, every, is_held=True)
+            )
+
+        produce = ("produce", "--source", "simulator", "--symbols", ",".join(_SYMBOLS))
+        producing = start_held(*produce, **feed.environment)
+        serving = start_held("api", *_TARGET, "--port", str(port))
+        children = [feed.child, producing, serving]
+
+        def start_spark() -> None:
+            children.append(start_held("stream", *_TARGET))
+
+        def go_live() -> None:
+            servers = find_endpoints(settings).bootstrap_servers
+            admin = topic_admin(servers)
+            create_topics(admin, settings.kafka)
+            if is_empty(settings, servers):
+                topic_id, now = topic_id_of(admin, DEMO), datetime.now(timezone.utc)
+                trades = play_history(settings, servers, topic_id, now)
+                console.print(f"The market's last hours are there: {trades:,} simulated trades.")
+            producing.release()
+            serving.release()
+            console.print(f"\nThe bars are live at [bold][link={page}]{page}[/link][/bold]\n")
+
+        hooks = StartHooks(start_spark, go_live, given_up=commands.close)
+        endpoints = services.enter_context(running_services(settings, console, hooks))
+        _create_schema(settings, endpoints)
+        children[-1].release()
+        yield DemoParts(page, tuple(children))
+
+
+def _create_schema(settings: Settings, endpoints: Endpoints) -> None:
+    client = CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
+    with closing(client):
+        client.create_schema()
+
+
+@dataclass(frozen=True, slots=True)
+class ShownBar:
+    """A bar as the demo shows it; prices are None when no trade could set them."""
+
+    symbol: str
+    window_start: datetime
+    window_end: datetime
+    open: float | None
+    high: float | None
+    low: float | None
+    close: float | None
+    volume: float
+    vwap: float | None
+    trade_count: int
+    is_final: bool
+    revision: int
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> ShownBar:
+        """Take what is shown from a bar as the API sends it."""
+        values = {f.name: row[f.name] for f in fields(cls)}
+        for name in ("window_start", "window_end"):
+            values[name] = datetime.fromisoformat(row[name].replace("Z", "+00:00"))
+        return cls(**{**values, "volume": float(row["volume"])})
+
+
+class LatestBars:
+    """The newest bar of each symbol of the demo, asked of its API.
+
+    Args:
+        page: the API's address, with a slash at its end.
+    """
+
+    def __init__(self, page: str) -> None:
+        query = urlencode({"symbols": ",".join(_SYMBOLS), "interval": "5m"})
+        self._address = f"{page}v1/bars/latest?{query}"
+
+    def read(self) -> list[ShownBar]:
+        """Return them; none while the API or what it reads is not there yet."""
+        try:
+            with urlopen(self._address, timeout=_ANSWER_S) as answer:  # noqa: S310 - our own
+                return [ShownBar.from_row(row) for row in json.load(answer)["bars"]]
+        except (OSError, HTTPException):
+            return []

@@ -1,0 +1,226 @@
+"""Settle: make the bars of due windows anew and mark them final.
+
+A window is due when trades touched it since it was last settled, and no more can be on
+their way. There is no clock in that but for a quiet market: the frontier is event time that
+is committed to silver. Settling is the only writer of final bars; doing it again changes
+nothing, so it may be stopped and started anywhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+import structlog
+from pyspark.sql import SparkSession
+
+from tapeline.consumer.touched_lately import TouchedLately
+from tapeline.finalize.bar_writer import BarWriter, Outcome
+from tapeline.finalize.counted_empty import counted_empty
+from tapeline.finalize.due_bars import DueBars
+from tapeline.finalize.gap_marks import GapMarks
+from tapeline.finalize.horizon import (
+    frontier,
+    horizon,
+    newest_receipt,
+    newest_trade,
+    settled_until,
+    unread_messages,
+)
+from tapeline.finalize.open_windows import OpenWindows, in_chunks
+from tapeline.finalize.recent_gaps import RecentGaps
+from tapeline.finalize.topic_standing import OwnTopic, state_of
+from tapeline.kafka.feed_view import FeedSnapshot, FeedView
+from tapeline.model.bar import Bar, WindowKey
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.coverage import Coverage
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.rows import PartitionProgress, StatesOfWindows
+
+log = structlog.get_logger()
+
+ROUND_S: Final = 20.0
+"""After this long the rest is left to the next round: the job looks after its queries between."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """What one round did, and whether anything is left."""
+
+    settled_5m: int
+    settled_1h: int
+    revised: int
+    differs: int
+    stream_incomplete: int
+    unread: Mapping[int, int]
+    """Messages of each Kafka partition that were not in silver yet."""
+    frontier: datetime | None
+    newest_receipt: datetime | None
+    """When Kafka received the newest valid trade that is in silver."""
+    is_finished: bool
+    """The feed has ended, all of it is in silver, and every bar is final."""
+
+    @property
+    def settled(self) -> int:
+        """Bars of every interval."""
+        return self.settled_5m + self.settled_1h
+
+
+class Settler:
+    """Rounds of settling for one topic and keyspace.
+
+    Args:
+        session: recomputes bars.
+        client: reads state, writes bars.
+        feed: what Kafka knows.
+        topic_id: of the topic whose windows are settled.
+        keyspace: of the tables.
+        policy: which trades set prices.
+        delay: how late a trade may be before it means a revision.
+        max_windows: how many windows are computed, written and marked at once.
+        silver_ttl: how long trades stay in silver; 0 is for ever.
+        stores_1m: keep bars of one minute too.
+        now: the wall clock, UTC.
+        is_stopping: asked between chunks; a round that is to stop leaves the rest to the next.
+        remembered: given the states of windows, returns the bars of those of which the stream knows
+            every trade that the states tell of.
+        others: looks after the other topics of the keyspace; returns how many bars it settled.
+        touched: what the stream of this process touches, where it is in this process.
+        round_s: after this long a round begins no further chunk.
+    """
+
+    def __init__(
+        self,
+        session: SparkSession,
+        client: CassandraClient,
+        feed: FeedView,
+        *,
+        topic_id: str,
+        keyspace: str,
+        policy: ConditionPolicy,
+        delay: timedelta,
+        max_windows: int,
+        silver_ttl: timedelta = timedelta(0),
+        stores_1m: bool = False,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        is_stopping: Callable[[], bool] = lambda: False,
+        remembered: Callable[[StatesOfWindows], Mapping[WindowKey, Bar]] = lambda _: {},
+        others: Callable[[datetime], int] = lambda _: 0,
+        touched: TouchedLately | None = None,
+        round_s: float = ROUND_S,
+    ) -> None:
+        self._client = client
+        self._feed = feed
+        self._topic_id = topic_id
+        self._delay = delay
+        self._max_windows = max_windows
+        self._now = now
+        self._is_stopping = is_stopping
+        self._round_s = round_s
+        self._others = others
+        self._generation = client.generation()
+        self._states = OpenWindows(client, topic_id, touched)
+        self._gap_marks = GapMarks(client, now)
+        self._recent_gaps = RecentGaps(silver_ttl)
+        self._coverage = Coverage((), ())
+        self._writer = BarWriter(
+            session,
+            client,
+            keyspace=keyspace,
+            policy=policy,
+            silver_ttl=silver_ttl,
+            is_complete=lambda bar, _: self._coverage.is_complete(
+                bar.symbol, bar.window_start, bar.window_end
+            ),
+            now=now,
+            counted_empty=lambda interval, bars: counted_empty(
+                client, self._topic.standing, interval, bars
+            ),
+        )
+        self._bars = DueBars(
+            client, self._writer, self._states, stores_1m=stores_1m, remembered=remembered
+        )
+        self._topic = OwnTopic(client, topic_id)
+
+    def round(self) -> RoundResult:
+        """Settle what is due, oldest first, in chunks of `max_windows` windows.
+
+        Each chunk is written and marked before the next.
+        """
+        began = time.monotonic()
+        now = self._now()
+        self._forget_after_a_restart()
+        feed = self._feed.snapshot(now)
+        progress = self._client.progress(self._topic_id)
+        reach = horizon(progress, feed, now, self._delay)
+        gaps = self._recent_gaps.of(feed.gaps, now)
+        self._coverage = self._coverage.renewed(
+            feed.producers,
+            gaps,
+            self._recent_gaps.known_from_us,
+            is_readable=feed.is_readable,
+        )
+        self._states.read(progress)
+
+        self._topic.read()
+        # Before any bar of it is final: readers shall wait for the topic from now on.
+        self._write_state(progress, feed, now)
+        windows = self._in_chunks(self._states.due_windows(reach), self._bars.settle_windows, began)
+        hours = self._in_chunks(self._states.due_hours(reach), self._bars.settle_hours, began)
+        left = self._states.one_of_each_start()
+        self._topic.write_until(settled_until(reach, left, newest_trade(progress), now))
+        self._write_state(progress, feed, now)
+        of_others = self._others(now)
+        marked = self._gap_marks.update(gaps, self._coverage)
+        result = RoundResult(
+            settled_5m=windows.settled + of_others,
+            settled_1h=hours.settled,
+            revised=windows.revised + hours.revised + marked,
+            differs=windows.differs,
+            stream_incomplete=windows.stream_incomplete,
+            unread=unread_messages(progress, feed),
+            frontier=frontier(progress, feed, now),
+            newest_receipt=newest_receipt(progress),
+            is_finished=reach.everything and not left and self._gap_marks.is_done,
+        )
+        if result.settled or marked:
+            log.info(
+                "settled",
+                bars=result.settled,
+                revised=result.revised,
+                differs=result.differs,
+                stream_incomplete=result.stream_incomplete,
+            )
+        return result
+
+    def _forget_after_a_restart(self) -> None:
+        """Read anew what is done where Cassandra may have forgotten that it was."""
+        generation = self._client.generation()
+        if generation != self._generation:
+            self._states.forget()
+            self._gap_marks = GapMarks(self._client, self._now)
+            self._generation = generation
+
+    def _write_state(
+        self, progress: Mapping[int, PartitionProgress], feed: FeedSnapshot, now: datetime
+    ) -> None:
+        if progress:
+            is_settled = not self._states.one_of_each_start()
+            state = state_of(progress, feed, now, self._delay, is_settled=is_settled)
+            self._topic.write_state(state, now)
+
+    def _in_chunks(
+        self, due: StatesOfWindows, settle: Callable[[StatesOfWindows], Outcome], began: float
+    ) -> Outcome:
+        """Settle chunk by chunk until told to stop; when the time is up, no second one."""
+        outcome = Outcome()
+        for chunk in in_chunks(due, self._max_windows):
+            if self._is_stopping():
+                break
+            outcome.add(settle(chunk))
+            if time.monotonic() - began > self._round_s:
+                break
+        return outcome

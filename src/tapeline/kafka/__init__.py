@@ -1,0 +1,1 @@
+"""Topics, offsets, and what producers report there."""

@@ -1,0 +1,88 @@
+"""What a producer reports every second to the compacted topic `feed_status`.
+
+Settling needs it in a quiet market: no trade comes that would move event time, so only the
+producer can say that nothing is on its way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+import orjson
+
+from tapeline.model.reports import UnreadableReportError, read_report
+
+MOST_OFF_S: Final = 60.0
+"""How far a clock may be off the feed's time before it is wrong, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """How far one producer is with one topic.
+
+    `last_offsets` maps each partition to the highest offset acknowledged to this producer;
+    `pending` counts trades that it still holds. `started_us` is when it first heard anything,
+    over all its lives, `last_message_us` when it last did, `newest_receipt_us` when its newest
+    trade came, each µs since the epoch. `is_live` tells a feed of the present from a tape.
+    `without_slot` maps each symbol that the feed refused to the time for which it did, its end None
+    while it does.
+    """
+
+    producer_id: str
+    topic: str
+    topic_id: str
+    connected: bool
+    pending: int
+    last_offsets: dict[int, int]
+    newest_receipt_us: int | None
+    end_of_tape: bool
+    frames: int
+    trades: int
+    dead_letters: int
+    symbols: tuple[str, ...] = ()
+    is_live: bool = False
+    started_us: int | None = None
+    last_message_us: int | None = None
+    without_slot: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    clock_offset_s: float | None = None
+    """How far the clock of the producer's host is ahead of the feed's time, in seconds."""
+    oldest_unsent_us: int | None = None
+    """Nothing that Kafka has not acknowledged is older, µs since the epoch; None for nothing.
+
+    It may be up to a second too early, and is never too late.
+    It is the smallest *event* time of trades that wait, since event times are what settling waits
+    for: a trade's receipt may be much later. It is the start of a gap whose report waits, if that
+    is earlier, so that none of its bars is complete before the gap is known. It is 0 for groups of
+    a spool that did not note it. An older producer never says it.
+    """
+    has_stopped: bool = False
+    """Whether it was stopped in order, so that it adds nothing to what it holds."""
+    made_us: int | None = None
+    """When it was made, µs since the epoch; it may be sent much later, when Kafka is back."""
+
+    @property
+    def key(self) -> str:
+        """The message key: one status for each topic and producer."""
+        return f"{self.topic}|{self.producer_id}"
+
+    def to_bytes(self) -> bytes:
+        """Encode for Kafka."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_NON_STR_KEYS)
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> FeedStatus:
+        """Decode from Kafka; fields of a newer producer are ignored.
+
+        Raises:
+            UnreadableReportError: the bytes are no status.
+        """
+        fields = read_report(cls, value)
+        try:
+            fields["last_offsets"] = {int(p): o for p, o in fields["last_offsets"].items()}
+            fields["symbols"] = tuple(fields.get("symbols", ()))
+            slots = fields.get("without_slot", {})
+            fields["without_slot"] = {s: (since, until) for s, (since, until) in slots.items()}
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnreadableReportError from error

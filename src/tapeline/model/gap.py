@@ -1,0 +1,152 @@
+"""A time without trades, as a producer reports it, and how such times are joined."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import Enum
+from itertools import groupby
+from typing import Final
+
+import orjson
+
+from tapeline.model.reports import UnreadableReportError, read_report
+from tapeline.model.times import to_micros
+
+EVER: Final = 1 << 62
+"""Later than any time, in µs since the epoch."""
+
+
+class GapKind(str, Enum):
+    """Why trades may be missing."""
+
+    DISCONNECTED = "disconnected"
+    """The connection was lost or could not be made."""
+    REFUSED = "refused"
+    """The feed answered the handshake with an error."""
+    SILENT = "silent"
+    """The connection stood and nothing came, not even pings."""
+    IDLE = "idle"
+    """Pings came and no trade, far longer than usual, while a market was open."""
+    DROPPED = "dropped"
+    """A frame could not be read, and what it held is not known."""
+    STOPPED = "stopped"
+    """The producer did not run."""
+    SYMBOL_SILENT = "symbol_silent"
+    """One symbol had no trade while others did. Reported only: it may have had none."""
+
+    UNKNOWN = "unknown"
+    """Of a producer newer than the reader; taken for a hole."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> GapKind | None:
+        return cls.UNKNOWN if isinstance(value, str) else None
+
+    @property
+    def marks_bars(self) -> bool:
+        """Whether bars in it are incomplete."""
+        return self is not GapKind.SYMBOL_SILENT
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time without the trades of some symbols, µs since the epoch by receipt.
+
+    `ended_us` is None while it lasts.
+    """
+
+    producer_id: str
+    topic: str
+    topic_id: str
+    kind: GapKind
+    symbols: tuple[str, ...]
+    started_us: int
+    ended_us: int | None
+    detected_us: int
+
+    @property
+    def key(self) -> str:
+        """The message key: one gap, while it lasts and when it has ended."""
+        return f"{self.topic_id}|{self.producer_id}|{self.kind.value}|{self.started_us}"
+
+    def touches(self, symbol: str, start: datetime, end: datetime) -> bool:
+        """Tell whether it marks the bars of a symbol in [start, end)."""
+        return (
+            self.kind.marks_bars
+            and symbol in self.symbols
+            and self.started_us < to_micros(end)
+            and (self.ended_us is None or self.ended_us > to_micros(start))
+        )
+
+    def to_bytes(self) -> bytes:
+        """Encode for Kafka."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> Gap:
+        """Decode from Kafka; fields of a newer producer are ignored.
+
+        A kind that is not known here is `UNKNOWN`, which marks bars.
+
+        Raises:
+            UnreadableReportError: the bytes are no gap.
+        """
+        fields = read_report(cls, value)
+        try:
+            fields["kind"] = GapKind(fields["kind"])
+            fields["symbols"] = tuple(fields["symbols"])
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnreadableReportError from error
+
+
+def end_of(gap: Gap, gaps: Iterable[Gap]) -> int | None:
+    """Return a gap's end; one that a stopped producer left open ends with its next life's gap.
+
+    Args:
+        gap: of one producer.
+        gaps: all of the same producer.
+    """
+    if gap.ended_us is not None:
+        return gap.ended_us
+    later = (g.ended_us for g in gaps if g.started_us >= gap.started_us and g.ended_us is not None)
+    return min(later, default=None)
+
+
+def ends_of(gaps: Sequence[Gap]) -> list[tuple[Gap, int | None]]:
+    """Return the gaps of one producer, each with its end as `end_of` tells it."""
+    found: list[tuple[Gap, int | None]] = []
+    next_end: int | None = None
+    newest_first = sorted(gaps, key=lambda gap: gap.started_us, reverse=True)
+    for _, together in groupby(newest_first, key=lambda gap: gap.started_us):
+        some = list(together)
+        ends = [e for e in (next_end, *(gap.ended_us for gap in some)) if e is not None]
+        next_end = min(ends, default=None)
+        found += [(gap, next_end if gap.ended_us is None else gap.ended_us) for gap in some]
+    return found
+
+
+def ends_of_all(gaps: Iterable[Gap]) -> Iterator[tuple[Gap, int | None]]:
+    """Yield the gaps of several producers, each with its end as `end_of` tells it."""
+    by_producer: dict[str, list[Gap]] = defaultdict(list)
+    for gap in gaps:
+        by_producer[gap.producer_id].append(gap)
+    for some in by_producer.values():
+        yield from ends_of(some)
+
+
+def joined(spans: Iterable[tuple[int, int | None]]) -> list[tuple[int, int]]:
+    """Return spans of time in their order, those that touch or overlap as one.
+
+    Args:
+        spans: start and end of each; None is `EVER`.
+    """
+    found: list[tuple[int, int]] = []
+    for start, end in sorted((start, EVER if end is None else end) for start, end in spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((start, end))
+    return found

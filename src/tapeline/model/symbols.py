@@ -1,0 +1,44 @@
+"""Lists of symbols as users write them, with commas between them: read here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from tapeline.model.errors import UsageError
+
+_NAMED: Final = 10
+
+
+def split_symbols(text: str) -> tuple[str, ...]:
+    """Return the names in a text, each once and without the blanks around it; perhaps none."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def parse_symbols(text: str) -> tuple[str, ...]:
+    """Return the names in an option such as `AAPL, MSFT`, each once.
+
+    Raises:
+        UsageError: there is none.
+    """
+    names = split_symbols(text)
+    if not names:
+        message = f"{text!r} names no symbol: give names with commas between them, as AAPL,MSFT."
+        raise UsageError(message)
+    return names
+
+
+def selected_symbols(text: str | None) -> frozenset[str] | None:
+    """Return the names in an option that selects symbols, None when it is not given.
+
+    Raises:
+        UsageError: it is given and names none.
+    """
+    return None if text is None else frozenset(parse_symbols(text))
+
+
+def some_of(symbols: Collection[str]) -> str:
+    """Return the first ten names and how many more there are."""
+    some = ", ".join(sorted(symbols)[:_NAMED]) or "none yet"
+    more = len(symbols) - _NAMED
+    return f"{some} and {more} more" if more > 0 else some

@@ -1,0 +1,174 @@
+"""Notice when the feed has a hole: lost, refused, silent, idle, or a frame that was dropped.
+
+A gap begins at the last message before it and not when it is noticed; it ends at the first
+message after it. Time-outs are measured on a clock that never steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Final, NamedTuple
+
+from tapeline.model.gap import Gap, GapKind
+from tapeline.model.sessions import Session, session_at
+
+_TRADING: Final = frozenset({Session.REGULAR, Session.CONTINUOUS})
+_OVERDUE_FACTOR: Final = 20.0
+"""Trades are overdue after so many times their usual pause."""
+_PAUSE_WEIGHT: Final = 0.05
+"""How much the newest pause counts for the usual one."""
+_OTHERS_TRADE_S: Final = 60.0
+
+
+class GapWatch:
+    """Turns what a producer hears, and does not hear, into gaps.
+
+    Each method returns the gaps that have begun or ended, to be reported at once.
+
+    Args:
+        blank: a gap with the producer's names and symbols, to be filled in.
+        idle_timeout_s: the least time without trades that counts as idle.
+        symbol_silence_s: how long a symbol may have no trade while others have.
+        last_message_us: when this producer last heard something, in an earlier life.
+    """
+
+    def __init__(
+        self,
+        blank: Gap,
+        idle_timeout_s: float,
+        symbol_silence_s: float,
+        last_message_us: int | None,
+    ) -> None:
+        self._blank = blank
+        self._idle_timeout_s = idle_timeout_s
+        self._symbol_silence_s = symbol_silence_s
+        self.last_message_us = last_message_us
+        """When the newest message came, µs since the epoch."""
+        self._trades: _Activity | None = None
+        self._by_symbol: dict[str, _Activity] = {}
+        self._outage: Gap | None = None
+        self._idle: Gap | None = None
+        self._silent: dict[str, Gap] = {}
+
+    def started(self, now_us: int) -> list[Gap]:
+        """Note that the producer runs, perhaps after an earlier life."""
+        return [] if self.last_message_us is None else self.lost(GapKind.STOPPED, now_us)
+
+    def lost(self, kind: GapKind, now_us: int, behind_since_us: int | None = None) -> list[Gap]:
+        """Note that the connection is gone; the first reason stands until a message comes.
+
+        Args:
+            kind: how it went.
+            now_us: when that was noticed.
+            behind_since_us: when messages were last read as soon as they came, if not lately.
+        """
+        if self._outage is not None:
+            return []
+        started_us = now_us if self.last_message_us is None else self.last_message_us
+        if behind_since_us is not None:
+            started_us = min(started_us, behind_since_us)
+        self._outage = self._gap(kind, started_us, now_us)
+        return [self._outage]
+
+    def dropped(self, received_us: int, behind_since_us: int | None = None) -> list[Gap]:
+        """Note a frame that could not be read: a gap since the message before it.
+
+        Args:
+            received_us: when it was read.
+            behind_since_us: when messages were last read as soon as they came, if not lately.
+        """
+        started_us = received_us if self.last_message_us is None else self.last_message_us
+        if behind_since_us is not None:
+            started_us = min(started_us, behind_since_us)
+        gap = self._gap(GapKind.DROPPED, started_us, received_us)
+        return [replace(gap, ended_us=received_us)]
+
+    def heard(self, received_us: int, monotonic_s: float, symbols: Iterable[str]) -> list[Gap]:
+        """Note a message, with the symbols of its trades."""
+        self.last_message_us = received_us
+        if self._trades is None:
+            # From now on trades can be overdue, also of a symbol that never has one.
+            self._trades = _Activity(received_us, monotonic_s)
+            self._by_symbol = dict.fromkeys(self._blank.symbols, self._trades)
+        ended, self._outage = [self._outage], None
+        traded = set(symbols)
+        if traded:
+            ended.append(self._idle)
+            self._idle = None
+            is_usual = not any(ended)
+            self._trades = self._trades.moved_on(received_us, monotonic_s, is_usual=is_usual)
+            for symbol in traded:
+                ended.append(self._silent.pop(symbol, None))
+                before = self._by_symbol.get(symbol, _Activity(received_us, monotonic_s))
+                self._by_symbol[symbol] = before.moved_on(
+                    received_us, monotonic_s, is_usual=is_usual and ended[-1] is None
+                )
+        return [
+            replace(gap, ended_us=max(received_us, gap.started_us))
+            for gap in ended
+            if gap is not None
+        ]
+
+    def damaged(self, after_us: int, until_us: int) -> list[Gap]:
+        """Note that what was received between two times, µs since the epoch, is damaged on disk."""
+        gap = self._gap(GapKind.DROPPED, min(after_us, until_us), until_us)
+        return [replace(gap, ended_us=until_us)]
+
+    def check(self, now_us: int, monotonic_s: float) -> list[Gap]:
+        """Look at what has not come."""
+        if self._trades is None or self._outage is not None or self._idle is not None:
+            return []
+        trading = self._trading_at(now_us, monotonic_s)
+        if trading and self._trades.is_overdue(monotonic_s, self._idle_timeout_s):
+            self._idle = self._gap(GapKind.IDLE, self._trades.at_us, now_us)
+            return [self._idle]
+        if monotonic_s - self._trades.at_s > _OTHERS_TRADE_S:
+            return []
+        found = []
+        for symbol in trading:
+            activity = self._by_symbol[symbol]
+            if symbol in self._silent or not activity.is_overdue(
+                monotonic_s, self._symbol_silence_s
+            ):
+                continue
+            gap = self._gap(GapKind.SYMBOL_SILENT, activity.at_us, now_us)
+            self._silent[symbol] = replace(gap, symbols=(symbol,))
+            found.append(self._silent[symbol])
+        return found
+
+    def _trading_at(self, now_us: int, monotonic_s: float) -> list[str]:
+        """Return the symbols whose market is open; while one is closed it misses nothing."""
+        now = datetime.fromtimestamp(now_us / 1_000_000, timezone.utc)
+        trading = []
+        for symbol, activity in self._by_symbol.items():
+            if session_at(symbol, now) in _TRADING:
+                trading.append(symbol)
+            else:
+                self._by_symbol[symbol] = activity._replace(at_us=now_us, at_s=monotonic_s)
+        if not trading and self._trades is not None:
+            self._trades = self._trades._replace(at_us=now_us, at_s=monotonic_s)
+        return trading
+
+    def _gap(self, kind: GapKind, started_us: int, now_us: int) -> Gap:
+        return replace(self._blank, kind=kind, started_us=started_us, detected_us=now_us)
+
+
+class _Activity(NamedTuple):
+    """When something last came, on both clocks, and the usual pause between two of them."""
+
+    at_us: int
+    at_s: float
+    usual_pause_s: float = 0.0
+
+    def is_overdue(self, monotonic_s: float, timeout_s: float) -> bool:
+        """Tell whether it is later than usual, and than the time-out."""
+        return monotonic_s - self.at_s > max(timeout_s, _OVERDUE_FACTOR * self.usual_pause_s)
+
+    def moved_on(self, at_us: int, at_s: float, *, is_usual: bool) -> _Activity:
+        """Return the same a message later; a pause that was a gap is no usual one."""
+        usual_s = self.usual_pause_s
+        if is_usual:
+            usual_s += _PAUSE_WEIGHT * (at_s - self.at_s - usual_s)
+        return _Activity(at_us, at_s, usual_s)

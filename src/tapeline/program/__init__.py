@@ -1,0 +1,1 @@
+"""What every program of ours has: settings, logs, metrics, signals, exit codes."""

@@ -1,0 +1,233 @@
+"""All settings, in one frozen tree, read from the environment at the edge.
+
+A nested field is named with two underscores: `TAPELINE_KAFKA__BOOTSTRAP_SERVERS`. The text
+below a field is what `tapeline settings` prints, `docs/settings.md` and `.env.example` hold.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tapeline.model.bar import Interval
+from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.errors import UsageError
+from tapeline.program.profile import Profile
+
+
+class LogLevel(str, Enum):
+    """The least severe event that is logged."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+API_KEY_VARIABLE: Final = "FINNHUB_API_KEY"
+"""The one variable that holds a secret."""
+
+API_PORT: Final = 8700
+"""Where `tapeline api` listens when it is told no other port."""
+
+ENV_PREFIX: Final = "TAPELINE_"
+ENV_DELIMITER: Final = "__"
+ENV_FILE_VARIABLE: Final = "TAPELINE_ENV_FILE"
+"""Names a file of variables; the environment goes before it."""
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class FinnhubSettings(BaseModel):
+    """The feed's connection."""
+
+    model_config = _FROZEN
+
+    url: str = "wss://ws.finnhub.io"
+    """The WebSocket address, without the token."""
+    heartbeat_timeout_s: float = Field(default=150.0, gt=0)
+    """Seconds without any message, pings among them, after which to reconnect."""
+    idle_timeout_s: float = Field(default=300.0, gt=0)
+    """Seconds without a trade, though pings come and a market is open, that count as a gap; far
+    more when trades are usually rare."""
+    symbol_silence_s: float = Field(default=900.0, gt=0)
+    """Seconds after which a symbol without trades is reported, while others have some."""
+    same_millisecond_s: float = Field(default=2.0, gt=0)
+    """Seconds for which further trades of a symbol's newest millisecond count as in order."""
+    redelivery_memory_s: float = Field(default=600.0, ge=0)
+    """Seconds for which frames are remembered, to know those that the feed sends again."""
+    max_frame_bytes: int = Field(default=15 * 1024 * 1024, gt=0, le=15 * 1024 * 1024)
+    """The largest frame that is read, in bytes; Kafka takes dead letters of up to 16 MiB."""
+
+
+class KafkaSettings(BaseModel):
+    """Kafka's address and topics."""
+
+    model_config = _FROZEN
+
+    bootstrap_servers: str | None = None
+    """host:port list; found by itself when not set (the local stack, then localhost:9092)."""
+    topic: str = "trades_raw"
+    """Topic of the encoded trades."""
+    dead_letter_topic: str = "trades_dlq"
+    """Topic of frames and trades that the producer cannot accept."""
+    status_topic: str = "feed_status"
+    """Compacted topic in which producers report every second how far they are."""
+    gaps_topic: str = "feed_gaps"
+    """Compacted topic in which producers report the times without a feed."""
+    partitions: int = Field(default=4, ge=1)
+    """Partitions of the trade topic when it is created."""
+    replication_factor: int = Field(default=1, ge=1)
+    """Copies of each partition when a topic is created."""
+    retention_hours: int = Field(default=168, ge=1)
+    """Hours for which trades stay in Kafka."""
+
+
+class SpoolSettings(BaseModel):
+    """What the producer keeps on disk until Kafka has it."""
+
+    model_config = _FROZEN
+
+    max_mb: int = Field(default=1024, ge=64)
+    """The most that the spool may take, in MB; when it is full the producer stops."""
+    group_ms: int = Field(default=20, ge=1, le=1000)
+    """Milliseconds between two writes to the spool; what a kill of the producer can lose."""
+
+
+class CassandraSettings(BaseModel):
+    """Cassandra's address, keyspace and lifetimes."""
+
+    model_config = _FROZEN
+
+    host: str | None = None
+    """A contact point; found by itself when not set (the local stack, then localhost)."""
+    port: int = Field(default=9042, ge=1, le=65535)
+    """The native protocol port, used with `host`."""
+    local_datacenter: str = "datacenter1"
+    """Name of the data centre that requests go to."""
+    keyspace: str = "market_data"
+    """Keyspace of the tables."""
+    replication_factor: int = Field(default=1, ge=1)
+    """Copies of each row in each data centre."""
+    bronze_ttl_s: int = Field(default=7 * 86_400, ge=0)
+    """Seconds for which bronze rows live; 0 keeps them."""
+    silver_ttl_s: int = Field(default=30 * 86_400, ge=0)
+    """Seconds for which silver rows live; 0 keeps them."""
+    gold_ttl_s: int = Field(default=0, ge=0)
+    """Seconds for which bars live; 0 keeps them."""
+    quarantine_ttl_s: int = Field(default=30 * 86_400, ge=0)
+    """Seconds for which quarantined messages live; 0 keeps them."""
+    request_timeout_s: float = Field(default=20.0, gt=0)
+    """Seconds that one request may take."""
+
+
+class StreamSettings(BaseModel):
+    """The Spark job."""
+
+    model_config = _FROZEN
+
+    master: str = "local[2]"
+    """Spark master when the job is not run by spark-submit."""
+    driver_memory: str | None = None
+    """Heap of the Spark driver, as Java writes sizes; that of the profile when not set."""
+    watermark_s: int = Field(default=600, ge=1)
+    """Seconds that a trade may be late before its bar has to be revised."""
+    policy: ConditionPolicy = ConditionPolicy.SIP_ODDLOT
+    """Which trades set prices: sip, sip+oddlot or all."""
+    shuffle_partitions: int = Field(default=2, ge=1)
+    """Tasks that the trades of a batch are divided among after they were read."""
+    max_offsets_per_trigger: int | None = Field(default=None, ge=1)
+    """The most messages that one micro-batch takes; what the profile takes when not set."""
+    settle_interval_s: float = Field(default=2.0, gt=0)
+    """Seconds between two looks for windows that can be settled."""
+    settle_max_windows: int = Field(default=4_000, ge=1)
+    """The most windows whose bars are computed, written and marked at once."""
+    poison_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of bad messages among the newest at which the job stops; 1 never stops it."""
+    poison_messages: int = Field(default=1_000, ge=1)
+    """How many of the newest messages are judged, at least."""
+    store_1m: bool = False
+    """Store bars of one minute too."""
+
+    @property
+    def shortest_interval(self) -> Interval:
+        """The shortest interval whose bars are stored."""
+        return Interval.ONE_MINUTE if self.store_1m else Interval.FIVE_MINUTES
+
+
+class MetricsSettings(BaseModel):
+    """The address of the metrics."""
+
+    model_config = _FROZEN
+
+    host: str = "127.0.0.1"
+    """Address on which /metrics is served; anyone who reaches it can read the metrics."""
+    producer_port: int = Field(default=9108, ge=0, le=65535)
+    """Port of `tapeline produce`; 0 serves nothing. When it is taken, a free one is used."""
+    stream_port: int = Field(default=9109, ge=0, le=65535)
+    """Port of `tapeline stream`; 0 serves nothing. When it is taken, a free one is used."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_DELIMITER,
+        env_ignore_empty=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+    )
+
+    finnhub_api_key: SecretStr | None = Field(default=None, validation_alias=API_KEY_VARIABLE)
+    """The feed's token; a free key from finnhub.io will do. It is shown nowhere."""
+    home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("tapeline")))
+    """Folder of the local stack's jars, data, logs and checkpoints; one for user data of the
+    operating system when not set."""
+    profile: Profile = Profile.STANDARD
+    """How much memory and processor local processes may take: small (for `tapeline demo` when not
+    set) or standard."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least severe event that is logged: DEBUG, INFO, WARNING or ERROR."""
+    finnhub: FinnhubSettings = FinnhubSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    spool: SpoolSettings = SpoolSettings()
+    cassandra: CassandraSettings = CassandraSettings()
+    stream: StreamSettings = StreamSettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    def with_target(
+        self,
+        *,
+        topic: str | None = None,
+        keyspace: str | None = None,
+        policy: ConditionPolicy | None = None,
+        profile: Profile | None = None,
+    ) -> Settings:
+        """Return the same settings with another topic, keyspace, policy or profile."""
+        kafka = self.kafka.model_copy(update={"topic": topic} if topic else {})
+        cassandra = self.cassandra.model_copy(update={"keyspace": keyspace} if keyspace else {})
+        stream = self.stream.model_copy(update={"policy": policy} if policy else {})
+        update = {"kafka": kafka, "cassandra": cassandra, "stream": stream}
+        return self.model_copy(update={**update, "profile": profile or self.profile})
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment and the file that TAPELINE_ENV_FILE names.
+
+    Raises:
+        UsageError: there is no such file.
+        pydantic.ValidationError: a value has the wrong type or range; its text names the field.
+    """
+    file = os.environ.get(ENV_FILE_VARIABLE) or None
+    if file is not None and not Path(file).is_file():
+        message = f"{ENV_FILE_VARIABLE} names {file}, which is no file."
+        raise UsageError(message)
+    return Settings(_env_file=file)  # type: ignore[call-arg]

@@ -1,0 +1,172 @@
+"""Read bars into Arrow: what `tapeline bars` prints and `read_bars` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime
+from decimal import Context, Decimal
+from functools import cache
+from typing import Final
+
+import pyarrow as pa
+
+from tapeline.local.discovery import find_endpoints
+from tapeline.model.bar import Bar, Interval
+from tapeline.model.rollup import ReadInterval, roll_up_bars
+from tapeline.program.settings import Settings, load_settings
+from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.gap_rows import read_gaps
+
+_TIME: Final = pa.timestamp("ms", tz="UTC")
+_EXACT: Final = pa.decimal128(38, 10)
+_QUANTUM: Final = Decimal("1e-10")
+_DIGITS: Final = Context(prec=38)
+
+
+_PRICE: Final = pa.float64()
+_COLUMNS: Final = {
+    "symbol": pa.string(),
+    "window_start": _TIME,
+    "window_end": _TIME,
+    "open": _PRICE,
+    "high": _PRICE,
+    "low": _PRICE,
+    "close": _PRICE,
+    "volume": _EXACT,
+    "vwap": _PRICE,
+    "trade_count": pa.int64(),
+    "is_final": pa.bool_(),
+    "revision": pa.int32(),
+    "is_complete": pa.bool_(),
+    "session": pa.string(),
+}
+_DETAILS: Final = {
+    "notional": _EXACT,
+    "unpriced_count": pa.int64(),
+    "unpriced_volume": _EXACT,
+    "first_trade_time": _TIME,
+    "last_trade_time": _TIME,
+    "first_received_at": _TIME,
+    "asset_class": pa.string(),
+    "policy": pa.string(),
+    "reason": pa.string(),
+    "updated_at": _TIME,
+}
+
+StoredBars = Callable[[str, Interval, datetime, datetime], Iterator[Bar]]
+"""Yields the stored bars of a symbol and interval with start <= window_start < end."""
+
+
+def bars_schema(*, exact: bool, detail: bool = False) -> pa.Schema:
+    """Return the columns of bars; amounts are decimals when `exact`, else doubles."""
+    columns = {**_COLUMNS, **(_DETAILS if detail else {})}
+    return pa.schema(
+        [(n, pa.float64() if t == _EXACT and not exact else t) for n, t in columns.items()]
+    )
+
+
+def read_bars(
+    symbols: str | Sequence[str],
+    interval: str,
+    start: datetime,
+    end: datetime,
+    *,
+    keyspace: str | None = None,
+    exact: bool = False,
+    detail: bool = False,
+    settings: Settings | None = None,
+) -> pa.Table:
+    """Return bars as an Arrow table; `.to_pandas()` or `polars.from_arrow()` go on from there.
+
+    Args:
+        symbols: one symbol or several, in the feed's names.
+        interval: `5m` and `1h` are stored; any multiple of five minutes that divides a day is
+            made of them, e.g. `15m`, `4h`, or `1d` (an equity's regular session, else UTC days).
+            `1m` and its other multiples are there when setting `stream.store_1m` is on.
+        start: first window start, aware.
+        end: window starts are below this, aware.
+        keyspace: market_data by default.
+        exact: volumes and notionals as decimals instead of floats.
+        detail: all columns of a bar.
+        settings: instead of those from the environment.
+
+    Returns:
+        One row a bar, by symbol in the order given and then by time; an empty result keeps
+        its columns.
+
+    Raises:
+        ValueError: the interval is unknown, or a time has no zone.
+        ServiceUnavailableError: Cassandra does not answer.
+        SchemaError: the keyspace is not there.
+    """
+    if start.tzinfo is None or end.tzinfo is None:
+        message = "start and end need a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
+        raise ValueError(message)
+    length = ReadInterval.parse(interval)
+    settings = settings or load_settings()
+    wanted = [symbols] if isinstance(symbols, str) else symbols
+    with open_keyspace(settings, keyspace) as client:
+        bars = [b for s in wanted for b in bars_between(client, s, length, start, end)]
+    return bars_table(bars, exact=exact, detail=detail)
+
+
+def bars_between(
+    client: CassandraClient,
+    symbol: str,
+    length: ReadInterval,
+    start: datetime,
+    end: datetime,
+    stored_bars: StoredBars | None = None,
+) -> Iterator[Bar]:
+    """Yield bars of any length with start <= window_start < end, in order of time.
+
+    Args:
+        client: of the keyspace.
+        symbol: in the feed's name.
+        length: of the bars.
+        start: aware.
+        end: aware.
+        stored_bars: reads the stored bars that they are made of, instead of the client.
+    """
+    read = stored_bars or client.bars
+    if length.is_stored:
+        yield from read(symbol, length.stored, start, end)
+        return
+    # A longer bar that starts before the end goes on after it.
+    last = end + length.duration
+    # Before the bars: one that is settled meanwhile is not final yet, instead of too early.
+    settled_until = client.settled_until()
+    stored = read(symbol, length.stored, start, last)
+    gaps = cache(lambda: list(read_gaps(client, start, last)))
+    for bar in roll_up_bars(stored, length, settled_until, gaps):
+        if start <= bar.window_start < end:
+            yield bar
+
+
+def known_symbols(keyspace: str | None = None, *, settings: Settings | None = None) -> set[str]:
+    """Return the symbols that have bars; arguments and errors as in `read_bars`."""
+    with open_keyspace(settings, keyspace) as client:
+        return client.symbols()
+
+
+@contextmanager
+def open_keyspace(settings: Settings | None, keyspace: str | None) -> Iterator[CassandraClient]:
+    """Connect to a keyspace for a while; the arguments and errors are those of `read_bars`."""
+    settings = (settings or load_settings()).with_target(keyspace=keyspace)
+    endpoints = find_endpoints(settings)
+    with closing(
+        CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
+    ) as client:
+        client.require_schema()
+        yield client
+
+
+def bars_table(bars: Sequence[Bar], *, exact: bool, detail: bool = False) -> pa.Table:
+    """Return bars as an Arrow table with the columns of `bars_schema`."""
+    schema = bars_schema(exact=exact, detail=detail)
+    columns = {name: [getattr(b, name) for b in bars] for name in schema.names}
+    convert = (lambda v: v.quantize(_QUANTUM, context=_DIGITS)) if exact else float
+    for name in columns.keys() & {"volume", "notional", "unpriced_volume"}:
+        columns[name] = [convert(v) for v in columns[name]]
+    return pa.table(columns, schema=schema)

@@ -1,1 +1,0 @@
-"""Bars on a terminal: a table that fits it, and candles that move."""
