@@ -52,6 +52,8 @@ END_S: Final = 300.0
 SAMPLE_S: Final = 5.0
 FLAT: Final = 1.25
 """How much more the last quarter of the time may take of anything than the second one."""
+SLACK_S: Final = 5.0
+"""How much longer than what it lacks a gap may be."""
 MOST_FILES: Final = 450
 """Four for each of the hundred batches that Spark keeps, and a few."""
 
@@ -239,9 +241,15 @@ def test_an_hour_of_faults_loses_nothing_that_is_not_in_a_gap_and_nothing_grows(
                 print(f"{name}: {second:.1f}, {last:.1f}")  # noqa: T201 - the same
 
         missing = assert_covered(feed.count, trades, gaps, RATE)
+        lengths = [(end - start) / 1e6 for start, end in gaps if end is not None]
         with capsys.disabled():
-            print(f"{missing} trades missing, each in a gap")  # noqa: T201 - the same
+            longest = max(lengths, default=0)
+            told = f"each in a gap; all {sum(lengths):.1f} s, the longest {longest:.1f} s"
+            print(f"{missing} trades missing, {told}")  # noqa: T201 - the same
+        assert len(lengths) == len(gaps)
+        assert sum(lengths) <= missing / RATE + SLACK_S * len(gaps)
         assert_tables(client, feed, trades)
+        assert_complete(client, trades, gaps)
         run("audit", "--keyspace", TOPIC, "--topic", TOPIC)
         _, files = quarters.pop("checkpoint, files")
         assert files < MOST_FILES
@@ -317,6 +325,29 @@ def assert_tables(client: CassandraClient, feed: LiveFeed, trades: list[Seen]) -
         assert Decimal(bar.volume) == sum(sizes[window]), window
         assert bar.is_final, window
         assert not (bar.is_complete and window in holes), window
+
+
+def assert_complete(
+    client: CassandraClient, trades: list[Seen], gaps: list[tuple[int, int | None]]
+) -> None:
+    """Every bar between the feed's ends is complete, but for those that a gap touches."""
+    first_ms = min(t.received_at_us for t in trades) // 1000
+    last_ms = max(t.event_time_ms for t in trades)
+    rows = client.session.execute(
+        f"SELECT symbol, window_start, is_complete FROM {TOPIC}.trades_gold_5m"
+    )
+    whole = 0
+    for row in rows:
+        start_ms = ms_of(row.window_start)
+        end_ms = start_ms + WINDOW_MS
+        is_touched = any(
+            start <= end_ms * 1000 and (end is None or start_ms * 1000 <= end)
+            for start, end in gaps
+        )
+        if first_ms <= start_ms and end_ms <= last_ms and not is_touched:
+            assert row.is_complete, (row.symbol, row.window_start)
+            whole += 1
+    assert whole or MINUTES < 60
 
 
 def ms_of(at: datetime) -> int:
