@@ -57,7 +57,7 @@ def start(
     if contestant is Contestant.TAPELINE:
         services.run("init", "--topic", target.topic, "--keyspace", contestant.keyspace)
         command = tapeline("stream", "--topic", target.topic, "--keyspace", contestant.keyspace)
-        command += ["--until-settled"] * target.until_end
+        command += ["--until-final"] * target.until_end
         return services.start("stream", [*command, *options])
     command = [
         *(sys.executable, "-m", "bench.plain"),

@@ -61,7 +61,7 @@ def regular_hours_ms(utc_day: int) -> tuple[int, int]:
 
 
 def sets_prices(rule: Eligibility, event_time_ms: int) -> bool:
-    """Tell whether the session allows a trade of this rule to set prices."""
+    """Return whether the session allows a trade of this rule to set prices."""
     if not rule.at_night:
         return True
     opening, close = regular_hours_ms(event_time_ms // _DAY_MS)

@@ -20,7 +20,7 @@ def free_port() -> int:
 
 
 def is_answering(url: str) -> bool:
-    """Tell whether a page is there."""
+    """Return whether a page is there."""
     try:
         with urllib.request.urlopen(f"{url}/", timeout=_TIMEOUT_S) as answer:
             return bool(answer.status == 200)  # noqa: PLR2004 - HTTP's OK

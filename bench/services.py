@@ -43,7 +43,7 @@ class Process:
         return self.popen.pid
 
     def is_running(self) -> bool:
-        """Tell whether it lives."""
+        """Return whether it lives."""
         return self.popen.poll() is None
 
     def require(self) -> None:

@@ -61,11 +61,11 @@ def persist(batch: Batch) -> None:
         kept.unpersist(blocking=True)
 
 
-def touched(batch: Batch) -> None:
+def affected(batch: Batch) -> None:
     """Work out which windows the batch touches."""
-    from tapeline.consumer.layers import touched_windows  # noqa: PLC0415
+    from tapeline.consumer.layers import affected_windows  # noqa: PLC0415
 
-    touched_windows(batch.parsed()).collect()
+    affected_windows(batch.parsed()).collect()
 
 
 def bars_of(policy: str, *, once: bool = False) -> Callable[[Batch], int]:
@@ -107,7 +107,7 @@ STEPS: Final[dict[str, Callable[[Batch], int | None]]] = {
     "read Kafka": read,
     "and decode": decode,
     "and persist": persist,
-    "decode, touched windows": touched,
+    "decode, affected windows": affected,
     "decode, bars, policy all": bars_of("all"),
     "decode, bars, policy sip": bars_of("sip"),
     "decode, bars, policy sip+oddlot": bars_of("sip+oddlot"),

@@ -27,20 +27,20 @@ REPORT_IS_OLD_AFTER_S = 30.0
 
 
 def spark_works(url: str) -> bool:
-    """Tell whether a master is in charge, or a worker has a master."""
+    """Return whether a master is in charge, or a worker has a master."""
     state = _state(url)
     return state.get("status") == "ALIVE" or bool(state.get("masterurl"))
 
 
 def stream_runs(url: str, settings: Settings) -> bool:
-    """Tell whether the master runs the stream of our keyspace."""
+    """Return whether the master runs the stream of our keyspace."""
     name = f"tapeline-{settings.cassandra.keyspace}"
     apps = _state(url)["activeapps"]
     return any(app["name"] == name and app["state"] == "RUNNING" for app in apps)
 
 
 def simulator_answers(url: str) -> bool:
-    """Tell whether it refuses a wrong key; a right one would throw its client out."""
+    """Return whether it refuses a wrong key; a right one would throw its client out."""
     try:
         urllib.request.urlopen(f"{url}/?token=", timeout=TIMEOUT_S)  # noqa: S310 - our own
     except urllib.error.HTTPError as error:
@@ -49,7 +49,7 @@ def simulator_answers(url: str) -> bool:
 
 
 def api_is_ready(url: str) -> bool:
-    """Tell whether the API can read bars."""
+    """Return whether the API can read bars."""
     try:
         urllib.request.urlopen(f"{url}/health/ready", timeout=TIMEOUT_S)  # noqa: S310 - our own
     except OSError:
@@ -58,7 +58,7 @@ def api_is_ready(url: str) -> bool:
 
 
 def producer_reports(settings: Settings) -> bool:
-    """Tell whether this host's producer has lately reported a connection to the feed."""
+    """Return whether this host's producer has lately reported a connection to the feed."""
     consumer = Consumer(
         {
             "bootstrap.servers": find_endpoints(settings).bootstrap_servers,

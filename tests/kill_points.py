@@ -30,7 +30,7 @@ from tapeline.model.bar import Interval
 from tapeline.storage.cassandra_client import CassandraClient
 
 Applies = Callable[..., bool]
-"""Given a step's arguments, tells whether this pass of it counts."""
+"""Given a step's arguments, return whether this pass of it counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ IN_A_BATCH: Final[Mapping[str, Point]] = {
     **_around("previews", CassandraSink, "write_bars", _previews),
     **_around("bronze", CassandraSink, "write", _of_table("trades_bronze")),
     **_around("silver", CassandraSink, "write", _of_table("trades_silver")),
-    **_around("window_state", CassandraClient, "write_dirty_windows"),
+    **_around("window_state", CassandraClient, "write_affected_windows"),
     **_around("progress", CassandraClient, "write_progress"),
     "before_commit": Point(SparkProcessor, "_write", is_after=True, applies=_always),
 }
@@ -91,10 +91,12 @@ IN_FINALIZING: Final[Mapping[str, Point]] = {
     **_around("final_5m", bar_writer, "write_final_bars", _finals(_MINUTES)),
     "after_changes": Point(CassandraClient, "write", is_after=True, applies=_changes),
     "between_5m_and_1h": Point(
-        CassandraClient, "mark_settled", is_after=True, applies=_marks(_MINUTES)
+        CassandraClient, "mark_finalized", is_after=True, applies=_marks(_MINUTES)
     ),
     **_around("final_1h", bar_writer, "write_final_bars", _finals(_HOUR)),
-    "after_marks_1h": Point(CassandraClient, "mark_settled", is_after=True, applies=_marks(_HOUR)),
+    "after_marks_1h": Point(
+        CassandraClient, "mark_finalized", is_after=True, applies=_marks(_HOUR)
+    ),
 }
 """Once in each chunk of windows: the log of changes, the bars, the marks; then the hours."""
 

@@ -1,4 +1,4 @@
-"""A day of bars of a seeded random market, written as the settler and the stream write them."""
+"""A day of bars of a seeded random market, written as the finalizer and the stream write them."""
 
 from __future__ import annotations
 

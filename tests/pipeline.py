@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.sinks import CassandraSink
 from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
-from tapeline.finalize.finalizer import RoundResult, Settler
+from tapeline.finalize.finalizer import Finalizer, RoundResult
 from tapeline.kafka.feed_view import FeedView
 from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
@@ -182,22 +182,22 @@ class Pipeline:
         query.processAllAvailable()
         processor.stop()
 
-    def settle(self, max_windows: int = 500) -> RoundResult:
-        """Run one round of settling at the instant `now`."""
-        with self.settler(max_windows) as settler:
-            return settler.round()
+    def finalize(self, max_windows: int = 500) -> RoundResult:
+        """Run one round of finalizing at the instant `now`."""
+        with self.finalizer(max_windows) as finalizer:
+            return finalizer.round()
 
     @contextmanager
-    def settler(
+    def finalizer(
         self,
         max_windows: int = 500,
         is_stopping: Callable[[], bool] = lambda: False,
         remembered: Callable[[StatesOfWindows], Mapping[WindowKey, Bar]] = lambda _: {},
-    ) -> Iterator[Settler]:
-        """Settle at the instant `now`, as often as wanted."""
+    ) -> Iterator[Finalizer]:
+        """Finalize at the instant `now`, as often as wanted."""
         feed = FeedView(self.endpoints.bootstrap_servers, self.settings.kafka, self.topic_id)
         try:
-            yield Settler(
+            yield Finalizer(
                 self.spark,
                 self.client,
                 feed,

@@ -28,7 +28,7 @@ from tapeline.program.process import SUPERVISED
 from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 
-LOG_OF_STEPS = ("event=batch_ingested", "event=settled")
+LOG_OF_STEPS = ("event=batch_ingested", "event=finalized")
 """What a stream logs once it has written something."""
 _STRETCH = 50
 
@@ -105,7 +105,7 @@ class StreamRun:
         """What follows `tapeline stream`."""
         return [
             *("--topic", self.name, "--keyspace", self.name, "--trigger", "0 seconds"),
-            *("--checkpoint-dir", str(self.folder / "checkpoint"), "--until-settled"),
+            *("--checkpoint-dir", str(self.folder / "checkpoint"), "--until-final"),
         ]
 
     @property

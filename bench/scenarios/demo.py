@@ -125,7 +125,7 @@ class _LiveBars:
         self.symbols: list[str] = []
 
     def have_moved(self) -> bool:
-        """Tell whether a bar of the present has more trades than at an earlier look."""
+        """Return whether a bar of the present has more trades than at an earlier look."""
         with suppress(OSError, ValueError):
             if not self.symbols:
                 self.symbols = self._get("/v1/symbols")["symbols"]
@@ -151,7 +151,7 @@ class _LiveBars:
 
 
 def _has_new_rows(session: Session, symbols: list[str], since: datetime) -> bool:
-    """Tell whether a bar of the present was written since the start."""
+    """Return whether a bar of the present was written since the start."""
     now = datetime.now(timezone.utc)
     start = now - timedelta(
         minutes=now.minute % 5, seconds=now.second, microseconds=now.microsecond

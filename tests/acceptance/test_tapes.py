@@ -190,8 +190,8 @@ def test_late_trades_revise_just_their_bars(pipeline: Pipeline, tmp_path: Path) 
         part = [r for r in rows if ((r["symbol"], r["event_time_ms"]) in late) == is_late]
         write_tape(files[-1], part)
 
-    early_bars = settled_bars(pipeline, files[0])
-    bars = settled_bars(pipeline, files[1])
+    early_bars = finalized_bars(pipeline, files[0])
+    bars = finalized_bars(pipeline, files[1])
 
     windows = {
         (symbol, EPOCH + timedelta(milliseconds=int(ms) // 300_000 * 300_000))
@@ -209,11 +209,11 @@ def test_late_trades_revise_just_their_bars(pipeline: Pipeline, tmp_path: Path) 
     assert differences([b for b in vendor if b.is_exact], ours) == []
 
 
-def settled_bars(pipeline: Pipeline, path: Path) -> dict[tuple[str, datetime], Bar]:
-    """Send a tape, settle everything and return the bars."""
+def finalized_bars(pipeline: Pipeline, path: Path) -> dict[tuple[str, datetime], Bar]:
+    """Send a tape, finalize everything and return the bars."""
     pipeline.send_tape(path)
     pipeline.ingest()
-    while not pipeline.settle().is_finished:
+    while not pipeline.finalize().is_finished:
         pass
     return pipeline.bars()
 
@@ -238,7 +238,7 @@ def test_a_tape_of_2013_after_one_of_today_gives_the_vendors_bars(
     write_tape(tmp_path / "yesterday.csv", rows)
 
     for path in (tmp_path / "yesterday.csv", tape("gold_20131007")):
-        settled_bars(pipeline, path)
+        finalized_bars(pipeline, path)
         pipeline.preview()
 
     exact = [b for b in read_vendor_bars(tape("gold_20131007", "bars_5m")) if b.is_exact]
@@ -266,7 +266,7 @@ def test_a_changed_trade_of_the_tape_is_found_and_its_bar_named(
     assert any("open is 1300.0, the vendor's is 1313.7" in line for line in found)
 
 
-def test_a_row_changed_in_silver_before_settling_is_found_and_its_bar_named(
+def test_a_row_changed_in_silver_before_finalizing_is_found_and_its_bar_named(
     pipeline: Pipeline,
 ) -> None:
     pipeline.send_tape(tape("gold_20131007"))
@@ -292,7 +292,7 @@ def _gold_differences(pipeline: Pipeline, path: Path | None) -> list[str]:
     if path is not None:
         pipeline.send_tape(path)
         pipeline.ingest()
-    while not pipeline.settle().is_finished:
+    while not pipeline.finalize().is_finished:
         pass
     vendor = read_vendor_bars(tape("gold_20131007", "bars_5m"))
     ours = stored_bars({b.symbol for b in vendor}, "5m", pipeline.name)

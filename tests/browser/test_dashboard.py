@@ -81,7 +81,7 @@ def test_the_candles_are_the_bars_of_cassandra(
     """The tape worked by hand, from trades through every part to the page."""
     apart(lambda: pipeline.send_tape(TAPE))
     pipeline.ingest()
-    pipeline.settle()
+    pipeline.finalize()
 
     tab = open_page("?symbol=TEST&interval=5m&range=all")
     tab.wait("tapeline.bars().length === 4")
@@ -125,7 +125,7 @@ def test_a_bar_moves_from_provisional_to_final_to_revised(
     assert_shows(tab, of_symbol(pipeline, "AAPL"))
 
     pipeline.ingest()
-    pipeline.settle()
+    pipeline.finalize()
     tab.wait("tapeline.bars().every((bar) => bar.is_final)")
     assert "final" in tab.page.inner_text("#legend").split()
     assert_shows(tab, of_symbol(pipeline, "AAPL"))
@@ -133,7 +133,7 @@ def test_a_bar_moves_from_provisional_to_final_to_revised(
     late = [(before + timedelta(milliseconds=1), 260.25)]
     apart(lambda: pipeline.send_tape(a_tape(tmp_path, "c", late), "third"))
     pipeline.ingest()
-    pipeline.settle()
+    pipeline.finalize()
     tab.wait("tapeline.bars().some((bar) => bar.revision === 2 && bar.low === 260.25)")
     assert_shows(tab, of_symbol(pipeline, "AAPL"))
     assert tab.errors == []
@@ -172,7 +172,7 @@ def test_the_page_survives_a_crash_of_the_api_and_of_cassandra(
 
 
 def answers(pipeline: Pipeline) -> bool:
-    """Tell whether the test's own connections have come back."""
+    """Return whether the test's own connections have come back."""
     try:
         return bool(pipeline.bars())
     except (DriverException, NoHostAvailable):

@@ -91,9 +91,9 @@ def test_a_thousand_random_bars_are_the_same_everywhere(
     chosen = choice.sample(sorted(written), 1000)
     symbols = sorted({symbol for symbol, _ in chosen})
 
-    for made_anew in ([], [written[k] for k in chosen if written[k].is_final][:300]):
-        write_final_bars(pipeline.client, Interval.FIVE_MINUTES, [revised(b) for b in made_anew])
+    for made_again in ([], [written[k] for k in chosen if written[k].is_final][:300]):
+        write_final_bars(pipeline.client, Interval.FIVE_MINUTES, [revised(b) for b in made_again])
         stored = from_cassandra(pipeline, chosen)
-        assert sum(values[-1] > 1 for values in stored.values()) >= len(made_anew)
+        assert sum(values[-1] > 1 for values in stored.values()) >= len(made_again)
         for found in from_elsewhere(pipeline, api, open_page, symbols):
             assert {key: found[key] for key in chosen} == stored

@@ -38,7 +38,7 @@ LONE_EVERY: Final = 100
 FAULTS: Final = ("redeliver=0.1", "repeat=0.1", "reorder=10m", "late=0.02:11m-40m")
 SMALL_STEPS: Final = {
     "TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "2500",
-    "TAPELINE_STREAM__SETTLE_INTERVAL_S": "0.2",
+    "TAPELINE_STREAM__FINALIZE_INTERVAL_S": "0.2",
 }
 
 Content = tuple[str, int, float, float, tuple[str, ...] | None]

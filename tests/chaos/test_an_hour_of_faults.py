@@ -276,7 +276,7 @@ def started(
     turn: Callable[[], AbstractContextManager[None]],
     feed: LiveFeed,
 ) -> Iterator[Running]:
-    stream = ["stream", "--topic", TOPIC, "--keyspace", TOPIC, "--until-settled"]
+    stream = ["stream", "--topic", TOPIC, "--keyspace", TOPIC, "--until-final"]
     environment = {"TAPELINE_PROFILE": "small", "TAPELINE_METRICS__STREAM_PORT": "0"}
     with (
         child_process(PRODUCE, home.root, feed.environment) as producer,
@@ -291,7 +291,7 @@ def at_work(running: Running, client: CassandraClient, topic_id: str) -> bool:
 
 
 def ended(running: Running) -> bool:
-    """Look after both; tell whether they have ended well."""
+    """Look after both; return whether they have ended well."""
     keep_alive([running.producer, running.stream])
     return running.producer.exit_code == 0 and running.stream.exit_code == 0
 
@@ -340,11 +340,11 @@ def assert_complete(
     for row in rows:
         start_ms = ms_of(row.window_start)
         end_ms = start_ms + WINDOW_MS
-        is_touched = any(
+        is_affected = any(
             start <= end_ms * 1000 and (end is None or start_ms * 1000 <= end)
             for start, end in gaps
         )
-        if first_ms <= start_ms and end_ms <= last_ms and not is_touched:
+        if first_ms <= start_ms and end_ms <= last_ms and not is_affected:
             assert row.is_complete, (row.symbol, row.window_start)
             whole += 1
     assert whole or MINUTES < 60

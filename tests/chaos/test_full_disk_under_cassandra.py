@@ -83,7 +83,7 @@ def run_until_full_and_on(
 
 
 def answers(run: StreamRun) -> bool:
-    """Tell whether the test's own client has found the node again."""
+    """Return whether the test's own client has found the node again."""
     try:
         return run.committed() > 0
     except NoHostAvailable:

@@ -49,8 +49,8 @@ STARTS = 3
 
 SMALL_STEPS = {
     "TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "2500",
-    "TAPELINE_STREAM__SETTLE_MAX_WINDOWS": "15",
-    "TAPELINE_STREAM__SETTLE_INTERVAL_S": "0.2",
+    "TAPELINE_STREAM__FINALIZE_MAX_WINDOWS": "15",
+    "TAPELINE_STREAM__FINALIZE_INTERVAL_S": "0.2",
 }
 BATCHES = 8
 """Of the backlog; windows make many more chunks, and hours at least two."""
@@ -141,7 +141,7 @@ def test_cassandra_killed_while_a_backlog_is_read_loses_nothing(
             while time.monotonic() < until_s:
                 keep_alive([child])
                 time.sleep(0.2)
-            is_heard = child.restarts > 0 or "settle_repeated" in child.log_file.read_text()
+            is_heard = child.restarts > 0 or "finalize_repeated" in child.log_file.read_text()
         again_s = time.monotonic()
         read = len(child.log_file.read_text())
         wait_for(lambda: keeps_on(child) and is_at_work(child.log_file.read_text()[read:]), BACK_S)
@@ -233,7 +233,7 @@ def test_cassandra_killed_at_a_named_point_has_kept_what_it_acknowledged(
 
 
 def keeps_on(child: Child) -> bool:
-    """Look after a child; tell whether it has not ended well yet."""
+    """Look after a child; return whether it has not ended well yet."""
     keep_alive([child])
     return child.exit_code != 0
 

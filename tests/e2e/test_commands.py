@@ -240,7 +240,7 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
     )
 
     assert code == 2
-    assert "read it anew with --reset-checkpoint" in output
+    assert "read it again with --reset-checkpoint" in output
 
 
 def symbols_of(address: str) -> list[str]:
@@ -286,7 +286,7 @@ def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
 
 
 @pytest.mark.usefixtures("replayed")
-@pytest.mark.parametrize("job", ["bronze", "silver", "gold", "settle"])
+@pytest.mark.parametrize("job", ["bronze", "silver", "gold", "finalize"])
 def test_each_job_runs_alone_and_stops_at_sigterm(job: str, tmp_path: Path) -> None:
     process = start(
         *("stream", "--job", job, "--topic", "replay", "--keyspace", "replay"),

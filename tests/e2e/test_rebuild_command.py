@@ -58,7 +58,7 @@ def volumes() -> dict[tuple[str, datetime], float]:
 def test_a_rebuild_that_is_killed_goes_on_where_it_was(replayed: Endpoints, home: Home) -> None:
     before = volumes()
     change_every_bar(replayed)
-    small = {"TAPELINE_STREAM__SETTLE_MAX_WINDOWS": "1"}  # an hour at a time
+    small = {"TAPELINE_STREAM__FINALIZE_MAX_WINDOWS": "1"}  # an hour at a time
     killed = start("rebuild", "gold", *TARGET, environment=small)
     (file,) = wait_for(lambda: list(home.rebuilds.glob(f"{INTO}-gold-*.json")))
     killed.kill()

@@ -45,7 +45,7 @@ class Cluster:
             *("--executor-memory", "512m", "--jars", ",".join(map(str, jars))),
             *("--driver-java-options", QUICK_START),
             *("--conf", f"spark.executor.extraJavaOptions={QUICK_START}"),
-            *(ROOT / "src" / "consumer" / "main.py", "--until-settled", "--policy", "sip"),
+            *(ROOT / "src" / "consumer" / "main.py", "--until-final", "--policy", "sip"),
             *("--topic", pipeline.name, "--keyspace", pipeline.name),
         ]
         kafka = pipeline.settings.kafka

@@ -32,21 +32,21 @@ PRICES = ("open", "high", "low", "close")
 
 
 @pytest.fixture(scope="module")
-def settled(
+def finalized(
     spark: SparkSession, stack: Endpoints, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pipeline]:
-    """The tape worked by hand, settled once: these tests only read."""
+    """The tape worked by hand, finalized once: these tests only read."""
     folder = tmp_path_factory.mktemp("api")
     with Pipeline.create(spark, stack, f"t{uuid.uuid4().hex[:12]}", folder) as pipeline:
         pipeline.send_tape(TAPE)
         pipeline.ingest()
-        pipeline.settle()
+        pipeline.finalize()
         yield pipeline
 
 
 @pytest.fixture
-def client(settled: Pipeline) -> Iterator[httpx.Client]:
-    with serving(create_app(settled.settings)) as client:
+def client(finalized: Pipeline) -> Iterator[httpx.Client]:
+    with serving(create_app(finalized.settings)) as client:
         yield client
 
 
@@ -156,9 +156,9 @@ def test_several_symbols_come_with_one_cursor(client: httpx.Client) -> None:
     assert [(row["symbol"], start_of(row)) for row in pages] == expected
 
 
-def test_trades_are_those_of_silver(client: httpx.Client, settled: Pipeline) -> None:
+def test_trades_are_those_of_silver(client: httpx.Client, finalized: Pipeline) -> None:
     silver = sorted(
-        (row for row in settled.rows("trades_silver") if row["symbol"] == "TEST"),
+        (row for row in finalized.rows("trades_silver") if row["symbol"] == "TEST"),
         key=lambda row: (row["event_time"], row["trade_id"]),
     )
     found: list[dict[str, object]] = []
@@ -201,14 +201,14 @@ def test_the_wrong_name_is_not_found_and_a_quiet_time_is_empty(client: httpx.Cli
     assert client.get("/v1/bars/TEST", params=quiet).json()["bars"] == []
 
 
-def test_status_says_how_far_the_pipeline_is(client: httpx.Client, settled: Pipeline) -> None:
+def test_status_says_how_far_the_pipeline_is(client: httpx.Client, finalized: Pipeline) -> None:
     status = wait_for(lambda: _known_status(client), 30)
 
-    assert status["counts"]["messages"] == len(settled.rows("trades_bronze")) == 17
+    assert status["counts"]["messages"] == len(finalized.rows("trades_bronze")) == 17
     assert status["counts"]["symbols"] == 2
     assert (status["lag_messages"], status["feed"]["state"]) == (0, "ended")
-    assert status["keyspace"] == settled.name
-    newest = max(row["event_time"] for row in settled.rows("trades_silver"))
+    assert status["keyspace"] == finalized.name
+    newest = max(row["event_time"] for row in finalized.rows("trades_silver"))
     assert start_of({"window_start": status["newest_trade_time"]}) == newest.replace(
         tzinfo=timezone.utc
     )

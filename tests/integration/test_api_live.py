@@ -24,7 +24,7 @@ from confluent_kafka import Producer
 from rich.console import Console
 from websockets.asyncio.client import connect
 
-from tapeline.api.look import Look, look
+from tapeline.api.poll import PollRequest, poll
 from tapeline.local import kafka
 from tapeline.local.home import Home
 from tapeline.local.stack import LocalStack, read_state
@@ -93,7 +93,7 @@ def now_bar(**changes: Any) -> Bar:
 
 
 def write(pipeline: Pipeline, *bars: Bar) -> None:
-    """Put bars into gold as the stream (provisional) or the settler (final) does."""
+    """Put bars into gold as the stream (provisional) or the finalizer (final) does."""
     at = now()
     writes = [(replace(bar, updated_at=at), int(at.timestamp() * 1e6)) for bar in bars]
     provisional = [w for w in writes if not w[0].is_final]
@@ -334,7 +334,7 @@ def test_it_goes_on_where_it_was_when_kafka_comes_back(
     assert bar["trade_count"] == (2 if is_same_window else 1)
 
 
-def test_one_who_comes_back_reads_anew_and_no_final_bar_is_lost(
+def test_one_who_comes_back_reads_again_and_no_final_bar_is_lost(
     pipeline: Pipeline, api: ServedApi
 ) -> None:
     """Also when the API was dead meanwhile, and however old the bar is."""
@@ -370,7 +370,7 @@ def test_a_revision_of_an_old_bar_comes_to_those_who_listen(
     assert run(listen())["window_start"] == "2026-11-03T14:35:00Z"
 
 
-def test_a_longer_bar_is_final_when_all_is_settled_up_to_its_end(
+def test_a_longer_bar_is_final_when_all_is_finalized_up_to_its_end(
     pipeline: Pipeline, api: ServedApi
 ) -> None:
     async def listen() -> list[dict[str, Any]]:
@@ -378,7 +378,7 @@ def test_a_longer_bar_is_final_when_all_is_settled_up_to_its_end(
             await asyncio.sleep(2)
             write(pipeline, a_bar(window_start=DAYS_AGO, is_final=True, revision=1))
             await asyncio.sleep(2)
-            pipeline.client.write_settled_until(pipeline.topic_id, DAYS_AGO + FIVE * 4)
+            pipeline.client.write_final_until(pipeline.topic_id, DAYS_AGO + FIVE * 4)
             found = [await until(heard, "bar", lambda b: b["is_final"])]
             write(pipeline, a_bar(window_start=DAYS_AGO, is_final=True, revision=2, close=1.5))
             found.append(await until(heard, "bar", lambda b: b["revision"] == 2))
@@ -396,7 +396,7 @@ def test_a_bar_that_becomes_final_while_it_is_looked_at_is_seen_final(pipeline: 
     final = replace(bar, is_final=True, revision=1, updated_at=at)
 
     class Meanwhile(CassandraClient):
-        """The settler writes between two reads of ours; it has logged the change before."""
+        """The finalizer writes between two reads of ours; it has logged the change before."""
 
         def stored_bars(self, interval: Interval, keys: Any) -> Any:
             self.write_bars(interval, [(final, int(at.timestamp() * 1e6))])
@@ -409,7 +409,7 @@ def test_a_bar_that_becomes_final_while_it_is_looked_at_is_seen_final(pipeline: 
         Meanwhile(pipeline.settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
     ) as client:
         since = at - timedelta(minutes=1)
-        wanted = Look(
+        wanted = PollRequest(
             frozenset({topic}),
             since,
             frozenset(),
@@ -418,7 +418,7 @@ def test_a_bar_that_becomes_final_while_it_is_looked_at_is_seen_final(pipeline: 
             frozenset(),
             asks_progress=False,
         )
-        seen = look(client, wanted)
+        seen = poll(client, wanted)
 
     assert seen.changed[Interval.FIVE_MINUTES, "AAPL", bar.window_start].is_final
 

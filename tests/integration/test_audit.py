@@ -36,7 +36,7 @@ BAD = [None, b"no avro", b"\xc3\x01" + bytes(20)]
 
 
 @pytest.fixture(scope="module")
-def settled(
+def finalized(
     stack: Endpoints, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pipeline]:
     """The tape worked by hand, delivered twice, and bad messages; every bar is final.
@@ -49,7 +49,7 @@ def settled(
         parts.send_messages([("TEST", value) for value in BAD])
         parts.send_tape(TAPE, producer_id="second")
         parts.ingest()
-        parts.settle()
+        parts.finalize()
         yield parts
 
 
@@ -58,7 +58,7 @@ def audit(pipeline: Pipeline, scope: Scope | None = None) -> Findings:
 
 
 def is_message_of(message: bytes | None, row: Any) -> bool:
-    """Tell whether silver has its row of a trade from this message, by id and receipt."""
+    """Return whether silver has its row of a trade from this message, by id and receipt."""
     trade = decode_trade(message, to_millis(datetime.now(timezone.utc)))
     received_ms = to_millis(row.received_at.replace(tzinfo=timezone.utc))
     return trade is not None and (trade.trade_id, trade.received_at_us // 1000) == (
@@ -68,7 +68,7 @@ def is_message_of(message: bytes | None, row: Any) -> bool:
 
 
 def checked(findings: Findings) -> dict[Pair, int]:
-    return {pair: tally.checked for pair, tally in findings.in_order()}
+    return {pair: count.checked for pair, count in findings.in_order()}
 
 
 def about(differences: list[Difference]) -> set[tuple[Pair, str, datetime | None, str]]:
@@ -99,8 +99,8 @@ def first_trade(pipeline: Pipeline) -> tuple[str, int]:
     return f"{BAR} AND event_time = {time_ms} AND trade_id = {row.trade_id}", row.trade_id
 
 
-def test_what_the_parts_have_made_is_right_in_every_layer(settled: Pipeline) -> None:
-    findings = audit(settled)
+def test_what_the_parts_have_made_is_right_in_every_layer(finalized: Pipeline) -> None:
+    findings = audit(finalized)
 
     assert findings.differences == []
     assert checked(findings) == {
@@ -110,13 +110,13 @@ def test_what_the_parts_have_made_is_right_in_every_layer(settled: Pipeline) -> 
         Pair.GOLD_HOURS: 3,
     }
     assert findings.unaudited == {}
-    assert all(tally.not_yet == 0 for _, tally in findings.in_order())
+    assert all(count.not_yet == 0 for _, count in findings.in_order())
 
 
-def test_a_changed_row_of_silver_names_its_bar_and_trade(settled: Pipeline) -> None:
-    where, trade_id = first_trade(settled)
-    with tampered(settled, "trades_silver", where, "volume = 11"):
-        found = audit(settled).differences
+def test_a_changed_row_of_silver_names_its_bar_and_trade(finalized: Pipeline) -> None:
+    where, trade_id = first_trade(finalized)
+    with tampered(finalized, "trades_silver", where, "volume = 11"):
+        found = audit(finalized).differences
 
     (trade,) = (d for d in found if d.pair is Pair.BRONZE_SILVER)
     assert (trade.what, trade.expected, trade.found) == ("volume", "10.0", "11.0")
@@ -137,10 +137,10 @@ def test_a_changed_row_of_silver_names_its_bar_and_trade(settled: Pipeline) -> N
     }
 
 
-def test_a_deleted_row_of_silver_names_its_bar_and_trade(settled: Pipeline) -> None:
-    where, trade_id = first_trade(settled)
-    with tampered(settled, "trades_silver", where, None):
-        found = audit(settled).differences
+def test_a_deleted_row_of_silver_names_its_bar_and_trade(finalized: Pipeline) -> None:
+    where, trade_id = first_trade(finalized)
+    with tampered(finalized, "trades_silver", where, None):
+        found = audit(finalized).differences
 
     (trade,) = (d for d in found if d.pair is Pair.BRONZE_SILVER)
     assert (trade.what, trade.expected, trade.found) == ("trade", "in silver", "none")
@@ -150,14 +150,14 @@ def test_a_deleted_row_of_silver_names_its_bar_and_trade(settled: Pipeline) -> N
     assert {(d.symbol, d.window_start) for d in found} == {("TEST", WINDOW)}
 
 
-def test_a_row_of_silver_that_nobody_sent_names_its_bar_and_trade(settled: Pipeline) -> None:
+def test_a_row_of_silver_that_nobody_sent_names_its_bar_and_trade(finalized: Pipeline) -> None:
     where = f"{BAR} AND event_time = {WINDOW_MS + 3} AND trade_id = 3"
-    settled.session.execute(
+    finalized.session.execute(
         "INSERT INTO trades_silver (symbol, bucket, event_time, trade_id, price, volume, "
         f"sequence) VALUES ('TEST', {WINDOW_MS}, {WINDOW_MS + 3}, 3, 10.0, 1.0, 0)"
     )
-    found = audit(settled).differences
-    settled.session.execute(f"DELETE FROM trades_silver WHERE {where}")
+    found = audit(finalized).differences
+    finalized.session.execute(f"DELETE FROM trades_silver WHERE {where}")
 
     (trade,) = (d for d in found if d.pair is Pair.BRONZE_SILVER)
     assert (trade.what, trade.expected, trade.found) == ("trade", "none in bronze", "in silver")
@@ -175,37 +175,39 @@ def test_a_row_of_silver_that_nobody_sent_names_its_bar_and_trade(settled: Pipel
         ("last_trade_time = 1710513299998", "last_trade_time"),
     ],
 )
-def test_a_changed_bar_is_named(settled: Pipeline, change: str, what: str) -> None:
+def test_a_changed_bar_is_named(finalized: Pipeline, change: str, what: str) -> None:
     where = f"symbol = 'TEST' AND period = '2024-03-01' AND window_start = {WINDOW_MS}"
-    with tampered(settled, "trades_gold_5m", where, change):
-        found = audit(settled).differences
+    with tampered(finalized, "trades_gold_5m", where, change):
+        found = audit(finalized).differences
 
     assert (Pair.SILVER_GOLD, "5m", WINDOW, what) in about(found)
     assert {d.window_start for d in found} <= {WINDOW, HOUR}
     assert {d.symbol for d in found} == {"TEST"}
 
 
-def test_a_deleted_bar_and_a_changed_hour_are_named(settled: Pipeline) -> None:
+def test_a_deleted_bar_and_a_changed_hour_are_named(finalized: Pipeline) -> None:
     bar = f"symbol = 'TEST' AND period = '2024-03-01' AND window_start = {WINDOW_MS}"
-    with tampered(settled, "trades_gold_5m", bar, None):
-        assert (Pair.SILVER_GOLD, "5m", WINDOW, "bar") in about(audit(settled).differences)
+    with tampered(finalized, "trades_gold_5m", bar, None):
+        assert (Pair.SILVER_GOLD, "5m", WINDOW, "bar") in about(audit(finalized).differences)
     ms = WINDOW_MS - 1_800_000
     hour = f"symbol = 'TEST' AND period = '2024-01-01' AND window_start = {ms}"
-    with tampered(settled, "trades_gold_1h", hour, "close = 1.0"):
-        assert about(audit(settled).differences) == {(Pair.GOLD_HOURS, "1h", HOUR, "close")}
-    with tampered(settled, "trades_gold_1h", hour, None):
-        assert about(audit(settled).differences) == {(Pair.GOLD_HOURS, "1h", HOUR, "bar")}
+    with tampered(finalized, "trades_gold_1h", hour, "close = 1.0"):
+        assert about(audit(finalized).differences) == {(Pair.GOLD_HOURS, "1h", HOUR, "close")}
+    with tampered(finalized, "trades_gold_1h", hour, None):
+        assert about(audit(finalized).differences) == {(Pair.GOLD_HOURS, "1h", HOUR, "bar")}
 
 
-def test_a_deleted_row_of_bronze_is_missed_by_kafka_and_by_silver(settled: Pipeline) -> None:
-    trade = settled.session.execute(f"SELECT * FROM trades_silver WHERE {BAR}").one()
-    (row,) = (row for row in settled.rows("trades_bronze") if is_message_of(row["message"], trade))
+def test_a_deleted_row_of_bronze_is_missed_by_kafka_and_by_silver(finalized: Pipeline) -> None:
+    trade = finalized.session.execute(f"SELECT * FROM trades_silver WHERE {BAR}").one()
+    (row,) = (
+        row for row in finalized.rows("trades_bronze") if is_message_of(row["message"], trade)
+    )
     where = (
-        f"topic_id = '{settled.topic_id}' AND kafka_partition = {row['kafka_partition']} "
+        f"topic_id = '{finalized.topic_id}' AND kafka_partition = {row['kafka_partition']} "
         f"AND bucket = 0 AND kafka_offset = {row['kafka_offset']}"
     )
-    with tampered(settled, "trades_bronze", where, None):
-        found = audit(settled).differences
+    with tampered(finalized, "trades_bronze", where, None):
+        found = audit(finalized).differences
 
     kafka = next(d for d in found if d.pair is Pair.KAFKA_BRONZE)
     assert (kafka.what, kafka.expected, kafka.found) == ("message", "in bronze", "none")
@@ -219,32 +221,32 @@ def test_a_deleted_row_of_bronze_is_missed_by_kafka_and_by_silver(settled: Pipel
     assert {d.what for d in silver} == {"received_at"}
 
 
-def test_other_bytes_in_bronze_or_quarantine_are_found(settled: Pipeline) -> None:
-    row = next(r for r in settled.rows("trades_quarantine") if r["message"] == BAD[1])
+def test_other_bytes_in_bronze_or_quarantine_are_found(finalized: Pipeline) -> None:
+    row = next(r for r in finalized.rows("trades_quarantine") if r["message"] == BAD[1])
     where = (
-        f"topic_id = '{settled.topic_id}' AND kafka_partition = {row['kafka_partition']} "
+        f"topic_id = '{finalized.topic_id}' AND kafka_partition = {row['kafka_partition']} "
         f"AND bucket = 0 AND kafka_offset = {row['kafka_offset']}"
     )
-    with tampered(settled, "trades_bronze", where, "message = 0x00"):
-        assert {(d.pair, d.what) for d in audit(settled).differences} == {
+    with tampered(finalized, "trades_bronze", where, "message = 0x00"):
+        assert {(d.pair, d.what) for d in audit(finalized).differences} == {
             (Pair.KAFKA_BRONZE, "message"),
             (Pair.BRONZE_SILVER, "quarantined bytes"),
         }
-    with tampered(settled, "trades_quarantine", where, "reason = 'bad_price'"):
-        (found,) = audit(settled).differences
+    with tampered(finalized, "trades_quarantine", where, "reason = 'bad_price'"):
+        (found,) = audit(finalized).differences
         assert (found.what, found.expected, found.found) == ("reason", "undecodable", "bad_price")
-    with tampered(settled, "trades_quarantine", where, None):
-        (found,) = audit(settled).differences
+    with tampered(finalized, "trades_quarantine", where, None):
+        (found,) = audit(finalized).differences
         assert (found.what, found.expected, found.found) == ("quarantine", "undecodable", "none")
 
 
-def test_an_audit_of_some_hours_or_symbols_looks_at_no_others(settled: Pipeline) -> None:
-    where, _ = first_trade(settled)
-    with tampered(settled, "trades_silver", where, "price = 10.5"):
-        inside = audit(settled, Scope.of(WINDOW, WINDOW + timedelta(minutes=5), ["TEST"]))
-        from_then = audit(settled, Scope.of(WINDOW, None, None))
-        later = audit(settled, Scope.of(LAST, LAST + timedelta(minutes=5), ["TEST"]))
-        other = audit(settled, Scope.of(None, None, ["COIN:TESTUSD"]))
+def test_an_audit_of_some_hours_or_symbols_looks_at_no_others(finalized: Pipeline) -> None:
+    where, _ = first_trade(finalized)
+    with tampered(finalized, "trades_silver", where, "price = 10.5"):
+        inside = audit(finalized, Scope.of(WINDOW, WINDOW + timedelta(minutes=5), ["TEST"]))
+        from_then = audit(finalized, Scope.of(WINDOW, None, None))
+        later = audit(finalized, Scope.of(LAST, LAST + timedelta(minutes=5), ["TEST"]))
+        other = audit(finalized, Scope.of(None, None, ["COIN:TESTUSD"]))
 
     for findings in (inside, from_then):
         assert {d.window_start for d in findings.differences} == {WINDOW}
@@ -256,15 +258,15 @@ def test_an_audit_of_some_hours_or_symbols_looks_at_no_others(settled: Pipeline)
         assert checked(findings)[Pair.BRONZE_SILVER] > 0
 
 
-def test_bars_whose_trades_have_expired_are_named_as_not_auditable(settled: Pipeline) -> None:
-    where, _ = first_trade(settled)
+def test_bars_whose_trades_have_expired_are_named_as_not_auditable(finalized: Pipeline) -> None:
+    where, _ = first_trade(finalized)
     ttl = "ALTER TABLE trades_silver WITH default_time_to_live = "
-    settled.session.execute(f"{ttl}3600")
+    finalized.session.execute(f"{ttl}3600")
     try:
-        with tampered(settled, "trades_silver", where, None):
-            findings = audit(settled)
+        with tampered(finalized, "trades_silver", where, None):
+            findings = audit(finalized)
     finally:
-        settled.session.execute(f"{ttl}2592000")
+        finalized.session.execute(f"{ttl}2592000")
 
     assert findings.differences == []
     bars = findings.unaudited[Pair.SILVER_GOLD, NO_SILVER]
@@ -275,9 +277,9 @@ def test_bars_whose_trades_have_expired_are_named_as_not_auditable(settled: Pipe
 
 
 def test_the_command_exits_1_when_anything_differs_and_0_when_nothing_does(
-    settled: Pipeline, tmp_path: Path
+    finalized: Pipeline, tmp_path: Path
 ) -> None:
-    target = ("--keyspace", settled.name, "--topic", settled.name)
+    target = ("--keyspace", finalized.name, "--topic", finalized.name)
     report = tmp_path / "report.json"
     vendor = tmp_path / "vendor.csv"
     vendor.write_text(
@@ -285,8 +287,8 @@ def test_the_command_exits_1_when_anything_differs_and_0_when_nothing_does(
         "2024-03-15T14:30:00Z,TEST,10.00,10.05,9.90,10.02,600\n"
     )
     clean = run("audit", *target, "--against", str(vendor))
-    where, trade_id = first_trade(settled)
-    with tampered(settled, "trades_silver", where, "volume = 11"):
+    where, trade_id = first_trade(finalized)
+    with tampered(finalized, "trades_silver", where, "volume = 11"):
         code, output = fail("audit", *target)
         json_code, _ = fail("audit", *target, "--format", "json", "-o", str(report))
     vendor.write_text(vendor.read_text().replace("9.90", "9.91"))
@@ -304,10 +306,10 @@ def test_the_command_exits_1_when_anything_differs_and_0_when_nothing_does(
     assert "9.91" in vendor_output
 
 
-def test_an_audit_of_nothing_is_an_error_of_use(settled: Pipeline, tmp_path: Path) -> None:
-    keyspace = ("--keyspace", settled.name)
-    topic = ("--topic", settled.name)
-    other = f"{settled.name}_fs"
+def test_an_audit_of_nothing_is_an_error_of_use(finalized: Pipeline, tmp_path: Path) -> None:
+    keyspace = ("--keyspace", finalized.name)
+    topic = ("--topic", finalized.name)
+    other = f"{finalized.name}_fs"
     empty = tmp_path / "vendor.csv"
     empty.write_text("window_start,symbol,open,high,low,close,volume\n")
     for arguments, text in (
@@ -328,18 +330,18 @@ def test_what_is_still_on_its_way_is_no_difference(pipeline: Pipeline) -> None:
     pipeline.ingest()
     pipeline.preview()
     provisional = audit(pipeline)
-    pipeline.settle()
+    pipeline.finalize()
     value = encode_trade(Trade("TEST", 1.0, 1.0, WINDOW_MS, None, 1, WINDOW_MS * 1000, 0, "replay"))
     pipeline.send_messages([("TEST", value)] * 3)
     unread = audit(pipeline)
 
     assert provisional.differences == []
-    assert provisional.tallies[Pair.SILVER_GOLD].not_yet == 5
-    assert provisional.tallies[Pair.SILVER_GOLD].checked == 0
-    assert provisional.tallies[Pair.GOLD_HOURS].not_yet == 3
+    assert provisional.counts[Pair.SILVER_GOLD].not_yet == 5
+    assert provisional.counts[Pair.SILVER_GOLD].checked == 0
+    assert provisional.counts[Pair.GOLD_HOURS].not_yet == 3
     assert unread.differences == []
-    assert unread.tallies[Pair.KAFKA_BRONZE].not_yet == 3
-    assert unread.tallies[Pair.SILVER_GOLD].checked == 5
+    assert unread.counts[Pair.KAFKA_BRONZE].not_yet == 3
+    assert unread.counts[Pair.SILVER_GOLD].checked == 5
 
 
 class Interrupted(Progress):
@@ -361,7 +363,7 @@ def test_what_comes_while_an_audit_runs_is_no_difference(pipeline: Pipeline) -> 
     pipeline.send_tape(TAPE)
     pipeline.send_messages([("TEST", encode_trade(first))])
     pipeline.ingest()
-    pipeline.settle()
+    pipeline.finalize()
 
     def meanwhile() -> None:
         """A copy of lower rank comes, which silver keeps, and a trade for a bar that is final."""
@@ -372,7 +374,7 @@ def test_what_comes_while_an_audit_runs_is_no_difference(pipeline: Pipeline) -> 
 
     findings = run_audit(pipeline.settings, Scope(), None, Interrupted(meanwhile))
     assert findings.differences == []
-    assert findings.tallies[Pair.SILVER_GOLD].not_yet == 2
+    assert findings.counts[Pair.SILVER_GOLD].not_yet == 2
 
     # What differs for another reason is found beside it.
     where, trade_id = first_trade(pipeline)
@@ -381,5 +383,5 @@ def test_what_comes_while_an_audit_runs_is_no_difference(pipeline: Pipeline) -> 
     assert {d.trade and d.trade.trade_id for d in found if d.pair is Pair.BRONZE_SILVER} == {
         trade_id
     }
-    pipeline.settle()
+    pipeline.finalize()
     assert audit(pipeline).differences == []

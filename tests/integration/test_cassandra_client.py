@@ -129,49 +129,49 @@ def test_progress_only_ever_rises(pipeline: Pipeline) -> None:
     }
 
 
-def test_how_far_all_is_settled_never_sinks_and_the_slowest_that_moves_counts(
+def test_how_far_all_is_finalized_never_sinks_and_the_slowest_that_moves_counts(
     pipeline: Pipeline,
 ) -> None:
     client = pipeline.client
-    assert client.settled_until() is None
-    client.write_settled_until("topic", NOON)
-    client.write_settled_until("topic", NOON - DAY)
-    client.write_settled_until("another", NOON - 2 * DAY)
+    assert client.final_until() is None
+    client.write_final_until("topic", NOON)
+    client.write_final_until("topic", NOON - DAY)
+    client.write_final_until("another", NOON - 2 * DAY)
 
     assert client.progress("topic") == {}
-    assert client.settled_until() == NOON - 2 * DAY
+    assert client.final_until() == NOON - 2 * DAY
     client.write_topic_state("another", TopicState.OVER, NOON)
-    assert client.settled_until() == NOON
+    assert client.final_until() == NOON
     client.write_progress("topic", [PartitionProgress(0, 1, None, None)])
     assert client.progress("topic").keys() == {0}
 
 
-def test_nothing_counts_as_settled_when_a_topic_is_read_again(pipeline: Pipeline) -> None:
+def test_nothing_counts_as_finalized_when_a_topic_is_read_again(pipeline: Pipeline) -> None:
     client, topic = pipeline.client, "topic"
     client.write_progress(topic, [PartitionProgress(0, 70_000, None, None)])
-    client.write_settled_bucket(topic, 0, 3)
+    client.write_finalized_bucket(topic, 0, 3)
     before = client.progress(topic)[0]
 
     client.begin_anew(topic)
     after = client.progress(topic)[0]
 
-    assert (before.settled_bucket, before.read_bucket) == (3, 3)
-    assert (after.settled_bucket, after.read_bucket) == (0, 0)
+    assert (before.finalized_bucket, before.read_bucket) == (3, 3)
+    assert (after.finalized_bucket, after.read_bucket) == (0, 0)
     assert after.committed_offset == 70_000
 
 
-def test_a_window_is_dirty_until_its_offset_is_settled(pipeline: Pipeline) -> None:
+def test_a_window_is_due_until_its_offset_is_finalized(pipeline: Pipeline) -> None:
     client = pipeline.client
-    state = WindowState("topic", 0, 0, NOON, "X", dirty_offset=7)
-    client.write_dirty_windows([state])
-    client.mark_settled([state], Interval.FIVE_MINUTES)
-    client.mark_settled([state], Interval.ONE_HOUR)
-    newer = WindowState("topic", 0, 0, NOON, "X", dirty_offset=9)
-    client.write_dirty_windows([newer, state])
+    state = WindowState("topic", 0, 0, NOON, "X", affected_offset=7)
+    client.write_affected_windows([state])
+    client.mark_finalized([state], Interval.FIVE_MINUTES)
+    client.mark_finalized([state], Interval.ONE_HOUR)
+    newer = WindowState("topic", 0, 0, NOON, "X", affected_offset=9)
+    client.write_affected_windows([newer, state])
 
     (read,) = client.window_states("topic", 0, [0])
 
-    assert (read.dirty_offset, read.settled_offset, read.hour_settled_offset) == (9, 7, 7)
+    assert (read.affected_offset, read.finalized_offset, read.hour_finalized_offset) == (9, 7, 7)
 
 
 def test_many_windows_are_marked_at_once_each_by_its_own_offset(pipeline: Pipeline) -> None:
@@ -181,17 +181,17 @@ def test_many_windows_are_marked_at_once_each_by_its_own_offset(pipeline: Pipeli
         for n in range(320)
     ]
     received = [replace(s, first_received_at=NOON + timedelta(seconds=7)) for s in states[:200]]
-    client.write_dirty_windows(states)
-    client.mark_settled(received, Interval.FIVE_MINUTES)
-    client.mark_settled(states[:100], Interval.ONE_HOUR)
+    client.write_affected_windows(states)
+    client.mark_finalized(received, Interval.FIVE_MINUTES)
+    client.mark_finalized(states[:100], Interval.ONE_HOUR)
 
     found = [s for p in (0, 1) for s in client.window_states("topic", p, [0, 1, 2])]
 
-    assert sorted(found, key=lambda s: s.dirty_offset) == [
+    assert sorted(found, key=lambda s: s.affected_offset) == [
         replace(
             s,
-            settled_offset=s.dirty_offset if n < 200 else -1,
-            hour_settled_offset=s.dirty_offset if n < 100 else -1,
+            finalized_offset=s.affected_offset if n < 200 else -1,
+            hour_finalized_offset=s.affected_offset if n < 100 else -1,
             first_received_at=NOON + timedelta(seconds=7) if n < 200 else None,
         )
         for n, s in enumerate(states)
@@ -223,6 +223,14 @@ def replication_of(session: Session, keyspace: str) -> dict[str, str]:
         "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s", (keyspace,)
     ).one()
     return {k: v for k, v in row.replication.items() if k != "class"}
+
+
+def test_a_keyspace_whose_columns_had_other_names_is_refused(pipeline: Pipeline) -> None:
+    """What waits there to be finalized would never be."""
+    pipeline.session.execute("ALTER TABLE window_state ADD dirty_offset bigint")
+
+    with pytest.raises(UsageError, match=f"DROP KEYSPACE {pipeline.name}"):
+        pipeline.client.create_schema()
 
 
 def test_a_default_takes_no_copies_from_a_keyspace_and_a_setting_changes_them(

@@ -166,7 +166,7 @@ def test_a_query_that_fails_ends_the_job_with_its_cause(pipeline: Pipeline) -> N
     pipeline.session.execute("DROP TABLE trades_gold_5m")
     processor = pipeline.processor()
     query = processor.start()
-    options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_settled=False)
+    options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_final=False)
 
     with pytest.raises(StreamingQueryException):
         query.processAllAvailable()
@@ -259,7 +259,7 @@ def test_what_the_keyspace_has_forgotten_since_is_read_again(pipeline: Pipeline)
 
     assert silver_ids(pipeline) == {1, 2}
     pipeline.now += timedelta(minutes=11)  # quiet for so long that no more can be on its way
-    assert pipeline.settle().settled_5m == 1
+    assert pipeline.finalize().finalized_5m == 1
     prepare(pipeline, "checkpoint")
     assert (pipeline.folder / "checkpoint" / "ingest" / "commits" / "0").exists()
     assert not is_read_again(pipeline)
@@ -282,7 +282,7 @@ def test_a_running_stream_stops_when_the_keyspace_has_lost_its_progress_and_read
         pipeline.session.execute(f"TRUNCATE {table}")
     pipeline.client.write_progress(pipeline.topic_id, older)
 
-    options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_settled=False)
+    options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_final=False)
     with pytest.raises(StreamError, match=r"up to offset 1 and is there up to 0\."):
         RunningJob(processor, None, Metrics(STREAM_METRICS)).watch(
             threading.Event(), options, interval_s=0.1
@@ -353,7 +353,7 @@ def test_a_checkpoint_older_than_kafka_begins_anew_unless_messages_were_never_re
     assert read == {1, 2, 3}
     with pytest.raises(SchemaError, match=r"Messages 3 to 3 of partition 0 .* expired"):
         prepare(pipeline, "checkpoint")
-    empty_newest_commit(pipeline.folder / "checkpoint" / "ingest")  # nor is it begun anew
+    empty_newest_commit(pipeline.folder / "checkpoint" / "ingest")  # nor is it started over
     with pytest.raises(SchemaError, match=r"Messages 3 to 3 of partition 0 .* expired"):
         prepare(pipeline, "checkpoint")
 
@@ -377,7 +377,7 @@ def test_a_job_moved_from_all_to_apart_gives_the_same_bars(pipeline: Pipeline) -
         pipeline.ingest(frozenset(layers))
     prepare(pipeline, "checkpoint", Job.GOLD)
     pipeline.preview()
-    result = pipeline.settle()
+    result = pipeline.finalize()
 
     assert len(pipeline.rows("trades_bronze")) == TRADES
     assert len(pipeline.rows("trades_silver")) == TRADES
@@ -387,19 +387,19 @@ def test_a_job_moved_from_all_to_apart_gives_the_same_bars(pipeline: Pipeline) -
     )
 
 
-def test_history_that_was_left_out_is_settled_when_the_topic_is_read_again(
+def test_history_that_was_left_out_is_finalized_when_the_topic_is_read_again(
     pipeline: Pipeline,
 ) -> None:
     send(pipeline, *range(WINDOW_BUCKET_OFFSETS), HOUR_MS)
     prepare(pipeline, "checkpoint", starting_offsets="latest")
-    pipeline.settle()
+    pipeline.finalize()
     left_out = pipeline.client.progress(pipeline.topic_id)[0]
 
     prepare(pipeline, "checkpoint")
     pipeline.ingest()
-    pipeline.settle()  # by a settler that knows nothing of what was before
+    pipeline.finalize()  # by a finalizer that knows nothing of what was before
 
-    assert left_out.settled_bucket == 1
+    assert left_out.finalized_bucket == 1
     bar = pipeline.bars()["TEST", WINDOW]
     assert (bar.is_final, bar.trade_count) == (True, WINDOW_BUCKET_OFFSETS)
 

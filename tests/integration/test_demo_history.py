@@ -52,7 +52,7 @@ def test_the_past_is_final_and_complete_and_the_moment_before_live_is_not(
     report_live(pipeline, tuple(sorted(symbols)), now + timedelta(seconds=3))
 
     pipeline.ingest()
-    pipeline.settle(max_windows=10_000)
+    pipeline.finalize(max_windows=10_000)
 
     bars = pipeline.bars()
     assert {key: bar.trade_count for key, bar in bars.items()} == in_window

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from tapeline import read_bars, read_trades
 from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.files import ExportFormat
-from tapeline.export.job import Outcome, run_export
+from tapeline.export.job import ExportResult, run_export
 from tapeline.model.bar import Interval
 from tapeline.model.rollup import ReadInterval
 from tapeline.simulator.tape import Tape
@@ -44,14 +44,14 @@ TRADES_ONLY = replace(BARS, kind=Kind.TRADES)
 
 
 @pytest.fixture
-def settled(pipeline: Pipeline) -> Pipeline:
+def finalized(pipeline: Pipeline) -> Pipeline:
     pipeline.send_tape(TAPE)
     pipeline.ingest()
-    pipeline.settle()
+    pipeline.finalize()
     return pipeline
 
 
-def export(pipeline: Pipeline, folder: Path, options: ExportOptions) -> Outcome:
+def export(pipeline: Pipeline, folder: Path, options: ExportOptions) -> ExportResult:
     return run_export(pipeline.client, folder, options, Progress(console=Console(stderr=True)))
 
 
@@ -79,8 +79,8 @@ def silver(pipeline: Pipeline) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda r: (r["symbol"], r["event_time"], r["sequence"], r["trade_id"]))
 
 
-def test_read_trades_gives_the_tape_in_its_order(settled: Pipeline) -> None:
-    table = read_trades(SYMBOLS, DAY, NEXT, keyspace=settled.name)
+def test_read_trades_gives_the_tape_in_its_order(finalized: Pipeline) -> None:
+    table = read_trades(SYMBOLS, DAY, NEXT, keyspace=finalized.name)
 
     tape = Tape(TAPE, 100)
     sent = [trade for frame in tape.frames(0) for trade in frame.trades]
@@ -97,18 +97,18 @@ def test_read_trades_gives_the_tape_in_its_order(settled: Pipeline) -> None:
     assert len(got) == TRADES
 
 
-def test_read_trades_keeps_to_its_times_and_adds_up_to_the_bars(settled: Pipeline) -> None:
+def test_read_trades_keeps_to_its_times_and_adds_up_to_the_bars(finalized: Pipeline) -> None:
     """The window of 14:40 ends at its last trade, 14:40:00.900; 0.5 ms later is after it."""
     start = datetime(2024, 3, 15, 14, 40, 0, 500_000, tzinfo=timezone.utc)
-    first = read_trades("TEST", start, start + timedelta(milliseconds=400), keyspace=settled.name)
+    first = read_trades("TEST", start, start + timedelta(milliseconds=400), keyspace=finalized.name)
     after = read_trades(
-        "TEST", start + timedelta(microseconds=400_500), NEXT, keyspace=settled.name
+        "TEST", start + timedelta(microseconds=400_500), NEXT, keyspace=finalized.name
     )
-    every = read_trades("COIN:TESTUSD", DAY, NEXT, keyspace=settled.name, exact=True)
+    every = read_trades("COIN:TESTUSD", DAY, NEXT, keyspace=finalized.name, exact=True)
     years = read_trades(
-        "TEST", DAY - timedelta(days=4000), NEXT + timedelta(days=900), keyspace=settled.name
+        "TEST", DAY - timedelta(days=4000), NEXT + timedelta(days=900), keyspace=finalized.name
     )
-    nobody = read_trades("NOBODY", DAY, NEXT, keyspace=settled.name, exact=True)
+    nobody = read_trades("NOBODY", DAY, NEXT, keyspace=finalized.name, exact=True)
 
     assert first["price"].to_pylist() == [10.20, 99.00, 10.50, 50.00]
     assert after["price"].to_pylist() == [10.30]
@@ -117,17 +117,17 @@ def test_read_trades_keeps_to_its_times_and_adds_up_to_the_bars(settled: Pipelin
     assert (nobody.num_rows, nobody.schema) == (0, every.schema)
 
 
-def test_exported_trades_equal_silver_row_for_row(settled: Pipeline, tmp_path: Path) -> None:
-    outcome = export(settled, tmp_path, TRADES_ONLY)
+def test_exported_trades_equal_silver_row_for_row(finalized: Pipeline, tmp_path: Path) -> None:
+    outcome = export(finalized, tmp_path, TRADES_ONLY)
 
     got = rows_of(tmp_path)
-    assert got == silver(settled)
+    assert got == silver(finalized)
     assert len(got) == TRADES == outcome.rows
     assert files_of(tmp_path) == FILES
 
 
-def test_exported_bars_are_those_worked_by_hand(settled: Pipeline, tmp_path: Path) -> None:
-    export(settled, tmp_path, BARS)
+def test_exported_bars_are_those_worked_by_hand(finalized: Pipeline, tmp_path: Path) -> None:
+    export(finalized, tmp_path, BARS)
 
     expected = hand_bars(Interval.FIVE_MINUTES)
     got = {(r["symbol"], r["window_start"]): r for r in rows_of(tmp_path)}
@@ -136,22 +136,22 @@ def test_exported_bars_are_those_worked_by_hand(settled: Pipeline, tmp_path: Pat
         assert {n: got[key][n] for n in bar if n != "notional"} == {
             n: v for n, v in bar.items() if n != "notional"
         }
-    table = read_bars(sorted(SYMBOLS), "5m", DAY, NEXT, keyspace=settled.name, exact=True)
+    table = read_bars(sorted(SYMBOLS), "5m", DAY, NEXT, keyspace=finalized.name, exact=True)
     assert table.to_pylist() == rows_of(tmp_path)
 
 
 @pytest.mark.parametrize("options", [BARS, TRADES_ONLY])
 def test_a_finished_day_is_written_again_only_when_a_bar_was_revised(
-    settled: Pipeline, tmp_path: Path, options: ExportOptions
+    finalized: Pipeline, tmp_path: Path, options: ExportOptions
 ) -> None:
-    first = export(settled, tmp_path, options)
-    second = export(settled, tmp_path, options)
+    first = export(finalized, tmp_path, options)
+    second = export(finalized, tmp_path, options)
     key = ("TEST", datetime(2024, 3, 15, 14, 30, tzinfo=timezone.utc))
-    stored = settled.client.stored_bars(Interval.FIVE_MINUTES, [key])[key]
+    stored = finalized.client.stored_bars(Interval.FIVE_MINUTES, [key])[key]
     revised = replace(stored.bar, revision=2, reason="late_trade")
-    settled.client.write_bars(Interval.FIVE_MINUTES, [(revised, stored.write_time_us + 1)])
-    third = export(settled, tmp_path, options)
-    forced = export(settled, tmp_path, replace(options, overwrite=True))
+    finalized.client.write_bars(Interval.FIVE_MINUTES, [(revised, stored.write_time_us + 1)])
+    third = export(finalized, tmp_path, options)
+    forced = export(finalized, tmp_path, replace(options, overwrite=True))
 
     assert [(o.files, o.kept, o.open_days) for o in (first, second, third, forced)] == [
         (2, 0, 0),
@@ -170,51 +170,51 @@ def test_provisional_bars_are_left_out_unless_asked_for(pipeline: Pipeline, tmp_
     before = export(pipeline, final, BARS)
     provisional = export(pipeline, every, replace(BARS, provisional=True))
     export(pipeline, trades, TRADES_ONLY)
-    unsettled = export(pipeline, trades, TRADES_ONLY)
-    pipeline.settle()
+    unfinalized = export(pipeline, trades, TRADES_ONLY)
+    pipeline.finalize()
     after = export(pipeline, final, BARS)
 
     assert (before.files, before.rows) == (0, 0)
     assert {r["is_final"] for r in rows_of(every)} == {False}
     assert provisional.open_days == provisional.files == 2
-    assert (unsettled.files, unsettled.open_days, unsettled.rows) == (2, 2, TRADES)
+    assert (unfinalized.files, unfinalized.open_days, unfinalized.rows) == (2, 2, TRADES)
     assert after.rows == len(hand_bars(Interval.FIVE_MINUTES))
     assert {r["is_final"] for r in rows_of(final)} == {True}
 
 
 def test_a_file_is_not_replaced_by_what_is_left_of_its_trades(
-    settled: Pipeline, tmp_path: Path
+    finalized: Pipeline, tmp_path: Path
 ) -> None:
-    export(settled, tmp_path, TRADES_ONLY)
+    export(finalized, tmp_path, TRADES_ONLY)
     before = rows_of(tmp_path)
     bucket = datetime(2024, 3, 15, 14, 35, tzinfo=timezone.utc)
-    settled.session.execute(
+    finalized.session.execute(
         "DELETE FROM trades_silver WHERE symbol = 'TEST' AND bucket = %s", (bucket,)
     )
 
-    again = export(settled, tmp_path, replace(TRADES_ONLY, overwrite=True))
-    anew = export(settled, tmp_path / "anew", TRADES_ONLY)
+    again = export(finalized, tmp_path, replace(TRADES_ONLY, overwrite=True))
+    again = export(finalized, tmp_path / "again", TRADES_ONLY)
 
     path = "date=2024-03-15/TEST.parquet"
     assert (again.files, again.kept, again.fragments) == (1, 1, [path])
     assert rows_of(tmp_path) == before
-    assert (anew.files, anew.rows, anew.fragments) == (2, TRADES - 1, [path])
+    assert (again.files, again.rows, again.fragments) == (2, TRADES - 1, [path])
 
 
-def test_symbols_and_days_are_those_asked_for(settled: Pipeline, tmp_path: Path) -> None:
+def test_symbols_and_days_are_those_asked_for(finalized: Pipeline, tmp_path: Path) -> None:
     only = replace(BARS, symbols=frozenset({"TEST"}))
     day = date(2024, 3, 15)
 
-    assert export(settled, tmp_path / "a", only).files == 1
-    assert export(settled, tmp_path / "b", replace(only, first=day, stop=date(2024, 3, 16))).files
-    assert export(settled, tmp_path / "c", replace(only, stop=day)).files == 0
-    assert export(settled, tmp_path / "d", replace(only, first=date(2024, 3, 16))).files == 0
+    assert export(finalized, tmp_path / "a", only).files == 1
+    assert export(finalized, tmp_path / "b", replace(only, first=day, stop=date(2024, 3, 16))).files
+    assert export(finalized, tmp_path / "c", replace(only, stop=day)).files == 0
+    assert export(finalized, tmp_path / "d", replace(only, first=date(2024, 3, 16))).files == 0
     assert files_of(tmp_path / "b") == ["TEST.parquet"]
 
 
-def test_days_of_hours_are_found_in_their_year(settled: Pipeline, tmp_path: Path) -> None:
+def test_days_of_hours_are_found_in_their_year(finalized: Pipeline, tmp_path: Path) -> None:
     hourly = replace(BARS, interval=ReadInterval.parse("1h"))
-    export(settled, tmp_path, hourly)
+    export(finalized, tmp_path, hourly)
     assert {(r["symbol"], r["window_start"]) for r in rows_of(tmp_path)} == hand_bars(
         Interval.ONE_HOUR
     ).keys()

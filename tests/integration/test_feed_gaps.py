@@ -12,11 +12,11 @@ from pydantic import SecretStr
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.model.bar import Interval
 from tapeline.model.gap import Gap, GapKind
-from tapeline.producer.earlier_life import last_statuses
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.previous_run import last_statuses
 from tapeline.simulator.faults import FaultyFeed, parse_faults
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
@@ -49,7 +49,7 @@ class Reports:
             is_live=True,
             started_us=us("12:00:00"),
             last_message_us=us("20:00:00"),
-            end_of_tape=True,  # so that everything can be settled at once
+            end_of_tape=True,  # so that everything can be finalized at once
         )
         topic = self._pipeline.settings.kafka.status_topic
         self._send(topic, status.key, status.to_bytes())
@@ -93,12 +93,12 @@ def test_a_gap_marks_the_bars_that_it_touches_before_and_after_they_are_final(
     pipeline.send_tape(TAPE)
     pipeline.ingest()
 
-    pipeline.settle()
+    pipeline.finalize()
     at_first = completeness(pipeline, Interval.FIVE_MINUTES)
     reports.gap("one", "14:42:00", "16:31:00")
-    revised = pipeline.settle().revised
+    revised = pipeline.finalize().revised
     later = completeness(pipeline, Interval.FIVE_MINUTES)
-    again = pipeline.settle().revised
+    again = pipeline.finalize().revised
 
     assert at_first == {
         "14:30": (True, 1),
@@ -126,12 +126,12 @@ def test_what_another_producer_covered_makes_a_bar_complete_again(pipeline: Pipe
     reports.gap("one", "14:31:00", "14:41:00")
     pipeline.send_tape(TAPE)
     pipeline.ingest()
-    pipeline.settle()
+    pipeline.finalize()
     alone = completeness(pipeline, Interval.FIVE_MINUTES)
 
     reports.alive("two")
     reports.gap("two", "14:34:00", "14:36:00")
-    pipeline.settle()
+    pipeline.finalize()
 
     assert [complete for complete, _ in alone.values()] == [False, False, False, True]
     assert completeness(pipeline, Interval.FIVE_MINUTES) == {
@@ -147,7 +147,7 @@ def test_gaps_are_kept_for_readers_and_their_end_is_not_lost(pipeline: Pipeline)
     reports.alive("one")
     for ended in (None, "14:40:00", None):
         reports.gap("one", "14:36:00", ended)
-        pipeline.settle()
+        pipeline.finalize()
 
     (found,) = read_gaps(pipeline.client, NOON, NOON + timedelta(hours=8))
     none = list(read_gaps(pipeline.client, NOON, NOON + timedelta(hours=2)))
@@ -199,7 +199,7 @@ def gaps_in_topic(pipeline: Pipeline, faults: Sequence[str], seconds: float) -> 
             await asyncio.wait([task])
 
     asyncio.run(run())
-    pipeline.settle()
+    pipeline.finalize()
     start = datetime.now(timezone.utc) - timedelta(hours=1)
     return list(read_gaps(pipeline.client, start, datetime.now(timezone.utc)))
 

@@ -34,17 +34,17 @@ def test_a_chart_follows_new_changed_final_and_revised_bars(pipeline: Pipeline) 
     bars.refresh(NOW, 10)
     assert bars.bars == [FINAL, *OPEN[:2]]
 
-    settled, moved = replace(OPEN[0], is_final=True, revision=1), replace(OPEN[1], close=2.5)
-    write(pipeline, settled, moved, OPEN[2], at=2)
+    finalized, moved = replace(OPEN[0], is_final=True, revision=1), replace(OPEN[1], close=2.5)
+    write(pipeline, finalized, moved, OPEN[2], at=2)
     bars.refresh(NOW + timedelta(seconds=1), 10)
-    assert bars.bars == [FINAL, settled, moved, OPEN[2]]
+    assert bars.bars == [FINAL, finalized, moved, OPEN[2]]
 
     revised = replace(FINAL, revision=2, close=1.5)
     write(pipeline, revised, at=3)
     bars.refresh(NOW + timedelta(seconds=2), 10)
     assert bars.bars[0] == FINAL
     bars.refresh(NOW + timedelta(seconds=61), 10)
-    assert bars.bars == [revised, settled, moved, OPEN[2]]
+    assert bars.bars == [revised, finalized, moved, OPEN[2]]
 
     bars.refresh(NOW + timedelta(seconds=62), 2)
     assert bars.bars == [moved, OPEN[2]]

@@ -131,20 +131,20 @@ def test_a_producer_counts_what_it_did_with_the_feed(
     assert before_s <= received_s <= time.time()
 
 
-def test_a_spark_job_counts_what_it_stored_and_settled(pipeline: Pipeline) -> None:
+def test_a_spark_job_counts_what_it_stored_and_finalized(pipeline: Pipeline) -> None:
     metrics, began_s = Metrics(STREAM_METRICS), time.time()
     pipeline.send_tape(TAPE)
     pipeline.send_messages(
         [("TEST", b"no avro"), ("TEST", trade(1, price=-5.0)), ("TEST", trade(2, price=-5.0))]
     )
     processor = pipeline.processor(metrics=metrics)
-    options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_settled=True)
+    options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_final=True)
     with (
-        pipeline.settler() as settler,
+        pipeline.finalizer() as finalizer,
         serve_metrics(metrics, LOOPBACK, free_port(0)) as url,
     ):
         assert url is not None
-        job = RunningJob(processor, settler, metrics)
+        job = RunningJob(processor, finalizer, metrics)
         previews = pipeline.processor()
         previews.start(frozenset({Layer.GOLD})).processAllAvailable()
         previews.stop()
@@ -168,25 +168,25 @@ def test_a_spark_job_counts_what_it_stored_and_settled(pipeline: Pipeline) -> No
         'tapeline_stream_quarantined_total{reason="bad_time"}': 0,
         'tapeline_stream_lag_messages{partition="0"}': 0,
         'tapeline_stream_lag_messages{partition="1"}': 0,
-        'tapeline_settle_bars_total{interval="5m"}': bars_5m,
-        'tapeline_settle_bars_total{interval="1h"}': bars_1h,
-        "tapeline_settle_revised_total": 0,
-        "tapeline_settle_differs_total": 1,
-        "tapeline_settle_stream_incomplete_total": 1,
+        'tapeline_finalize_bars_total{interval="5m"}': bars_5m,
+        'tapeline_finalize_bars_total{interval="1h"}': bars_1h,
+        "tapeline_finalize_revised_total": 0,
+        "tapeline_finalize_differs_total": 1,
+        "tapeline_finalize_stream_incomplete_total": 1,
     }
     assert {name: first.get(name, MISSING) for name in expected} == expected
     assert first['tapeline_stream_batch_duration_seconds_count{query="ingest"}'] >= 1
     assert first['tapeline_stream_batch_duration_seconds_sum{query="ingest"}'] > 0
-    assert first["tapeline_settle_round_duration_seconds_count"] >= 1
+    assert first["tapeline_finalize_round_duration_seconds_count"] >= 1
     assert 0 < first["tapeline_stream_freshness_seconds"] < time.time() - began_s
     # The symbols lie in two partitions; COIN:TESTUSD has its newest trade at 15:00, TEST later.
-    assert first["tapeline_settle_frontier_timestamp_seconds"] == COIN_MS / 1000
+    assert first["tapeline_finalize_frontier_timestamp_seconds"] == COIN_MS / 1000
     changed = {
         "tapeline_stream_messages_total": TRADES + 4,
-        'tapeline_settle_bars_total{interval="5m"}': bars_5m + 1,
-        'tapeline_settle_bars_total{interval="1h"}': bars_1h + 1,
-        "tapeline_settle_revised_total": 2,
-        "tapeline_settle_differs_total": 1,
+        'tapeline_finalize_bars_total{interval="5m"}': bars_5m + 1,
+        'tapeline_finalize_bars_total{interval="1h"}': bars_1h + 1,
+        "tapeline_finalize_revised_total": 2,
+        "tapeline_finalize_differs_total": 1,
     }
     assert {name: then[name] for name in changed} == changed
 
@@ -195,20 +195,22 @@ def test_lag_is_what_silver_does_not_have_yet(pipeline: Pipeline) -> None:
     metrics = Metrics(STREAM_METRICS)
     pipeline.send_messages([("TEST", trade(n)) for n in range(5)], partition=1)
     stop = threading.Event()
-    options = JobOptions(Job.SETTLE, SinkKind.CASSANDRA, "0 seconds", until_settled=False)
+    options = JobOptions(Job.FINALIZE, SinkKind.CASSANDRA, "0 seconds", until_final=False)
     with (
-        pipeline.settler() as settler,
+        pipeline.finalizer() as finalizer,
         serve_metrics(metrics, LOOPBACK, free_port(0)) as url,
     ):
         assert url is not None
         threading.Timer(1.0, stop.set).start()
-        RunningJob(pipeline.processor(metrics=metrics), settler, metrics).watch(stop, options, 0.2)
+        RunningJob(pipeline.processor(metrics=metrics), finalizer, metrics).watch(
+            stop, options, 0.2
+        )
         page = read_page(url)
 
     assert page['tapeline_stream_lag_messages{partition="0"}'] == 0
     assert page['tapeline_stream_lag_messages{partition="1"}'] == 5
     # Nothing is in silver, so nothing is known of it.
-    for name in ("stream_freshness_seconds", "settle_frontier_timestamp_seconds"):
+    for name in ("stream_freshness_seconds", "finalize_frontier_timestamp_seconds"):
         assert str(page[f"tapeline_{name}"]) == "nan"
 
 
@@ -221,7 +223,7 @@ def trade(trade_id: int, price: float = 10.0) -> bytes:
 
 def spoil_two_previews(pipeline: Pipeline) -> None:
     """Give one preview a wrong high, and let another lack a trade."""
-    # Newer than the preview's write time, older than any settled one's.
+    # Newer than the preview's write time, older than any finalized one's.
     statement = (
         "UPDATE trades_gold_5m USING TIMESTAMP %s SET {} WHERE symbol = %s "
         "AND period = '2024-03-01' AND window_start = %s"

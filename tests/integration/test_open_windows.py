@@ -1,4 +1,4 @@
-"""What a settler remembers of the windows that are not done, on a real Cassandra."""
+"""What a finalizer remembers of the windows that are not done, on a real Cassandra."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tapeline.consumer import touched_lately
-from tapeline.consumer.touched_lately import TouchedLately
+from tapeline.consumer import recently_affected
+from tapeline.consumer.recently_affected import RecentlyAffected
 from tapeline.finalize import open_windows
 from tapeline.finalize.horizon import Horizon
 from tapeline.finalize.open_windows import OpenWindows, in_chunks
@@ -32,8 +32,8 @@ def state(minutes: int, symbol: str, offset: int) -> WindowState:
 
 def commit(pipeline: Pipeline, *states: WindowState) -> dict[int, PartitionProgress]:
     """Store windows and how far that is, as a micro-batch does."""
-    pipeline.client.write_dirty_windows(states)
-    newest = max(s.dirty_offset for s in states)
+    pipeline.client.write_affected_windows(states)
+    newest = max(s.affected_offset for s in states)
     pipeline.client.write_progress("topic", [PartitionProgress(0, newest, None, None)])
     return pipeline.client.progress("topic")
 
@@ -56,15 +56,15 @@ def test_windows_are_due_up_to_the_horizon_by_hour_and_symbol(pipeline: Pipeline
     ]
 
 
-def test_an_hour_is_due_when_all_its_windows_are_settled(pipeline: Pipeline) -> None:
+def test_an_hour_is_due_when_all_its_windows_are_finalized(pipeline: Pipeline) -> None:
     first, second, other = state(0, "A", 1), state(55, "A", 2), state(30, "B", 3)
     windows = OpenWindows(pipeline.client, "topic")
     windows.read(commit(pipeline, first, second, other))
     hour = Horizon(everything=False, until=at(60))
 
-    windows.update([replace(s, settled_offset=s.dirty_offset) for s in (first, other)])
+    windows.update([replace(s, finalized_offset=s.affected_offset) for s in (first, other)])
     assert list(windows.due_hours(hour)) == [("B", NOON)]
-    windows.update([replace(second, settled_offset=2)])
+    windows.update([replace(second, finalized_offset=2)])
     assert set(windows.due_hours(hour)) == {("A", NOON), ("B", NOON)}
     assert list(windows.due_hours(Horizon(everything=False, until=at(59)))) == []
     windows.remove([first, second])
@@ -74,8 +74,8 @@ def test_an_hour_is_due_when_all_its_windows_are_settled(pipeline: Pipeline) -> 
 def test_a_late_trade_makes_a_window_and_its_hour_due_again(pipeline: Pipeline) -> None:
     early = state(0, "A", 1)
     progress = commit(pipeline, early)
-    pipeline.client.mark_settled([early], Interval.FIVE_MINUTES)
-    pipeline.client.mark_settled([early], Interval.ONE_HOUR)
+    pipeline.client.mark_finalized([early], Interval.FIVE_MINUTES)
+    pipeline.client.mark_finalized([early], Interval.ONE_HOUR)
     windows = OpenWindows(pipeline.client, "topic")
     windows.read(progress)
     nothing = windows.due_windows(ALL), windows.one_of_each_start()
@@ -84,7 +84,7 @@ def test_a_late_trade_makes_a_window_and_its_hour_due_again(pipeline: Pipeline) 
 
     assert nothing == ({}, [])
     assert list(windows.due_windows(ALL)) == [("A", at(0))]
-    assert [s.dirty_offset for s in windows.one_of_each_start()] == [7]
+    assert [s.affected_offset for s in windows.one_of_each_start()] == [7]
 
 
 def test_what_was_forgotten_is_read_again(pipeline: Pipeline) -> None:
@@ -92,7 +92,7 @@ def test_what_was_forgotten_is_read_again(pipeline: Pipeline) -> None:
     progress = commit(pipeline, early)
     windows = OpenWindows(pipeline.client, "topic")
     windows.read(progress)
-    windows.update([replace(early, settled_offset=1)])  # its mark was lost in Cassandra
+    windows.update([replace(early, finalized_offset=1)])  # its mark was lost in Cassandra
     known = list(windows.due_windows(ALL))
 
     windows.forget()
@@ -107,13 +107,13 @@ def test_the_start_of_the_next_life_moves_on_when_a_bucket_is_done(pipeline: Pip
     windows = OpenWindows(pipeline.client, "topic")
     progress = commit(pipeline, old, new)
     windows.read(progress)
-    at_first = pipeline.client.progress("topic")[0].settled_bucket
+    at_first = pipeline.client.progress("topic")[0].finalized_bucket
     windows.remove([old])
 
     windows.read(progress)
 
     assert at_first == 0
-    assert pipeline.client.progress("topic")[0].settled_bucket == 3
+    assert pipeline.client.progress("topic")[0].finalized_bucket == 3
     again = OpenWindows(pipeline.client, "topic")
     again.read(pipeline.client.progress("topic"))
     assert list(again.due_windows(ALL)) == [("A", at(5))]
@@ -126,7 +126,7 @@ def test_nothing_is_asked_while_nothing_has_been_committed(
     windows = OpenWindows(pipeline.client, "topic")
     progress = commit(pipeline, state(0, "A", 1))
     windows.read(progress)
-    pipeline.client.write_dirty_windows([state(5, "A", 2)])  # of a batch under way
+    pipeline.client.write_affected_windows([state(5, "A", 2)])  # of a batch under way
 
     windows.read(progress)
     before = list(windows.due_windows(ALL))
@@ -154,76 +154,76 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def begun(
     pipeline: Pipeline, minutes: int
-) -> tuple[TouchedLately, OpenWindows, dict[int, PartitionProgress]]:
-    """Let a settler take in one window and ask for what ends by a time; return it, and how far."""
-    touched = TouchedLately()
-    windows = OpenWindows(pipeline.client, "topic", touched)
+) -> tuple[RecentlyAffected, OpenWindows, dict[int, PartitionProgress]]:
+    """Let a finalizer take in one window and ask for what ends by a time; return both."""
+    affected = RecentlyAffected()
+    windows = OpenWindows(pipeline.client, "topic", affected)
     progress = commit(pipeline, state(0, "A", 1))
     windows.read(progress)
     windows.due_windows(Horizon(everything=False, until=at(minutes)))
-    return touched, windows, progress
+    return affected, windows, progress
 
 
 def test_what_the_stream_of_this_process_touches_is_not_read_again(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = counted(monkeypatch)
-    touched = TouchedLately()
-    windows = OpenWindows(pipeline.client, "topic", touched)
+    affected = RecentlyAffected()
+    windows = OpenWindows(pipeline.client, "topic", affected)
     many = [state(0, f"S{n}", n) for n in range(500)]
     for s in many:
-        pipeline.client.mark_settled([s], Interval.FIVE_MINUTES)
-        pipeline.client.mark_settled([s], Interval.ONE_HOUR)
+        pipeline.client.mark_finalized([s], Interval.FIVE_MINUTES)
+        pipeline.client.mark_finalized([s], Interval.ONE_HOUR)
     windows.read(commit(pipeline, *many))
     windows.due_windows(Horizon(everything=False, until=at(5)))
 
     for offset in (501, 502):
         new = state(5, "A", offset)
         progress = commit(pipeline, new)
-        touched.add([new], progress.values())
+        affected.add([new], progress.values())
         windows.read(progress)
     in_memory = (
         list(windows.due_windows(ALL)),
-        [s.dirty_offset for s in windows.one_of_each_start()],
+        [s.affected_offset for s in windows.one_of_each_start()],
     )
 
     assert rows == [500]
     assert in_memory == ([("A", at(5))], [502])
 
 
-def test_a_late_trade_into_a_settled_window_is_read_with_what_was_settled(
+def test_a_late_trade_into_a_finalized_window_is_read_with_what_was_finalized(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = counted(monkeypatch)
-    touched = TouchedLately()
-    windows = OpenWindows(pipeline.client, "topic", touched)
+    affected = RecentlyAffected()
+    windows = OpenWindows(pipeline.client, "topic", affected)
     early = replace(state(0, "A", 1), first_received_at=at(1))
     progress = commit(pipeline, early)
-    pipeline.client.mark_settled([early], Interval.FIVE_MINUTES)
-    pipeline.client.mark_settled([early], Interval.ONE_HOUR)
+    pipeline.client.mark_finalized([early], Interval.FIVE_MINUTES)
+    pipeline.client.mark_finalized([early], Interval.ONE_HOUR)
     windows.read(progress)
     windows.due_windows(Horizon(everything=False, until=at(5)))
 
     late = state(0, "A", 7)
     progress = commit(pipeline, late)
-    touched.add([late], progress.values())
+    affected.add([late], progress.values())
     windows.read(progress)
 
     assert rows == [1, 1]
     assert windows.one_of_each_start() == [
-        replace(early, dirty_offset=7, settled_offset=1, hour_settled_offset=1)
+        replace(early, affected_offset=7, finalized_offset=1, hour_finalized_offset=1)
     ]
 
 
-def test_more_than_waits_for_the_settler_is_read_from_the_table(
+def test_more_than_waits_for_the_finalizer_is_read_from_the_table(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(touched_lately, "_MOST", 2)
+    monkeypatch.setattr(recently_affected, "_MOST", 2)
     rows = counted(monkeypatch)
-    touched, windows, _ = begun(pipeline, -5)
+    affected, windows, _ = begun(pipeline, -5)
     new = [state(0, symbol, 2) for symbol in "BCD"]
     progress = commit(pipeline, *new)
-    touched.add(new, progress.values())
+    affected.add(new, progress.values())
 
     windows.read(progress)
 
@@ -235,16 +235,16 @@ AHEAD = 3 * WINDOW_BUCKET_OFFSETS
 
 
 @pytest.mark.parametrize("most", [200_000, 2])
-def test_what_was_touched_since_the_progress_was_read_is_not_forgotten(
+def test_what_was_affected_since_the_progress_was_read_is_not_forgotten(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """A batch is stored, and its progress is not yet; a late trade in it asks for the table."""
-    monkeypatch.setattr(touched_lately, "_MOST", most)
+    monkeypatch.setattr(recently_affected, "_MOST", most)
     counted(monkeypatch)
-    touched, windows, progress = begun(pipeline, 5)
+    affected, windows, progress = begun(pipeline, 5)
     batch = [state(0, "A", 2), state(60, "B", 3), state(65, "C", AHEAD)]
-    pipeline.client.write_dirty_windows(batch)
-    touched.add(batch, [PartitionProgress(0, AHEAD, None, None)])
+    pipeline.client.write_affected_windows(batch)
+    affected.add(batch, [PartitionProgress(0, AHEAD, None, None)])
 
     windows.read(progress)
     pipeline.client.write_progress("topic", [PartitionProgress(0, AHEAD, None, None)])
@@ -253,14 +253,14 @@ def test_what_was_touched_since_the_progress_was_read_is_not_forgotten(
     assert {symbol for symbol, _ in windows.due_windows(ALL)} == set("ABC")
 
 
-def test_what_was_touched_is_not_forgotten_when_the_table_cannot_be_read(
+def test_what_was_affected_is_not_forgotten_when_the_table_cannot_be_read(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted(monkeypatch)
-    touched, windows, _ = begun(pipeline, 5)
+    affected, windows, _ = begun(pipeline, 5)
     batch = [state(0, "A", 2), state(60, "B", 3)]
     progress = commit(pipeline, *batch)
-    touched.add(batch, progress.values())
+    affected.add(batch, progress.values())
     read = CassandraClient.window_states
 
     def away(*_: Any) -> list[WindowState]:
@@ -281,11 +281,11 @@ def test_what_the_stream_of_another_process_commits_is_read(
 ) -> None:
     """A second job may write the same topic's silver, and be further."""
     counted(monkeypatch)
-    touched = TouchedLately()
-    windows = OpenWindows(pipeline.client, "topic", touched)
+    affected = RecentlyAffected()
+    windows = OpenWindows(pipeline.client, "topic", affected)
     ours = state(0, "A", 1)
     progress = commit(pipeline, ours)
-    touched.add([ours], progress.values())
+    affected.add([ours], progress.values())
     windows.read(progress)
     windows.due_windows(Horizon(everything=False, until=at(-5)))
 

@@ -76,18 +76,18 @@ def test_after_an_outage_windows_wait_until_the_spool_has_drained(feed: Feed) ->
     feed.hears([1, 6, 10])
     feed.reports(10)
     pipeline = feed.pipeline
-    with pipeline.settler() as settler:
+    with pipeline.finalizer() as finalizer:
         pipeline.now = feed.at(55)  # Kafka is back, and the producer has not noticed yet
-        settler.round()
+        finalizer.round()
         at_once = feed.final()
         feed.reports(55.1, pending=2, oldest_unsent_us=to_micros(feed.at(11)))
         pipeline.now = feed.at(55.2)
-        settler.round()
+        finalizer.round()
         waiting = feed.final()
         feed.hears([11, 14])
         feed.reports(55.3)
         pipeline.now = feed.at(55.4)
-        settler.round()
+        finalizer.round()
         drained = feed.final()
 
     assert at_once == {}
@@ -102,10 +102,10 @@ def test_a_producer_that_died_for_good_is_waited_for_while_kafka_answers_for_a_m
     feed.reports(10)
     pipeline = feed.pipeline
     found = []
-    with pipeline.settler() as settler:
+    with pipeline.finalizer() as finalizer:
         for second in (0, 20, 40, 59, 61):
             pipeline.now = feed.at(55) + timedelta(seconds=second)
-            settler.round()
+            finalizer.round()
             found.append(set(feed.final()))
 
     assert found == [set(), set(), set(), set(), {0, 5, 10}]

@@ -16,7 +16,7 @@ from tapeline.program.metrics import STREAM_METRICS, Metrics
 from tests.pipeline import Pipeline
 
 WINDOW_MS = 1_710_513_000_000
-OPTIONS = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_settled=False)
+OPTIONS = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_final=False)
 NOW_US = int(datetime.now(timezone.utc).timestamp() * 1e6)
 
 

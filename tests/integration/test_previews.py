@@ -63,8 +63,8 @@ def test_previews_and_final_bars_need_no_look_at_silver_where_trades_come_in_ord
     previews = {i: pipeline.bars(i) for i in (Interval.FIVE_MINUTES, Interval.ONE_HOUR)}
     pipeline.session.execute("TRUNCATE trades_silver")
 
-    with pipeline.settler(remembered=processor.previews.seen) as settler:
-        result = settler.round()
+    with pipeline.finalizer(remembered=processor.previews.seen) as finalizer:
+        result = finalizer.round()
     processor.stop()
 
     assert result.is_finished
@@ -159,8 +159,8 @@ def test_a_window_for_which_somebody_else_has_read_further_is_made_from_silver(
     pipeline.ingest(frozenset({Layer.SILVER}), checkpoint="another")
     together = seen(pipeline, processor)
     pipeline.now += timedelta(minutes=11)
-    with pipeline.settler(remembered=processor.previews.seen) as settler:
-        settler.round()
+    with pipeline.finalizer(remembered=processor.previews.seen) as finalizer:
+        finalizer.round()
 
     assert (alone[KEY].trade_count, together) == (1, {})
     bar = pipeline.bars()[KEY]
@@ -168,19 +168,19 @@ def test_a_window_for_which_somebody_else_has_read_further_is_made_from_silver(
 
 
 def test_a_revision_is_made_from_silver(pipeline: Pipeline) -> None:
-    """Silver may have been mended since its trades were seen."""
+    """Silver may have been repaired since its trades were seen."""
     send(pipeline, 1, 2)
     processor = started(pipeline)
     pipeline.now += timedelta(minutes=11)
-    with pipeline.settler(remembered=processor.previews.seen) as settler:
-        settler.round()
+    with pipeline.finalizer(remembered=processor.previews.seen) as finalizer:
+        finalizer.round()
         pipeline.session.execute(
             "INSERT INTO trades_silver (symbol, bucket, event_time, trade_id, price, volume, "
             "sequence, received_at, source) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             ("TEST", WINDOW, WINDOW, 77, 5.0, 1.0, 0, WINDOW, "replay"),
         )
         add(pipeline, processor, 3)
-        settler.round()
+        finalizer.round()
     processor.stop()
 
     bar = pipeline.bars()[KEY]

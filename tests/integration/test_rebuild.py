@@ -37,11 +37,11 @@ EVERYTHING = Selection()
 
 
 @pytest.fixture
-def settled(pipeline: Pipeline) -> Pipeline:
+def finalized(pipeline: Pipeline) -> Pipeline:
     """The hand tape in every layer, every bar final."""
     pipeline.send_tape(TAPE)
     pipeline.ingest()
-    assert pipeline.settle().is_finished
+    assert pipeline.finalize().is_finished
     return pipeline
 
 
@@ -77,7 +77,7 @@ def rebuild(
 
 def _with(settings: Settings, silver_ttl_s: int, max_windows: int) -> Settings:
     cassandra = settings.cassandra.model_copy(update={"silver_ttl_s": silver_ttl_s})
-    stream = settings.stream.model_copy(update={"settle_max_windows": max_windows})
+    stream = settings.stream.model_copy(update={"finalize_max_windows": max_windows})
     return settings.model_copy(update={"cassandra": cassandra, "stream": stream})
 
 
@@ -104,17 +104,17 @@ def in_full(pipeline: Pipeline) -> dict[Interval, dict[tuple[str, datetime], Bar
     return {i: pipeline.bars(i) for i in (Interval.FIVE_MINUTES, Interval.ONE_HOUR)}
 
 
-def test_bars_that_were_deleted_or_changed_by_hand_are_restored(settled: Pipeline) -> None:
-    before = in_full(settled)
-    change_bar(settled, "trades_gold_5m", WINDOW, "high = 999.0, volume = 1")
-    change_bar(settled, "trades_gold_1h", HOUR, "close = 1.0")
-    settled.session.execute(
+def test_bars_that_were_deleted_or_changed_by_hand_are_restored(finalized: Pipeline) -> None:
+    before = in_full(finalized)
+    change_bar(finalized, "trades_gold_5m", WINDOW, "high = 999.0, volume = 1")
+    change_bar(finalized, "trades_gold_1h", HOUR, "close = 1.0")
+    finalized.session.execute(
         "DELETE FROM trades_gold_5m WHERE symbol = 'COIN:TESTUSD' AND period = '2024-03-01'"
     )
 
-    progress = rebuild(settled, "gold")
+    progress = rebuild(finalized, "gold")
 
-    after = in_full(settled)
+    after = in_full(finalized)
     for interval in before:
         values = {key: values_of(bar) for key, bar in after[interval].items()}
         assert values == hand_bars(interval)
@@ -131,87 +131,87 @@ def test_bars_that_were_deleted_or_changed_by_hand_are_restored(settled: Pipelin
     assert (progress.windows, progress.written.count, progress.written_hours.count) == (5, 2, 1)
 
 
-def test_a_whole_gold_that_was_lost_comes_back(settled: Pipeline) -> None:
-    before = in_full(settled)
-    settled.session.execute("TRUNCATE trades_gold_5m")
-    settled.session.execute("TRUNCATE trades_gold_1h")
+def test_a_whole_gold_that_was_lost_comes_back(finalized: Pipeline) -> None:
+    before = in_full(finalized)
+    finalized.session.execute("TRUNCATE trades_gold_5m")
+    finalized.session.execute("TRUNCATE trades_gold_1h")
 
-    rebuild(settled, "gold", max_windows=2)
+    rebuild(finalized, "gold", max_windows=2)
 
-    after = in_full(settled)
+    after = in_full(finalized)
     for interval in before:
         values = {key: values_of(bar) for key, bar in after[interval].items()}
         assert values == hand_bars(interval)
         assert {(bar.is_final, bar.revision) for bar in after[interval].values()} == {(True, 1)}
 
 
-def test_what_is_right_is_not_written_again(settled: Pipeline) -> None:
+def test_what_is_right_is_not_written_again(finalized: Pipeline) -> None:
     times = "SELECT WRITETIME(trade_count) AS at FROM trades_gold_5m"
-    before = sorted(row.at for row in settled.session.execute(times))
+    before = sorted(row.at for row in finalized.session.execute(times))
 
-    progress = rebuild(settled, "gold")
+    progress = rebuild(finalized, "gold")
 
-    assert sorted(row.at for row in settled.session.execute(times)) == before
+    assert sorted(row.at for row in finalized.session.execute(times)) == before
     assert (progress.written.count, progress.written_hours.count) == (0, 0)
 
 
-def test_only_the_windows_that_are_selected_are_rebuilt(settled: Pipeline) -> None:
+def test_only_the_windows_that_are_selected_are_rebuilt(finalized: Pipeline) -> None:
     for start in (WINDOW, WINDOW + timedelta(minutes=10)):
-        change_bar(settled, "trades_gold_5m", start, "volume = 1")
+        change_bar(finalized, "trades_gold_5m", start, "volume = 1")
     selection = Selection(
         WINDOW + timedelta(minutes=10), WINDOW + timedelta(hours=3), frozenset({"TEST"})
     )
 
-    progress = rebuild(settled, "gold", selection)
+    progress = rebuild(finalized, "gold", selection)
 
-    bars = settled.bars()
+    bars = finalized.bars()
     assert bars["TEST", WINDOW].volume == 1
     assert bars["TEST", WINDOW + timedelta(minutes=10)].volume == 60
     assert progress.windows == 2  # 14:40 and 16:30
 
 
 def test_a_silver_that_was_lost_comes_back_with_the_time_that_is_left_to_it(
-    settled: Pipeline,
+    finalized: Pipeline,
 ) -> None:
-    before = _by_key(settled)
-    bars = in_full(settled)
-    settled.session.execute("TRUNCATE trades_silver")
+    before = _by_key(finalized)
+    bars = in_full(finalized)
+    finalized.session.execute("TRUNCATE trades_silver")
 
-    progress = rebuild(settled, "silver", silver_ttl_s=1000)
+    progress = rebuild(finalized, "silver", silver_ttl_s=1000)
 
-    assert _by_key(settled) == before
+    assert _by_key(finalized) == before
     assert len(before) == TRADES
-    assert in_full(settled) == bars
+    assert in_full(finalized) == bars
     assert (progress.messages, progress.missing_trades) == (TRADES, 0)
-    received = max(row["kafka_timestamp"] for row in settled.rows("trades_bronze"))
+    received = max(row["kafka_timestamp"] for row in finalized.rows("trades_bronze"))
     now = datetime.now(timezone.utc).replace(tzinfo=None)
     ttl = "SELECT TTL(price) AS ttl FROM trades_silver"
-    left = [row.ttl for row in settled.session.execute(ttl)]
+    left = [row.ttl for row in finalized.session.execute(ttl)]
     age_s = (now - received).total_seconds()
     assert 990 - age_s - 60 < min(left) <= max(left) < 1000 - age_s + 5
 
 
-def test_silver_is_rebuilt_for_the_selected_windows_alone(settled: Pipeline) -> None:
-    settled.session.execute("TRUNCATE trades_silver")
+def test_silver_is_rebuilt_for_the_selected_windows_alone(finalized: Pipeline) -> None:
+    finalized.session.execute("TRUNCATE trades_silver")
 
-    rebuild(settled, "silver", Selection(WINDOW, WINDOW + timedelta(minutes=5)))
+    rebuild(finalized, "silver", Selection(WINDOW, WINDOW + timedelta(minutes=5)))
 
-    assert {(row["symbol"], row["bucket"]) for row in settled.rows("trades_silver")} == {
+    assert {(row["symbol"], row["bucket"]) for row in finalized.rows("trades_silver")} == {
         ("TEST", WINDOW.replace(tzinfo=None))
     }
-    assert len(settled.rows("trades_silver")) == 7
+    assert len(finalized.rows("trades_silver")) == 7
 
 
-def test_a_trade_that_came_back_is_in_its_bar_again(settled: Pipeline) -> None:
-    expected = settled.bars()["TEST", WINDOW]
-    settled.session.execute("TRUNCATE trades_silver")
-    settled.session.execute("TRUNCATE trades_gold_5m")
-    settled.session.execute("TRUNCATE trades_gold_1h")
+def test_a_trade_that_came_back_is_in_its_bar_again(finalized: Pipeline) -> None:
+    expected = finalized.bars()["TEST", WINDOW]
+    finalized.session.execute("TRUNCATE trades_silver")
+    finalized.session.execute("TRUNCATE trades_gold_5m")
+    finalized.session.execute("TRUNCATE trades_gold_1h")
 
-    rebuild(settled, "silver")
+    rebuild(finalized, "silver")
 
-    assert values_of(settled.bars()["TEST", WINDOW]) == values_of(expected)
-    assert settled.bars(Interval.ONE_HOUR)["TEST", HOUR].is_final
+    assert values_of(finalized.bars()["TEST", WINDOW]) == values_of(expected)
+    assert finalized.bars(Interval.ONE_HOUR)["TEST", HOUR].is_final
 
 
 def test_messages_that_are_no_trade_are_quarantined_again(pipeline: Pipeline) -> None:
@@ -226,64 +226,64 @@ def test_messages_that_are_no_trade_are_quarantined_again(pipeline: Pipeline) ->
     assert len(before) == 2
 
 
-def test_a_final_bar_keeps_its_trades_unless_it_may_shrink(settled: Pipeline) -> None:
-    delete_trade(settled, 1_710_513_000_200)  # 9.90, size 40: the low
+def test_a_final_bar_keeps_its_trades_unless_it_may_shrink(finalized: Pipeline) -> None:
+    delete_trade(finalized, 1_710_513_000_200)  # 9.90, size 40: the low
 
-    kept = rebuild(settled, "gold")
-    bar = settled.bars()["TEST", WINDOW]
-    shrunk = rebuild(settled, "gold", allow_shrink=True)
-    smaller = settled.bars()["TEST", WINDOW]
+    kept = rebuild(finalized, "gold")
+    bar = finalized.bars()["TEST", WINDOW]
+    shrunk = rebuild(finalized, "gold", allow_shrink=True)
+    smaller = finalized.bars()["TEST", WINDOW]
 
     assert (bar.trade_count, bar.low, bar.revision) == (7, 9.90, 1)
     assert kept.kept.first == ["TEST 2024-03-15T14:30"]
     assert (smaller.trade_count, smaller.low, smaller.volume) == (6, 9.95, Decimal(560))
     assert (smaller.revision, smaller.reason) == (2, "correction")
-    hour = settled.bars(Interval.ONE_HOUR)["TEST", HOUR]
+    hour = finalized.bars(Interval.ONE_HOUR)["TEST", HOUR]
     assert (hour.trade_count, hour.volume, hour.revision) == (13, Decimal(625), 2)
     assert shrunk.kept.count == 0
 
 
-def test_a_trade_deleted_by_hand_is_named_as_still_missing(settled: Pipeline) -> None:
-    delete_trade(settled, 1_710_513_000_200)
+def test_a_trade_deleted_by_hand_is_named_as_still_missing(finalized: Pipeline) -> None:
+    delete_trade(finalized, 1_710_513_000_200)
 
-    progress = rebuild(settled, "silver")
+    progress = rebuild(finalized, "silver")
 
     assert (progress.missing_trades, progress.missing.first) == (1, ["TEST 2024-03-15T14:30"])
-    assert settled.bars()["TEST", WINDOW].trade_count == 7
+    assert finalized.bars()["TEST", WINDOW].trade_count == 7
 
 
-def test_windows_whose_trades_have_begun_to_expire_are_refused(settled: Pipeline) -> None:
-    change_bar(settled, "trades_gold_5m", WINDOW, "volume = 1")
+def test_windows_whose_trades_have_begun_to_expire_are_refused(finalized: Pipeline) -> None:
+    change_bar(finalized, "trades_gold_5m", WINDOW, "volume = 1")
     later = WINDOW + timedelta(minutes=10)
-    settled.session.execute(
+    finalized.session.execute(
         "DELETE FROM trades_gold_5m WHERE symbol = 'TEST' AND period = '2024-03-01' "
         "AND window_start = %s",
         (later,),
     )
 
-    progress = rebuild(settled, "gold", silver_ttl_s=1)
+    progress = rebuild(finalized, "gold", silver_ttl_s=1)
 
-    assert settled.bars()["TEST", WINDOW].volume == 1
-    assert ("TEST", later) not in settled.bars()
+    assert finalized.bars()["TEST", WINDOW].volume == 1
+    assert ("TEST", later) not in finalized.bars()
     assert progress.expired.count == 5
     assert progress.written_hours.count == 0
 
 
-def test_windows_of_which_bronze_has_lost_messages_are_refused(settled: Pipeline) -> None:
-    settled.session.execute("TRUNCATE trades_silver")
-    first = min(row["kafka_offset"] for row in _bronze_of(settled, "TEST"))
-    partition = _bronze_of(settled, "TEST")[0]["kafka_partition"]
-    settled.session.execute(
+def test_windows_of_which_bronze_has_lost_messages_are_refused(finalized: Pipeline) -> None:
+    finalized.session.execute("TRUNCATE trades_silver")
+    first = min(row["kafka_offset"] for row in _bronze_of(finalized, "TEST"))
+    partition = _bronze_of(finalized, "TEST")[0]["kafka_partition"]
+    finalized.session.execute(
         "DELETE FROM trades_bronze WHERE topic_id = %s AND kafka_partition = %s AND bucket = 0 "
         "AND kafka_offset = %s",
-        (settled.topic_id, partition, first),
+        (finalized.topic_id, partition, first),
     )
 
-    progress = rebuild(settled, "silver")
+    progress = rebuild(finalized, "silver")
 
     assert progress.fragments.count == 4  # every window of TEST
-    assert {row["symbol"] for row in settled.rows("trades_silver")} == {"COIN:TESTUSD"}
-    assert {key: values_of(bar) for key, bar in settled.bars().items()} == hand_bars(
+    assert {row["symbol"] for row in finalized.rows("trades_silver")} == {"COIN:TESTUSD"}
+    assert {key: values_of(bar) for key, bar in finalized.bars().items()} == hand_bars(
         Interval.FIVE_MINUTES
     )
 
@@ -297,7 +297,7 @@ def test_a_bucket_counts_as_whole_from_the_first_message_that_bronze_still_has(
     span = BronzeSpan("topic", 0, 30_000, 30_009, noon)
     old, before, after, new = (noon + timedelta(minutes=m) for m in (60, -5, 5, 10))
     states = [(0, old), (1, before), (1, after), (2, old), (2, new)]
-    pipeline.client.write_dirty_windows(
+    pipeline.client.write_affected_windows(
         WindowState("topic", 0, bucket, start, "X", bucket * 20_000) for bucket, start in states
     )
 
@@ -330,15 +330,17 @@ def test_bronze_is_read_from_its_first_living_message_past_any_number_of_dead_on
     }
 
 
-def test_a_rebuild_goes_on_after_the_hour_that_was_done(settled: Pipeline, tmp_path: Path) -> None:
+def test_a_rebuild_goes_on_after_the_hour_that_was_done(
+    finalized: Pipeline, tmp_path: Path
+) -> None:
     for start in (WINDOW, WINDOW + timedelta(hours=2)):
-        change_bar(settled, "trades_gold_5m", start, "volume = 1")
+        change_bar(finalized, "trades_gold_5m", start, "volume = 1")
     file = tmp_path / "stopped.json"
-    ProgressFile(file).save(Progress(started_at=settled.now, hour=(HOUR, "TEST"), windows=3))
+    ProgressFile(file).save(Progress(started_at=finalized.now, hour=(HOUR, "TEST"), windows=3))
 
-    progress = rebuild(settled, "gold", file=file)
+    progress = rebuild(finalized, "gold", file=file)
 
-    bars = settled.bars()
+    bars = finalized.bars()
     assert bars["TEST", WINDOW].volume == 1
     assert bars["TEST", WINDOW + timedelta(hours=2)].volume == 100
     assert progress.windows == 5
@@ -352,42 +354,42 @@ def test_a_progress_file_that_is_damaged_begins_anew(tmp_path: Path) -> None:
     assert ProgressFile(file).load() is None
 
 
-def test_windows_that_the_stream_has_still_to_settle_are_left_to_it(settled: Pipeline) -> None:
+def test_windows_that_the_stream_has_still_to_finalize_are_left_to_it(finalized: Pipeline) -> None:
     late = Trade("TEST", 9.0, 1.0, 1_710_513_000_300, None, 77, _now_us(), 0, "replay")
-    settled.send_messages([("TEST", encode_trade(late))])
-    settled.ingest()
+    finalized.send_messages([("TEST", encode_trade(late))])
+    finalized.ingest()
 
-    progress = rebuild(settled, "gold")
-    bar = settled.bars()["TEST", WINDOW]
-    settled.settle()
+    progress = rebuild(finalized, "gold")
+    bar = finalized.bars()["TEST", WINDOW]
+    finalized.finalize()
 
     assert (bar.trade_count, bar.revision) == (7, 1)
     assert progress.left.first == ["TEST 2024-03-15T14:30"]
-    assert settled.bars()["TEST", WINDOW].trade_count == 8
+    assert finalized.bars()["TEST", WINDOW].trade_count == 8
 
 
 def test_a_reader_sees_no_worse_bar_while_stream_and_rebuild_work_side_by_side(
-    settled: Pipeline,
+    finalized: Pipeline,
 ) -> None:
-    settled.session.execute("TRUNCATE trades_silver")
-    watcher = Watcher(settled.client, {"TEST", "COIN:TESTUSD"}, HOUR, HOUR + DAY)
-    processor = settled.processor()
+    finalized.session.execute("TRUNCATE trades_silver")
+    watcher = Watcher(finalized.client, {"TEST", "COIN:TESTUSD"}, HOUR, HOUR + DAY)
+    processor = finalized.processor()
     processor.start(BOTH)
     try:
-        with watcher.watching(), _settling(settled):
+        with watcher.watching(), _finalizing(finalized):
             for n, layer in enumerate(("silver", "gold", "silver")):
                 # Revises a window while it is rebuilt.
                 ms, trade_id = 1_710_513_001_000 + 300_000 * n, 1000 + n
                 late = Trade("TEST", 10.0, 1.0, ms, None, trade_id, _now_us(), 0, "replay")
-                settled.send_messages([("TEST", encode_trade(late))])
-                rebuild(settled, layer, max_windows=1)
+                finalized.send_messages([("TEST", encode_trade(late))])
+                rebuild(finalized, layer, max_windows=1)
             wait_for(lambda: watcher.seen[Interval.ONE_HOUR, "TEST", HOUR].trade_count == 14 + 3)
     finally:
         processor.stop()
 
     assert watcher.worse == []
     assert watcher.changes > 0
-    counts = {key: bar.trade_count for key, bar in settled.bars().items()}
+    counts = {key: bar.trade_count for key, bar in finalized.bars().items()}
     expected = {key: bar["trade_count"] for key, bar in hand_bars(Interval.FIVE_MINUTES).items()}
     for minutes in (0, 5, 10):
         expected["TEST", WINDOW + timedelta(minutes=minutes)] += 1
@@ -395,15 +397,15 @@ def test_a_reader_sees_no_worse_bar_while_stream_and_rebuild_work_side_by_side(
 
 
 @contextmanager
-def _settling(pipeline: Pipeline) -> Iterator[None]:
-    """Settle round after round in a thread, as a stream does."""
+def _finalizing(pipeline: Pipeline) -> Iterator[None]:
+    """Finalize round after round in a thread, as a stream does."""
     stop = threading.Event()
 
     def run() -> None:
-        with pipeline.settler() as settler:
+        with pipeline.finalizer() as finalizer:
             while not stop.is_set():
                 pipeline.now = datetime.now(timezone.utc)
-                settler.round()
+                finalizer.round()
                 stop.wait(0.2)
 
     with ThreadPoolExecutor(1) as pool:

@@ -96,7 +96,7 @@ def test_every_trade_of_todays_schema_is_in_its_bar_and_every_other_in_quarantin
 
     use_policy_of_truth(pipeline)
     pipeline.ingest()
-    while not pipeline.settle().is_finished:
+    while not pipeline.finalize().is_finished:
         pass
 
     others = {

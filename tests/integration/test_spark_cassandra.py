@@ -41,7 +41,7 @@ def test_every_layer_holds_the_tape_worked_by_hand(pipeline: Pipeline) -> None:
     pipeline.preview()
     intervals = (Interval.FIVE_MINUTES, Interval.ONE_HOUR)
     previews = {i: pipeline.client.stored_bars(i, list(hand_bars(i))) for i in intervals}
-    result = pipeline.settle()
+    result = pipeline.finalize()
 
     assert len(pipeline.rows("trades_bronze")) == TRADES
     assert len(pipeline.rows("trades_silver")) == TRADES
@@ -114,28 +114,28 @@ def test_a_lost_checkpoint_changes_nothing(pipeline: Pipeline, tmp_path: Path) -
     pipeline.send_tape(TAPE)
     pipeline.ingest()
     pipeline.preview()
-    pipeline.settle()
+    pipeline.finalize()
     tables = ("trades_bronze", "trades_silver", "trades_gold_5m", "trades_gold_1h")
     before = {table: pipeline.rows(table) for table in tables}
 
     shutil.rmtree(tmp_path / "checkpoint")
     pipeline.ingest()
     pipeline.preview()
-    result = pipeline.settle()
+    result = pipeline.finalize()
 
     assert {table: pipeline.rows(table) for table in tables} == before
-    assert result.settled == 0
+    assert result.finalized == 0
 
 
 def test_a_trade_after_the_bar_was_final_revises_it(pipeline: Pipeline) -> None:
     pipeline.send_messages([message(1, price=10.0)])
     pipeline.ingest()
     pipeline.now = datetime.now(timezone.utc) + timedelta(minutes=11)
-    pipeline.settle()
+    pipeline.finalize()
 
     pipeline.send_messages([message(2, price=12.0, ms=5)])
     pipeline.ingest()
-    result = pipeline.settle()
+    result = pipeline.finalize()
 
     bar = pipeline.bars()["TEST", WINDOW]
     assert (bar.high, bar.close, bar.trade_count) == (12.0, 12.0, 2)
@@ -148,7 +148,7 @@ def test_a_trade_after_the_bar_was_final_revises_it(pipeline: Pipeline) -> None:
 def test_a_preview_never_replaces_a_final_bar(pipeline: Pipeline) -> None:
     pipeline.send_tape(TAPE)
     pipeline.ingest()
-    pipeline.settle()
+    pipeline.finalize()
     final = pipeline.rows("trades_gold_5m")
 
     pipeline.preview()
@@ -160,7 +160,7 @@ def test_a_preview_that_is_wrong_is_corrected_and_counted(pipeline: Pipeline) ->
     pipeline.send_tape(TAPE)
     pipeline.ingest()
     pipeline.preview()
-    # Newer than the preview's write time, older than any settled one's.
+    # Newer than the preview's write time, older than any finalized one's.
     pipeline.session.execute(
         "UPDATE trades_gold_5m USING TIMESTAMP %s SET high = 999.0 "
         "WHERE symbol = 'TEST' AND period = '2024-03-01' AND window_start = %s",
@@ -168,7 +168,7 @@ def test_a_preview_that_is_wrong_is_corrected_and_counted(pipeline: Pipeline) ->
     )
     assert pipeline.bars()["TEST", WINDOW].high == 999.0
 
-    result = pipeline.settle()
+    result = pipeline.finalize()
 
     assert (result.differs, result.stream_incomplete) == (1, 0)
     assert pipeline.bars()["TEST", WINDOW].high == 10.05
@@ -186,7 +186,7 @@ def test_a_bar_that_loses_its_prices_is_written_whole(pipeline: Pipeline) -> Non
     )
     assert pipeline.bars()["TEST", start].open == 1.0
 
-    pipeline.settle()
+    pipeline.finalize()
 
     bar = pipeline.bars()["TEST", start]
     assert (bar.open, bar.high, bar.volume) == (None, None, Decimal(5))
@@ -204,13 +204,13 @@ def test_an_open_window_stays_provisional_until_the_frontier_passes_it(pipeline:
 
     pipeline.send_messages([at(1, 0), at(2, 14.999)])
     pipeline.ingest()
-    early = pipeline.settle()
+    early = pipeline.finalize()
     pipeline.send_messages([at(3, 15)])
     pipeline.ingest()
-    due = pipeline.settle()
+    due = pipeline.finalize()
 
-    assert early.settled == 0
-    assert due.settled == 1
+    assert early.finalized == 0
+    assert due.finalized == 1
     assert not due.is_finished
     assert pipeline.bars()["TEST", WINDOW].is_final
 
@@ -219,10 +219,10 @@ def test_a_round_takes_all_that_is_due_in_chunks(pipeline: Pipeline) -> None:
     pipeline.send_tape(TAPE)
     pipeline.ingest()
 
-    result = pipeline.settle(max_windows=2)
+    result = pipeline.finalize(max_windows=2)
 
-    assert result.settled_5m == len(hand_bars(Interval.FIVE_MINUTES))
-    assert result.settled_1h == len(hand_bars(Interval.ONE_HOUR))
+    assert result.finalized_5m == len(hand_bars(Interval.FIVE_MINUTES))
+    assert result.finalized_1h == len(hand_bars(Interval.ONE_HOUR))
     assert result.is_finished
     for interval in (Interval.FIVE_MINUTES, Interval.ONE_HOUR):
         final = pipeline.bars(interval)
@@ -234,19 +234,19 @@ def test_a_stop_between_two_chunks_leaves_the_rest_to_the_next_round(pipeline: P
     pipeline.ingest()
     answers = iter([False, True])
 
-    with pipeline.settler(2, is_stopping=lambda: next(answers, False)) as settler:
-        stopped = settler.round()
+    with pipeline.finalizer(2, is_stopping=lambda: next(answers, False)) as finalizer:
+        stopped = finalizer.round()
         final = {key for key, bar in pipeline.bars().items() if bar.is_final}
-        following = settler.round()
+        following = finalizer.round()
 
-    assert (stopped.settled, stopped.is_finished) == (2, False)
+    assert (stopped.finalized, stopped.is_finished) == (2, False)
     oldest = sorted(hand_bars(Interval.FIVE_MINUTES), key=lambda key: key[1])
     assert {start for _, start in final} == {start for _, start in oldest[:2]}
-    assert (following.settled, following.is_finished) == (6, True)
+    assert (following.finalized, following.is_finished) == (6, True)
 
 
 @pytest.mark.parametrize("writes_before", [3, 4, 5])
-def test_who_is_killed_within_a_chunk_leaves_bars_that_are_settled_once(
+def test_who_is_killed_within_a_chunk_leaves_bars_that_are_finalized_once(
     pipeline: Pipeline, writes_before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A chunk logs its bars, writes them and marks them: the second one ends before each."""
@@ -263,9 +263,9 @@ def test_who_is_killed_within_a_chunk_leaves_bars_that_are_settled_once(
 
     monkeypatch.setattr(pipeline.client, "write", killed)
     with pytest.raises(KilledError):
-        pipeline.settle(max_windows=2)
+        pipeline.finalize(max_windows=2)
     monkeypatch.undo()
-    result = pipeline.settle(max_windows=2)
+    result = pipeline.finalize(max_windows=2)
 
     assert result.is_finished
     for interval in (Interval.FIVE_MINUTES, Interval.ONE_HOUR):
@@ -300,7 +300,7 @@ def test_a_round_of_thousands_of_windows_makes_the_bars_of_their_trades(
     pipeline.send_messages(messages)
     pipeline.ingest()
     pipeline.now = datetime.now(timezone.utc) + timedelta(minutes=11)
-    result = pipeline.settle(max_windows=1_000)
+    result = pipeline.finalize(max_windows=1_000)
 
     final = pipeline.client.stored_bars(Interval.FIVE_MINUTES, list(expected))
     made = {
@@ -315,7 +315,7 @@ def test_a_round_of_thousands_of_windows_makes_the_bars_of_their_trades(
         for s in symbols
     }
     assert {s.bar.is_final for s in (*final.values(), *hours.values())} == {True}
-    assert (result.settled_5m, result.settled_1h) == (len(expected), len(symbols))
+    assert (result.finalized_5m, result.finalized_1h) == (len(expected), len(symbols))
     logged = {(row["bar_interval"], row["symbol"]) for row in pipeline.rows("bar_changes")}
     assert len(logged) == 2 * len(symbols)
 
@@ -326,7 +326,7 @@ def test_two_deliveries_of_the_tape_are_one_set_of_trades(pipeline: Pipeline) ->
 
     pipeline.ingest()
     pipeline.preview()
-    result = pipeline.settle()
+    result = pipeline.finalize()
 
     assert len(pipeline.rows("trades_bronze")) == 2 * TRADES
     assert len(pipeline.rows("trades_silver")) == TRADES
@@ -345,7 +345,7 @@ def test_bars_of_one_minute_are_kept_on_request_and_make_up_the_longer_ones(
     pipeline.preview()
     previews = {interval: pipeline.bars(interval) for interval in Interval}
 
-    result = pipeline.settle()
+    result = pipeline.finalize()
 
     for interval in (Interval.FIVE_MINUTES, Interval.ONE_HOUR):
         expected = hand_bars(interval)

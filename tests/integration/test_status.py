@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from tapeline.local.service import LOOPBACK, free_port
+from tapeline.status.check import check_health
 from tapeline.status.health import BarCounts, problems_of
-from tapeline.status.look import look
 from tapeline.storage.rebuild_reads import topic_ids
 from tests.hand import TAPE, TRADES
 from tests.pipeline import Pipeline
@@ -16,16 +16,16 @@ NEWEST = datetime(2024, 3, 15, 16, 30, tzinfo=timezone.utc)
 
 
 def test_a_tape_is_followed_from_kafka_to_final_bars(pipeline: Pipeline) -> None:
-    empty = look(pipeline.settings, pipeline.now)
+    empty = check_health(pipeline.settings, pipeline.now)
     pipeline.send_tape(TAPE)
-    sent = look(pipeline.settings, pipeline.now)
-    waiting = look(pipeline.settings, datetime.now(timezone.utc) + timedelta(minutes=2))
+    sent = check_health(pipeline.settings, pipeline.now)
+    waiting = check_health(pipeline.settings, datetime.now(timezone.utc) + timedelta(minutes=2))
     pipeline.ingest()
     pipeline.preview()
-    ingested = look(pipeline.settings, DAY_OF_TAPE)
-    late = look(pipeline.settings, datetime.now(timezone.utc) + timedelta(minutes=2))
-    pipeline.settle()
-    settled = look(pipeline.settings, DAY_OF_TAPE)
+    ingested = check_health(pipeline.settings, DAY_OF_TAPE)
+    late = check_health(pipeline.settings, datetime.now(timezone.utc) + timedelta(minutes=2))
+    pipeline.finalize()
+    finalized = check_health(pipeline.settings, DAY_OF_TAPE)
 
     assert empty.flow is not None
     assert (empty.flow.messages, empty.flow.newest_trade) == (0, None)
@@ -45,12 +45,14 @@ def test_a_tape_is_followed_from_kafka_to_final_bars(pipeline: Pipeline) -> None
 
     assert late.flow is not None
     assert late.flow.overdue == 5
-    assert [p[:46] for p in problems_of(late)] == ["5 windows could have been settled a minute ago"]
+    assert [p[:46] for p in problems_of(late)] == [
+        "5 windows could have been finalized a minute ago"
+    ]
 
-    assert settled.flow is not None
-    assert (settled.flow.open_windows, settled.flow.overdue) == (0, 0)
-    assert settled.bars == BarCounts(2, final=5, provisional=0, revised=0, incomplete=0)
-    assert problems_of(settled) == []
+    assert finalized.flow is not None
+    assert (finalized.flow.open_windows, finalized.flow.overdue) == (0, 0)
+    assert finalized.bars == BarCounts(2, final=5, provisional=0, revised=0, incomplete=0)
+    assert problems_of(finalized) == []
     assert topic_ids(pipeline.client) == [pipeline.topic_id]
 
 
@@ -61,8 +63,8 @@ def test_what_is_not_there_is_named_and_the_rest_is_looked_at(pipeline: Pipeline
     )
     down = pipeline.settings.model_copy(update={"cassandra": cassandra})
 
-    missing = problems_of(look(nothing, pipeline.now))
-    silent = look(down, pipeline.now)
+    missing = problems_of(check_health(nothing, pipeline.now))
+    silent = check_health(down, pipeline.now)
 
     assert missing[0].startswith("There is no topic no_such_topic: create it with")
     assert missing[1].startswith("Keyspace no_such_keyspace has no tables of Tapeline")

@@ -73,14 +73,14 @@ def another_topic(pipeline: Pipeline) -> Iterator[Pipeline]:
         delete_topic(admin, settings.kafka.topic)
 
 
-def made_anew(pipeline: Pipeline) -> Pipeline:
+def made_again(pipeline: Pipeline) -> Pipeline:
     """Delete the topic and create it again."""
     admin = topic_admin(pipeline.endpoints.bootstrap_servers)
     delete_topic(admin, pipeline.settings.kafka.topic)
     create_topics(admin, pipeline.settings.kafka)
     topic_id = topic_id_of(admin, pipeline.settings.kafka.topic)
     assert topic_id != pipeline.topic_id
-    return replace(pipeline, topic_id=topic_id, folder=pipeline.folder / "anew")
+    return replace(pipeline, topic_id=topic_id, folder=pipeline.folder / "again")
 
 
 def states(pipeline: Pipeline) -> dict[str, TopicState]:
@@ -99,9 +99,9 @@ def gone_topics(pipeline: Pipeline) -> GoneTopics:
     )
 
 
-def settle_gone(pipeline: Pipeline, now: datetime) -> int:
+def finalize_gone(pipeline: Pipeline, now: datetime) -> int:
     living = living_topics(topic_admin(pipeline.endpoints.bootstrap_servers))
-    return gone_topics(pipeline).settle(living.keys(), now)
+    return gone_topics(pipeline).finalize(living.keys(), now)
 
 
 def look_after_others(pipeline: Pipeline, now: datetime) -> int:
@@ -125,7 +125,7 @@ def test_a_longer_bar_is_not_final_before_every_topic_that_moves_has_passed_it(
 ) -> None:
     """A tape of one day is replayed beside a feed of today.
 
-    today's topic   settled until today ───────────────────────────▶
+    today's topic   finalized until today ───────────────────────────▶
     the tape        12:00 ─ 13:00 ─ half of it here │ 14:00 ─ 15:59
     the 4h bar      12:00 ──────────────────────────────────── 16:00
     """
@@ -133,25 +133,25 @@ def test_a_longer_bar_is_not_final_before_every_topic_that_moves_has_passed_it(
     send(pipeline, "LIVE", [now])
     pipeline.ingest(ALL_LAYERS)
     pipeline.now = now + timedelta(minutes=80)
-    pipeline.settle()
-    until = pipeline.client.settled_until()
+    pipeline.finalize()
+    until = pipeline.client.final_until()
     with another_topic(pipeline) as tape:
         tape.now = now
         report(tape, end_of_tape=False)
         send(tape, "TEST", [NOON + n * timedelta(minutes=5) for n in range(24)])
         send(tape, "OTHER", [NOON + timedelta(hours=2, minutes=20)])
         tape.ingest(ALL_LAYERS)
-        tape.settle()
+        tape.finalize()
         half = four_hours(tape, "TEST")
         parts = [b.is_final for (s, _), b in tape.bars().items() if s == "TEST"]
-        held_until = tape.client.settled_until()
+        held_until = tape.client.final_until()
 
         send(
             tape, "TEST", [NOON + timedelta(hours=2) + n * timedelta(minutes=5) for n in range(24)]
         )
         report(tape, end_of_tape=True)
         tape.ingest(ALL_LAYERS)
-        tape.settle()
+        tape.finalize()
         whole = four_hours(tape, "TEST")
 
         assert until is not None
@@ -161,7 +161,7 @@ def test_a_longer_bar_is_not_final_before_every_topic_that_moves_has_passed_it(
         assert held_until == NOON + timedelta(hours=2, minutes=10)
         assert (whole.trade_count, whole.is_final, whole.revision) == (48, True, 1)
         assert states(tape) == {pipeline.topic_id: TopicState.OVER, tape.topic_id: TopicState.OVER}
-        assert tape.client.settled_until() == until
+        assert tape.client.final_until() == until
 
 
 def test_a_trade_that_fills_an_empty_window_of_a_final_longer_bar_is_a_revision(
@@ -170,11 +170,11 @@ def test_a_trade_that_fills_an_empty_window_of_a_final_longer_bar_is_a_revision(
     send(pipeline, "TEST", [NOON, NOON + timedelta(hours=5)])
     report(pipeline, end_of_tape=True)
     pipeline.ingest(ALL_LAYERS)
-    pipeline.settle()
+    pipeline.finalize()
     before = four_hours(pipeline, "TEST")
     send(pipeline, "TEST", [NOON + timedelta(hours=2)])
     pipeline.ingest(ALL_LAYERS)
-    pipeline.settle()
+    pipeline.finalize()
     after = four_hours(pipeline, "TEST")
 
     assert (before.trade_count, before.is_final, before.revision) == (1, True, 1)
@@ -195,7 +195,7 @@ def test_a_backfill_into_a_day_that_was_final_revises_the_longer_bars_that_it_ch
     send(pipeline, "TEST", [NOON, NOON + timedelta(hours=5)])
     report(pipeline, end_of_tape=True)
     pipeline.ingest(ALL_LAYERS)
-    pipeline.settle()
+    pipeline.finalize()
     before = longer(pipeline, "TEST", "15m"), longer(pipeline, "TEST", "4h")
     with another_topic(pipeline) as tape:
         tape.now = pipeline.now + timedelta(seconds=1)
@@ -204,7 +204,7 @@ def test_a_backfill_into_a_day_that_was_final_revises_the_longer_bars_that_it_ch
         send(tape, "OTHER", times)
         report(tape, end_of_tape=True)
         tape.ingest(ALL_LAYERS)
-        tape.settle()
+        tape.finalize()
         after = longer(tape, "TEST", "15m"), longer(tape, "TEST", "4h")
         other = longer(tape, "OTHER", "4h")
 
@@ -221,41 +221,41 @@ def longer(pipeline: Pipeline, symbol: str, interval: str) -> tuple[int, bool, i
     return bar.trade_count, bar.is_final, bar.revision
 
 
-def test_windows_of_a_topic_that_was_made_anew_become_final_and_incomplete(
+def test_windows_of_a_topic_that_was_made_again_become_final_and_incomplete(
     pipeline: Pipeline,
 ) -> None:
     now = datetime.now(timezone.utc)
     send(pipeline, "TEST", [NOON, NOON + timedelta(hours=1)])
     pipeline.ingest(ALL_LAYERS)
-    anew = made_anew(pipeline)
+    again = made_again(pipeline)
 
-    early = look_after_others(anew, now)  # it was read a moment ago: perhaps it still lives
-    provisional = anew.bars()
-    settled = look_after_others(anew, now + timedelta(minutes=11))
-    bars = [*anew.bars().values(), *anew.bars(Interval.ONE_HOUR).values()]
+    early = look_after_others(again, now)  # it was read a moment ago: perhaps it still lives
+    provisional = again.bars()
+    finalized = look_after_others(again, now + timedelta(minutes=11))
+    bars = [*again.bars().values(), *again.bars(Interval.ONE_HOUR).values()]
 
     assert early == 0
     assert not any(bar.is_final for bar in provisional.values())
-    assert settled == 4
+    assert finalized == 4
     found = {(b.is_final, b.is_complete, b.revision, b.reason, b.trade_count) for b in bars}
     assert found == {(True, False, 1, "topic_gone", 1)}
-    assert states(anew)[pipeline.topic_id] is TopicState.OVER
-    assert look_after_others(anew, now + timedelta(minutes=12)) == 0
+    assert states(again)[pipeline.topic_id] is TopicState.OVER
+    assert look_after_others(again, now + timedelta(minutes=12)) == 0
 
 
 def test_the_audit_names_windows_of_a_gone_topic_until_they_are_final(pipeline: Pipeline) -> None:
     send(pipeline, "TEST", [NOON])
     pipeline.ingest(ALL_LAYERS)
-    anew = made_anew(pipeline)
-    send(anew, "NEW", [NOON])
-    report(anew, end_of_tape=True)
-    anew.ingest(ALL_LAYERS)
-    anew.now = datetime.now(timezone.utc)
-    anew.settle()
+    again = made_again(pipeline)
+    send(again, "NEW", [NOON])
+    report(again, end_of_tape=True)
+    again.ingest(ALL_LAYERS)
+    again.now = datetime.now(timezone.utc)
+    again.finalize()
 
-    before = run_audit(anew.settings, Scope(), None, Progress(disable=True))
-    settle_gone(anew, anew.now + timedelta(minutes=11))
-    after = run_audit(anew.settings, Scope(), None, Progress(disable=True))
+    before = run_audit(again.settings, Scope(), None, Progress(disable=True))
+    finalize_gone(again, again.now + timedelta(minutes=11))
+    after = run_audit(again.settings, Scope(), None, Progress(disable=True))
 
     for pair in (Pair.SILVER_GOLD, Pair.GOLD_HOURS):
         assert before.unaudited[pair, NO_TOPIC].count == 1
@@ -271,34 +271,34 @@ def test_a_gone_topic_of_a_tape_that_had_ended_leaves_complete_bars(pipeline: Pi
     pipeline.ingest(ALL_LAYERS)
     ended_at = datetime.now(timezone.utc)
     pipeline.client.write_topic_state(pipeline.topic_id, TopicState.ENDED, ended_at)
-    anew = made_anew(pipeline)
+    again = made_again(pipeline)
 
-    settle_gone(anew, datetime.now(timezone.utc) + timedelta(minutes=11))
+    finalize_gone(again, datetime.now(timezone.utc) + timedelta(minutes=11))
 
-    bar = anew.bars()["TEST", NOON]
+    bar = again.bars()["TEST", NOON]
     assert (bar.is_final, bar.is_complete, bar.revision, bar.reason) == (True, True, 1, None)
 
 
 def test_a_window_of_a_gone_topic_waits_for_the_living_ones(pipeline: Pipeline) -> None:
     send(pipeline, "TEST", [NOON])
     pipeline.ingest(ALL_LAYERS)
-    anew = made_anew(pipeline)
-    send(anew, "TEST", [NOON + timedelta(minutes=1), NOON + timedelta(minutes=12)])
-    report(anew, end_of_tape=False)
-    anew.ingest(ALL_LAYERS)
-    anew.now = datetime.now(timezone.utc)
-    anew.settle()
-    later = anew.now + timedelta(minutes=11)
+    again = made_again(pipeline)
+    send(again, "TEST", [NOON + timedelta(minutes=1), NOON + timedelta(minutes=12)])
+    report(again, end_of_tape=False)
+    again.ingest(ALL_LAYERS)
+    again.now = datetime.now(timezone.utc)
+    again.finalize()
+    later = again.now + timedelta(minutes=11)
 
-    before = settle_gone(anew, later)
-    waits = anew.bars()["TEST", NOON].is_final
-    send(anew, "TEST", [NOON + timedelta(minutes=40)])
-    anew.ingest(ALL_LAYERS)
-    anew.settle()
-    settle_gone(anew, later)
+    before = finalize_gone(again, later)
+    waits = again.bars()["TEST", NOON].is_final
+    send(again, "TEST", [NOON + timedelta(minutes=40)])
+    again.ingest(ALL_LAYERS)
+    again.finalize()
+    finalize_gone(again, later)
 
     assert (before, waits) == (0, False)
-    bar = anew.bars()["TEST", NOON]
+    bar = again.bars()["TEST", NOON]
     assert (bar.is_final, bar.trade_count, bar.revision) == (True, 2, 1)
 
 
@@ -313,7 +313,7 @@ def test_a_topic_whose_producers_have_left_holds_nothing_back_once_it_is_read(
         send(left, "LEFT", [NOON])
         left.ingest(ALL_LAYERS)
         left.now = now
-        left.settle()
+        left.finalize()
         assert not left.bars()["LEFT", NOON].is_final
         if not is_read:
             send(left, "LEFT", [NOON + timedelta(hours=1)])

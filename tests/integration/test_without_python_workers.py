@@ -24,13 +24,13 @@ def test_a_python_that_does_not_exist_changes_nothing(
 
     pipeline.send_tape(TAPE)
     pipeline.ingest()
-    result = pipeline.settle()  # every bar from silver
+    result = pipeline.finalize()  # every bar from silver
     pipeline.session.execute("TRUNCATE trades_silver")
     pipeline.session.execute("TRUNCATE trades_gold_5m")
     rebuild(pipeline)
 
     assert result.is_finished
-    assert result.settled_5m == 5
+    assert result.finalized_5m == 5
     for interval in (Interval.FIVE_MINUTES, Interval.ONE_HOUR):
         bars = pipeline.bars(interval)
         assert {key: values_of(bar) for key, bar in bars.items()} == hand_bars(interval)

@@ -125,7 +125,7 @@ def test_a_value_that_differs_names_the_hour() -> None:
 def test_an_hour_must_be_there_final_and_made_of_something() -> None:
     assert texts(compare(PARTS, [])) == [("bar", "final", "none")]
     assert texts(compare(PARTS, [replace(WHOLE, is_final=False)])) == [
-        ("bar", "final", "provisional, and no settling is due")
+        ("bar", "final", "provisional, and no finalizing is due")
     ]
     assert texts(compare([], [WHOLE])) == [
         ("bar", "none: the hour has no five-minute bar", "in gold")

@@ -102,9 +102,9 @@ def test_a_window_with_trades_must_have_its_bar() -> None:
     assert texts(compare(None)) == [("bar", "final", "none")]
 
 
-def test_a_settled_window_must_have_a_final_bar() -> None:
+def test_a_finalized_window_must_have_a_final_bar() -> None:
     assert texts(compare(replace(BAR, is_final=False))) == [
-        ("bar", "final", "provisional, and no settling is due")
+        ("bar", "final", "provisional, and no finalizing is due")
     ]
 
 

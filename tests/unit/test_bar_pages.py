@@ -10,7 +10,7 @@ import pytest
 from tapeline.api.bar_pages import Page, cache_of, most_bars, row_of
 from tapeline.api.flat_bars import Known, filled
 from tapeline.api.formats import IS_FINAL, MAY_CHANGE
-from tapeline.api.parameters import Span
+from tapeline.api.parameters import TimeSpan
 from tapeline.model.gap import Gap, GapKind
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.times import to_micros
@@ -37,9 +37,9 @@ def gap(start, end, *, kind=GapKind.DISCONNECTED, symbols=("AAPL",)):
     return Gap("host", "trades_raw", "id", kind, symbols, start_us, end_us, start_us)
 
 
-def fill(settled=None, gaps=()):
-    """Return the flat bars at 5, 10 and 15 minutes, settled until so many minutes."""
-    until = None if settled is None else START + timedelta(minutes=settled)
+def fill(finalized=None, gaps=()):
+    """Return the flat bars at 5, 10 and 15 minutes, finalized until so many minutes."""
+    until = None if finalized is None else START + timedelta(minutes=finalized)
     rows = filled([row_of(bar) for bar in BARS], FIVE, 100, Known("AAPL", until, lambda: gaps))
     return rows[1:-1]
 
@@ -58,7 +58,7 @@ def test_a_filled_bar_is_flat_at_the_close_before_it():
 
 
 @pytest.mark.parametrize(
-    ("settled", "final"),
+    ("finalized", "final"),
     [
         (None, [False, False, False]),
         (9, [False, False, False]),
@@ -69,11 +69,11 @@ def test_a_filled_bar_is_flat_at_the_close_before_it():
 )
 @pytest.mark.parametrize("first", [{}, {"is_final": True, "revision": 3, "is_complete": True}])
 def test_a_filled_bar_is_final_when_its_own_window_is_past_whatever_stands_before_it(
-    settled, final, first
+    finalized, final, first
 ):
     """A late trade may still make a bar of it; none is stored, so its revision is 0."""
     rows = [row_of(bar) for bar in (a_bar(**first), BARS[1])]
-    until = None if settled is None else START + timedelta(minutes=settled)
+    until = None if finalized is None else START + timedelta(minutes=finalized)
     between = filled(rows, FIVE, 100, Known("AAPL", until))[1:-1]
 
     assert [row["is_final"] for row in between] == final
@@ -110,12 +110,12 @@ def test_gaps_are_read_only_for_bars_that_are_final():
 
 
 @pytest.mark.parametrize(
-    ("settled", "cache"), [(None, MAY_CHANGE), (20, MAY_CHANGE), (25, IS_FINAL)]
+    ("finalized", "cache"), [(None, MAY_CHANGE), (20, MAY_CHANGE), (25, IS_FINAL)]
 )
-def test_an_answer_may_be_kept_only_when_the_filled_bars_in_it_are_final(settled, cache):
-    until = None if settled is None else START + timedelta(minutes=settled)
+def test_an_answer_may_be_kept_only_when_the_filled_bars_in_it_are_final(finalized, cache):
+    until = None if finalized is None else START + timedelta(minutes=finalized)
     bars = [a_bar(is_final=True, revision=1), BARS[1]]
-    span = Span(START, START + timedelta(minutes=25), is_closed=True)
+    span = TimeSpan(START, START + timedelta(minutes=25), is_closed=True)
     rows = filled([row_of(bar) for bar in bars], FIVE, 100, Known("AAPL", until))
 
     assert cache_of(Page(bars, None, until), FIVE, span) == cache

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tapeline.cli import bars as bars_command
-from tapeline.cli.bars import Format, bars
+from tapeline.cli.bars import BarFormat, bars
 from tapeline.model.errors import UsageError
 from tapeline.read.bars import bars_table
 from tests.sample import a_bar
@@ -121,7 +121,7 @@ def test_an_unknown_symbol_among_others_is_named_and_alone_it_is_an_error(asked,
 @pytest.mark.usefixtures("asked")
 def test_csv_holds_every_column_with_iso_times_and_nothing_for_null(tmp_path):
     path = tmp_path / "bars.csv"
-    bars(["AAPL"], output_format=Format.CSV, output=path)
+    bars(["AAPL"], output_format=BarFormat.CSV, output=path)
 
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -139,7 +139,7 @@ def test_csv_holds_every_column_with_iso_times_and_nothing_for_null(tmp_path):
 @pytest.mark.usefixtures("asked")
 def test_json_is_a_list_of_bars(tmp_path):
     path = tmp_path / "bars.json"
-    bars(["AAPL"], output_format=Format.JSON, output=path)
+    bars(["AAPL"], output_format=BarFormat.JSON, output=path)
 
     assert json.loads(path.read_text(encoding="utf-8")) == [
         {
@@ -180,12 +180,12 @@ def test_json_is_a_list_of_bars(tmp_path):
 @pytest.mark.usefixtures("asked")
 def test_parquet_is_the_table_itself(tmp_path):
     path = tmp_path / "bars.parquet"
-    bars(["AAPL"], output_format=Format.PARQUET, output=path)
+    bars(["AAPL"], output_format=BarFormat.PARQUET, output=path)
     assert pq.read_table(path).equals(TABLE)
 
 
 @pytest.mark.usefixtures("asked")
-@pytest.mark.parametrize("output_format", [Format.CSV, Format.JSON])
+@pytest.mark.parametrize("output_format", [BarFormat.CSV, BarFormat.JSON])
 def test_without_a_file_it_is_written_to_standard_output(capfdbinary, tmp_path, output_format):
     path = tmp_path / "bars"
     bars(["AAPL"], output_format=output_format, output=path)
@@ -195,7 +195,7 @@ def test_without_a_file_it_is_written_to_standard_output(capfdbinary, tmp_path, 
 
 @pytest.mark.usefixtures("asked")
 def test_parquet_goes_into_a_pipe(capfdbinary):
-    bars(["AAPL"], output_format=Format.PARQUET)
+    bars(["AAPL"], output_format=BarFormat.PARQUET)
     assert pq.read_table(io.BytesIO(capfdbinary.readouterr().out)).equals(TABLE)
 
 

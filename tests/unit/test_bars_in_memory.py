@@ -53,7 +53,7 @@ def test_later_trades_are_added_to_what_is_there() -> None:
     assert (bar.volume, bar.notional, bar.trade_count) == (Decimal(7), Decimal(74), 4)
 
 
-def test_a_trade_of_the_same_millisecond_makes_the_window_doubtful_until_it_is_made_anew() -> None:
+def test_a_trade_of_the_same_millisecond_makes_the_window_doubtful_until_it_is_made_again() -> None:
     windows = BarsInMemory(None)
     windows.add([bar_of([(1, 10, 2), (5, 12, 1)])])
 
@@ -63,7 +63,7 @@ def test_a_trade_of_the_same_millisecond_makes_the_window_doubtful_until_it_is_m
     assert windows.add([bar_of([(8, 8, 1)])]) == set()
 
     assert windows.bars([KEY])[0].trade_count == 4
-    # Silver may be mended later, and what was taken from it here would not be.
+    # Silver may be repaired later, and what was taken from it here would not be.
     assert windows.seen([KEY]) == {}
 
 

@@ -60,7 +60,7 @@ def test_a_clock_that_is_off_is_corrected_and_no_frame_is_lost_or_out_of_order(o
     for name, age_s in (("a", 0.5), ("b", None), ("c", 0.2), ("d", 0.4), ("e", 0.3)):
         ready += host.hears(name, age_s)
         host.passes(1.0)
-    warning.look()
+    warning.check()
 
     assert names(ready) == "abcde"
     for second, frame in enumerate(ready):
@@ -79,12 +79,12 @@ def test_a_clock_that_steps_moves_no_receipt_and_is_called_wrong_until_it_steps_
     host.off_s = jump_s
     host.passes(10)
     (frame,) = host.hears("b", 0.1)
-    warning.look()
+    warning.check()
 
     assert frame.received_at_us == round((TRUE_S + 10) * 1e6)
     assert warning.is_wrong
     host.off_s = 0.0
-    warning.look()
+    warning.check()
     assert not warning.is_wrong
 
 

@@ -11,7 +11,7 @@ import pytest
 from tapeline.cli.export import summary
 from tapeline.export.content import ExportOptions, Kind, midnight
 from tapeline.export.files import ExportFormat
-from tapeline.export.job import Outcome, day_of
+from tapeline.export.job import ExportResult, day_of
 from tapeline.model.rollup import ReadInterval
 
 DAY = date(2024, 3, 15)
@@ -71,10 +71,10 @@ def test_a_folder_is_bound_to_what_changes_its_rows():
 
 def test_the_end_says_what_was_written_what_is_open_and_what_is_lost():
     lost = [f"date=2024-03-0{n}/A.parquet" for n in range(1, 8)]
-    outcome = Outcome(files=1_200, rows=3_456_789, kept=7, open_days=2, fragments=lost)
-    first, unsettled, warning = summary(outcome, Path("out"))
+    outcome = ExportResult(files=1_200, rows=3_456_789, kept=7, open_days=2, fragments=lost)
+    first, unfinalized, warning = summary(outcome, Path("out"))
     assert first == "out: wrote 1,200 files with 3,456,789 rows, left 7 as they were."
-    assert unsettled.startswith("2 of the files written are of days that are not settled")
+    assert unfinalized.startswith("2 of the files written are of days that are not finalized")
     assert "no longer has all trades of 7 files" in warning
     assert warning.endswith("date=2024-03-05/A.parquet and 2 more.")
-    assert len(summary(Outcome(kept=3), Path("out"))) == 1
+    assert len(summary(ExportResult(kept=3), Path("out"))) == 1

@@ -35,7 +35,7 @@ def test_a_file_is_held_while_it_is_there_and_its_state_is_the_same(tmp_path):
     assert again.rows_of(A) == 0
 
 
-def test_an_unsettled_day_is_never_held(tmp_path):
+def test_an_unfinalized_day_is_never_held(tmp_path):
     record = Record(tmp_path, OPTIONS)
     write(tmp_path, A, "aa")
     record.add(A, 7, None)

@@ -51,81 +51,81 @@ class Told:
         blank = replace(BLANK, symbols=symbols or SYMBOLS)
         self.watch = GapWatch(blank, 300.0, 900.0, last_message_us)
 
-    def heard(self, at_s: float, *symbols: str) -> list[Gap]:
-        return self.watch.heard(us(at_s), at_s, symbols)
+    def on_message(self, at_s: float, *symbols: str) -> list[Gap]:
+        return self.watch.on_message(us(at_s), at_s, symbols)
 
-    def lost(self, kind: GapKind, at_s: float) -> list[Gap]:
-        return self.watch.lost(kind, us(at_s))
+    def on_disconnect(self, kind: GapKind, at_s: float) -> list[Gap]:
+        return self.watch.on_disconnect(kind, us(at_s))
 
     def check(self, at_s: float) -> list[Gap]:
         return self.watch.check(us(at_s), at_s)
 
     def trades_each_second(self, first_s: int, last_s: int, *symbols: str) -> None:
         for second in range(first_s, last_s + 1):
-            assert self.heard(float(second), *symbols) == []
+            assert self.on_message(float(second), *symbols) == []
 
 
 def test_a_gap_begins_at_the_last_message_and_ends_at_the_next():
     told = Told()
-    told.heard(10, BTC)
+    told.on_message(10, BTC)
 
-    assert told.lost(GapKind.DISCONNECTED, 12) == [gap(GapKind.DISCONNECTED, 10, None, 12)]
-    assert told.heard(100) == [gap(GapKind.DISCONNECTED, 10, 100, 12)]
-    assert told.heard(101) == []
+    assert told.on_disconnect(GapKind.DISCONNECTED, 12) == [gap(GapKind.DISCONNECTED, 10, None, 12)]
+    assert told.on_message(100) == [gap(GapKind.DISCONNECTED, 10, 100, 12)]
+    assert told.on_message(101) == []
 
 
 def test_the_first_reason_stands_until_a_message_comes():
     told = Told()
-    told.heard(10, BTC)
+    told.on_message(10, BTC)
 
-    told.lost(GapKind.SILENT, 160)
+    told.on_disconnect(GapKind.SILENT, 160)
 
-    assert told.lost(GapKind.REFUSED, 161) == []
-    assert told.lost(GapKind.DISCONNECTED, 165) == []
-    assert told.heard(170, BTC) == [gap(GapKind.SILENT, 10, 170, 160)]
+    assert told.on_disconnect(GapKind.REFUSED, 161) == []
+    assert told.on_disconnect(GapKind.DISCONNECTED, 165) == []
+    assert told.on_message(170, BTC) == [gap(GapKind.SILENT, 10, 170, 160)]
 
 
 def test_a_feed_that_was_never_there_is_a_gap_since_the_first_attempt():
     told = Told()
 
-    assert told.lost(GapKind.REFUSED, 5) == [gap(GapKind.REFUSED, 5, None, 5)]
-    assert told.heard(9) == [gap(GapKind.REFUSED, 5, 9, 5)]
+    assert told.on_disconnect(GapKind.REFUSED, 5) == [gap(GapKind.REFUSED, 5, None, 5)]
+    assert told.on_message(9) == [gap(GapKind.REFUSED, 5, 9, 5)]
 
 
 def test_a_producer_that_was_killed_reports_the_time_since_it_last_heard_anything():
     told = Told(last_message_us=us(10))
 
     assert told.watch.started(us(50)) == [gap(GapKind.STOPPED, 10, None, 50)]
-    assert told.heard(55) == [gap(GapKind.STOPPED, 10, 55, 50)]
+    assert told.on_message(55) == [gap(GapKind.STOPPED, 10, 55, 50)]
     assert Told().watch.started(us(50)) == []
 
 
 def test_a_gap_of_one_who_was_behind_begins_when_it_last_kept_up():
     """Frames that piled up in the socket were read at 40; nothing was read in time since 12."""
     told = Told()
-    told.heard(10, BTC)
-    told.heard(40, BTC)
+    told.on_message(10, BTC)
+    told.on_message(40, BTC)
 
-    found = told.watch.lost(GapKind.DISCONNECTED, us(41), behind_since_us=us(12))
+    found = told.watch.on_disconnect(GapKind.DISCONNECTED, us(41), behind_since_us=us(12))
 
     assert found == [gap(GapKind.DISCONNECTED, 12, None, 41)]
-    assert told.heard(42) == [gap(GapKind.DISCONNECTED, 12, 42, 41)]
+    assert told.on_message(42) == [gap(GapKind.DISCONNECTED, 12, 42, 41)]
 
 
 def test_a_gap_does_not_begin_before_the_last_message_of_one_who_kept_up_longer():
     told = Told()
-    told.heard(10, BTC)
+    told.on_message(10, BTC)
 
-    found = told.watch.lost(GapKind.DISCONNECTED, us(41), behind_since_us=us(12))
+    found = told.watch.on_disconnect(GapKind.DISCONNECTED, us(41), behind_since_us=us(12))
 
     assert found == [gap(GapKind.DISCONNECTED, 10, None, 41)]
 
 
 def test_a_gap_never_ends_before_it_begins_though_the_clock_was_corrected():
     told = Told()
-    told.lost(GapKind.REFUSED, 3600)  # by a clock an hour ahead
+    told.on_disconnect(GapKind.REFUSED, 3600)  # by a clock an hour ahead
 
-    assert told.heard(5) == [gap(GapKind.REFUSED, 3600, 3600, 3600)]
+    assert told.on_message(5) == [gap(GapKind.REFUSED, 3600, 3600, 3600)]
 
 
 def test_what_was_damaged_on_disk_is_a_gap_between_what_was_not():
@@ -183,7 +183,7 @@ def test_what_another_producer_left_damaged_is_a_gap_of_that_one():
 
 def test_a_dropped_frame_is_a_gap_since_the_message_before_it():
     told = Told()
-    told.heard(10, BTC)
+    told.on_message(10, BTC)
 
     assert told.watch.dropped(us(11)) == [gap(GapKind.DROPPED, 10, 11, 11)]
 
@@ -191,20 +191,20 @@ def test_a_dropped_frame_is_a_gap_since_the_message_before_it():
 def test_pings_without_trades_are_idle_after_the_time_out():
     told = Told()
     told.trades_each_second(0, 100, BTC)
-    told.heard(350)
+    told.on_message(350)
 
     assert told.check(400) == []
     assert told.check(400.5) == [gap(GapKind.IDLE, 100, None, 400.5)]
     assert told.check(500) == []
-    assert told.heard(550) == []  # a ping ends no silence of trades
-    assert told.heard(600, BTC) == [gap(GapKind.IDLE, 100, 600, 400.5)]
+    assert told.on_message(550) == []  # a ping ends no silence of trades
+    assert told.on_message(600, BTC) == [gap(GapKind.IDLE, 100, 600, 400.5)]
 
 
 def test_pings_alone_are_idle_too():
     told = Told()
-    told.heard(0)
+    told.on_message(0)
     for second in range(60, 301, 60):
-        told.heard(float(second))
+        told.on_message(float(second))
 
     assert told.check(300) == []
     assert told.check(301) == [gap(GapKind.IDLE, 0, None, 301)]
@@ -213,8 +213,8 @@ def test_pings_alone_are_idle_too():
 def test_a_pause_that_was_a_gap_is_not_usual():
     told = Told()
     told.trades_each_second(0, 100, BTC)
-    told.lost(GapKind.DISCONNECTED, 101)
-    told.heard(7300, BTC)
+    told.on_disconnect(GapKind.DISCONNECTED, 101)
+    told.on_message(7300, BTC)
 
     (found,) = told.check(7300 + 301)
     assert found.kind is GapKind.IDLE
@@ -224,7 +224,7 @@ def test_where_trades_are_rare_silence_is_usual():
     """A trade each four minutes: an hour and twenty minutes are twenty pauses."""
     told = Told()
     for number in range(200):
-        told.heard(number * 240.0, BTC)
+        told.on_message(number * 240.0, BTC)
     last_s = 199 * 240.0
 
     assert told.check(last_s + 4700) == []
@@ -255,7 +255,7 @@ def test_one_symbol_that_stays_silent_while_others_trade_is_reported():
     assert found == gap(GapKind.SYMBOL_SILENT, quiet_s, None, now_s, AAPL)
     assert not found.kind.marks_bars
     assert told.check(now_s + 1) == []
-    assert told.heard(now_s + 2, AAPL) == [
+    assert told.on_message(now_s + 2, AAPL) == [
         gap(GapKind.SYMBOL_SILENT, quiet_s, now_s + 2, now_s, AAPL)
     ]
 

@@ -423,7 +423,8 @@ def test_the_same_frames_on_two_connections_get_the_same_ids_and_ranks(frames):
 
 
 def expected_of(frames: list[list[WireTrade]], arrivals_s: list[float]) -> list[tuple[int, int]]:
-    """Ids and ranks by the rule of docs/bars.md, counted anew for each trade from all before it."""
+    """Ids and ranks by the rule of docs/bars.md, counted again for each trade from all before
+    it."""
     in_order: list[WireTrade] = []
     newest: dict[str, tuple[int, float]] = {}
     expected = []

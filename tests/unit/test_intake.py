@@ -71,7 +71,7 @@ def test_a_frame_that_waited_on_a_connection_since_lost_ends_no_gap(tmp_path: Pa
 
     take(intake, frame(0, 0))
     intake.lost_connection = 0
-    gaps.lost(GapKind.DISCONNECTED)
+    gaps.on_disconnect(GapKind.DISCONNECTED)
     take(intake, frame(0, 5), frame(1, 30))
 
     assert [(gap.started_us, gap.ended_us) for gap in reported] == [

@@ -25,7 +25,7 @@ def _restore_logging():
 def test_an_event_is_one_line_of_key_values_on_standard_error(capsys):
     configure_logging("INFO")
 
-    structlog.get_logger().info("settled", bars=3, symbol="IC MARKETS:1", is_final=True)
+    structlog.get_logger().info("finalized", bars=3, symbol="IC MARKETS:1", is_final=True)
 
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -33,7 +33,7 @@ def test_an_event_is_one_line_of_key_values_on_standard_error(capsys):
     stamp, rest = line.split(" ", 1)
     assert stamp.startswith("timestamp=2")
     assert stamp.endswith("Z")
-    assert rest == 'level=info event=settled bars=3 symbol="IC MARKETS:1" is_final=true'
+    assert rest == 'level=info event=finalized bars=3 symbol="IC MARKETS:1" is_final=true'
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_the_oldest_time_that_is_not_sent_outlives_the_process(tmp_path):
     async def run() -> None:
         outbox = opened()
         writing = asyncio.create_task(outbox.write())
-        outbox.heard(T0)
+        outbox.on_message(T0)
         await asyncio.sleep(0.1)
         assert outbox.oldest_unsent_us is None  # a ping has no time of an event
         two_hours_late = T0 - 7_200_000_000
@@ -86,7 +86,7 @@ def test_the_oldest_time_that_is_not_sent_outlives_the_process(tmp_path):
 
 
 def spool_of(folder: Path, groups: int) -> Spool:
-    """Make a spool of groups of the same size, each of one message, and open it anew."""
+    """Make a spool of groups of the same size, each of one message, and open it again."""
     spool = Spool(folder, 2**20)
     for number in range(1, groups + 1):
         spool.append([SpooledMessage("trades", b"AAPL", b"%d" % number)], T0 + number, T0)
@@ -147,7 +147,7 @@ def test_damage_that_shows_only_when_groups_are_read_to_be_sent_is_told_once(
     assert [(line["event"], line["first"], line["last"]) for line in logs] == [
         ("spool_damaged", damaged, damaged)
     ]
-    # What Kafka will never acknowledge must not count as waiting for ever.
+    # What Kafka will never acknowledge must not count as waiting forever.
     assert outbox.pending == 4
 
 
@@ -176,7 +176,7 @@ def test_damage_of_what_was_written_in_this_life_is_told_when_it_is_read_from_di
         for group, messages in enumerate((most_in_memory, 1, 1, 1), start=1):
             for _ in range(messages):
                 outbox.add("trades", b"AAPL", b"1")
-            outbox.heard(T0 + group)
+            outbox.on_message(T0 + group)
             while spool.last_number < group:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
         (path,) = tmp_path.glob("*.spool")

@@ -14,7 +14,7 @@ def bad(count: int, reason: str = "undecodable") -> Counter[str]:
     return Counter({reason: count} if count else {})
 
 
-def test_one_bad_message_in_a_thousand_passes_for_ever():
+def test_one_bad_message_in_a_thousand_passes_forever():
     limit = PoisonLimit(0.5, 1_000)
     for _ in range(50):
         limit.check(10_000, bad(10))

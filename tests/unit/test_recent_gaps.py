@@ -31,7 +31,7 @@ def test_gaps_that_ended_before_silver_s_lifetime_are_left_out():
 
 
 def test_one_left_open_by_a_life_before_goes_with_the_gap_that_ended_it():
-    """Alone it would last for ever, and mark every bar."""
+    """Alone it would last forever, and mark every bar."""
     left_open, ended_by = gap(40, None), gap(39, 38)
     status = a_status(symbols=("X",), is_live=True, started_us=1, last_message_us=to_micros(NOW))
     view = ProducerView(status, is_gone=False, reported_at=NOW)

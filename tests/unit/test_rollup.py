@@ -37,8 +37,8 @@ PARTS = [
 ]
 
 
-def rolled(parts, text="15m", settled_until=LATER, gaps=()):
-    return roll_up_bars(parts, ReadInterval.parse(text), settled_until, lambda: gaps)
+def rolled(parts, text="15m", final_until=LATER, gaps=()):
+    return roll_up_bars(parts, ReadInterval.parse(text), final_until, lambda: gaps)
 
 
 def gap(first_minute, last_minute, **changes):
@@ -81,14 +81,14 @@ def test_a_window_without_a_bar_makes_none():
     assert [b.window_start for b in found] == [START, START + 9 * FIVE]
 
 
-def test_it_is_final_when_all_parts_are_and_all_of_it_is_settled():
+def test_it_is_final_when_all_parts_are_and_all_of_it_is_finalized():
     end = START + 3 * FIVE
-    assert rolled(PARTS, settled_until=end)[0].is_final
-    # The last part may still appear while its window is not settled.
-    early = rolled(PARTS[:2], settled_until=end - timedelta(seconds=1))[0]
+    assert rolled(PARTS, final_until=end)[0].is_final
+    # The last part may still appear while its window is not finalized.
+    early = rolled(PARTS[:2], final_until=end - timedelta(seconds=1))[0]
     assert (early.is_final, early.is_complete, early.revision) == (False, None, 0)
     assert not rolled([*PARTS[:2], replace(PARTS[2], is_final=False)])[0].is_final
-    assert not rolled(PARTS, settled_until=None)[0].is_final
+    assert not rolled(PARTS, final_until=None)[0].is_final
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_all_is_well(health):
         (with_producer(connected=False), "Producer box-1 has no connection to the feed"),
         (with_flow(gaps=(GAP,)), "hears no trades since 2026-11-20 14:30:07 UTC (idle)"),
         (with_flow(unread=700, stuck=500), "500 messages have waited in Kafka"),
-        (with_flow(overdue=3), "3 windows could have been settled a minute ago"),
+        (with_flow(overdue=3), "3 windows could have been finalized a minute ago"),
         (replace(WELL, disk=Disk("/home/me", 1, 999)), "Only 999 MB are free at /home/me."),
         (replace(WELL, missing=("There is no topic x.",)), "There is no topic x."),
         (
@@ -96,12 +96,12 @@ def test_one_problem_is_one_sentence(health, problem):
 
 
 @pytest.mark.parametrize(
-    ("settled_to", "expected"),
+    ("final_to", "expected"),
     [(None, False), (NOW, True), (NOW - timedelta(minutes=1), True), (OLD, False)],
 )
-def test_a_window_is_overdue_a_minute_after_it_could_be_settled(settled_to, expected):
+def test_a_window_is_overdue_a_minute_after_it_could_be_finalized(final_to, expected):
     end = NOW - timedelta(minutes=2)
-    assert is_overdue(end, settled_to, NOW) is expected
+    assert is_overdue(end, final_to, NOW) is expected
 
 
 def test_the_screen_fits_80_columns_and_says_what_is_wrong():
@@ -117,7 +117,7 @@ def test_the_screen_fits_80_columns_and_says_what_is_wrong():
         "Unread      0 of 1,200 messages are not in silver yet",
         "Newest      trade of 2026-11-20 14:35:05, received 1.0 s ago",
         "Frontier    2026-11-20 14:35:04",
-        "Windows     14 not settled",
+        "Windows     14 not finalized",
         "Bars today  100 final, 14 provisional, of 7 symbols; 2 revised; 1 incomplete",
         "Disk        1,234 MB used, 56,789 MB free at /home/me",
         "Problem: Kafka is down.",

@@ -36,7 +36,7 @@ def topic(state, minutes):
         ([], None),
         ([topic(MOVING, 5)], at(5)),
         ([topic(MOVING, 5), topic(MOVING, 3)], at(3)),
-        ([topic(MOVING, 5), topic(ENDED, 3)], at(3)),  # ended, and not settled yet
+        ([topic(MOVING, 5), topic(ENDED, 3)], at(3)),  # ended, and not finalized yet
         ([topic(MOVING, 5), topic(MOVING, None)], None),  # it has only begun
         ([topic(MOVING, 5), topic(OVER, 3)], at(5)),
         ([topic(MOVING, 5), topic(OVER, 9)], at(5)),
@@ -56,15 +56,17 @@ def producer(silent_minutes, *, is_lost=False, **status):
     return ProducerView(a_status(**status), True, reported_at, is_lost)  # noqa: FBT003
 
 
-def state(*, end=10, now=LATER, is_settled=True, **feed):
+def state(*, end=10, now=LATER, is_finalized=True, **feed):
     progress = {0: PartitionProgress(0, 9, NOON, NOON)}
     values = {"is_pending": False, "has_ended": False, **feed}
-    return state_of(progress, FeedSnapshot({0: end}, **values), now, DELAY, is_settled=is_settled)
+    return state_of(
+        progress, FeedSnapshot({0: end}, **values), now, DELAY, is_finalized=is_finalized
+    )
 
 
-def test_a_tape_that_has_ended_is_over_once_it_is_settled():
+def test_a_tape_that_has_ended_is_over_once_it_is_finalized():
     assert state(has_ended=True) is OVER
-    assert state(has_ended=True, is_settled=False) is ENDED
+    assert state(has_ended=True, is_finalized=False) is ENDED
     assert state(has_ended=True, end=11) is MOVING
     assert state(has_ended=True, producers=(producer(9, pending=1),)) is MOVING
 
@@ -72,7 +74,7 @@ def test_a_tape_that_has_ended_is_over_once_it_is_settled():
 def test_a_topic_is_over_when_its_producers_are_lost_and_nothing_came_for_the_delay():
     lost = producer(10, is_lost=True)
     assert state(producers=(lost,)) is OVER
-    assert state(producers=(lost,), is_settled=False) is MOVING
+    assert state(producers=(lost,), is_finalized=False) is MOVING
     assert state(producers=(lost,), now=at(9)) is MOVING
     assert state(producers=(lost,), end=11) is MOVING
     assert state(producers=(lost, producer(9))) is MOVING
@@ -83,7 +85,7 @@ def test_a_topic_is_over_when_its_producers_are_lost_and_nothing_came_for_the_de
 def test_it_is_not_known_what_comes_of_a_producer_that_is_silent_and_may_be_back():
     """So a topic that is over stays so when a stream has just started."""
     assert state(producers=(producer(10),)) is None
-    assert state(producers=(producer(10),), is_settled=False) is MOVING
+    assert state(producers=(producer(10),), is_finalized=False) is MOVING
     assert state(producers=(producer(10), producer(9))) is MOVING
     assert state(producers=(producer(10),), has_ended=True) is OVER
     # What it held when it was last heard says nothing of what it holds now.

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tapeline.api.formats import IS_FINAL, MAY_CHANGE
 from tapeline.api.open_bars import Open, OpenBars
-from tapeline.api.parameters import Span
+from tapeline.api.parameters import TimeSpan
 from tapeline.api.store import LONGEST_READ_S
 from tapeline.model.bar import Bar
 from tapeline.model.rollup import ReadInterval
@@ -40,7 +40,7 @@ def bars_of(
     client: CassandraClient,
     symbol: str,
     length: ReadInterval,
-    span: Span,
+    span: TimeSpan,
     limit: int,
     deadline_s: float,
     stored_bars: StoredBars,
@@ -104,34 +104,34 @@ def _newest_made(
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Bars in their order, the first of those that follow, and up to when all are settled.
+    """Bars in their order, the first of those that follow, and up to when all are finalized.
 
     None is unknown.
     """
 
     bars: list[Bar]
     following: Bar | None
-    settled_until: datetime | None
+    final_until: datetime | None
 
 
 def page_of_symbols(
     client: CassandraClient,
     symbols: Sequence[str],
     length: ReadInterval,
-    span: Span,
+    span: TimeSpan,
     first: tuple[str, datetime] | None,
     limit: int,
     open_bars: Open,
     *,
-    tells_settled: bool = False,
+    tells_finalized: bool = False,
 ) -> Page:
     """Return up to `limit` bars of several symbols, from (symbol, window start) `first` on.
 
-    Up to when all are settled is known if the span is closed, or if `tells_settled`.
+    Up to when all are finalized is known if the span is closed, or if `tells_finalized`.
     """
     stored_bars = OpenBars(client, open_bars).read
     # Before the bars, so that it is never ahead of them.
-    settled_until = client.settled_until() if span.is_closed or tells_settled else None
+    final_until = client.final_until() if span.is_closed or tells_finalized else None
     deadline_s = time.monotonic() + LONGEST_READ_S
     found: list[Bar] = []
     most = limit + 1
@@ -145,7 +145,7 @@ def page_of_symbols(
         found += islice(bars, lacking)
         if len(found) == most:
             break
-    return Page(found[:limit], found[limit] if len(found) == most else None, settled_until)
+    return Page(found[:limit], found[limit] if len(found) == most else None, final_until)
 
 
 def row_of(bar: Bar) -> dict[str, Any]:
@@ -156,9 +156,9 @@ def row_of(bar: Bar) -> dict[str, Any]:
     return row
 
 
-def cache_of(page: Page, length: ReadInterval, span: Span) -> str:
+def cache_of(page: Page, length: ReadInterval, span: TimeSpan) -> str:
     """Return how long an answer holds: final bars long, where no new one can come among them."""
     last = floor_to(length.duration, span.end - timedelta(microseconds=1)) + length.duration
-    is_settled = page.settled_until is not None and last <= page.settled_until
-    is_lasting = span.is_closed and is_settled and all(bar.is_final for bar in page.bars)
+    is_finalized = page.final_until is not None and last <= page.final_until
+    is_lasting = span.is_closed and is_finalized and all(bar.is_final for bar in page.bars)
     return IS_FINAL if page.bars and is_lasting else MAY_CHANGE

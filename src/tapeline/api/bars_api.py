@@ -29,9 +29,9 @@ from tapeline.api.parameters import (
     Cursor,
     Length,
     Limit,
-    Span,
     Symbol,
     Symbols,
+    TimeSpan,
     cursor_of,
     parts_of,
     time_of,
@@ -77,7 +77,7 @@ def live_of(request: Request) -> Live:
 
 
 def open_bars_of(
-    request: Request, symbols: Sequence[str], interval: ReadInterval, span: Span
+    request: Request, symbols: Sequence[str], interval: ReadInterval, span: TimeSpan
 ) -> Open:
     """Return the open bars that a time may hold; none where it lies wholly in the past."""
     if span.end < datetime.now(timezone.utc) - _LONGEST_OPEN:
@@ -172,13 +172,13 @@ async def of_symbol(
 
     def query(client: CassandraClient) -> tuple[Page, list[dict[str, Any]]]:
         page = page_of_symbols(
-            client, [symbol], interval, span, first, limit, open_bars, tells_settled=is_flat
+            client, [symbol], interval, span, first, limit, open_bars, tells_finalized=is_flat
         )
         rows = [row_of(bar) for bar in page.bars]
         if not is_flat or not rows:
             return page, rows
         between = rows[0]["window_end"], rows[-1]["window_start"]
-        known = Known(symbol, page.settled_until, lambda: read_gaps(client, *between))
+        known = Known(symbol, page.final_until, lambda: read_gaps(client, *between))
         return page, filled(rows, interval, limit, known)
 
     store = store_of(request)

@@ -6,7 +6,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
-from tapeline.api.look import Seen, StoredKey
+from tapeline.api.poll import Seen, StoredKey
 from tapeline.model.bar import Bar
 from tapeline.storage.live_rows import BarChange
 
@@ -41,7 +41,7 @@ class Changes:
         """Begin with what is logged from now on: nobody has listened to what was before."""
         self.__init__()  # type: ignore[misc]
 
-    def look_again(self) -> None:
+    def poll_again(self) -> None:
         """Let everything that is read again count again, since somebody has joined."""
         self._handled.clear()
 
@@ -61,7 +61,7 @@ class Changes:
                 continue
             del self._unmade[change]
             self._handled.add(change)
-        # Where nothing is logged, what is read again must not grow for ever. A writer's clock
+        # Where nothing is logged, what is read again must not grow forever. A writer's clock
         # may be ahead; others still write what lies before its time.
         self._position = min(now, max(self._position, seen.position, now - _LATEST))
         self._handled = {c for c in self._handled if c.logged_at >= self._position - _OVERLAP}
@@ -69,7 +69,7 @@ class Changes:
 
 
 def _is_made(change: BarChange, bar: Bar) -> bool:
-    """Tell whether a stored bar is as new as a logged change says."""
+    """Return whether a stored bar is as new as a logged change says."""
     if change.updated_at is None or bar.updated_at is None:
         return bar.is_final
     return bar.is_final and bar.updated_at >= change.updated_at

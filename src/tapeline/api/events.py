@@ -73,4 +73,4 @@ def _event(name: str, data: bytes, key: Hashable, head: bytes = b"") -> Event:
     return Event(key, sse, (b'{"event":"%s","data":%s}' % (kind, data)).decode())
 
 
-RESET: Final = told_event("reset", {"reason": "bars may have changed unseen: read them anew"})
+RESET: Final = told_event("reset", {"reason": "bars may have changed unseen: read them again"})

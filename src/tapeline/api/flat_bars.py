@@ -19,24 +19,24 @@ class Known:
 
     Args:
         symbol: of the windows.
-        settled_until: every window that ends by then is settled, those without a trade too;
+        final_until: every window that ends by then is finalized, those without a trade too;
             None is unknown.
-        gaps: reads the feed's gaps; called once, when a settled window is asked for.
+        gaps: reads the feed's gaps; called once, when a finalized window is asked for.
     """
 
     def __init__(
         self,
         symbol: str,
-        settled_until: datetime | None,
+        final_until: datetime | None,
         gaps: Callable[[], Iterable[Gap]] = tuple,
     ) -> None:
         self._symbol = symbol
-        self._settled_until = settled_until
+        self._final_until = final_until
         self._gaps = gaps
 
     def is_final(self, end: datetime) -> bool:
-        """Tell whether no trade of a window with this end is awaited any more."""
-        return self._settled_until is not None and end <= self._settled_until
+        """Return whether no trade of a window with this end is awaited any more."""
+        return self._final_until is not None and end <= self._final_until
 
     def is_complete(self, start: datetime, end: datetime) -> bool | None:
         """Return False when the feed had a gap in the window, else None.

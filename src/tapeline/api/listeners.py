@@ -123,7 +123,7 @@ class Listeners:
                 del self._of[topic]
 
     def are_any(self, topic: Topic) -> bool:
-        """Tell whether anyone has joined a topic."""
+        """Return whether anyone has joined a topic."""
         return topic in self._of
 
     def send(self, topic: Topic, event: Event) -> None:

@@ -21,9 +21,9 @@ from tapeline.api.changes import Changes
 from tapeline.api.events import RESET, Event, bar_event, state_event, trade_event
 from tapeline.api.listeners import TRADES, Listener, Listeners, Topic
 from tapeline.api.live_view import LiveView
-from tapeline.api.look import Seen, look
-from tapeline.api.looks import Looks, base_of, length_of
 from tapeline.api.open_bars import Open
+from tapeline.api.poll import Seen, poll
+from tapeline.api.poller import Poller, base_of, length_of
 from tapeline.api.problems import Problem
 from tapeline.api.shown import Shown
 from tapeline.api.store import Store
@@ -58,7 +58,7 @@ class Live:
         self._view = LiveView(settings, metrics, self._hear)
         self._shown = Shown()
         self._changes = Changes()
-        self._looks = Looks()
+        self._poller = Poller()
         self._longer: defaultdict[str, dict[str, LongBars]] = defaultdict(dict)
         """By symbol and name of the length."""
         self._wake = asyncio.Event()
@@ -80,7 +80,7 @@ class Live:
             self._view.close()
 
     def register(self, topics: Iterable[Topic], last_id: str | None = None) -> Listener:
-        """Open a stream of topics; one that comes back with an id has to read bars anew.
+        """Open a stream of topics; one that comes back with an id has to read bars again.
 
         Raises:
             Problem: 503, there are too many listeners.
@@ -156,18 +156,18 @@ class Live:
             if not len(self.listeners):
                 self._changes = Changes()
             if len(self.listeners) or (self._view.is_asked and self._view.lacks_progress):
-                await self._look()
+                await self._poll()
         except Exception as error:  # one bad look must not end live push for everyone
-            log.exception("look_failed", error=repr(error))
+            log.exception("poll_failed", error=repr(error))
         return time.monotonic() - started
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         joining = {t for listener in self.listeners for t in listener.joining}
         if joining:
-            self._changes.look_again()
-        wanted = self._looks.next(self.listeners.topics, joining, self._changes, self._view)
+            self._changes.poll_again()
+        wanted = self._poller.next(self.listeners.topics, joining, self._changes, self._view)
         try:
-            seen = await self._store.read(lambda client: look(client, wanted))
+            seen = await self._store.read(lambda client: poll(client, wanted))
         except Problem as problem:
             self._tell(is_down=True, detail=problem.detail)
             return
@@ -185,10 +185,10 @@ class Live:
             self._show(interval.value, bar)
         for (interval, _, _), bar in self._changes.made(seen).items():
             self._show(interval.value, bar)
-            self._looks.note_final(self.listeners.topics, interval, bar)
+            self._poller.note_final(self.listeners.topics, interval, bar)
         for length, bar in seen.longer:
             self._show(length.name, bar)
-            self._looks.note_longer(length, bar)
+            self._poller.note_longer(length, bar)
 
     def _join(self, joining: set[Topic]) -> None:
         """Send the newest bars of topics that were looked at to those that join them."""
@@ -246,7 +246,7 @@ class Live:
             self._show(name, bar, is_live=True)
 
     def _begin_anew(self) -> None:
-        """Forget what was shown: the topic was created anew, and so perhaps the tables were."""
+        """Forget what was shown: the topic was created again, and so perhaps the tables were."""
         self._shown.clear()
         self._longer.clear()
         for listener in self.listeners:
@@ -264,7 +264,7 @@ class Live:
                 del lengths[name]
             if not lengths:
                 del self._longer[symbol]
-        self._looks.forget(topics)
+        self._poller.forget(topics)
 
         def oldest(topic: Topic) -> datetime | None:
             length = length_of(topic[0])

@@ -99,11 +99,11 @@ class LiveView:
         self.listen(self._listened)
 
     def is_wanted(self, topic: Stored) -> bool:
-        """Tell whether a topic is followed."""
+        """Return whether a topic is followed."""
         return topic in self._listened or topic in self._asked
 
     def holds(self, topic: Stored, now: datetime) -> bool:
-        """Tell whether a topic's present window is shown from here, and not from the tables."""
+        """Return whether a topic's present window is shown from here, and not from the tables."""
         first = self._update.held_from.get(topic)
         start = floor_to(topic[0].duration, now)
         is_held = first is not None and first <= start
@@ -153,7 +153,7 @@ class LiveView:
             del self._bars[topic]
 
     def _is_whole(self, start: datetime) -> bool:
-        """Tell whether the topic alone feeds a window of the keyspace.
+        """Return whether the topic alone feeds a window of the keyspace.
 
         Trades may have come by another topic, which is perhaps gone. A keyspace that has some of
         others and none of this topic is fed by others.

@@ -64,7 +64,7 @@ def api(
 
 
 class _Server(uvicorn.Server):
-    """Ends open streams first, which would otherwise hold up the end for ever."""
+    """Ends open streams first, which would otherwise hold up the end forever."""
 
     def __init__(self, config: uvicorn.Config, live: Live) -> None:
         super().__init__(config)

@@ -115,7 +115,7 @@ def interval_of(
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimeSpan:
     """The time that a request asks for; `is_closed` when it named its end."""
 
     start: datetime
@@ -126,18 +126,18 @@ class Span:
 def span_of(
     start: Annotated[Time | None, Query(description="A day before the end by default.")] = None,
     end: Annotated[Time | None, Query(description="Not included; now by default.")] = None,
-) -> Span:
+) -> TimeSpan:
     """Read a time from start to end."""
     last = end or datetime.now(timezone.utc)
     first = start or max(last - _DAY, EPOCH)
     if first > last:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "start: it lies after the end")
-    return Span(first, last, is_closed=end is not None)
+    return TimeSpan(first, last, is_closed=end is not None)
 
 
 Symbols = Annotated[tuple[str, ...], Depends(symbols_of)]
 Length = Annotated[ReadInterval, Depends(interval_of)]
-Between = Annotated[Span, Depends(span_of)]
+Between = Annotated[TimeSpan, Depends(span_of)]
 
 
 def cursor_of(*parts: str | int) -> str:

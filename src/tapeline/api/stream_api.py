@@ -73,7 +73,7 @@ async def stream(
 
     A stream begins with the newest bars. Of a bar that changes often some ten states a second
     come, the newest always. A bar is known by symbol, interval and start. A stream that comes
-    back after it broke begins with `reset`: read the bars anew. `state` comes every few seconds
+    back after it broke begins with `reset`: read the bars again. `state` comes every few seconds
     and says whether the store answers and whether the live view keeps up.
     """
     live: Live = request.app.state.live

@@ -74,7 +74,7 @@ def compare_vendor(
 ) -> BarsCompared:
     """Compare a vendor's bars with the stored ones of the same windows.
 
-    Bars that the vendor does not have are no difference; windows that are `due` to be settled
+    Bars that the vendor does not have are no difference; windows that are `due` to be finalized
     and bars that are not final are not compared.
     """
     found = BarsCompared()

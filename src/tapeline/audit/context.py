@@ -1,4 +1,4 @@
-"""What every walk of an audit needs."""
+"""What every check of an audit needs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from tapeline.audit.baseline import Baseline
 from tapeline.audit.difference import Pair
 from tapeline.audit.findings import Findings
-from tapeline.audit.ground import Ground
 from tapeline.audit.kafka_reader import TopicReader
 from tapeline.audit.meanwhile import Meanwhile
 from tapeline.audit.scope import Scope
@@ -25,7 +25,7 @@ NO_TOPIC: Final = (
 NO_GOLD: Final = "windows whose bars have expired"
 
 Advance = Callable[[int], None]
-"""Takes how much further a walk got."""
+"""Takes how much further a check got."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Context:
     client: CassandraClient
     reads: AuditReads
     kafka: TopicReader
-    ground: Ground
+    baseline: Baseline
     scope: Scope
     meanwhile: Meanwhile
     findings: Findings = field(default_factory=Findings)

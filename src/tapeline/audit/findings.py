@@ -15,7 +15,7 @@ KEPT_DIFFERENCES: Final = 1000
 
 
 @dataclass(slots=True)
-class Tally:
+class PairCount:
     """What became of the rows of one pair of layers."""
 
     checked: int = 0
@@ -43,45 +43,45 @@ class Unaudited:
 class Findings:
     """Tallies by pair, the first differences of each, and what could not be audited."""
 
-    tallies: dict[Pair, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    counts: dict[Pair, PairCount] = field(default_factory=lambda: defaultdict(PairCount))
     unaudited: dict[tuple[Pair, str], Unaudited] = field(default_factory=dict)
     _kept: dict[Pair, list[Difference]] = field(default_factory=lambda: defaultdict(list))
 
     def checked(self, pair: Pair, rows: int, differences: Iterable[Difference]) -> None:
         """Count rows that were compared, and note the differences among them."""
-        tally = self.tallies[pair]
-        tally.checked += rows
+        count = self.counts[pair]
+        count.checked += rows
         for difference in differences:
-            tally.differences += 1
+            count.differences += 1
             if len(self._kept[pair]) < KEPT_DIFFERENCES:
                 self._kept[pair].append(difference)
 
     def not_yet(self, pair: Pair, rows: int) -> None:
         """Count rows that are not ready to be compared."""
-        self.tallies[pair].not_yet += rows
+        self.counts[pair].not_yet += rows
 
     def not_auditable(self, pair: Pair, what: str, times: Iterable[datetime]) -> None:
         """Count what cannot be compared any more, e.g. windows by their starts."""
         for time in times:
-            self.tallies[pair].not_auditable += 1
+            self.counts[pair].not_auditable += 1
             if (pair, what) in self.unaudited:
                 self.unaudited[pair, what].add(time)
             else:
                 self.unaudited[pair, what] = Unaudited(1, time, time)
 
-    def in_order(self) -> list[tuple[Pair, Tally]]:
-        """Return the tallies in the order of the layers."""
-        return [(pair, self.tallies[pair]) for pair in Pair if pair in self.tallies]
+    def in_order(self) -> list[tuple[Pair, PairCount]]:
+        """Return the counts in the order of the layers."""
+        return [(pair, self.counts[pair]) for pair in Pair if pair in self.counts]
 
     @property
     def total_checked(self) -> int:
         """Rows of all pairs that were compared."""
-        return sum(t.checked for t in self.tallies.values())
+        return sum(t.checked for t in self.counts.values())
 
     @property
     def total_differences(self) -> int:
         """Differences of all pairs, kept or not."""
-        return sum(t.differences for t in self.tallies.values())
+        return sum(t.differences for t in self.counts.values())
 
     @property
     def differences(self) -> list[Difference]:

@@ -67,7 +67,7 @@ def compare_hours(
     Args:
         parts: the five-minute bars, in order of time.
         hours: the hour bars.
-        due: hours that are to be settled yet.
+        due: hours that are to be finalized yet.
         started_at: when the audit began; bars written later were perhaps not read together.
         gone: hours that are due of topics that no longer exist.
         gold_gone_ms: bars received until then may have expired; None for never.

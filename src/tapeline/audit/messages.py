@@ -1,4 +1,4 @@
-"""Decode messages anew: the trade that one holds, or the reasons why it is none.
+"""Decode messages again: the trade that one holds, or the reasons why it is none.
 
 The rules are those of docs/bad-input.md, stated here a second time on purpose: the code that
 wrote quarantine and silver is what is audited.

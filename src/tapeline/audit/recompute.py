@@ -156,7 +156,7 @@ def _eligibility(conditions: str | None, policy: str) -> tuple[bool, bool, bool,
 
 
 def _is_open(instant: datetime) -> bool:
-    """Tell whether the exchange is; it opens and closes at full five minutes."""
+    """Return whether the exchange is; it opens and closes at full five minutes."""
     day = instant.astimezone(ZoneInfo(sessions.NEW_YORK)).date()
     if day.weekday() >= _SATURDAY or day in sessions.holidays():
         return False

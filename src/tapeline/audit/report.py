@@ -35,12 +35,12 @@ def json_report(findings: Findings) -> str:
         "layers": [
             {
                 "layers": pair.value,
-                "checked": tally.checked,
-                "differences": tally.differences,
-                "not_yet": tally.not_yet,
-                "not_auditable": tally.not_auditable,
+                "checked": count.checked,
+                "differences": count.differences,
+                "not_yet": count.not_yet,
+                "not_auditable": count.not_auditable,
             }
-            for pair, tally in findings.in_order()
+            for pair, count in findings.in_order()
         ],
         "not_auditable": [
             {
@@ -62,9 +62,9 @@ def _summary(findings: Findings) -> Table:
     table.add_column("layers", no_wrap=True)
     for name in ("checked", "differences", "not yet", "not auditable"):
         table.add_column(name, justify="right")
-    for pair, tally in findings.in_order():
-        counts = (tally.checked, tally.differences, tally.not_yet, tally.not_auditable)
-        style = "red" if tally.differences else None
+    for pair, count in findings.in_order():
+        counts = (count.checked, count.differences, count.not_yet, count.not_auditable)
+        style = "red" if count.differences else None
         table.add_row(pair.value, *(f"{count:,}" for count in counts), style=style)
     return table
 

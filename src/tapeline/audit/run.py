@@ -1,4 +1,4 @@
-"""One audit from beginning to end: connect, survey, walk over the layers."""
+"""One audit from beginning to end: connect, survey, check the layers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cassandra.cluster import NoHostAvailable
 from confluent_kafka import KafkaException
 from rich.progress import Progress
 
-from tapeline.audit.bar_walk import silver_windows, walk_gold, walk_vendor
+from tapeline.audit.bar_check import check_gold, check_vendor, silver_windows
+from tapeline.audit.baseline import survey
 from tapeline.audit.context import Advance, Context
 from tapeline.audit.engine import query
 from tapeline.audit.findings import Findings
-from tapeline.audit.ground import survey
 from tapeline.audit.kafka_reader import TopicReader
 from tapeline.audit.meanwhile import Meanwhile
-from tapeline.audit.message_walk import message_ranges, walk_messages
+from tapeline.audit.message_check import check_messages, message_ranges
 from tapeline.audit.scope import Scope
 from tapeline.audit.spill import Spill
-from tapeline.audit.window_walk import walk_windows
+from tapeline.audit.window_check import check_windows
 from tapeline.kafka.topics import living_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.model.errors import SchemaError, ServiceUnavailableError, UsageError
@@ -54,17 +54,17 @@ def run_audit(
         tempfile.TemporaryDirectory(prefix="tapeline-audit-") as folder,
     ):
         silver = silver_windows(context)
-        windows = walk_gold(context, silver)
+        windows = check_gold(context, silver)
         if against is not None:
-            walk_vendor(context, against)
+            check_vendor(context, against)
         offsets = context.kafka.offsets()
         ranges = message_ranges(context, offsets)
         total = sum(stop - start for some in ranges.values() for start, stop in some)
         spill = Spill(Path(folder), total)
         with closing(spill):
-            walk_messages(context, ranges, offsets, spill, _task(progress, "messages", total))
+            check_messages(context, ranges, offsets, spill, _task(progress, "messages", total))
         windows = query(_BOTH, silver=silver, gold=windows)
-        walk_windows(context, spill, windows, _task(progress, "windows", windows.num_rows))
+        check_windows(context, spill, windows, _task(progress, "windows", windows.num_rows))
     if not context.findings.total_checked:
         message = (
             f"Keyspace {settings.cassandra.keyspace} has nothing that can be audited in these "
@@ -76,7 +76,7 @@ def run_audit(
 
 @contextmanager
 def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
-    """Yield what the walks need; a service that fails on the way is one that does not answer."""
+    """Yield what the checks need; a service that fails on the way is one that does not answer."""
     endpoints = find_endpoints(settings)
     typer.echo(f"Using {endpoints}", err=True)
     keyspace, topic = settings.cassandra.keyspace, settings.kafka.topic
@@ -94,15 +94,15 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
         reads = AuditReads(client.session, keyspace)
         try:
             living = living_topics(admin)
-            ground = survey(client, reads, scope, datetime.now(timezone.utc), living.keys())
-            if not any(partition[0] == topic_id for partition in ground.committed):
+            baseline = survey(client, reads, scope, datetime.now(timezone.utc), living.keys())
+            if not any(partition[0] == topic_id for partition in baseline.committed):
                 message = (
                     f"Keyspace {keyspace} holds nothing of topic {topic}: name the topic that it "
                     "was made of with --topic."
                 )
                 raise SchemaError(message)
-            meanwhile = Meanwhile(client, reads, ground.committed)
-            yield Context(client, reads, kafka, ground, scope, meanwhile)
+            meanwhile = Meanwhile(client, reads, baseline.committed)
+            yield Context(client, reads, kafka, baseline, scope, meanwhile)
         except (DriverException, NoHostAvailable, KafkaException, OSError) as error:
             message = f"The audit has stopped, run it again: {type(error).__name__}: {error}"
             raise ServiceUnavailableError(message) from error

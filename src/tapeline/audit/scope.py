@@ -41,7 +41,7 @@ class Scope:
         return self == Scope()
 
     def covers(self, key: WindowKey) -> bool:
-        """Tell whether a window is looked at."""
+        """Return whether a window is looked at."""
         symbol, time = key
         return (
             (self.symbols is None or symbol in self.symbols)

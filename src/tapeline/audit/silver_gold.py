@@ -39,8 +39,8 @@ class BarsCompared:
 class Readiness:
     """Which windows can be compared.
 
-    `due` windows are to be settled yet; of `gone` ones the topic no longer exists. Tables may have
-    expired what was received until `silver_gone_ms` and `gold_gone_ms`, None for never.
+    `due` windows are to be finalized yet; of `gone` ones the topic no longer exists. Tables may
+    have expired what was received until `silver_gone_ms` and `gold_gone_ms`, None for never.
     """
 
     due: Collection[WindowKey] = frozenset()
@@ -127,7 +127,7 @@ def missing_or_provisional(
         pair=pair,
         what="bar",
         expected="final",
-        found="none" if bar is None else "provisional, and no settling is due",
+        found="none" if bar is None else "provisional, and no finalizing is due",
         symbol=key[0],
         window_start=key[1],
         interval=interval,
@@ -154,7 +154,7 @@ def _about(key: WindowKey, expected: str, found: str, what: str = "bar") -> Diff
 
 
 def _has_lost_trades(bar: Bar, first_received_ms: int | None, gone_ms: int | None) -> bool:
-    """Tell whether silver may have expired trades of a bar, by the first that was received."""
+    """Return whether silver may have expired trades of a bar, by the first that was received."""
     return is_gone(first_received_ms, gone_ms) or is_gone(received_ms(bar), gone_ms)
 
 

@@ -90,5 +90,5 @@ def trade_ref(event_time_ms: int, trade_id: int) -> TradeRef:
 
 
 def is_gone(received_ms: int | None, gone_ms: int | None) -> bool:
-    """Tell whether a row may have expired: what was received until `gone_ms` may have."""
+    """Return whether a row may have expired: what was received until `gone_ms` may have."""
     return received_ms is not None and gone_ms is not None and received_ms <= gone_ms

@@ -24,7 +24,7 @@ from tapeline.program.settings import load_settings
 _FILE_WIDTH: Final = 200
 
 
-class Format(str, Enum):
+class ReportFormat(str, Enum):
     """How the report is written."""
 
     TABLE = "table"
@@ -49,8 +49,8 @@ def audit(
         Path | None, typer.Option(help="CSV of five-minute bars to compare ours with.")
     ] = None,
     output_format: Annotated[
-        Format, typer.Option("--format", help="How to write the report.")
-    ] = Format.TABLE,
+        ReportFormat, typer.Option("--format", help="How to write the report.")
+    ] = ReportFormat.TABLE,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
 ) -> None:
     """Check every layer against the one before it; exit code 1 if anything differs.
@@ -85,9 +85,9 @@ def audit(
         raise AuditError(message)
 
 
-def _write(findings: Findings, output_format: Format, output: Path | None) -> None:
+def _write(findings: Findings, output_format: ReportFormat, output: Path | None) -> None:
     text = io.StringIO()
-    if output_format is Format.JSON:
+    if output_format is ReportFormat.JSON:
         text.write(json_report(findings))
     elif output is not None:
         print_report(findings, Console(file=text, width=_FILE_WIDTH))

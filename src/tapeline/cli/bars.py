@@ -27,7 +27,7 @@ from tapeline.program.settings import Settings, load_settings
 from tapeline.read.bars import known_symbols, read_bars
 
 
-class Format(str, Enum):
+class BarFormat(str, Enum):
     """How bars are written."""
 
     TABLE = "table"
@@ -65,8 +65,8 @@ def bars(
     ] = None,
     keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
     output_format: Annotated[
-        Format, typer.Option("--format", help="How to write them.")
-    ] = Format.TABLE,
+        BarFormat, typer.Option("--format", help="How to write them.")
+    ] = BarFormat.TABLE,
     detail: Annotated[bool, typer.Option("--detail", help="All columns of a bar.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Draw live candles until Ctrl-C.")] = False,
@@ -106,10 +106,10 @@ def bars(
         typer.echo(
             f"No bar starts from {iso(first)} to {iso(last)}: see --from and --to.", err=True
         )
-    if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
+    if output_format is BarFormat.PARQUET and output is None and sys.stdout.isatty():
         message = "Parquet is binary: add -o FILE."
         raise UsageError(message)
-    if output_format is Format.TABLE and output is None:
+    if output_format is BarFormat.TABLE and output is None:
         print_bars(table, Console(), detail=detail)
     elif output is None:
         _write(table, output_format, sys.stdout.buffer, detail=detail)
@@ -132,15 +132,15 @@ def _require_known(
     typer.echo(text, err=True)
 
 
-def _write(table: pa.Table, output_format: Format, file: BinaryIO, *, detail: bool) -> None:
-    if output_format is Format.PARQUET:
+def _write(table: pa.Table, output_format: BarFormat, file: BinaryIO, *, detail: bool) -> None:
+    if output_format is BarFormat.PARQUET:
         pq.write_table(table, file)
         return
     text = _with_iso_times(table)
-    if output_format is Format.CSV:
+    if output_format is BarFormat.CSV:
         options = pacsv.WriteOptions(quoting_header="none", quoting_style="needed")
         pacsv.write_csv(text, file, options)
-    elif output_format is Format.JSON:
+    elif output_format is BarFormat.JSON:
         file.write(orjson.dumps(text.to_pylist(), option=orjson.OPT_INDENT_2) + b"\n")
     else:
         lines = io.TextIOWrapper(file, encoding="utf-8")

@@ -40,7 +40,7 @@ class Action(str, Enum):
     REDRIVE = "redrive"
 
 
-class Format(str, Enum):
+class LetterFormat(str, Enum):
     """How they are written."""
 
     TABLE = "table"
@@ -57,8 +57,8 @@ def dead_letters(
     keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
     topic: Annotated[str | None, typer.Option(help="trades_raw by default.")] = None,
     output_format: Annotated[
-        Format, typer.Option("--format", help="How `list` and `show` write.")
-    ] = Format.TABLE,
+        LetterFormat, typer.Option("--format", help="How `list` and `show` write.")
+    ] = LetterFormat.TABLE,
 ) -> None:
     """List, show or send again what was refused: frames of the feed, messages of the topic.
 
@@ -120,10 +120,10 @@ def counts(letters: Iterable[Letter], reason: str | None = None) -> list[dict[st
     ]
 
 
-def _list(letters: Iterable[Letter], reason: str | None, output_format: Format) -> None:
+def _list(letters: Iterable[Letter], reason: str | None, output_format: LetterFormat) -> None:
     rows = counts(letters, reason)
     total = sum(row["count"] for row in rows)
-    if output_format is Format.JSON:
+    if output_format is LetterFormat.JSON:
         _write_json({"total": total, "refused": rows})
         return
     if not rows:
@@ -138,7 +138,7 @@ def _list(letters: Iterable[Letter], reason: str | None, output_format: Format) 
     console.print(f"{total:,} refused in all.", highlight=False)
 
 
-def _show(letters: Iterable[Letter], output_format: Format) -> None:
+def _show(letters: Iterable[Letter], output_format: LetterFormat) -> None:
     rows = [
         {
             "place": letter.place,
@@ -151,7 +151,7 @@ def _show(letters: Iterable[Letter], output_format: Format) -> None:
         }
         for letter in letters
     ]
-    if output_format is Format.JSON:
+    if output_format is LetterFormat.JSON:
         _write_json(rows)
         return
     for row in rows:

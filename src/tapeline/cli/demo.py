@@ -77,7 +77,7 @@ class _Until:
             self._first_bar_s = time.monotonic()
 
     def is_over(self) -> bool:
-        """Wait a moment; tell whether to end."""
+        """Wait a moment; return whether to end."""
         if self._stop.wait(_REFRESH_S):
             return True
         if self._for_s is None or self._first_bar_s is None:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tapeline.cli.bars import check_interval
 from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.files import ExportFormat
-from tapeline.export.job import Outcome, run_export
+from tapeline.export.job import ExportResult, run_export
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.lock import held
 from tapeline.model.errors import UsageError
@@ -68,7 +68,7 @@ def export(
 
     Only final bars, unless told otherwise; every trade that is stored. Run it again as often as
     you like: a day that is finished is left alone until one of its bars is revised, and a day
-    that is not over is written anew with what there is by then. Stopped or killed, the same
+    that is not over is written again with what there is by then. Stopped or killed, the same
     command goes on where it was, and no file is ever half written.
 
     Example: tapeline export bars --interval 1h --from 2026-11-01 -o bars-1h
@@ -122,13 +122,13 @@ def _explain_nothing(options: ExportOptions) -> None:
     raise UsageError(message)
 
 
-def summary(outcome: Outcome, output: Path) -> list[str]:
+def summary(outcome: ExportResult, output: Path) -> list[str]:
     """Say in sentences what was written and what was not."""
     wrote = f"{output}: wrote {outcome.files:,} files with {outcome.rows:,} rows"
     lines = [f"{wrote}, left {outcome.kept:,} as they were."]
     if outcome.open_days:
         lines.append(
-            f"{outcome.open_days:,} of the files written are of days that are not settled; run "
+            f"{outcome.open_days:,} of the files written are of days that are not finalized; run "
             "it again for the rest of them."
         )
     if outcome.fragments:

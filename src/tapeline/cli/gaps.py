@@ -21,7 +21,7 @@ _TIME_WIDTH: Final = len("2026-11-20T14:35:00Z")
 _SYMBOLS_SHOWN: Final = 3
 
 
-class Format(str, Enum):
+class GapFormat(str, Enum):
     """How gaps are written."""
 
     TABLE = "table"
@@ -38,8 +38,8 @@ def gaps(
     ] = None,
     keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
     output_format: Annotated[
-        Format, typer.Option("--format", help="How to write them.")
-    ] = Format.TABLE,
+        GapFormat, typer.Option("--format", help="How to write them.")
+    ] = GapFormat.TABLE,
 ) -> None:
     """Show when a producer had no feed, and why; times are UTC.
 
@@ -52,7 +52,7 @@ def gaps(
     with open_keyspace(None, keyspace) as client:
         found = sorted(read_gaps(client, first, as_utc(end) if end else now), key=_started)
     rows = [_row(gap) for gap in found]
-    if output_format is Format.JSON:
+    if output_format is GapFormat.JSON:
         sys.stdout.buffer.write(orjson.dumps(rows, option=orjson.OPT_INDENT_2) + b"\n")
         return
     if not rows:

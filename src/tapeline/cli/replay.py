@@ -57,7 +57,7 @@ class Replayed:
     hours: int
 
     def is_complete(self) -> bool:
-        """Tell whether every trade sent is in every layer and every bar is final."""
+        """Return whether every trade sent is in every layer and every bar is final."""
         return (
             self.sent.trades <= self.kafka == self.bronze
             and self.final_5m == self.windows
@@ -80,7 +80,7 @@ def replay(
 ) -> None:
     """Send a tape through simulator, producer, Kafka, Spark and Cassandra.
 
-    Ends by itself when every trade is settled into its bar.
+    Ends by itself when every trade is finalized into its bar.
 
     Example: tapeline replay day.csv.gz --policy sip
 
@@ -129,7 +129,7 @@ def _client(settings: Settings, endpoints: Endpoints) -> CassandraClient:
 
 
 def _prepare(settings: Settings, endpoints: Endpoints, client: CassandraClient) -> str:
-    """Make the topic anew and the keyspace ready; return the topic's id."""
+    """Make the topic again and the keyspace ready; return the topic's id."""
     admin = topic_admin(endpoints.bootstrap_servers)
     if settings.cassandra.keyspace == REPLAY:
         client.drop_schema()
@@ -152,14 +152,14 @@ def _run(
     topic_id: str,
     console: Console,
 ) -> SentReport:
-    """Run the three children until the stream says that all is settled; return what was sent."""
+    """Run the three children until the stream says that all is finalized; return what was sent."""
     kafka, cassandra = settings.kafka, settings.cassandra
     report = Home(settings.home).logs / f"sent-{cassandra.keyspace}.json"
     produce = ["produce", "--source", REPLAY, "--topic", kafka.topic]
     produce += ["--symbols", ",".join(contents.symbols)]
     produce += ["--speed", simulate[simulate.index("--speed") + 1]]
     stream = ["stream", "--topic", kafka.topic, "--keyspace", cassandra.keyspace]
-    stream += ["--checkpoint-dir", str(_checkpoints(settings)), "--until-settled"]
+    stream += ["--checkpoint-dir", str(_checkpoints(settings)), "--until-final"]
     stream += ["--policy", settings.stream.policy.value]
     with ExitStack() as stack:
         streaming = stack.enter_context(child_process(stream, settings.home))
@@ -188,7 +188,7 @@ def _run(
 def _count(client: CassandraClient, topic_id: str, tape: int, sent: SentReport) -> Replayed:
     progress = client.progress(topic_id)
     committed = {p.kafka_partition: p.committed_offset for p in progress.values()}
-    windows = client.touched_windows(topic_id, committed)
+    windows = client.affected_windows(topic_id, committed)
     hours = {(symbol, start.replace(minute=0)) for symbol, start in windows}
     return Replayed(
         tape=tape,

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from tapeline.cli.render.live_bars import age_of
 from tapeline.program.settings import load_settings
+from tapeline.status.check import check_health
 from tapeline.status.health import BarCounts, Flow, Health, Service, problems_of
-from tapeline.status.look import look
 
 
-class Format(str, Enum):
+class StatusFormat(str, Enum):
     """How the state is written."""
 
     TABLE = "table"
@@ -32,8 +32,8 @@ def status(
     keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
     topic: Annotated[str | None, typer.Option(help="Kafka topic; trades_raw by default.")] = None,
     output_format: Annotated[
-        Format, typer.Option("--format", help="How to write it.")
-    ] = Format.TABLE,
+        StatusFormat, typer.Option("--format", help="How to write it.")
+    ] = StatusFormat.TABLE,
 ) -> None:
     """Say what runs, how far it is and what is wrong; exit code 0 if all is well, 1 if not.
 
@@ -42,9 +42,9 @@ def status(
     Example: tapeline status --keyspace demo --topic demo
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
-    health = look(settings, datetime.now(timezone.utc))
+    health = check_health(settings, datetime.now(timezone.utc))
     problems = problems_of(health)
-    if output_format is Format.JSON:
+    if output_format is StatusFormat.JSON:
         state = {"healthy": not problems, "problems": problems, **asdict(health)}
         option = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z
         sys.stdout.buffer.write(orjson.dumps(state, option=option) + b"\n")
@@ -101,7 +101,7 @@ def _flow_lines(flow: Flow, now: datetime) -> Iterator[tuple[str, str]]:
     front = f"{flow.frontier:%Y-%m-%d %H:%M:%S}" if flow.frontier else "none: no trade lately"
     yield "Frontier", front
     late = f", {flow.overdue:,} of them overdue" if flow.overdue else ""
-    yield "Windows", f"{flow.open_windows:,} not settled{late}"
+    yield "Windows", f"{flow.open_windows:,} not finalized{late}"
 
 
 def _feed(flow: Flow) -> str:

@@ -1,4 +1,4 @@
-"""The bars of the windows that the stream has touched, as far as its process knows them.
+"""The bars of the windows that the stream has affected, as far as its process knows them.
 
 A batch gives the bar of its own trades. Where all of them were made after those that a window had
 before, none can be a redelivery of one of these, so the two bars together are the bar of all:
@@ -6,7 +6,7 @@ before, none can be a redelivery of one of these, so the two bars together are t
     window    ───a──b──c──│──d───e──▶      d is later than c: [a c] and [d e] make [a e]
     window    ───a──b──c──│──b───d──▶      b is not: the window is doubtful
 
-A doubtful window is made anew from silver, which has each trade once. So is one that may have got
+A doubtful window is made again from silver, which has each trade once. So is one that may have got
 trades before this process began. The rest costs nothing but what has changed.
 """
 
@@ -40,7 +40,7 @@ class _Known:
 
 
 class BarsInMemory:
-    """The bars of the windows that a stream has touched since it began.
+    """The bars of the windows that a stream has affected since it began.
 
     Args:
         doubtful_until: windows that start by then may have trades from before; None when there
@@ -59,7 +59,7 @@ class BarsInMemory:
     def add(self, new: Iterable[Bar]) -> set[WindowKey]:
         """Add the bars of a batch; return the windows that are doubtful now.
 
-        A doubtful one keeps the bar that it had until it is made anew.
+        A doubtful one keeps the bar that it had until it is made again.
         """
         doubtful: set[WindowKey] = set()
         with self._lock:
@@ -92,7 +92,7 @@ class BarsInMemory:
         return [known.bar for known in found if known is not None]
 
     def knows_all_since(self, start: datetime) -> bool:
-        """Tell whether every window that begins at `start` or later is remembered."""
+        """Return whether every window that begins at `start` or later is remembered."""
         return start > self._doubtful_until
 
     def forget(self) -> None:
@@ -106,7 +106,7 @@ class BarsInMemory:
                 self._doubtful_until = max(self._doubtful_until, window[1])
 
     def _merge(self, new: Bar) -> bool:
-        """Add one bar; tell whether the window stays exact."""
+        """Add one bar; return whether the window stays exact."""
         window = _window_of(new)
         before = self._known.get(window)
         if before is None:

@@ -42,14 +42,14 @@ class BatchSummary:
         invalid: how many of them are no valid trade, by reason.
         bars: what the batch's trades alone make of each window; of copies one counts.
         progress: how far each Kafka partition got.
-        dirty: the windows that valid trades touched.
+        affected: the windows that valid trades affected.
     """
 
     messages: int
     invalid: Counter[str]
     bars: Sequence[Bar]
     progress: Sequence[PartitionProgress]
-    dirty: Sequence[WindowState]
+    affected: Sequence[WindowState]
 
 
 def arrange(parsed: DataFrame) -> DataFrame:
@@ -114,7 +114,7 @@ def read_summary(
     invalid: Counter[str] = Counter()
     bars: list[Bar] = []
     by_partition: dict[int, list[Row]] = defaultdict(list)
-    dirty: dict[tuple[int, int, datetime, str], int] = {}
+    affected: dict[tuple[int, int, datetime, str], int] = {}
     messages = 0
     for row in rows:
         messages += row.messages
@@ -126,7 +126,7 @@ def read_summary(
         window = floor_to(Interval.FIVE_MINUTES.duration, start)
         for bucket, offset in _buckets(row.lowest_offset, row.highest_offset):
             key = row.kafka_partition, bucket, window, row.symbol
-            dirty[key] = max(offset, dirty.get(key, -1))
+            affected[key] = max(offset, affected.get(key, -1))
         if row.trade_count:
             bars.append(_bar(row, start, policy, interval))
     return BatchSummary(
@@ -134,7 +134,7 @@ def read_summary(
         invalid,
         bars,
         [_progress(partition, some) for partition, some in by_partition.items()],
-        [WindowState(topic_id, *key, dirty_offset=offset) for key, offset in dirty.items()],
+        [WindowState(topic_id, *key, affected_offset=offset) for key, offset in affected.items()],
     )
 
 

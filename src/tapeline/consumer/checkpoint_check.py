@@ -1,6 +1,6 @@
-"""What becomes of a checkpoint before its query starts: it goes on or begins anew.
+"""What becomes of a checkpoint before its query starts: it goes on or starts over.
 
-A query that begins anew reads its topic again onto the same keys, so it costs time and changes
+A query that starts over reads its topic again onto the same keys, so it costs time and changes
 no bar. `docs/checkpoints.md` has the table. What would lose trades or mix two keyspaces is
 refused.
 """
@@ -150,7 +150,7 @@ def _expired(
         if offset > end:
             message = (
                 f"Kafka has lost messages: partition {partition} of {topic.name} ends at {end}, "
-                f"and {offset} were read. Delete the topic and create it anew with "
+                f"and {offset} were read. Delete the topic and create it again with "
                 f"`tapeline init --topic {topic.name}`; what was read stays in Cassandra."
             )
             raise SchemaError(message)

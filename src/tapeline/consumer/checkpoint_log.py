@@ -91,7 +91,7 @@ class CheckpointLog:
         return {int(partition): offset for partition, offset in batch.get(topic, {}).items()}
 
     def has_read(self, topic: str) -> bool:
-        """Tell whether a committed batch held any message of the topic.
+        """Return whether a committed batch held any message of the topic.
 
         Spark commits a batch without any when it is stopped before the first trade has come.
         """

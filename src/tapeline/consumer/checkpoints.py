@@ -44,7 +44,7 @@ class Checkpoints:
             yield
 
     def set_aside(self, query: str, reason: str) -> None:
-        """Move a checkpoint out of the way, so that its query begins anew.
+        """Move a checkpoint out of the way, so that its query starts over.
 
         The one that was moved before it is deleted.
         """
@@ -54,7 +54,7 @@ class Checkpoints:
         log.warning("checkpoint_begun_anew", query=query, reason=reason, moved_to=str(aside))
 
     def was_set_aside(self, query: str) -> bool:
-        """Tell whether a query was to begin anew, and no batch of it has been begun since."""
+        """Return whether a query was to start over, and no batch of it has been begun since."""
         return self._aside(query).exists() and CheckpointLog(self.folder(query)).is_empty
 
     def reset(self, query: str, *, confirmed: bool) -> None:
@@ -72,7 +72,7 @@ class Checkpoints:
             if not sys.stdin.isatty():
                 message = f"--reset-checkpoint deletes {names}; add --yes to confirm."
                 raise UsageError(message)
-            typer.confirm(f"Delete {names} and read the topic anew?", abort=True)
+            typer.confirm(f"Delete {names} and read the topic again?", abort=True)
         with self.held(query, wait_s=0):
             for folder in existing:
                 shutil.rmtree(folder)
@@ -82,7 +82,7 @@ class Checkpoints:
         return self.root / f"{query}.aside"
 
     def begins_anew(self, query: str, topic: str, *, has_progress: bool) -> bool:
-        """Tell whether a topic that has been written before is now read again from its start.
+        """Return whether a topic that has been written before is now read again from its start.
 
         Args:
             query: the one that writes silver.
@@ -97,7 +97,7 @@ class Checkpoints:
         if has_commits and not has_progress and CheckpointLog(self.folder(query)).has_read(topic):
             message = (
                 f"The checkpoint {self.folder(query)} says that its topic has been read, but the "
-                "keyspace holds nothing of it: read it anew with --reset-checkpoint."
+                "keyspace holds nothing of it: read it again with --reset-checkpoint."
             )
             raise SchemaError(message)
         return has_progress and not has_commits

@@ -53,7 +53,7 @@ def withheld(policy: ConditionPolicy) -> Column:
 
 
 def may_update(field: int) -> Column:
-    """Tell whether a trade may update `HIGH_LOW`, `LAST` or `VOLUME`, by its column `withheld`."""
+    """Return whether a trade may update a field (`HIGH_LOW`, `LAST`, `VOLUME`), by `withheld`."""
     return F.col("withheld").bitwiseAND(F.lit(field)) == 0
 
 
@@ -92,7 +92,7 @@ def _new_york_session(instant: str) -> Column:
 
 
 def _is_one_of(days: frozenset[date], instant: str) -> Column:
-    """Tell whether the day in New York is one of some; as text, since each literal is a call."""
+    """Return whether the day in New York is one of some; as text, since each literal is a call."""
     dates = ", ".join(f"DATE'{day}'" for day in sorted(days))
     return F.expr(f"to_date(from_utc_timestamp({instant}, '{sessions.NEW_YORK}')) IN ({dates})")
 
@@ -117,7 +117,7 @@ def _unknown(policy: ConditionPolicy) -> int:
     return 0 if policy is ConditionPolicy.ALL else _PRICES
 
 
-# SQL, since each literal of a column is a call to the JVM, and each batch makes its plan anew.
+# SQL, since each literal of a column is a call to the JVM, and each batch makes its plan again.
 
 
 def _for_each_condition(expression: str, operator: str, of_a_long_list: str) -> str:

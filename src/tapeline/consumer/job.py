@@ -1,4 +1,4 @@
-"""The Spark job: its queries and its settler, built from settings and run until stopped."""
+"""The Spark job: its queries and its finalizer, built from settings and run until stopped."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import structlog
 from tapeline.consumer.checkpoint_check import prepare_checkpoint
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.failures import AWAY, cause_of, failures_explained, full_disk
+from tapeline.consumer.recently_affected import RecentlyAffected
 from tapeline.consumer.session import build_session, end_with_spark
 from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
 from tapeline.consumer.spark_processor import ALL_LAYERS, Layer, SparkProcessor, Topic, query_of
-from tapeline.consumer.touched_lately import TouchedLately
-from tapeline.finalize.finalizer import RoundResult, Settler
+from tapeline.finalize.finalizer import Finalizer, RoundResult
 from tapeline.finalize.gone_topics import GoneTopics
 from tapeline.finalize.other_topics import OtherTopics
 from tapeline.finalize.round_metrics import record_round
@@ -39,8 +39,8 @@ from tapeline.storage.cassandra_client import CassandraClient
 log = structlog.get_logger()
 
 _LOCK_WAIT_S: Final = 30.0
-_SETTLE_ATTEMPTS: Final = 5
-_SETTLE_RETRY_S: Final = 2.0
+_FINALIZE_ATTEMPTS: Final = 5
+_FINALIZE_RETRY_S: Final = 2.0
 
 
 class Job(str, Enum):
@@ -49,7 +49,7 @@ class Job(str, Enum):
     BRONZE = "bronze"
     SILVER = "silver"
     GOLD = "gold"
-    SETTLE = "settle"
+    FINALIZE = "finalize"
     ALL = "all"
 
     @property
@@ -57,7 +57,7 @@ class Job(str, Enum):
         """The layers that its streaming query writes; none where it has no query."""
         if self is Job.ALL:
             return ALL_LAYERS
-        return frozenset() if self is Job.SETTLE else frozenset({Layer(self.value)})
+        return frozenset() if self is Job.FINALIZE else frozenset({Layer(self.value)})
 
     @property
     def query(self) -> str | None:
@@ -65,9 +65,9 @@ class Job(str, Enum):
         return query_of(self.layers) if self.layers else None
 
     @property
-    def settles(self) -> bool:
+    def finalizes(self) -> bool:
         """Whether it marks bars final."""
-        return self in {Job.ALL, Job.SETTLE}
+        return self in {Job.ALL, Job.FINALIZE}
 
 
 class SinkKind(str, Enum):
@@ -84,7 +84,7 @@ class JobOptions:
     job: Job
     sink: SinkKind
     trigger: str
-    until_settled: bool
+    until_final: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,11 @@ class RunningJob:
     """The parts of a job whose query has been started."""
 
     processor: SparkProcessor
-    settler: Settler | None
+    finalizer: Finalizer | None
     metrics: Metrics
 
     def watch(self, stop: threading.Event, options: JobOptions, interval_s: float) -> None:
-        """Settle again and again until told to stop, or until all is settled.
+        """Finalize again and again until told to stop, or until all is finalized.
 
         Raises:
             StreamError: the query has failed, or Cassandra has lost progress that it wrote.
@@ -114,11 +114,11 @@ class RunningJob:
             if self.processor.kept is not None:
                 with suppress(*AWAY):  # asked again; what needs Cassandra fails by itself
                     self.processor.kept.require()
-            if self.settler is not None:
+            if self.finalizer is not None:
                 with self.metrics[ROUND_DURATION].time():
-                    result = _round(self.settler)
+                    result = _round(self.finalizer)
                 record_round(self.metrics, result)
-                if result.is_finished and options.until_settled:
+                if result.is_finished and options.until_final:
                     return
             stop.wait(interval_s)
 
@@ -130,7 +130,7 @@ def run_job(
     checkpoints: Checkpoints,
     options: JobOptions,
 ) -> bool:
-    """Run the job until a signal, or until all is settled if the options say so.
+    """Run the job until a signal, or until all is finalized if the options say so.
 
     Returns:
         Whether a signal ended it.
@@ -166,7 +166,7 @@ def run_job(
             end_with_spark(session)
             _set_on_signals(stop)
             target: Sink = CassandraSink(client) if client else ConsoleSink()
-            touched = TouchedLately() if options.job is Job.ALL and client is not None else None
+            affected = RecentlyAffected() if options.job is Job.ALL and client is not None else None
             processor = SparkProcessor(
                 session,
                 settings,
@@ -176,17 +176,17 @@ def run_job(
                 checkpoints,
                 options.trigger,
                 metrics,
-                touched,
+                affected,
             )
-            settler = None
+            finalizer = None
             delay = timedelta(seconds=settings.stream.watermark_s)
-            if client is not None and options.job.settles:
+            if client is not None and options.job.finalizes:
                 gone = GoneTopics.of(session, client, settings)
                 admin = topic_admin(source.bootstrap_servers)
                 others = OtherTopics(
                     client, admin, feed, gone, topic_id=source.topic_id, delay=delay
                 )
-                settler = Settler(
+                finalizer = Finalizer(
                     session,
                     client,
                     feed,
@@ -194,19 +194,19 @@ def run_job(
                     keyspace=settings.cassandra.keyspace,
                     policy=settings.stream.policy,
                     delay=delay,
-                    max_windows=settings.stream.settle_max_windows,
+                    max_windows=settings.stream.finalize_max_windows,
                     stores_1m=settings.stream.store_1m,
                     silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
                     is_stopping=stop.is_set,
                     remembered=processor.previews.seen,
                     others=others.look_after,
-                    touched=touched,
+                    affected=affected,
                 )
             if options.job.layers:
                 processor.start(options.job.layers)
             log.info("streaming", job=options.job.value, topic=source.name)
-            RunningJob(processor, settler, metrics).watch(
-                stop, options, settings.stream.settle_interval_s
+            RunningJob(processor, finalizer, metrics).watch(
+                stop, options, settings.stream.finalize_interval_s
             )
             processor.stop()
             session.stop()
@@ -215,10 +215,10 @@ def run_job(
 
 
 def _hold_locks(stack: ExitStack, settings: Settings, source: Topic, options: JobOptions) -> None:
-    """Keep a second process from the same query, and from settling beside us."""
+    """Keep a second process from the same query, and from finalizing beside us."""
     parts = [
         *([options.job.query] if options.job.query else []),
-        *(["settle"] if options.job.settles else []),
+        *(["finalize"] if options.job.finalizes else []),
     ]
     for part in parts:
         lock = f"{source.topic_id}.{settings.cassandra.keyspace}.{options.sink.value}.{part}"
@@ -231,15 +231,15 @@ def _set_on_signals(stop: threading.Event) -> None:
         signal.signal(number, lambda *_: stop.set())
 
 
-def _round(settler: Settler) -> RoundResult:
-    """Settle once more. A round may be repeated at any point."""
+def _round(finalizer: Finalizer) -> RoundResult:
+    """Finalize once more. A round may be repeated at any point."""
     failures = 0
     while True:
         try:
-            return settler.round()
+            return finalizer.round()
         except AWAY as error:
             failures += 1
-            if failures == _SETTLE_ATTEMPTS:
+            if failures == _FINALIZE_ATTEMPTS:
                 raise
-            log.warning("settle_repeated", error=type(error).__name__)
-            time.sleep(_SETTLE_RETRY_S)
+            log.warning("finalize_repeated", error=type(error).__name__)
+            time.sleep(_FINALIZE_RETRY_S)

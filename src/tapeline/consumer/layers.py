@@ -82,8 +82,8 @@ def silver_rows(parsed: DataFrame, lifetime_s: int = 0) -> DataFrame:
     return _living(rows, lifetime_s)
 
 
-def touched_windows(parsed: DataFrame) -> DataFrame:
-    """Return how far each window that valid trades touched got: a row a window.
+def affected_windows(parsed: DataFrame) -> DataFrame:
+    """Return how far each window that valid trades affected got: a row a window.
 
     Returns:
         kafka_partition, bucket, window_start_us, symbol, highest_offset.

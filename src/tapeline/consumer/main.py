@@ -57,7 +57,7 @@ def stream(
         Path | None, typer.Option(help="Folder of the checkpoints; below TAPELINE_HOME by default.")
     ] = None,
     reset_checkpoint: Annotated[
-        bool, typer.Option(help="Delete the checkpoints first and read the topic anew.")
+        bool, typer.Option(help="Delete the checkpoints first and read the topic again.")
     ] = False,
     yes: Annotated[bool, typer.Option(help="Do not ask before deleting.")] = False,
     starting_offsets: Annotated[
@@ -71,7 +71,7 @@ def stream(
         ),
     ] = None,
     sink: Annotated[SinkKind, typer.Option(help="Where rows go.")] = SinkKind.CASSANDRA,
-    until_settled: Annotated[
+    until_final: Annotated[
         bool, typer.Option(help="End when the tape has ended and every bar is final.")
     ] = False,
     profile: Annotated[Profile | None, typer.Option(help=PROFILE_HELP)] = None,
@@ -97,13 +97,13 @@ def stream(
         topic_id_of(topic_admin(endpoints.bootstrap_servers), settings.kafka.topic),
         starting_offsets.value,
     )
-    # A topic made anew begins again at offset 0, so its checkpoints are its own; and what was
+    # A topic made again begins again at offset 0, so its checkpoints are its own; and what was
     # only printed must not count as written.
     root = checkpoint_dir or Home(settings.home).checkpoints / name
     checkpoints = Checkpoints(root / source.topic_id / sink.value)
     if reset_checkpoint and job.query is not None:
         checkpoints.reset(job.query, confirmed=yes)
-    options = JobOptions(job, sink, trigger or settings.profile.sizes.trigger, until_settled)
+    options = JobOptions(job, sink, trigger or settings.profile.sizes.trigger, until_final)
     is_stopped = run_job(settings, endpoints, source, checkpoints, options)
     make_spark_archive(Home(settings.home))
     if is_stopped:

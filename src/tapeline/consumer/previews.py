@@ -31,7 +31,7 @@ class Previews:
     preview of fewer trades never replaces one of more, and none ever replaces a final bar.
 
     Args:
-        session: makes doubtful windows anew.
+        session: makes doubtful windows again.
         settings: of the stream and the keyspace.
         sink: where bars go.
         client: of the keyspace; None with a console sink, which prints what needs no silver.
@@ -81,11 +81,11 @@ class Previews:
         self._doubtful = self._windows.add(batch.bars)
         self._added.update((p.kafka_partition, p.committed_offset) for p in batch.progress)
         self._over_by = self._over_after(batch)
-        touched = {(bar.symbol, bar.window_start) for bar in batch.bars}
-        self._write(touched - self._doubtful)
+        affected = {(bar.symbol, bar.window_start) for bar in batch.bars}
+        self._write(affected - self._doubtful)
 
-    def mend(self) -> None:
-        """Make the windows anew that the batch left doubtful; silver has its trades now.
+    def repair(self) -> None:
+        """Make the windows again that the batch left doubtful; silver has its trades now.
 
         Once more when the batch is written again: silver may have lacked some of them.
         """
@@ -116,7 +116,7 @@ class Previews:
         return self._windows.seen(
             window
             for window, some in states.items()
-            if all(s.dirty_offset <= self._added.get(s.kafka_partition, -1) for s in some)
+            if all(s.affected_offset <= self._added.get(s.kafka_partition, -1) for s in some)
         )
 
     def _better(self, made: Iterable[Bar]) -> list[Bar]:
@@ -161,7 +161,7 @@ class Previews:
             self._sink.write_bars(interval, _previews(some, now))
 
     def _is_over(self, bar: Bar) -> bool:
-        """Tell whether the final bar comes at once, and no other one is made of this one before."""
+        """Return whether the final bar comes at once, with no other one made of this one before."""
         if self._over_by is None or bar.window_end > self._over_by:
             return False
         hour = floor_to(Interval.ONE_HOUR.duration, bar.window_start)

@@ -92,7 +92,7 @@ def _build(settings: Settings, endpoints: Endpoints, *, records: bool) -> SparkS
 def end_with_spark(session: SparkSession) -> None:
     """Let this process not outlive its Spark for long.
 
-    When Java 17 is killed while it starts a process, its `jspawnhelper` lives on for ever with all
+    When Java 17 is killed while it starts a process, its `jspawnhelper` lives on forever with all
     of Java's sockets, and py4j waits for an answer on one of them. The Java of spark-submit is our
     parent, and its own affair.
     """
@@ -121,7 +121,7 @@ def without_logs(session: SparkSession) -> Iterator[None]:
 
 
 def is_submitted() -> bool:
-    """Tell whether spark-submit runs us, in a Spark with settings of its own."""
+    """Return whether spark-submit runs us, in a Spark with settings of its own."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
@@ -192,7 +192,7 @@ def _own_spark(settings: Settings, *, records: bool = False) -> tuple[dict[str, 
 
 
 def _brings_connectors(class_path: str) -> bool:
-    """Tell whether Spark's installation has the connectors, as that of our image does.
+    """Return whether Spark's installation has the connectors, as that of our image does.
 
     Args:
         class_path: jars and `FOLDER/*` that Spark adds at the end of its own.

@@ -21,9 +21,9 @@ from tapeline.consumer.kept_progress import KeptProgress
 from tapeline.consumer.layers import bronze_rows, quarantine_rows, silver_rows
 from tapeline.consumer.poison_limit import PoisonLimit
 from tapeline.consumer.previews import Previews
+from tapeline.consumer.recently_affected import RecentlyAffected
 from tapeline.consumer.session import without_logs
 from tapeline.consumer.sinks import Sink
-from tapeline.consumer.touched_lately import TouchedLately
 from tapeline.consumer.transformations import apply_watermark, parse_trade_from_avro
 from tapeline.model.errors import StreamError
 from tapeline.program.metrics import (
@@ -79,7 +79,7 @@ class SparkProcessor:
         checkpoints: where each query keeps its own.
         trigger: processing time between batches, e.g. `0 seconds`.
         metrics: where batches are counted and timed.
-        touched: takes what batches touch, for a settler in this process.
+        affected: takes what batches touch, for a finalizer in this process.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class SparkProcessor:
         checkpoints: Checkpoints,
         trigger: str,
         metrics: Metrics | None = None,
-        touched: TouchedLately | None = None,
+        affected: RecentlyAffected | None = None,
     ) -> None:
         self._session = session
         self._settings = settings
@@ -101,7 +101,7 @@ class SparkProcessor:
         self._client = client
         self._checkpoints = checkpoints
         self._trigger = trigger
-        self._touched = touched
+        self._affected = affected
         self._metrics = metrics or Metrics(STREAM_METRICS)
         self._previews = Previews(session, settings, sink, client, topic.topic_id)
         self.poison = PoisonLimit(settings.stream.poison_share, settings.stream.poison_messages)
@@ -186,7 +186,7 @@ class SparkProcessor:
         return read_summary(rows, self._topic.topic_id, stream.policy, interval)
 
     def _store(self, arranged: DataFrame, summary: BatchSummary, layers: frozenset[Layer]) -> bool:
-        """Write rows, and then what they touched; tell whether Cassandra has kept all of it."""
+        """Write rows, and then what they affected; return whether Cassandra has kept all of it."""
         try:
             with self._client.in_one_life() if self._client else nullcontext():
                 if Layer.BRONZE in layers:
@@ -194,17 +194,17 @@ class SparkProcessor:
                 if Layer.SILVER in layers:
                     self._write_silver(arranged, summary)
                 if Layer.GOLD in layers:
-                    self._previews.mend()
+                    self._previews.repair()
                 if Layer.SILVER in layers and self._client is not None:
-                    self._client.write_dirty_windows(summary.dirty)
+                    self._client.write_affected_windows(summary.affected)
         except RestartedError:
             return False
         return True
 
     def _commit(self, summary: BatchSummary) -> None:
         """Write how far a batch goes, once all of it is stored: every step is safe to repeat."""
-        if self._touched is not None:
-            self._touched.add(summary.dirty, summary.progress)
+        if self._affected is not None:
+            self._affected.add(summary.affected, summary.progress)
         if self.kept is not None:
             self.kept.write(summary.progress)
         for reason, messages in summary.invalid.items():

@@ -1,7 +1,7 @@
 """The transformations of the stream: pure functions from DataFrame to DataFrame.
 
 No session, no input or output, no settings, no clock: the same functions serve streaming
-queries, settling and rebuilding.
+queries, finalizing and rebuilding.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ _MICROS: Final = 1000
 
 
 def is_empty(settings: Settings, servers: str) -> bool:
-    """Tell whether no trade was ever written to the settings' topic; it may have just been made.
+    """Return whether no trade was ever written to the settings' topic; it may have just been made.
 
     Raises:
         KafkaException: the topic does not come to be known.

@@ -1,4 +1,4 @@
-"""What the file of a symbol's day holds, and whether the day is settled."""
+"""What the file of a symbol's day holds, and whether the day is finalized."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ExportOptions:
     delay: timedelta
 
     def wants(self, symbol: str, day: date) -> bool:
-        """Tell whether a symbol's day is asked for."""
+        """Return whether a symbol's day is asked for."""
         return (
             (self.symbols is None or symbol in self.symbols)
             and (self.first is None or day >= self.first)
@@ -121,15 +121,15 @@ def _trades(
 ) -> Content:
     """Read the bars first: a trade that comes meanwhile is one too many, and revises its bar."""
     bars = list(_bars_of_day(client, _FIVE_MINUTES, symbol, day))
-    is_settled = is_over and bool(bars) and all(b.is_final for b in bars)
+    is_finalized = is_over and bool(bars) and all(b.is_final for b in bars)
     state = _digest(f"{b.window_start} {b.revision} {b.trade_count}" for b in bars)
     start = midnight(day)
     return Content(
         trades_schema(exact=options.exact),
         trade_batches(client, symbol, start, start + _DAY, exact=options.exact),
-        state if is_settled else None,
-        sum(b.trade_count for b in bars) if is_settled else 0,
-        not is_settled,
+        state if is_finalized else None,
+        sum(b.trade_count for b in bars) if is_finalized else 0,
+        not is_finalized,
         is_over,
     )
 

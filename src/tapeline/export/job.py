@@ -23,10 +23,10 @@ _DAY_MS: Final = 86_400_000
 
 
 @dataclass(slots=True)
-class Outcome:
+class ExportResult:
     """How many files and rows were written, and how many files left as they were.
 
-    `open_days` counts written files whose day is not settled; `fragments` are files of trades
+    `open_days` counts written files whose day is not finalized; `fragments` are files of trades
     that silver has begun to lose.
     """
 
@@ -39,8 +39,8 @@ class Outcome:
 
 def run_export(
     client: CassandraClient, folder: Path, options: ExportOptions, progress: Progress
-) -> Outcome:
-    """Write every file that is missing, or of a day that is not settled or was revised.
+) -> ExportResult:
+    """Write every file that is missing, or of a day that is not finalized or was revised.
 
     Raises:
         UsageError: the folder holds something else.
@@ -51,7 +51,7 @@ def run_export(
     now = datetime.now(timezone.utc)
     days = sorted(stored_days(client, options, now.date()))
     task = progress.add_task(options.kind.value, total=len(days))
-    outcome = Outcome()
+    outcome = ExportResult()
     for day, symbol in days:
         progress.update(task, description=f"{day} {symbol}")
         path = path_in_export(day, symbol, options.file_format)
@@ -70,7 +70,7 @@ def _write(
     content: Content,
     options: ExportOptions,
     record: Record,
-    outcome: Outcome,
+    outcome: ExportResult,
 ) -> None:
     before = record.rows_of(path)
     # What has expired since must not take a whole file's place.

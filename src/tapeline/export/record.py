@@ -20,7 +20,7 @@ RECORD_NAME: Final = ".tapeline-export.jsonl"
 class Written:
     """One file: where, its rows and bytes, and the state of the store that it shows.
 
-    `state` is None when the file's day was not settled, so that it is written again.
+    `state` is None when the file's day was not finalized, so that it is written again.
     """
 
     path: str
@@ -60,7 +60,7 @@ class Record:
             self._file.write_bytes(orjson.dumps(dict(options)) + b"\n")
 
     def holds(self, path: str, state: str | None) -> bool:
-        """Tell whether a file is there and shows this state of the store."""
+        """Return whether a file is there and shows this state of the store."""
         written = self._written.get(path)
         return (
             state is not None

@@ -1,6 +1,6 @@
 """Make bars from the layer below them, or take those that are known; write what changes as final.
 
-Settling and rebuilding both go this way, so that they cannot disagree on what a bar is.
+Finalizing and rebuilding both go this way, so that they cannot disagree on what a bar is.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def nothing_remembered(_: Sequence[WindowKey]) -> Mapping[WindowKey, Bar]:
 
 
 @dataclass(slots=True)
-class Outcome:
+class Written:
     """What happened to some bars."""
 
-    settled: int = 0
+    finalized: int = 0
     revised: int = 0
     differs: int = 0
     stream_incomplete: int = 0
@@ -57,16 +57,16 @@ class Outcome:
     received: dict[WindowKey, datetime] = field(default_factory=dict)
     """When the first trade of each bar came in."""
 
-    def add(self, other: Outcome) -> None:
+    def add(self, other: Written) -> None:
         """Add the counts of other bars."""
-        self.settled += other.settled
+        self.finalized += other.finalized
         self.revised += other.revised
         self.differs += other.differs
         self.stream_incomplete += other.stream_incomplete
 
     def count(self, before: StoredBar | None, computed: Bar) -> None:
-        """Count a settled bar, and how the stream's preview compares with it."""
-        self.settled += 1
+        """Count a finalized bar, and how the stream's preview compares with it."""
+        self.finalized += 1
         if before is not None and before.bar.is_final:
             self.revised += not before.bar.same_values(computed)
         elif before is None or before.bar.trade_count != computed.trade_count:
@@ -78,7 +78,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Bars computed anew, and what stood in gold before their trades were read."""
+    """Bars computed again, and what stood in gold before their trades were read."""
 
     interval: Interval
     bars: Sequence[Bar]
@@ -88,7 +88,7 @@ class Computed:
     at: datetime
 
     def is_final(self, key: WindowKey) -> bool:
-        """Tell whether a final bar stood there."""
+        """Return whether a final bar stood there."""
         return key in self.stored and self.stored[key].bar.is_final
 
     def without(self, keys: Collection[WindowKey]) -> Computed:
@@ -104,7 +104,7 @@ class BarWriter:
         client: reads and writes bars.
         keyspace: of the tables.
         policy: which trades set prices.
-        silver_ttl: how long trades stay in silver; 0 is for ever.
+        silver_ttl: how long trades stay in silver; 0 is forever.
         is_complete: whether the feed covered a bar's window, given what is stored of it.
         now: the wall clock, UTC.
         counted_empty: which of some first final bars lie in windows that counted as without
@@ -141,9 +141,9 @@ class BarWriter:
         keys: Sequence[WindowKey],
         received: Mapping[WindowKey, datetime] | None = None,
         remembered: Remembered = nothing_remembered,
-    ) -> Outcome:
+    ) -> Written:
         """Compute bars, as `compute`, and write those that change."""
-        return self.store(self.compute(interval, keys, received, remembered)) if keys else Outcome()
+        return self.store(self.compute(interval, keys, received, remembered)) if keys else Written()
 
     def compute(
         self,
@@ -154,7 +154,7 @@ class BarWriter:
     ) -> Computed:
         """Compute bars: minutes from silver, hours from the stored five minutes.
 
-        A bar that is final already is always made from silver, which may have been mended.
+        A bar that is final already is always made from silver, which may have been repaired.
 
         Args:
             interval: of the bars.
@@ -184,9 +184,9 @@ class BarWriter:
         bars = [self._judged(bar, stored.get(_key(bar))) for bar in (*known.values(), *made)]
         return Computed(interval, bars, stored, expired, at)
 
-    def store(self, computed: Computed, *, allow_shrink: bool = False) -> Outcome:
+    def store(self, computed: Computed, *, allow_shrink: bool = False) -> Written:
         """Write the bars that differ from what stood there."""
-        outcome = Outcome()
+        outcome = Written()
         new = [b for b in computed.bars if not computed.is_final(_key(b))]
         late = self._counted_empty(computed.interval, new) if new else frozenset()
         writes = []

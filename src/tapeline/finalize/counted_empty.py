@@ -30,7 +30,7 @@ def counted_empty(
     """
     if topic is None:
         return set()
-    own = topic.settled_until
+    own = topic.final_until
     passed = {_key(bar) for bar in bars if own is not None and bar.window_end <= own}
     left = [bar for bar in bars if _key(bar) not in passed]
     if topic.final_before is None or topic.moves_since is None:

@@ -1,11 +1,11 @@
-"""Make the bars of a topic's due windows and hours, write what changes, and mark them settled."""
+"""Make the bars of a topic's due windows and hours, write what changes, and mark them finalized."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from tapeline.finalize.bar_writer import BarWriter, Outcome, first_receipts
+from tapeline.finalize.bar_writer import BarWriter, Written, first_receipts
 from tapeline.finalize.open_windows import OpenWindows
 from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.storage.cassandra_client import CassandraClient
@@ -13,7 +13,7 @@ from tapeline.storage.rows import StatesOfWindows
 
 
 class DueBars:
-    """Settles chunks of windows and hours; each is written before it is marked.
+    """Finalizes chunks of windows and hours; each is written before it is marked.
 
     Raises RestartedError, and marks nothing, where Cassandra may have forgotten what was written.
 
@@ -40,8 +40,8 @@ class DueBars:
         self._stores_1m = stores_1m
         self._remembered = remembered
 
-    def settle_windows(self, due: StatesOfWindows) -> Outcome:
-        """Settle five minutes, and their minutes where these are stored."""
+    def finalize_windows(self, due: StatesOfWindows) -> Written:
+        """Finalize five minutes, and their minutes where these are stored."""
         states = [s for group in due.values() for s in group]
         received = first_receipts(states)
         with self._client.in_one_life():
@@ -53,24 +53,24 @@ class DueBars:
             )
             if self._stores_1m:
                 self._writer.write(Interval.ONE_MINUTE, list(due), received)
-        settled = [
+        finalized = [
             replace(
                 s,
-                settled_offset=s.dirty_offset,
+                finalized_offset=s.affected_offset,
                 first_received_at=outcome.received.get(key, s.first_received_at),
             )
             for key, group in due.items()
             for s in group
         ]
-        self._client.mark_settled(settled, Interval.FIVE_MINUTES)
-        self._states.update(settled)
+        self._client.mark_finalized(finalized, Interval.FIVE_MINUTES)
+        self._states.update(finalized)
         return outcome
 
-    def settle_hours(self, due: StatesOfWindows) -> Outcome:
-        """Settle hours from their five minutes."""
+    def finalize_hours(self, due: StatesOfWindows) -> Written:
+        """Finalize hours from their five minutes."""
         with self._client.in_one_life():
             outcome = self._writer.write(Interval.ONE_HOUR, list(due))
         states = [s for group in due.values() for s in group]
-        self._client.mark_settled(states, Interval.ONE_HOUR)
+        self._client.mark_finalized(states, Interval.ONE_HOUR)
         self._states.remove(states)
         return outcome

@@ -15,7 +15,7 @@ LATE_TRADE: Final = "late_trade"
 FEED_GAP: Final = "feed_gap"
 """A gap of the feed in the bar's window became known, or was found to be none."""
 POLICY: Final = "policy"
-"""The bar was made anew under another policy."""
+"""The bar was made again under another policy."""
 TOPIC_GONE: Final = "topic_gone"
 """The bar became final since its topic no longer exists; what was not read of it is lost."""
 CORRECTION: Final = "correction"
@@ -60,7 +60,7 @@ def reconcile(
 
 
 def shrinks(stored: StoredBar | None, computed: Bar) -> bool:
-    """Tell whether a final bar would lose trades.
+    """Return whether a final bar would lose trades.
 
     Silver only grows, until it expires or rows are lost: what is left is a fragment.
     """
@@ -70,17 +70,17 @@ def shrinks(stored: StoredBar | None, computed: Bar) -> bool:
 
 
 def has_expired(stored: StoredBar | None, silver_ttl: timedelta, now: datetime) -> bool:
-    """Tell whether the trades of a bar have begun to expire from silver."""
+    """Return whether the trades of a bar have begun to expire from silver."""
     return stored is not None and is_past_lifetime(stored.bar.first_received_at, silver_ttl, now)
 
 
 def is_past_lifetime(
     first_received_at: datetime | None, silver_ttl: timedelta, now: datetime
 ) -> bool:
-    """Tell whether what was received then is no longer in silver.
+    """Return whether what was received then is no longer in silver.
 
     Judged by when it was received and not by event time: a tape of long ago that was
-    replayed today is whole. A TTL of 0 keeps it for ever.
+    replayed today is whole. A TTL of 0 keeps it forever.
     """
     if first_received_at is None or not silver_ttl:
         return False

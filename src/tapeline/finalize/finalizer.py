@@ -1,8 +1,8 @@
-"""Settle: make the bars of due windows anew and mark them final.
+"""Finalize: make the bars of due windows again and mark them final.
 
-A window is due when trades touched it since it was last settled, and no more can be on
+A window is due when trades affected it since it was last finalized, and no more can be on
 their way. There is no clock in that but for a quiet market: the frontier is event time that
-is committed to silver. Settling is the only writer of final bars; doing it again changes
+is committed to silver. Finalizing is the only writer of final bars; doing it again changes
 nothing, so it may be stopped and started anywhere.
 """
 
@@ -17,17 +17,17 @@ from typing import Final
 import structlog
 from pyspark.sql import SparkSession
 
-from tapeline.consumer.touched_lately import TouchedLately
-from tapeline.finalize.bar_writer import BarWriter, Outcome
+from tapeline.consumer.recently_affected import RecentlyAffected
+from tapeline.finalize.bar_writer import BarWriter, Written
 from tapeline.finalize.counted_empty import counted_empty
 from tapeline.finalize.due_bars import DueBars
 from tapeline.finalize.gap_marks import GapMarks
 from tapeline.finalize.horizon import (
+    final_until,
     frontier,
     horizon,
     newest_receipt,
     newest_trade,
-    settled_until,
     unread_messages,
 )
 from tapeline.finalize.open_windows import OpenWindows, in_chunks
@@ -50,8 +50,8 @@ ROUND_S: Final = 20.0
 class RoundResult:
     """What one round did, and whether anything is left."""
 
-    settled_5m: int
-    settled_1h: int
+    finalized_5m: int
+    finalized_1h: int
     revised: int
     differs: int
     stream_incomplete: int
@@ -64,31 +64,31 @@ class RoundResult:
     """The feed has ended, all of it is in silver, and every bar is final."""
 
     @property
-    def settled(self) -> int:
+    def finalized(self) -> int:
         """Bars of every interval."""
-        return self.settled_5m + self.settled_1h
+        return self.finalized_5m + self.finalized_1h
 
 
-class Settler:
-    """Rounds of settling for one topic and keyspace.
+class Finalizer:
+    """Rounds of finalizing for one topic and keyspace.
 
     Args:
         session: recomputes bars.
         client: reads state, writes bars.
         feed: what Kafka knows.
-        topic_id: of the topic whose windows are settled.
+        topic_id: of the topic whose windows are finalized.
         keyspace: of the tables.
         policy: which trades set prices.
         delay: how late a trade may be before it means a revision.
         max_windows: how many windows are computed, written and marked at once.
-        silver_ttl: how long trades stay in silver; 0 is for ever.
+        silver_ttl: how long trades stay in silver; 0 is forever.
         stores_1m: keep bars of one minute too.
         now: the wall clock, UTC.
         is_stopping: asked between chunks; a round that is to stop leaves the rest to the next.
         remembered: given the states of windows, returns the bars of those of which the stream knows
             every trade that the states tell of.
-        others: looks after the other topics of the keyspace; returns how many bars it settled.
-        touched: what the stream of this process touches, where it is in this process.
+        others: looks after the other topics of the keyspace; returns how many bars it finalized.
+        affected: what the stream of this process touches, where it is in this process.
         round_s: after this long a round begins no further chunk.
     """
 
@@ -109,7 +109,7 @@ class Settler:
         is_stopping: Callable[[], bool] = lambda: False,
         remembered: Callable[[StatesOfWindows], Mapping[WindowKey, Bar]] = lambda _: {},
         others: Callable[[datetime], int] = lambda _: 0,
-        touched: TouchedLately | None = None,
+        affected: RecentlyAffected | None = None,
         round_s: float = ROUND_S,
     ) -> None:
         self._client = client
@@ -122,7 +122,7 @@ class Settler:
         self._round_s = round_s
         self._others = others
         self._generation = client.generation()
-        self._states = OpenWindows(client, topic_id, touched)
+        self._states = OpenWindows(client, topic_id, affected)
         self._gap_marks = GapMarks(client, now)
         self._recent_gaps = RecentGaps(silver_ttl)
         self._coverage = Coverage((), ())
@@ -146,7 +146,7 @@ class Settler:
         self._topic = OwnTopic(client, topic_id)
 
     def round(self) -> RoundResult:
-        """Settle what is due, oldest first, in chunks of `max_windows` windows.
+        """Finalize what is due, oldest first, in chunks of `max_windows` windows.
 
         Each chunk is written and marked before the next.
         """
@@ -168,16 +168,18 @@ class Settler:
         self._topic.read()
         # Before any bar of it is final: readers shall wait for the topic from now on.
         self._write_state(progress, feed, now)
-        windows = self._in_chunks(self._states.due_windows(reach), self._bars.settle_windows, began)
-        hours = self._in_chunks(self._states.due_hours(reach), self._bars.settle_hours, began)
+        windows = self._in_chunks(
+            self._states.due_windows(reach), self._bars.finalize_windows, began
+        )
+        hours = self._in_chunks(self._states.due_hours(reach), self._bars.finalize_hours, began)
         left = self._states.one_of_each_start()
-        self._topic.write_until(settled_until(reach, left, newest_trade(progress), now))
+        self._topic.write_until(final_until(reach, left, newest_trade(progress), now))
         self._write_state(progress, feed, now)
         of_others = self._others(now)
         marked = self._gap_marks.update(gaps, self._coverage)
         result = RoundResult(
-            settled_5m=windows.settled + of_others,
-            settled_1h=hours.settled,
+            finalized_5m=windows.finalized + of_others,
+            finalized_1h=hours.finalized,
             revised=windows.revised + hours.revised + marked,
             differs=windows.differs,
             stream_incomplete=windows.stream_incomplete,
@@ -186,10 +188,10 @@ class Settler:
             newest_receipt=newest_receipt(progress),
             is_finished=reach.everything and not left and self._gap_marks.is_done,
         )
-        if result.settled or marked:
+        if result.finalized or marked:
             log.info(
-                "settled",
-                bars=result.settled,
+                "finalized",
+                bars=result.finalized,
                 revised=result.revised,
                 differs=result.differs,
                 stream_incomplete=result.stream_incomplete,
@@ -197,7 +199,7 @@ class Settler:
         return result
 
     def _forget_after_a_restart(self) -> None:
-        """Read anew what is done where Cassandra may have forgotten that it was."""
+        """Read again what is done where Cassandra may have forgotten that it was."""
         generation = self._client.generation()
         if generation != self._generation:
             self._states.forget()
@@ -208,19 +210,19 @@ class Settler:
         self, progress: Mapping[int, PartitionProgress], feed: FeedSnapshot, now: datetime
     ) -> None:
         if progress:
-            is_settled = not self._states.one_of_each_start()
-            state = state_of(progress, feed, now, self._delay, is_settled=is_settled)
+            is_finalized = not self._states.one_of_each_start()
+            state = state_of(progress, feed, now, self._delay, is_finalized=is_finalized)
             self._topic.write_state(state, now)
 
     def _in_chunks(
-        self, due: StatesOfWindows, settle: Callable[[StatesOfWindows], Outcome], began: float
-    ) -> Outcome:
-        """Settle chunk by chunk until told to stop; when the time is up, no second one."""
-        outcome = Outcome()
+        self, due: StatesOfWindows, finalize: Callable[[StatesOfWindows], Written], began: float
+    ) -> Written:
+        """Finalize chunk by chunk until told to stop; when the time is up, no second one."""
+        outcome = Written()
         for chunk in in_chunks(due, self._max_windows):
             if self._is_stopping():
                 break
-            outcome.add(settle(chunk))
+            outcome.add(finalize(chunk))
             if time.monotonic() - began > self._round_s:
                 break
         return outcome

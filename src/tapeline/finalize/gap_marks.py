@@ -31,7 +31,7 @@ _DayOfBars = tuple[Interval, str, datetime]
 class GapMarks:
     """Keeps `is_complete` of final bars in step with the gaps that producers report.
 
-    A bar that becomes final later is marked when it is settled. The gaps of the last week are
+    A bar that becomes final later is marked when it is finalized. The gaps of the last week are
     looked at again after a restart, which changes nothing that is right. The bars of a symbol are
     read a day at a time, however many gaps the day has.
     """

@@ -1,6 +1,6 @@
-"""Settle what is left of topics that no longer exist, or that all producers have left.
+"""Finalize what is left of topics that no longer exist, or that all producers have left.
 
-A topic that is deleted and made anew has another id. What silver has of the old one is all that
+A topic that is deleted and made again has another id. What silver has of the old one is all that
 there will ever be; nobody reads the old one, so its windows would stay provisional for good.
 """
 
@@ -38,7 +38,7 @@ _NEVER: Final = datetime.min.replace(tzinfo=timezone.utc)
 
 @dataclass(frozen=True, slots=True)
 class GoneTopics:
-    """Settles windows of topics that Kafka no longer has.
+    """Finalizes windows of topics that Kafka no longer has.
 
     A bar that becomes final here is incomplete, for the reason `topic_gone`, as what was not read
     is lost; unless the topic's tape had ended and all of it was in silver. A bar that was final
@@ -48,9 +48,9 @@ class GoneTopics:
         session: computes bars.
         client: of the keyspace.
         policy: which trades set prices.
-        silver_ttl: how long trades stay in silver; 0 is for ever.
+        silver_ttl: how long trades stay in silver; 0 is forever.
         delay: how late a trade may be; what was read or ended so lately is left alone.
-        max_windows: how many are settled at once.
+        max_windows: how many are finalized at once.
         stores_1m: keep bars of one minute too.
     """
 
@@ -64,7 +64,7 @@ class GoneTopics:
 
     @classmethod
     def of(cls, session: SparkSession, client: CassandraClient, settings: Settings) -> GoneTopics:
-        """Return what settles by a keyspace's settings."""
+        """Return what finalizes by a keyspace's settings."""
         stream = settings.stream
         return cls(
             session,
@@ -72,12 +72,12 @@ class GoneTopics:
             stream.policy,
             timedelta(seconds=settings.cassandra.silver_ttl_s),
             timedelta(seconds=stream.watermark_s),
-            stream.settle_max_windows,
+            stream.finalize_max_windows,
             stores_1m=stream.store_1m,
         )
 
-    def settle(self, living: Collection[str], now: datetime) -> int:
-        """Settle what can be settled; return how many bars that were.
+    def finalize(self, living: Collection[str], now: datetime) -> int:
+        """Finalize what can be finalized; return how many bars that were.
 
         Args:
             living: the ids of all topics that Kafka has.
@@ -89,12 +89,12 @@ class GoneTopics:
             return 0
         others = [t for t in standings if t.topic_id in living]
         return sum(
-            self._settle(topic, self._reach(others, now), now, self._after_its_end(topic))
+            self._finalize(topic, self._reach(others, now), now, self._after_its_end(topic))
             for topic in gone
         )
 
-    def settle_left(self, topic_id: str, coverage: Coverage, now: datetime) -> int:
-        """Settle a topic that all producers have left and that is read, as its stream would.
+    def finalize_left(self, topic_id: str, coverage: Coverage, now: datetime) -> int:
+        """Finalize a topic that all producers have left and that is read, as its stream would.
 
         Args:
             topic_id: of the topic.
@@ -107,7 +107,7 @@ class GoneTopics:
         def is_complete(bar: Bar, _: StoredBar | None) -> bool | None:
             return coverage.is_complete(bar.symbol, bar.window_start, bar.window_end)
 
-        return self._settle(topic, self._reach(standings.values(), now), now, is_complete)
+        return self._finalize(topic, self._reach(standings.values(), now), now, is_complete)
 
     def _reach(self, others: Collection[TopicStanding], now: datetime) -> Horizon:
         """Return how far the others have passed: they may still bring trades to a window."""
@@ -116,7 +116,7 @@ class GoneTopics:
             until = min(until, final_until(others) or _NEVER)
         return Horizon(everything=False, until=until)
 
-    def _settle(
+    def _finalize(
         self, topic: TopicStanding, reach: Horizon, now: datetime, is_complete: IsComplete
     ) -> int:
         progress = self.client.progress(topic.topic_id)
@@ -138,16 +138,16 @@ class GoneTopics:
             incomplete_reason=TOPIC_GONE,
         )
         bars = DueBars(self.client, writer, states, stores_1m=self.stores_1m)
-        settled = 0
+        finalized = 0
         for some in in_chunks(states.due_windows(reach), self.max_windows):
-            settled += bars.settle_windows(some).settled
+            finalized += bars.finalize_windows(some).finalized
         for some in in_chunks(states.due_hours(reach), self.max_windows):
-            settled += bars.settle_hours(some).settled
+            finalized += bars.finalize_hours(some).finalized
         states.read(progress)
         if not states.one_of_each_start():
             self.client.write_topic_state(topic.topic_id, TopicState.OVER, now)
-        log.info("left_topic_settled", topic_id=topic.topic_id, bars=settled)
-        return settled
+        log.info("left_topic_finalized", topic_id=topic.topic_id, bars=finalized)
+        return finalized
 
     def _after_its_end(self, topic: TopicStanding) -> IsComplete:
         """Return what tells whether a bar of a topic that no longer exists is complete."""

@@ -1,4 +1,4 @@
-"""Which windows can be settled: how far event time is committed to silver.
+"""Which windows can be finalized: how far event time is committed to silver.
 
 Three things say that no more trades come to a window:
 
@@ -17,7 +17,7 @@ when it made its report::
     reports   ──────────┤     Kafka away      ├──────────
     horizon   ───┤ delay ├ stands still ───────┤ goes on with the oldest unsent trade
 
-A producer that has died for good must not hold bars back for ever. It is lost when it has not
+A producer that has died for good must not hold bars back forever. It is lost when it has not
 reported for ten minutes, and Kafka has answered us for a minute of them: an outage of Kafka is
 nobody's silence. What a lost producer may have missed is a gap from its last acknowledged message
 on, so that bars no other producer covers are incomplete (`coverage.py`). If it comes back with a
@@ -43,20 +43,20 @@ _RECENT_RECEIPT: Final = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """Up to where windows can be settled: all of them, or those that end by `until`."""
+    """Up to where windows can be finalized: all of them, or those that end by `until`."""
 
     everything: bool
     until: datetime | None
 
     def covers(self, window_end: datetime) -> bool:
-        """Tell whether a window with this end can be settled."""
+        """Return whether a window with this end can be finalized."""
         return self.everything or (self.until is not None and window_end <= self.until)
 
 
-def settled_until(
+def final_until(
     reach: Horizon, remaining: Iterable[WindowState], newest: datetime | None, now: datetime
 ) -> datetime | None:
-    """Return up to when every window is settled, those without a trade too.
+    """Return up to when every window is finalized, those without a trade too.
 
     Args:
         reach: of the round that has just ended.
@@ -77,13 +77,13 @@ def settled_until(
         hour = floor_to(Interval.ONE_HOUR.duration, state.window_start)
         if reach.covers(hour + Interval.ONE_HOUR.duration):
             until = min(until, hour)
-        elif state.dirty_offset > state.settled_offset:
+        elif state.affected_offset > state.finalized_offset:
             until = min(until, state.window_start)
     return until
 
 
 def is_caught_up(progress: Mapping[int, PartitionProgress], feed: FeedSnapshot) -> bool:
-    """Tell whether every message of the topic is committed to silver."""
+    """Return whether every message of the topic is committed to silver."""
     return not any(unread_messages(progress, feed).values())
 
 
@@ -143,7 +143,7 @@ def horizon(
     now: datetime,
     delay: timedelta,
 ) -> Horizon:
-    """Return which windows can be settled.
+    """Return which windows can be finalized.
 
     Those behind the frontier by the delay; in a quiet market, where everything is in silver
     and nothing was received for the delay, those behind now by the delay, or behind what a

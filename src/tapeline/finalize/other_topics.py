@@ -27,13 +27,13 @@ _EVER: Final = datetime.min.replace(year=1970, tzinfo=timezone.utc)
 
 
 class OtherTopics:
-    """Keeps the standings of all topics but our own; settles those that are gone.
+    """Keeps the standings of all topics but our own; finalizes those that are gone.
 
     Args:
         client: of the keyspace.
         admin: of Kafka.
         feed: has read what all producers report.
-        gone: settles topics that no longer exist.
+        gone: finalizes topics that no longer exist.
         topic_id: of our own.
         delay: how late a trade may be.
     """
@@ -57,27 +57,27 @@ class OtherTopics:
         self._next_s = 0.0
 
     def look_after(self, now: datetime) -> int:
-        """Do it, once a minute at most; return how many bars were settled."""
+        """Do it, once a minute at most; return how many bars were finalized."""
         if time.monotonic() < self._next_s:
             return 0
         others = [t for t in self._client.topic_standings() if t.topic_id != self._topic_id]
-        settled = 0
+        finalized = 0
         if others:
             living = living_topics(self._admin)
             for topic in others:
                 if topic.topic_id in living:
-                    settled += self._look_after(topic, *living[topic.topic_id], now)
-            settled += self._gone.settle(living.keys(), now)
+                    finalized += self._look_after(topic, *living[topic.topic_id], now)
+            finalized += self._gone.finalize(living.keys(), now)
         self._next_s = time.monotonic() + _EVERY_S
-        return settled
+        return finalized
 
     def _look_after(
         self, topic: TopicStanding, name: str, partitions: Sequence[int], now: datetime
     ) -> int:
-        """Write what can come of a topic that exists; settle it where that is nothing."""
+        """Write what can come of a topic that exists; finalize it where that is nothing."""
         feed = self._feed.snapshot_of(topic.topic_id, name, partitions, now)
         progress = self._client.progress(topic.topic_id)
-        state = state_of(progress, feed, now, self._delay, is_settled=True)
+        state = state_of(progress, feed, now, self._delay, is_finalized=True)
         if state is None or state is topic.state:
             return 0
         if state is not TopicState.OVER:
@@ -86,4 +86,4 @@ class OtherTopics:
         gaps = read_gaps(self._client, _EVER, now)
         of_topic = [gap for gap in gaps if gap.topic_id == topic.topic_id]
         coverage = Coverage(feed.producers, of_topic, is_readable=feed.is_readable)
-        return self._gone.settle_left(topic.topic_id, coverage, now)
+        return self._gone.finalize_left(topic.topic_id, coverage, now)

@@ -16,7 +16,7 @@ class RecentGaps:
     """Leaves out gaps whose bars cannot be made again, since silver has lost their trades.
 
     Args:
-        lifetime: of silver's trades; 0 is for ever.
+        lifetime: of silver's trades; 0 is forever.
     """
 
     def __init__(self, lifetime: timedelta) -> None:

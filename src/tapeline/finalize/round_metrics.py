@@ -1,4 +1,4 @@
-"""From a round of settling to the metrics of the Spark job."""
+"""From a round of finalizing to the metrics of the Spark job."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from tapeline.finalize.finalizer import RoundResult
 from tapeline.model.bar import Interval
 from tapeline.program.metrics import (
     DIFFERS,
+    FINALIZED,
     FRESHNESS,
     FRONTIER,
     LAG,
     REVISED,
-    SETTLED,
     STREAM_INCOMPLETE,
     Metrics,
 )
 
 
 def record_round(metrics: Metrics, result: RoundResult) -> None:
-    """Count what a round settled, and set how far the pipeline is."""
-    metrics[SETTLED].labels(interval=Interval.FIVE_MINUTES.value).inc(result.settled_5m)
-    metrics[SETTLED].labels(interval=Interval.ONE_HOUR.value).inc(result.settled_1h)
+    """Count what a round finalized, and set how far the pipeline is."""
+    metrics[FINALIZED].labels(interval=Interval.FIVE_MINUTES.value).inc(result.finalized_5m)
+    metrics[FINALIZED].labels(interval=Interval.ONE_HOUR.value).inc(result.finalized_1h)
     metrics[REVISED].inc(result.revised)
     metrics[DIFFERS].inc(result.differs)
     metrics[STREAM_INCOMPLETE].inc(result.stream_incomplete)

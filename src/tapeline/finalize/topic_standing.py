@@ -19,7 +19,7 @@ def state_of(
     now: datetime,
     delay: timedelta,
     *,
-    is_settled: bool,
+    is_finalized: bool,
 ) -> TopicState | None:
     """Return what can still come from a topic; None while that cannot be told.
 
@@ -32,7 +32,7 @@ def state_of(
         feed: what Kafka knows of it.
         now: the clock.
         delay: how late a trade may be.
-        is_settled: whether all its windows are settled.
+        is_finalized: whether all its windows are finalized.
     """
     if not is_caught_up(progress, feed):
         return TopicState.MOVING
@@ -41,18 +41,18 @@ def state_of(
         is_heard = any(now - p.reported_at < LOST_AFTER for p in holding)
         return TopicState.MOVING if is_heard else None
     if feed.has_ended:
-        return TopicState.OVER if is_settled else TopicState.ENDED
+        return TopicState.OVER if is_finalized else TopicState.ENDED
     received = newest_receipt(progress)
     is_quiet = received is None or received + delay <= now
     expected = [p for p in feed.producers if p.vouches_until is not None]
     report = any(now - p.reported_at < LOST_AFTER for p in expected)
-    if report or not is_settled or not is_quiet:
+    if report or not is_finalized or not is_quiet:
         return TopicState.MOVING
     return None if expected else TopicState.OVER
 
 
 class OwnTopic:
-    """The standing of the topic that a settler works on: written when it changes.
+    """The standing of the topic that a finalizer works on: written when it changes.
 
     Args:
         client: of the keyspace.
@@ -66,7 +66,7 @@ class OwnTopic:
         """None before anything of it is in silver."""
 
     def read(self) -> None:
-        """Read what is known of it, which settlers of other topics may have written too."""
+        """Read what is known of it, which finalizers of other topics may have written too."""
         standings = self._client.topic_standings()
         self.standing = next((t for t in standings if t.topic_id == self._topic_id), None)
 
@@ -83,10 +83,10 @@ class OwnTopic:
         self.read()
 
     def write_until(self, until: datetime | None) -> None:
-        """Say up to when its windows are settled; that never sinks."""
+        """Say up to when its windows are finalized; that never sinks."""
         known = self.standing
         if known is None or until is None:
             return
-        if known.settled_until is None or until > known.settled_until:
-            self._client.write_settled_until(self._topic_id, until)
-            self.standing = replace(known, settled_until=until)
+        if known.final_until is None or until > known.final_until:
+            self._client.write_final_until(self._topic_id, until)
+            self.standing = replace(known, final_until=until)

@@ -22,7 +22,7 @@ class _Unreadable(NamedTuple):
     named: str | None
 
     def may_be_of(self, topic_id: str, topic: str) -> bool:
-        """Tell whether it may be of a topic; its value or else its key may tell."""
+        """Return whether it may be of a topic; its value or else its key may tell."""
         if self.topic_id is not None:
             return self.topic_id == topic_id
         return self.named is None or self.named in {topic, topic_id}
@@ -60,7 +60,7 @@ class FeedReports:
         return list(self._statuses.get(topic_id, {}).values())
 
     def is_readable_of(self, topic_id: str, topic: str) -> bool:
-        """Tell whether the newest report under every key that may be a topic's could be read.
+        """Return whether the newest report under every key that may be a topic's could be read.
 
         If not, it is not known what its producer missed, nor whether its tape has ended.
         """

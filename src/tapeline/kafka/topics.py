@@ -62,7 +62,7 @@ def topic_admin(bootstrap_servers: str) -> AdminClient:
 def create_topics(admin: AdminClient, settings: KafkaSettings) -> None:
     """Create the topics that are missing, and wait until the broker tells of all.
 
-    The topic of statuses is ours alone: one that lets producers date their statuses is mended,
+    The topic of statuses is ours alone: one that lets producers date their statuses is repaired,
     since whether a producer lives is told by them.
 
     Raises:

@@ -46,11 +46,11 @@ def rules_of(conditions: tuple[str, ...] | None, policy: ConditionPolicy) -> Rul
 
 
 def sets_prices_at(rules: Rules, event_time_ms: int) -> bool:
-    """Tell whether a trade made then may set prices at all, ms since the epoch."""
+    """Return whether a trade made then may set prices at all, ms since the epoch."""
     return not rules.only_at_night or not _is_regular(event_time_ms // _MINUTE_MS)
 
 
 @lru_cache(maxsize=4096)
 def _is_regular(minute: int) -> bool:
-    """Tell whether New York's regular hours hold in a minute since the epoch; they begin on one."""
+    """Return whether a minute since the epoch is in New York's regular hours; they begin on one."""
     return session_at(_EQUITY, from_millis(minute * _MINUTE_MS)) is Session.REGULAR

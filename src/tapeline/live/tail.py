@@ -262,7 +262,7 @@ class _SameTopic:
         """Look at the answer, and ask again.
 
         Raises:
-            SchemaError: the topic is gone, or was created anew.
+            SchemaError: the topic is gone, or was created again.
         """
         if time.monotonic() - self._asked_s < _CHECK_S or not self._answer.done():
             return
@@ -270,7 +270,7 @@ class _SameTopic:
         found = str(self._answer.result().topic_id) if error is None else self._known
         is_gone = isinstance(error, KafkaException) and error.args[0].code() in _GONE
         if is_gone or self._known not in {None, found}:
-            message = f"Topic {self._topic} was deleted or created anew."
+            message = f"Topic {self._topic} was deleted or created again."
             raise SchemaError(message)
         self._known = found
         self._ask()

@@ -77,7 +77,7 @@ class TopicLog:
         return time.monotonic() - self._at_end_s
 
     def is_down(self) -> bool:
-        """Tell whether the broker was lost; asks it again, for half a second at most."""
+        """Return whether the broker was lost; asks it again, for half a second at most."""
         if self._is_down:
             try:
                 partition = next(iter(self.positions))

@@ -55,7 +55,7 @@ def held(path: Path, message: str, wait_s: float = 0.0) -> Iterator[None]:
 
 
 def try_lock(file: IO[str]) -> bool:
-    """Take a file for ourselves alone, without waiting; tell whether nobody else holds it."""
+    """Take a file for ourselves alone, without waiting; return whether nobody else holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

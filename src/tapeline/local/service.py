@@ -146,7 +146,7 @@ def free_port(preferred: int) -> int:
 
 
 def accepts_connections(port: int) -> bool:
-    """Tell whether something listens on a loopback port."""
+    """Return whether something listens on a loopback port."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=1.0):
             return True

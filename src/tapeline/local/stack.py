@@ -157,7 +157,7 @@ class LocalStack:
         return _STARTERS[name](place, self._sizes, before.get(name, _USUAL_PORTS[name]))
 
     def has_jars(self, name: str) -> bool:
-        """Tell whether a service can be started."""
+        """Return whether a service can be started."""
         return not missing_jars(self.home.jars, [_JARS[name]])
 
     @contextmanager

@@ -35,7 +35,7 @@ MAX_RESTARTS_AWAY: Final = 60
 """The same of a child that finds Kafka or Cassandra away: for eighteen minutes at least."""
 
 _STABLE_S: Final = 120.0
-"""What went well for so long has earned all its restarts anew."""
+"""What went well for so long has earned all its restarts again."""
 
 _LONGEST_PAUSE_S: Final = 20.0
 

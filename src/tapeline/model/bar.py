@@ -77,7 +77,7 @@ class Bar:
     updated_at: datetime | None = None
 
     def same_values(self, other: Bar) -> bool:
-        """Tell whether two bars of one window agree in everything that trades determine."""
+        """Return whether two bars of one window agree in everything that trades determine."""
         return all(getattr(self, name) == getattr(other, name) for name in VALUES)
 
 

@@ -84,7 +84,7 @@ class Coverage:
         return coverage
 
     def is_complete(self, symbol: str, start: datetime, end: datetime) -> bool:
-        """Tell whether some producer covers every instant of a window.
+        """Return whether some producer covers every instant of a window.
 
         A symbol without a live producer comes from a tape, which has no holes in the present.
         """

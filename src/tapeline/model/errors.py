@@ -59,7 +59,7 @@ class PreflightError(LocalStackError):
 
 
 class FeedError(TapelineError):
-    """The feed refuses us in a way that waiting will not mend."""
+    """The feed refuses us in a way that waiting will not repair."""
 
     exit_code = 5
 

@@ -1,6 +1,6 @@
 """What a producer reports every second to the compacted topic `feed_status`.
 
-Settling needs it in a quiet market: no trade comes that would move event time, so only the
+Finalizing needs it in a quiet market: no trade comes that would move event time, so only the
 producer can say that nothing is on its way.
 """
 
@@ -51,7 +51,7 @@ class FeedStatus:
     """Nothing that Kafka has not acknowledged is older, µs since the epoch; None for nothing.
 
     It may be up to a second too early, and is never too late.
-    It is the smallest *event* time of trades that wait, since event times are what settling waits
+    It is the smallest *event* time of trades that wait, since event times are what finalizing waits
     for: a trade's receipt may be much later. It is the start of a gap whose report waits, if that
     is earlier, so that none of its bars is complete before the gap is known. It is 0 for groups of
     a spool that did not note it. An older producer never says it.

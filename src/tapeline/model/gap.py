@@ -72,7 +72,7 @@ class Gap:
         return f"{self.topic_id}|{self.producer_id}|{self.kind.value}|{self.started_us}"
 
     def touches(self, symbol: str, start: datetime, end: datetime) -> bool:
-        """Tell whether it marks the bars of a symbol in [start, end)."""
+        """Return whether it marks the bars of a symbol in [start, end)."""
         return (
             self.kind.marks_bars
             and symbol in self.symbols

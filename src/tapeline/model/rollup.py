@@ -71,7 +71,7 @@ class ReadInterval:
 def roll_up_bars(
     bars: Iterable[Bar],
     interval: ReadInterval,
-    settled_until: datetime | None,
+    final_until: datetime | None,
     gaps: Callable[[], Sequence[Gap]] = tuple,
 ) -> list[Bar]:
     """Combine stored bars of one symbol, in order of time, into longer ones.
@@ -81,7 +81,7 @@ def roll_up_bars(
     Args:
         bars: of the interval's stored length.
         interval: what to make of them.
-        settled_until: a longer bar is final when it ends by then and all its parts are final.
+        final_until: a longer bar is final when it ends by then and all its parts are final.
         gaps: reads those of the feed; while one touches a part that has no bar, nobody can say
             whether the longer bar is complete. Called only when there is such a part.
     """
@@ -93,9 +93,7 @@ def roll_up_bars(
     found = []
     for (start, end), group in sorted(parts.items()):
         is_final = (
-            settled_until is not None
-            and end <= settled_until
-            and all(part.is_final for part in group)
+            final_until is not None and end <= final_until and all(part.is_final for part in group)
         )
         found.append(
             replace(

@@ -156,7 +156,7 @@ class ClockWarning:
         self.is_wrong = False
         """Whether it is off by more than a minute."""
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Compare the clocks."""
         ahead_s = self._clock.host_ahead_s()
         is_wrong = ahead_s is not None and abs(ahead_s) > MOST_OFF_S

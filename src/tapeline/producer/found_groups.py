@@ -1,4 +1,4 @@
-"""The groups that an earlier life has left in a spool, in little memory: there may be millions."""
+"""The groups that a previous run has left in a spool, in little memory: there may be millions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tapeline.producer.spool_file import GroupHead
 
 
 class FoundGroup(NamedTuple):
-    """What is remembered of a group that an earlier life has left."""
+    """What is remembered of a group that a previous run has left."""
 
     number: int
     receipt_us: int

@@ -28,7 +28,7 @@ class GapReporter:
 
     Args:
         watch: tells gaps.
-        started_us: when this producer first heard anything, over all its lives.
+        started_us: when this producer first heard anything, over all its runs.
         earlier_us: until when Kafka had everything of its last life.
         others: what producers of other names last reported, by their names.
     """
@@ -41,15 +41,15 @@ class GapReporter:
     """Takes a report; set by the pipeline, as the clock is."""
     now_us: Callable[[], int] = now_us
 
-    def lost(self, kind: GapKind, behind_since_us: int | None = None) -> None:
+    def on_disconnect(self, kind: GapKind, behind_since_us: int | None = None) -> None:
         """Note that the connection is gone, and since when we may have been behind it."""
-        self._report(self.watch.lost(kind, self.now_us(), behind_since_us))
+        self._report(self.watch.on_disconnect(kind, self.now_us(), behind_since_us))
 
-    def heard(self, received_us: int, monotonic_s: float, symbols: Iterable[str]) -> None:
+    def on_message(self, received_us: int, monotonic_s: float, symbols: Iterable[str]) -> None:
         """Note a message, with the symbols of its trades."""
         if self.started_us is None:
             self.started_us = received_us
-        self._report(self.watch.heard(received_us, monotonic_s, symbols))
+        self._report(self.watch.on_message(received_us, monotonic_s, symbols))
 
     def dropped(self, received_us: int, behind_since_us: int | None = None) -> None:
         """Note a frame that could not be read, and since when we may have been behind it."""
@@ -77,7 +77,7 @@ class GapReporter:
             symbols = other.symbols if other else gap.symbols
             self._report([replace(gap, producer_id=producer_id, symbols=symbols)])
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Look for silence."""
         self._report(self.watch.check(self.now_us(), steady_s()))
 
@@ -104,7 +104,7 @@ def gap_reporter(
     others: Mapping[str, FeedStatus] | None = None,
     durable_us: int | None = None,
 ) -> GapReporter:
-    """Return the reporter of a live feed, going on from an earlier life of its producer.
+    """Return the reporter of a live feed, going on from a previous run of its producer.
 
     Args:
         settings: time-outs and topics.

@@ -31,7 +31,7 @@ class GapWatch:
         blank: a gap with the producer's names and symbols, to be filled in.
         idle_timeout_s: the least time without trades that counts as idle.
         symbol_silence_s: how long a symbol may have no trade while others have.
-        last_message_us: when this producer last heard something, in an earlier life.
+        last_message_us: when this producer last heard something, in a previous run.
     """
 
     def __init__(
@@ -53,10 +53,12 @@ class GapWatch:
         self._silent: dict[str, Gap] = {}
 
     def started(self, now_us: int) -> list[Gap]:
-        """Note that the producer runs, perhaps after an earlier life."""
-        return [] if self.last_message_us is None else self.lost(GapKind.STOPPED, now_us)
+        """Note that the producer runs, perhaps after a previous run."""
+        return [] if self.last_message_us is None else self.on_disconnect(GapKind.STOPPED, now_us)
 
-    def lost(self, kind: GapKind, now_us: int, behind_since_us: int | None = None) -> list[Gap]:
+    def on_disconnect(
+        self, kind: GapKind, now_us: int, behind_since_us: int | None = None
+    ) -> list[Gap]:
         """Note that the connection is gone; the first reason stands until a message comes.
 
         Args:
@@ -85,7 +87,7 @@ class GapWatch:
         gap = self._gap(GapKind.DROPPED, started_us, received_us)
         return [replace(gap, ended_us=received_us)]
 
-    def heard(self, received_us: int, monotonic_s: float, symbols: Iterable[str]) -> list[Gap]:
+    def on_message(self, received_us: int, monotonic_s: float, symbols: Iterable[str]) -> list[Gap]:
         """Note a message, with the symbols of its trades."""
         self.last_message_us = received_us
         if self._trades is None:
@@ -163,7 +165,7 @@ class _Activity(NamedTuple):
     usual_pause_s: float = 0.0
 
     def is_overdue(self, monotonic_s: float, timeout_s: float) -> bool:
-        """Tell whether it is later than usual, and than the time-out."""
+        """Return whether it is later than usual, and than the time-out."""
         return monotonic_s - self.at_s > max(timeout_s, _OVERDUE_FACTOR * self.usual_pause_s)
 
     def moved_on(self, at_us: int, at_s: float, *, is_usual: bool) -> _Activity:

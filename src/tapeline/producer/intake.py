@@ -136,11 +136,11 @@ class Intake:
             self._gaps.dropped(frame.received_at_us, kept_up_us)
         symbols = {trade.symbol for trade in trades}
         if frame.connection > self.lost_connection:
-            self._gaps.heard(frame.received_at_us, frame.monotonic_s, symbols)
+            self._gaps.on_message(frame.received_at_us, frame.monotonic_s, symbols)
         # After its messages: whoever reads this on disk has those too. A frame that is read late
         # may have others behind it in the socket, which a stop would lose.
         received_us = frame.received_at_us
-        self._outbox.heard(received_us if kept_up_us is None else min(received_us, kept_up_us))
+        self._outbox.on_message(received_us if kept_up_us is None else min(received_us, kept_up_us))
 
     def _take_trades(self, frame: Frame, message: TradeFrame) -> None:
         if message.rejects:

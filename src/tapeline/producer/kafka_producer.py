@@ -151,7 +151,7 @@ class KafkaProducer:
     def _refusal(topic: str | None, error: KafkaError) -> DeliveryError:
         message = (
             f"Kafka refuses a message for topic {topic}: {error.str()}. Nothing "
-            "was dropped unseen: mend the cause and start the producer again."
+            "was dropped unseen: remove the cause and start the producer again."
         )
         return DeliveryError(message)
 

@@ -16,12 +16,12 @@ from tapeline.kafka.topics import create_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.model.errors import UsageError
 from tapeline.model.symbols import parse_symbols
-from tapeline.producer.earlier_life import last_statuses
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.key_lock import one_connection
 from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.previous_run import last_statuses
 from tapeline.producer.spool_folder import opened_spools
 from tapeline.program.command import run_command
 from tapeline.program.logs import configure_logging

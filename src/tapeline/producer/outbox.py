@@ -83,7 +83,7 @@ class Outbox:
         self._disk = DiskThread()
         self._open: list[SpooledMessage] = []
         self._open_since_us = NO_TIME
-        self._heard_us: int | None = None
+        self._last_receipt_us: int | None = None
         self._has_more = asyncio.Event()
         self._is_closing = False
         self._writing: list[SpooledMessage] | None = None
@@ -130,9 +130,9 @@ class Outbox:
         found = min(self._open_since_us, self._writing_since_us, self._written_times.oldest_us)
         return None if found == NO_TIME else found
 
-    def heard(self, receipt_us: int) -> None:
+    def on_message(self, receipt_us: int) -> None:
         """Note that everything received until then has been added."""
-        self._heard_us = receipt_us
+        self._last_receipt_us = receipt_us
         self._has_more.set()
 
     async def write(self) -> None:
@@ -233,7 +233,7 @@ class Outbox:
     async def _write_group(self) -> None:
         messages, self._open = self._open, []
         oldest_us, self._open_since_us = self._open_since_us, NO_TIME
-        receipt_us = self._heard_us
+        receipt_us = self._last_receipt_us
         self._writing, self._writing_since_us = messages, oldest_us
         group = await self._disk.do(lambda: self._spool.append(messages, receipt_us, oldest_us))
         self._written = group.number
@@ -278,7 +278,7 @@ class Outbox:
                 self.on_hole(hole)
 
     def _count_pending(self) -> None:
-        """Count anew, now that all that is written is handed on: damaged groups still counted."""
+        """Count again, now that all that is written is handed on: damaged groups still counted."""
         self._has_lost = False
         unsent = len(self._open) + len(self._writing or ())
         self.pending = unsent + sum(sent.remaining for sent in self._in_flight)

@@ -112,7 +112,7 @@ class ProducerPipeline:
         self._end_of_tape = False
         client.stamp_us = self._clock.at_us
         if gaps is not None:
-            client.on_loss = self._lost
+            client.on_loss = self._on_disconnect
             self._outbox.on_hole = self._lost_on_disk
             gaps.send = self._send_gap
             gaps.now_us = self._clock.now_us
@@ -224,8 +224,8 @@ class ProducerPipeline:
         while True:
             if self._gaps is not None:
                 self._take_all(self._check.expire())
-                self._warning.look()
-                self._gaps.look()
+                self._warning.check()
+                self._gaps.check()
             await self._client.ask_again()
             self._send_status()
             await self._left.look_after()
@@ -252,10 +252,10 @@ class ProducerPipeline:
         self._send_status(has_stopped=True)
         await self._producer.flush_within(_REPORT_BEFORE_STOP_S / 2)
 
-    def _lost(self, kind: GapKind) -> None:
+    def _on_disconnect(self, kind: GapKind) -> None:
         assert self._gaps is not None  # noqa: S101 - for the type checker
         self._intake.lost_connection = self._client.connection
-        self._gaps.lost(kind, self._kept_up_us())
+        self._gaps.on_disconnect(kind, self._kept_up_us())
 
     def _kept_up_us(self) -> int | None:
         """Return when messages were last read as soon as they came; None if they are now."""

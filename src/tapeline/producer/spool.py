@@ -282,7 +282,7 @@ class Spool:
             self._segments.pop(0).path.unlink(missing_ok=True)
 
     def _recover(self) -> None:
-        """Read what an earlier life has left."""
+        """Read what a previous run has left."""
         groups = FoundGroups()
         paths = sorted(self._folder.glob(f"*{_SUFFIX}"))
         for path in paths:

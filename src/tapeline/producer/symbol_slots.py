@@ -23,7 +23,7 @@ _ANSWERED_S: Final = 5.0
 _AGAIN_S: Final = 120.0
 """So long after asking, it is asked again for symbols without a slot."""
 
-Span = tuple[int, int | None]
+SlotSpan = tuple[int, int | None]
 """From when to when a symbol had no slot, µs since the epoch; None while it has none."""
 
 
@@ -40,7 +40,7 @@ class SymbolSlots:
         self._refusals = 0
         self._invalid: set[str] = set()
         self._is_checked = True
-        self.spans: dict[str, Span] = {}
+        self.spans: dict[str, SlotSpan] = {}
         """Each symbol's time without a slot; several times count as one, with what lies between."""
 
     @property

@@ -192,7 +192,7 @@ LAG: Final = Metric(
     "tapeline_stream_lag_messages",
     Gauge,
     "messages",
-    "Messages that a Kafka partition holds and silver does not, at the last round of settling.",
+    "Messages that a Kafka partition holds and silver does not, at the last round of finalizing.",
     {"partition": []},
 )
 FRESHNESS: Final = Metric(
@@ -202,43 +202,43 @@ FRESHNESS: Final = Metric(
     "Time since Kafka received the newest valid trade that is committed to silver. It grows "
     "while no trades come.",
 )
-SETTLED: Final = Metric(
-    "tapeline_settle_bars_total",
+FINALIZED: Final = Metric(
+    "tapeline_finalize_bars_total",
     Counter,
     "bars",
     "Bars that were recomputed from silver, by interval.",
     {"interval": [interval.value for interval in Interval]},
 )
 REVISED: Final = Metric(
-    "tapeline_settle_revised_total",
+    "tapeline_finalize_revised_total",
     Counter,
     "bars",
     "Bars that were final and came out otherwise, since trades came later than the watermark.",
 )
 DIFFERS: Final = Metric(
-    "tapeline_settle_differs_total",
+    "tapeline_finalize_differs_total",
     Counter,
     "bars",
     "Five-minute bars whose preview had every trade and other values: a fault in Tapeline.",
 )
 STREAM_INCOMPLETE: Final = Metric(
-    "tapeline_settle_stream_incomplete_total",
+    "tapeline_finalize_stream_incomplete_total",
     Counter,
     "bars",
-    "Five-minute bars whose preview lacked trades when they were settled.",
+    "Five-minute bars whose preview lacked trades when they were finalized.",
 )
 FRONTIER: Final = Metric(
-    "tapeline_settle_frontier_timestamp_seconds",
+    "tapeline_finalize_frontier_timestamp_seconds",
     Gauge,
     "Unix time",
     "Event time up to which every active Kafka partition is committed to silver. Bars are final "
     "when it is past their end by the watermark. In a quiet market it keeps its last value.",
 )
 ROUND_DURATION: Final = Metric(
-    "tapeline_settle_round_duration_seconds",
+    "tapeline_finalize_round_duration_seconds",
     Histogram,
     "seconds",
-    "Time that a round of settling took, rounds that found nothing due among them.",
+    "Time that a round of finalizing took, rounds that found nothing due among them.",
 )
 
 STREAM_METRICS: Final[Sequence[Metric[Any]]] = (
@@ -248,7 +248,7 @@ STREAM_METRICS: Final[Sequence[Metric[Any]]] = (
     BATCH_DURATION,
     LAG,
     FRESHNESS,
-    SETTLED,
+    FINALIZED,
     REVISED,
     DIFFERS,
     STREAM_INCOMPLETE,

@@ -33,7 +33,7 @@ STOPPED_EXIT_CODE: Final = 143
 
 
 def is_held() -> bool:
-    """Tell whether a parent has started us before what we need is there."""
+    """Return whether a parent has started us before what we need is there."""
     return os.environ.get(SUPERVISED) == "1" and os.environ.get(HELD) == "1"
 
 

@@ -144,9 +144,9 @@ class StreamSettings(BaseModel):
     """Tasks that the trades of a batch are divided among after they were read."""
     max_offsets_per_trigger: int | None = Field(default=None, ge=1)
     """The most messages that one micro-batch takes; what the profile takes when not set."""
-    settle_interval_s: float = Field(default=2.0, gt=0)
-    """Seconds between two looks for windows that can be settled."""
-    settle_max_windows: int = Field(default=4_000, ge=1)
+    finalize_interval_s: float = Field(default=2.0, gt=0)
+    """Seconds between two looks for windows that can be finalized."""
+    finalize_max_windows: int = Field(default=4_000, ge=1)
     """The most windows whose bars are computed, written and marked at once."""
     poison_share: float = Field(default=0.5, gt=0, le=1)
     """Share of bad messages among the newest at which the job stops; 1 never stops it."""

@@ -135,11 +135,11 @@ def bars_between(
         return
     # A longer bar that starts before the end goes on after it.
     last = end + length.duration
-    # Before the bars: one that is settled meanwhile is not final yet, instead of too early.
-    settled_until = client.settled_until()
+    # Before the bars: one that is finalized meanwhile is not final yet, instead of too early.
+    final_until = client.final_until()
     stored = read(symbol, length.stored, start, last)
     gaps = cache(lambda: list(read_gaps(client, start, last)))
-    for bar in roll_up_bars(stored, length, settled_until, gaps):
+    for bar in roll_up_bars(stored, length, final_until, gaps):
         if start <= bar.window_start < end:
             yield bar
 

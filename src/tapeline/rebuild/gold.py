@@ -1,7 +1,7 @@
-"""Gold from silver: final bars computed again, beside the stream that settles.
+"""Gold from silver: final bars computed again, beside the stream that finalizes.
 
 Nothing makes a reader see a worse bar. A bar is only replaced through `reconcile`, with a
-revision, and the windows that the stream is about to settle are its own. A window is looked at
+revision, and the windows that the stream is about to finalize are its own. A window is looked at
 in this order: is it due; what stands there; its trades; is it due now, or has it been
 written meanwhile; write. So whoever read fewer trades of a window than we did, and has not
 written yet, still has the window due, and we leave it alone; it is looked at again at the end.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from tapeline.finalize.bar_writer import BarWriter, Computed, Outcome
+from tapeline.finalize.bar_writer import BarWriter, Computed, Written
 from tapeline.model.bar import Interval, WindowKey
 from tapeline.rebuild.plan import Hour, hour_of, in_chunks
 from tapeline.rebuild.progress import Progress
@@ -23,7 +23,7 @@ from tapeline.storage.rebuild_reads import due_states
 from tapeline.storage.rows import StoredBar
 
 ROUND_S: Final = 60.0
-"""A chunk of settling that is under way has ended after this long."""
+"""A chunk of finalizing that is under way has ended after this long."""
 _POLL_S: Final = 2.0
 _TRIES: Final = 3
 """How often a window is looked at again that the stream has worked on meanwhile."""
@@ -40,7 +40,7 @@ class GoldRebuild:
         max_windows: the most windows that are computed at once.
         stores_1m: rebuild bars of one minute too.
         allow_shrink: let a final bar have fewer trades than before.
-        has_new_trades: silver has just been rebuilt, so that a round of settling under way may
+        has_new_trades: silver has just been rebuilt, so that a round of finalizing under way may
             have read less than it holds now.
         wait_s: how long to wait for windows that the stream works on.
     """
@@ -132,8 +132,8 @@ class GoldRebuild:
         computed = self._writer.compute(Interval.ONE_HOUR, whole)
         progress.written_hours.add(self._store(computed, progress).written)
 
-    def _store(self, computed: Computed, progress: Progress) -> Outcome:
-        """Write what the stream has not touched since it was read."""
+    def _store(self, computed: Computed, progress: Progress) -> Written:
+        """Write what the stream has not affected since it was read."""
         windows, hours = self._due()
         due = hours if computed.interval is Interval.ONE_HOUR else windows
         keys = _keys(computed)
@@ -141,7 +141,7 @@ class GoldRebuild:
         raced = {
             k
             for k in keys
-            if _settled_with(k, computed.interval) in due
+            if _finalized_with(k, computed.interval) in due
             or _write_time(now, k) != _write_time(computed.stored, k)
         }
         progress.raced |= {hour_of(k) for k in raced}
@@ -171,11 +171,11 @@ class GoldRebuild:
                 return
 
     def _due(self) -> tuple[set[WindowKey], set[WindowKey]]:
-        """Return the windows and the hours that the stream is about to settle."""
+        """Return the windows and the hours that the stream is about to finalize."""
         windows, hours = set(), set()
         for state in due_states(self._client):
             key = state.symbol, state.window_start
-            if state.dirty_offset > state.settled_offset:
+            if state.affected_offset > state.finalized_offset:
                 windows.add(key)
             hours.add(hour_of(key))
         return windows, hours
@@ -193,7 +193,7 @@ def _write_time(stored: Mapping[WindowKey, StoredBar], key: WindowKey) -> int | 
     return stored[key].write_time_us if key in stored else None
 
 
-def _settled_with(key: WindowKey, interval: Interval) -> WindowKey:
+def _finalized_with(key: WindowKey, interval: Interval) -> WindowKey:
     """Return the window whose state tells whether a bar is due."""
     symbol, start = key
     if interval is Interval.ONE_MINUTE:

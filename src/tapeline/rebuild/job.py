@@ -105,7 +105,7 @@ def run_rebuild(
         end_with_spark(session)
         stack.callback(session.stop)
         living = living_topics(topic_admin(endpoints.bootstrap_servers))
-        made_final = GoneTopics.of(session, client, settings).settle(living.keys(), _now())
+        made_final = GoneTopics.of(session, client, settings).finalize(living.keys(), _now())
         if made_final:
             console.print(f"{made_final:,} bars of topics that no longer exist were made final.")
         rebuild = Rebuild(session, client, settings, options, is_complete, file, progress, console)
@@ -177,7 +177,7 @@ class Rebuild:
             self._progress.expired.add(sorted(plan.expired()))
         hours = plan.hours()
         # Of this run, also if it goes on with an earlier one: one revision too many does no harm.
-        until, since = client.settled_until() or EPOCH, _now()
+        until, since = client.final_until() or EPOCH, _now()
         writer = BarWriter(
             self._session,
             client,
@@ -193,7 +193,7 @@ class Rebuild:
             client,
             received=plan.received,
             stateless=plan.stateless,
-            max_windows=settings.stream.settle_max_windows,
+            max_windows=settings.stream.finalize_max_windows,
             stores_1m=settings.stream.store_1m,
             allow_shrink=self._options.allow_shrink,
             has_new_trades=self._options.layer is RebuildLayer.SILVER,
@@ -230,7 +230,7 @@ def _begin(file: ProgressFile, console: Console, *, restart: bool) -> Progress:
         return Progress(started_at=_now())
     console.print(
         f"Going on with the rebuild that began at {progress.started_at:%Y-%m-%d %H:%M} UTC; "
-        "--restart begins anew."
+        "--restart starts over."
     )
     return progress
 

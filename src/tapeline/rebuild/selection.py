@@ -23,7 +23,7 @@ class Selection:
         return self.start is None and self.end is None and self.symbols is None
 
     def covers(self, key: WindowKey) -> bool:
-        """Tell whether a window is meant."""
+        """Return whether a window is meant."""
         symbol, start = key
         return (
             (self.symbols is None or symbol in self.symbols)
@@ -32,7 +32,7 @@ class Selection:
         )
 
     def touches(self, hour: WindowKey) -> bool:
-        """Tell whether some window of an hour may be meant."""
+        """Return whether some window of an hour may be meant."""
         symbol, start = hour
         last = start + Interval.ONE_HOUR.duration - timedelta(microseconds=1)
         return (

@@ -6,18 +6,17 @@ the time to live that is left to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
 from typing import Final
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline.consumer.layers import quarantine_rows, silver_rows, touched_windows
+from tapeline.consumer.layers import affected_windows, quarantine_rows, silver_rows
 from tapeline.consumer.sinks import Sink, read_table
-from tapeline.consumer.touched import dirty_windows
 from tapeline.consumer.transformations import parse_trade_from_avro, window_of_trade
 from tapeline.consumer.window_keys import window_keys
 from tapeline.model.bar import WindowKey
@@ -28,7 +27,7 @@ from tapeline.rebuild.progress import Progress
 from tapeline.rebuild.selection import Selection
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.rebuild_reads import BronzeSpan, window_states
-from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
+from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS, WindowState
 
 _TASK_OFFSETS: Final = 25_000
 """Messages that one Spark task reads: one bucket of bronze is read by several."""
@@ -142,14 +141,14 @@ class SilverRebuild:
         parsed = parse_trade_from_avro(self._messages(chunk)).persist()
         try:
             trades = self._selected(parsed)
-            touched = touched_windows(trades).collect()
+            affected = affected_windows(trades).collect()
             rows = silver_rows(trades, self._settings.silver_ttl_s)
             self._sink.write("trades_silver", rows)
             if self._selection.is_everything:
                 lifetime_s = self._settings.quarantine_ttl_s
                 invalid = quarantine_rows(parsed, chunk.topic_id, lifetime_s)
                 self._sink.write("trades_quarantine", invalid)
-            self._client.write_dirty_windows(dirty_windows(chunk.topic_id, touched))
+            self._client.write_affected_windows(_states(chunk.topic_id, affected))
             self._count_missing(rows, progress)
         finally:
             parsed.unpersist()
@@ -218,3 +217,18 @@ class SilverRebuild:
         for row in by_window.collect():
             progress.missing_trades += row["count"]
             progress.missing.add([(row["symbol"], from_micros(row["us"]))])
+
+
+def _states(topic_id: str, windows: Iterable[Row]) -> list[WindowState]:
+    """Return the state of each window of `affected_windows`, to be finalized again."""
+    return [
+        WindowState(
+            topic_id,
+            row["kafka_partition"],
+            row["bucket"],
+            from_micros(row["window_start_us"]),
+            row["symbol"],
+            affected_offset=row["highest_offset"],
+        )
+        for row in windows
+    ]

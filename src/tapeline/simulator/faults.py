@@ -46,7 +46,7 @@ _BAD_FIELDS: Final[tuple[dict[str, Any], ...]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Interruption:
     """A time after the feed's start, and for how long, both in ms."""
 
     after_ms: int
@@ -64,8 +64,8 @@ class Faults:
     late: float = 0.0
     late_from_ms: int = 0
     late_to_ms: int = 0
-    drops: tuple[Span, ...] = ()
-    silences: tuple[Span, ...] = ()
+    drops: tuple[Interruption, ...] = ()
+    silences: tuple[Interruption, ...] = ()
     malformed: float = 0.0
     bad: float = 0.0
 
@@ -210,8 +210,8 @@ def _with_fault(faults: Faults, name: str, value: str) -> Faults:
     return replace(faults, **changes)
 
 
-def _span(after: str, length: str) -> Span:
-    return Span(_milliseconds(after), _milliseconds(length))
+def _span(after: str, length: str) -> Interruption:
+    return Interruption(_milliseconds(after), _milliseconds(length))
 
 
 def _share(text: str) -> float:

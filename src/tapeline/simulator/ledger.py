@@ -91,7 +91,7 @@ class Ledger:
         self._sent = set()
 
     def connect(self) -> None:
-        """Note a new connection, on which a client counts anew."""
+        """Note a new connection, on which a client counts again."""
         self._newest = {}
         self._tape_s = 0.0
 

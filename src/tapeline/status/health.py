@@ -10,7 +10,7 @@ from typing import Final
 from tapeline.model.feed_status import MOST_OFF_S
 
 WAITS_FOR: Final = timedelta(seconds=60)
-"""A message should be in silver, and a window settled, this long after it could be."""
+"""A message should be in silver, and a window finalized, this long after it could be."""
 LEAST_FREE_MB: Final = 1000
 
 
@@ -59,7 +59,7 @@ class Flow:
     """How far the topic's trades are: None where nothing has come yet.
 
     `stuck` counts the messages that have been unread for a minute, `overdue` the windows that
-    could have been settled a minute ago.
+    could have been finalized a minute ago.
     """
 
     producers: tuple[Producer, ...] = ()
@@ -154,17 +154,17 @@ def _problems_of_stream(flow: Flow) -> Iterator[str]:
         )
     elif flow.overdue:
         yield (
-            f"{flow.overdue:,} windows could have been settled a minute ago: start `tapeline "
-            "stream` (--job all or settle), or see its log."
+            f"{flow.overdue:,} windows could have been finalized a minute ago: start `tapeline "
+            "stream` (--job all or finalize), or see its log."
         )
 
 
-def is_overdue(window_end: datetime, settled_to: datetime | None, now: datetime) -> bool:
-    """Tell whether a window should have been settled for a minute.
+def is_overdue(window_end: datetime, final_to: datetime | None, now: datetime) -> bool:
+    """Return whether a window should have been finalized for a minute.
 
     Args:
-        window_end: of a window that is not settled.
-        settled_to: windows that end by then can be settled; None is none of them.
+        window_end: of a window that is not finalized.
+        final_to: windows that end by then can be finalized; None is none of them.
         now: the clock.
     """
-    return settled_to is not None and window_end <= min(settled_to, now) - WAITS_FOR
+    return final_to is not None and window_end <= min(final_to, now) - WAITS_FOR

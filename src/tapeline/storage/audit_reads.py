@@ -40,7 +40,7 @@ class AuditReads:
         self._prepared = lru_cache(maxsize=16)(self._prepare)
 
     def lifetimes(self) -> dict[str, timedelta]:
-        """Return how long each table keeps its rows; 0 is for ever."""
+        """Return how long each table keeps its rows; 0 is forever."""
         tables = self._session.cluster.metadata.keyspaces[self._keyspace].tables
         return {
             name: timedelta(seconds=table.options["default_time_to_live"])

@@ -59,7 +59,7 @@ _TUPLES: Final = "tuples"
 
 
 class RestartedError(DriverException):  # type: ignore[misc]  # the driver has no types
-    """A node was started anew in the middle of what it must not forget any of."""
+    """A node was started again in the middle of what it must not forget any of."""
 
 
 class Connection:
@@ -163,12 +163,12 @@ class Connection:
         A single node that was killed may have forgotten the last of what it had acknowledged.
 
         Raises:
-            RestartedError: it was started anew meanwhile; do it all again.
+            RestartedError: it was started again meanwhile; do it all again.
         """
         before = self.generation()
         yield
         if self.generation() != before:
-            message = "Cassandra was started anew meanwhile."
+            message = "Cassandra was started again meanwhile."
             raise RestartedError(message)
 
     def _execute(self, statements: Sequence[Statement]) -> None:

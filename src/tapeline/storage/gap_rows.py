@@ -1,4 +1,4 @@
-"""Feed gaps in Cassandra, for readers; Kafka has them for settling."""
+"""Feed gaps in Cassandra, for readers; Kafka has them for finalizing."""
 
 from __future__ import annotations
 

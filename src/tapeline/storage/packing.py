@@ -1,6 +1,6 @@
 """Values of a prepared statement as the bytes that Cassandra takes, cheaper than by the driver.
 
-The driver looks each column up anew for each row. A bar has 27 values, and packing them is most
+The driver looks each column up again for each row. A bar has 27 values, and packing them is most
 of what writing it costs.
 """
 

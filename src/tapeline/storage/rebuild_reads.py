@@ -71,11 +71,13 @@ def all_states(client: CassandraClient) -> Iterator[WindowState]:
 
 
 def due_states(client: CassandraClient) -> Iterator[WindowState]:
-    """Yield the windows that a settler would look at: those whose bar or hour is not settled."""
+    """Yield the windows that a finalizer would read: those whose bar or hour is not final."""
     for topic_id in topic_ids(client):
         for p in client.progress(topic_id).values():
             head = p.committed_offset // WINDOW_BUCKET_OFFSETS
-            for state in window_states(client, topic_id, p.kafka_partition, p.settled_bucket, head):
+            for state in window_states(
+                client, topic_id, p.kafka_partition, p.finalized_bucket, head
+            ):
                 if state.is_open:
                     yield state
 

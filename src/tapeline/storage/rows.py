@@ -55,16 +55,16 @@ class WindowState:
     bucket: int
     window_start: datetime
     symbol: str
-    dirty_offset: int
-    settled_offset: int = -1
-    hour_settled_offset: int = -1
+    affected_offset: int
+    finalized_offset: int = -1
+    hour_finalized_offset: int = -1
     first_received_at: datetime | None = None
-    """When the first trade of a settled window came in."""
+    """When the first trade of a finalized window came in."""
 
     @property
     def is_open(self) -> bool:
         """Whether its bar or its hour lacks trades."""
-        return self.dirty_offset > min(self.settled_offset, self.hour_settled_offset)
+        return self.affected_offset > min(self.finalized_offset, self.hour_finalized_offset)
 
 
 StatesOfWindows = Mapping[WindowKey, Sequence[WindowState]]
@@ -83,7 +83,7 @@ class PartitionProgress:
     committed_offset: int
     newest_event_time: datetime | None
     newest_received_at: datetime | None
-    settled_bucket: int = 0
+    finalized_bucket: int = 0
     read_offset: int | None = None
 
     @property

@@ -26,6 +26,8 @@ _LIFETIMES: Final = {
 _WINDOWS: Final = "window_state"
 _GAPS: Final = "feed_gaps"
 _DAY_S: Final = 86_400
+_OLD_COLUMN: Final = "dirty_offset"
+"""What `affected_offset` was called at first: windows that wait under that name would be missed."""
 _COPIES: Final = re.compile(r"'([^']+)': '(\d+)")
 """A data centre and its copies; Cassandra may write `3/1`, of which one is transient."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
@@ -77,12 +79,13 @@ def apply_schema(session: Session, settings: CassandraSettings) -> None:
 
     Raises:
         UsageError: a default would take copies or lifetime from a keyspace that was given other
-            ones; nothing is changed then.
+            ones, or its tables are of a version before the first release; nothing is changed then.
     """
     keyspace = check_keyspace_name(settings.keyspace)
     factor, lifetimes = settings.replication_factor, table_lifetimes(settings)
     known = session.cluster.metadata.keyspaces
     if keyspace in known:
+        _require_todays_names(known[keyspace])
         require_no_loss(settings, *_state_of(known[keyspace]))
     new = _replication("NetworkTopologyStrategy", {"replication_factor": factor})
     session.execute(f"CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {new}")
@@ -103,8 +106,18 @@ def apply_schema(session: Session, settings: CassandraSettings) -> None:
             session.execute(f"ALTER TABLE {table} WITH default_time_to_live = {ttl_s:d}")
 
 
+def _require_todays_names(known: KeyspaceMetadata) -> None:
+    if _WINDOWS in known.tables and _OLD_COLUMN in known.tables[_WINDOWS].columns:
+        message = (
+            f"Keyspace {known.name} was made by a version before the first release, whose columns "
+            f"had other names. Drop it (DROP KEYSPACE {known.name}) or choose another one with "
+            "TAPELINE_CASSANDRA__KEYSPACE; the stream then reads the topic from its start."
+        )
+        raise UsageError(message)
+
+
 def table_lifetimes(settings: CassandraSettings) -> dict[str, int]:
-    """Return for how many seconds rows of each table are to live; 0 is for ever."""
+    """Return for how many seconds rows of each table are to live; 0 is forever."""
     return {table: getattr(settings, name) for table, name in _LIFETIMES.items()}
 
 
@@ -132,7 +145,7 @@ def require_no_loss(
     Args:
         settings: those to be applied.
         copies: of each row, by data centre.
-        seconds: the lifetimes of the tables that are there; 0 is for ever.
+        seconds: the lifetimes of the tables that are there; 0 is forever.
 
     Raises:
         UsageError: the message says what to set, to keep what there is or to change it.
@@ -145,7 +158,7 @@ def require_no_loss(
     for table, ttl_s in table_lifetimes(settings).items():
         name, stored_s = _LIFETIMES[table], seconds.get(table, ttl_s)
         if name not in is_set and ttl_s > 0 and (stored_s > ttl_s or stored_s == 0):
-            losses[name] = f"{stored_s}, for so many seconds {table} keeps its rows (0: for ever)"
+            losses[name] = f"{stored_s}, for so many seconds {table} keeps its rows (0: forever)"
     if losses:
         wanted = "; ".join(
             f"TAPELINE_CASSANDRA__{name.upper()} to {why}, and the default is "

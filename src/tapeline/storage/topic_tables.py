@@ -1,4 +1,4 @@
-"""How far each topic of a keyspace is settled, and whether more can come from it."""
+"""How far each topic of a keyspace is finalized, and whether more can come from it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class TopicState(str, Enum):
     MOVING = "moving"
     """Trades may come at any time."""
     ENDED = "ended"
-    """Its tape has ended and all of it is in silver; some windows are not settled yet."""
+    """Its tape has ended and all of it is in silver; some windows are not finalized yet."""
     OVER = "over"
-    """Nothing more comes, and every window is settled."""
+    """Nothing more comes, and every window is finalized."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicStanding:
-    """One topic of a keyspace: every window of it that ends by `settled_until` is settled."""
+    """One topic of a keyspace: every window of it that ends by `final_until` is finalized."""
 
     topic_id: str
-    settled_until: datetime | None
+    final_until: datetime | None
     state: TopicState
     moves_since: datetime | None = None
     """When it began to move, or to move again after it was over."""
@@ -36,16 +36,16 @@ class TopicStanding:
 
 
 def final_until(topics: Collection[TopicStanding]) -> datetime | None:
-    """Return up to when all that topics can bring is settled; None when nothing is.
+    """Return up to when all that topics can bring is finalized; None when nothing is.
 
     The slowest of those that move on decides: it may bring trades to any time that it has not
     passed. One that is over holds nothing back. When all are, the furthest decides.
     """
-    moving = [t.settled_until for t in topics if t.state is not TopicState.OVER]
+    moving = [t.final_until for t in topics if t.state is not TopicState.OVER]
     if moving:
         known = [until for until in moving if until is not None]
         return min(known) if len(known) == len(moving) else None
-    return max((t.settled_until for t in topics if t.settled_until is not None), default=None)
+    return max((t.final_until for t in topics if t.final_until is not None), default=None)
 
 
 class TopicTables(Connection):
@@ -54,13 +54,13 @@ class TopicTables(Connection):
     def topic_standings(self) -> list[TopicStanding]:
         """Return every topic of which something is in silver."""
         query = (
-            "SELECT DISTINCT topic_id, settled_until, state, moves_since, final_before "
+            "SELECT DISTINCT topic_id, final_until, state, moves_since, final_before "
             "FROM {keyspace}.ingest_progress"
         )
         return [
             TopicStanding(
                 row.topic_id,
-                row.settled_until and as_utc(row.settled_until),
+                row.final_until and as_utc(row.final_until),
                 TopicState(row.state or TopicState.MOVING),
                 row.moves_since and as_utc(row.moves_since),
                 row.final_before and as_utc(row.final_before),
@@ -68,14 +68,14 @@ class TopicTables(Connection):
             for row in self.rows(query)
         ]
 
-    def settled_until(self) -> datetime | None:
-        """Return up to when the windows of the keyspace are settled, as `final_until` says."""
+    def final_until(self) -> datetime | None:
+        """Return up to when the windows of the keyspace are finalized, as `final_until` says."""
         return final_until(self.topic_standings())
 
-    def write_settled_until(self, topic_id: str, until: datetime) -> None:
-        """Remember that every window of a topic that ends by then is settled; it never sinks."""
+    def write_final_until(self, topic_id: str, until: datetime) -> None:
+        """Remember that every window of a topic that ends by then is finalized; it never sinks."""
         self.rows(
-            "UPDATE {keyspace}.ingest_progress USING TIMESTAMP ? SET settled_until = ? "
+            "UPDATE {keyspace}.ingest_progress USING TIMESTAMP ? SET final_until = ? "
             "WHERE topic_id = ?",
             (to_micros(until), until, topic_id),
         )

@@ -1,4 +1,4 @@
-"""What got trades and what is settled: `window_state` and `ingest_progress`."""
+"""What got trades and what is finalized: `window_state` and `ingest_progress`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class WindowTables(Connection):
         """Return the progress of each Kafka partition that has any."""
         query = (
             "SELECT kafka_partition, committed_offset, newest_event_time, newest_received_at, "
-            "settled_bucket, read_offset FROM {keyspace}.ingest_progress WHERE topic_id = ?"
+            "finalized_bucket, read_offset FROM {keyspace}.ingest_progress WHERE topic_id = ?"
         )
         return {
             row.kafka_partition: PartitionProgress(
@@ -29,7 +29,7 @@ class WindowTables(Connection):
                 -1 if row.committed_offset is None else row.committed_offset,
                 _aware(row.newest_event_time),
                 _aware(row.newest_received_at),
-                row.settled_bucket or 0,
+                row.finalized_bucket or 0,
                 row.read_offset,
             )
             for row in self.rows(query, (topic_id,))
@@ -57,28 +57,28 @@ class WindowTables(Connection):
             writes.append((_set("read_offset"), (p.committed_offset, *key)))
         self.write_together(writes)
 
-    def write_settled_bucket(self, topic_id: str, kafka_partition: int, bucket: int) -> None:
-        """Remember that every bucket below this one is settled."""
-        self.rows(_set("settled_bucket"), (bucket, topic_id, kafka_partition))
+    def write_finalized_bucket(self, topic_id: str, kafka_partition: int, bucket: int) -> None:
+        """Remember that every bucket below this one is finalized."""
+        self.rows(_set("finalized_bucket"), (bucket, topic_id, kafka_partition))
 
     def begin_anew(self, topic_id: str) -> None:
-        """Remember that a topic is read again from its start: nothing counts as settled."""
+        """Remember that a topic is read again from its start: nothing counts as finalized."""
         for kafka_partition in self.progress(topic_id):
-            for column, value in (("read_offset", -1), ("settled_bucket", 0)):
+            for column, value in (("read_offset", -1), ("finalized_bucket", 0)):
                 self.rows(_set(column), (value, topic_id, kafka_partition))
 
     def window_states(
         self, topic_id: str, kafka_partition: int, buckets: Iterable[int]
     ) -> Iterator[WindowState]:
-        """Yield the windows that trades of the given offset buckets touched."""
+        """Yield the windows that trades of the given offset buckets affected."""
         query = (
-            "SELECT bucket, window_start, symbol, dirty_offset, settled_offset, "
-            "hour_settled_offset, first_received_at FROM {keyspace}.window_state "
+            "SELECT bucket, window_start, symbol, affected_offset, finalized_offset, "
+            "hour_finalized_offset, first_received_at FROM {keyspace}.window_state "
             "WHERE topic_id = ? AND kafka_partition = ? AND bucket = ?"
         )
         for rows in self.tuples(query, [(topic_id, kafka_partition, b) for b in buckets]):
-            for bucket, start, symbol, dirty, settled, hour_settled, received in rows:
-                if dirty is None:
+            for bucket, start, symbol, affected, finalized, hour_finalized, received in rows:
+                if affected is None:
                     continue  # it has begun to expire, some time after its trades
                 yield WindowState(
                     topic_id,
@@ -86,13 +86,13 @@ class WindowTables(Connection):
                     bucket,
                     start.replace(tzinfo=timezone.utc),
                     symbol,
-                    dirty,
-                    -1 if settled is None else settled,
-                    -1 if hour_settled is None else hour_settled,
+                    affected,
+                    -1 if finalized is None else finalized,
+                    -1 if hour_finalized is None else hour_finalized,
                     _aware(received),
                 )
 
-    def touched_windows(self, topic_id: str, committed: Mapping[int, int]) -> set[WindowKey]:
+    def affected_windows(self, topic_id: str, committed: Mapping[int, int]) -> set[WindowKey]:
         """Return the (symbol, window_start) of every trade up to the committed offsets."""
         return {
             (state.symbol, state.window_start)
@@ -102,29 +102,29 @@ class WindowTables(Connection):
             )
         }
 
-    def write_dirty_windows(self, states: Iterable[WindowState]) -> None:
-        """Store the dirty offsets; a lower one never replaces a higher one."""
-        self._raise_offsets("dirty_offset", states)
+    def write_affected_windows(self, states: Iterable[WindowState]) -> None:
+        """Store the affected offsets; a lower one never replaces a higher one."""
+        self._raise_offsets("affected_offset", states)
 
-    def mark_settled(self, states: Iterable[WindowState], interval: Interval) -> None:
-        """Store that bars hold everything up to the dirty offsets that were read.
+    def mark_finalized(self, states: Iterable[WindowState], interval: Interval) -> None:
+        """Store that bars hold everything up to the affected offsets that were read.
 
         For five minutes also when the first trade was received, where that is known.
         """
         is_hour = interval is Interval.ONE_HOUR
-        self._raise_offsets("hour_settled_offset" if is_hour else "settled_offset", states)
+        self._raise_offsets("hour_finalized_offset" if is_hour else "finalized_offset", states)
 
     def _raise_offsets(self, column: str, states: Iterable[WindowState]) -> None:
-        """Store each state's dirty offset in a column, the offset being its write time too."""
-        knows_receipt = column != "hour_settled_offset"
+        """Store each state's affected offset in a column, the offset being its write time too."""
+        knows_receipt = column != "hour_finalized_offset"
         self.write(
             f"UPDATE {{keyspace}}.window_state USING TIMESTAMP ? SET {column} = ?, "
             "first_received_at = ? WHERE topic_id = ? AND kafka_partition = ? AND bucket = ? "
             "AND window_start = ? AND symbol = ?",
             (
                 (
-                    s.dirty_offset + 1,
-                    s.dirty_offset,
+                    s.affected_offset + 1,
+                    s.affected_offset,
                     s.first_received_at if knows_receipt and s.first_received_at else UNSET_VALUE,
                     s.topic_id,
                     s.kafka_partition,

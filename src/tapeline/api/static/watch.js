@@ -107,7 +107,7 @@ export class Watch {
     }
     if (row.flash) {
       row.cells.last.classList.remove("up", "down");
-      void row.cells.last.offsetWidth; // so that the same flash begins anew
+      void row.cells.last.offsetWidth; // so that the same flash starts over
       row.cells.last.classList.add(row.flash);
       row.flash = "";
     }

@@ -98,7 +98,7 @@ def watch_bars(
 
 
 class _View:
-    """Everything on the screen: charts that are read anew each time, or what is wrong."""
+    """Everything on the screen: charts that are read again each time, or what is wrong."""
 
     def __init__(
         self,

@@ -25,17 +25,17 @@ Partition = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Baseline:
     """The state of a keyspace at one instant.
 
     Args:
         started_at: that instant.
         committed: the highest offset of each partition that is in silver.
-        due: windows that are to be settled yet.
+        due: windows that are to be finalized yet.
         due_hours: the same of hours.
         gone: windows that are due of a topic that no longer exists: no stream reads it.
         gone_hours: the same of hours.
-        touched: the buckets of offsets (see `WINDOW_BUCKET_OFFSETS`) that hold trades of the
+        affected: the buckets of offsets (see `WINDOW_BUCKET_OFFSETS`) that hold trades of the
             audit's scope; None when that is everything.
         gone_ms: for each table, until when what was received may have expired; None for never.
     """
@@ -46,7 +46,7 @@ class Ground:
     due_hours: frozenset[WindowKey]
     gone: frozenset[WindowKey]
     gone_hours: frozenset[WindowKey]
-    touched: Mapping[Partition, set[int]] | None
+    affected: Mapping[Partition, set[int]] | None
     gone_ms: Mapping[str, int | None]
 
     @property
@@ -66,7 +66,7 @@ def survey(
     scope: Scope,
     now: datetime,
     living: Collection[str],
-) -> Ground:
+) -> Baseline:
     """Read how far every topic of the keyspace is, and which windows are due.
 
     Args:
@@ -85,24 +85,24 @@ def survey(
     due_hours: set[WindowKey] = set()
     gone: set[WindowKey] = set()
     gone_hours: set[WindowKey] = set()
-    touched: dict[Partition, set[int]] = defaultdict(set)
+    affected: dict[Partition, set[int]] = defaultdict(set)
     for state in _states(client, committed):
         hour = state.window_start.replace(minute=0)
         is_gone = state.topic_id not in living
-        if state.dirty_offset > state.settled_offset:
+        if state.affected_offset > state.finalized_offset:
             (gone if is_gone else due).add((state.symbol, state.window_start))
-        if state.dirty_offset > state.hour_settled_offset:
+        if state.affected_offset > state.hour_finalized_offset:
             (gone_hours if is_gone else due_hours).add((state.symbol, hour))
         if scope.covers((state.symbol, state.window_start)):
-            touched[state.topic_id, state.kafka_partition].add(state.bucket)
-    return Ground(
+            affected[state.topic_id, state.kafka_partition].add(state.bucket)
+    return Baseline(
         now,
         committed,
         frozenset(due),
         frozenset(due_hours),
         frozenset(gone - due),
         frozenset(gone_hours - due_hours),
-        None if scope.is_everything else touched,
+        None if scope.is_everything else affected,
         {
             table: to_millis(now - lifetime + _EXPIRES_WITHIN) if lifetime else None
             for table, lifetime in reads.lifetimes().items()

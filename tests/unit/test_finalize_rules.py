@@ -1,4 +1,4 @@
-"""When windows may be settled and what is then written: the rules alone, without Spark.
+"""When windows may be finalized and what is then written: the rules alone, without Spark.
 
 The pictures show event time to the right; `p0` and `p1` are Kafka partitions.
 """
@@ -14,11 +14,11 @@ import pytest
 from tapeline.finalize.final_bars import has_expired, reconcile
 from tapeline.finalize.horizon import (
     Horizon,
+    final_until,
     frontier,
     horizon,
     is_caught_up,
     newest_receipt,
-    settled_until,
     unread_messages,
 )
 from tapeline.kafka.feed_view import FeedSnapshot
@@ -142,7 +142,7 @@ def test_there_is_no_frontier_in_an_empty_topic():
     assert frontier({}, feed(0, 0), at(60)) is None
 
 
-# Horizon: which windows can be settled.
+# Horizon: which windows can be finalized.
 
 
 def test_in_a_busy_market_windows_behind_the_frontier_by_the_delay_are_due():
@@ -191,7 +191,7 @@ def test_the_later_of_frontier_and_clock_counts():
     assert horizon(ahead, feed(10), at(10, 30), short).until == at(10, 30)
 
 
-def test_a_tape_at_its_end_settles_everything_once_all_is_in_silver():
+def test_a_tape_at_its_end_finalizes_everything_once_all_is_in_silver():
     state = progress((9, at(3), at(10)))
     reach = horizon(state, feed(10, has_ended=True), at(10), DELAY)
     assert reach == Horizon(everything=True, until=None)
@@ -259,7 +259,7 @@ def test_a_producer_that_has_stopped_vouches_for_no_trade_that_its_spool_keeps()
     assert frontier(state, replace(feed(11), producers=(stopped,)), at(20)) == at(9)
 
 
-def test_while_a_spool_drains_its_oldest_trade_bounds_what_is_settled():
+def test_while_a_spool_drains_its_oldest_trade_bounds_what_is_finalized():
     #  p0 ──────────────────| 12:29   by what has come of the spool
     #  p1 ──────| 12:11 ····          nothing for a minute: its broker is not back yet
     state = progress((5, at(29), at(30)), (9, at(11), at(12)))
@@ -347,7 +347,7 @@ def test_a_final_bar_never_loses_trades():
     assert reconcile(before, COMPUTED, NOW) is None
 
 
-def test_settling_what_was_just_settled_changes_nothing():
+def test_finalizing_what_was_just_finalized_changes_nothing():
     written = reconcile(None, COMPUTED, NOW)
     assert written is not None
     assert reconcile(StoredBar(*written), COMPUTED, NOW + timedelta(minutes=1)) is None
@@ -366,15 +366,17 @@ def test_a_clock_behind_the_bar_itself_writes_at_the_bars_end():
     assert written[1] == END_US
 
 
-# Settled until: what a round has left open bounds it.
+# Finalized until: what a round has left open bounds it.
 
 #   11:40          12:00   12:05   12:10   12:15
 #     |  hour of 11  |  w0   |  w1   |  w2   |
 #                                ^ the round reached 12:12
 
 
-def open_window(minutes: float, settled_offset: int = -1) -> WindowState:
-    return WindowState("t", 0, 0, at(minutes), "X", dirty_offset=7, settled_offset=settled_offset)
+def open_window(minutes: float, finalized_offset: int = -1) -> WindowState:
+    return WindowState(
+        "t", 0, 0, at(minutes), "X", affected_offset=7, finalized_offset=finalized_offset
+    )
 
 
 @pytest.mark.parametrize(
@@ -382,21 +384,21 @@ def open_window(minutes: float, settled_offset: int = -1) -> WindowState:
     [
         ([], at(12)),
         ([open_window(10)], at(10)),  # still open when the round ended
-        ([open_window(5, settled_offset=7)], at(12)),  # only its hour is open
-        ([open_window(5), open_window(10)], at(5)),  # one more than a round may settle
-        ([open_window(-20, settled_offset=7)], at(-60)),  # an hour that was left for later
+        ([open_window(5, finalized_offset=7)], at(12)),  # only its hour is open
+        ([open_window(5), open_window(10)], at(5)),  # one more than a round may finalize
+        ([open_window(-20, finalized_offset=7)], at(-60)),  # an hour that was left for later
     ],
 )
-def test_all_is_settled_up_to_what_a_round_has_left_open(remaining, expected):
+def test_all_is_finalized_up_to_what_a_round_has_left_open(remaining, expected):
     reach = Horizon(everything=False, until=at(12))
-    assert settled_until(reach, remaining, at(22), at(23)) == expected
+    assert final_until(reach, remaining, at(22), at(23)) == expected
 
 
 def test_the_last_day_of_a_tape_that_has_ended_is_over():
     everything = Horizon(everything=True, until=None)
     midnight = datetime(2026, 11, 21, tzinfo=timezone.utc)
-    assert settled_until(everything, [], at(3), at(3000)) == midnight
-    assert settled_until(everything, [], at(3), at(5)) == at(5)  # it was replayed as it came
-    assert settled_until(everything, [open_window(-30)], at(3), at(3000)) == at(-60)
-    assert settled_until(everything, [], None, at(5)) is None
-    assert settled_until(Horizon(everything=False, until=None), [], at(3), at(5)) is None
+    assert final_until(everything, [], at(3), at(3000)) == midnight
+    assert final_until(everything, [], at(3), at(5)) == at(5)  # it was replayed as it came
+    assert final_until(everything, [open_window(-30)], at(3), at(3000)) == at(-60)
+    assert final_until(everything, [], None, at(5)) is None
+    assert final_until(Horizon(everything=False, until=None), [], at(3), at(5)) is None

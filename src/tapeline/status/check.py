@@ -56,7 +56,7 @@ _SYMBOLS_AT_ONCE: Final = 100
 _MB: Final = 2**20
 
 
-def look(settings: Settings, now: datetime) -> Health:
+def check_health(settings: Settings, now: datetime) -> Health:
     """Return the state of services, feed, stream and bars."""
     endpoints = find_endpoints(settings)
     troubles: dict[str, str] = {}
@@ -75,7 +75,7 @@ def look(settings: Settings, now: datetime) -> Health:
                 client.require_schema()
                 bars = _count_bars(client, now)
                 if topic_id is not None:
-                    flow = _look_at_flow(client, settings, endpoints, topic_id, now)
+                    flow = _check_flow(client, settings, endpoints, topic_id, now)
             except SchemaError as error:
                 missing.append(str(error))
             except KafkaException as error:
@@ -129,7 +129,7 @@ def _memory_mb(process: psutil.Process) -> int | None:
         return None
 
 
-def _look_at_flow(
+def _check_flow(
     client: CassandraClient,
     settings: Settings,
     endpoints: Endpoints,
@@ -144,7 +144,9 @@ def _look_at_flow(
         view.close()
     # A stream that has listened for a while waits for no others.
     expected = tuple(p for p in feed.producers if now - p.reported_at < LOST_AFTER)
-    settling = replace(feed, producers=expected, is_pending=any(p.status.pending for p in expected))
+    finalizing = replace(
+        feed, producers=expected, is_pending=any(p.status.pending for p in expected)
+    )
     progress = client.progress(topic_id)
     states = [s for p in progress.values() for s in _open_windows(client, topic_id, p)]
     received = newest_receipt(progress)
@@ -157,9 +159,9 @@ def _look_at_flow(
         newest_trade=newest_trade(progress),
         newest_receipt=received,
         freshness_s=None if received is None else round((now - received).total_seconds(), 1),
-        frontier=frontier(progress, settling, now),
+        frontier=frontier(progress, finalizing, now),
         open_windows=len({(s.symbol, s.window_start) for s in states}),
-        overdue=_count_overdue(states, settings, progress, settling, now),
+        overdue=_count_overdue(states, settings, progress, finalizing, now),
     )
 
 
@@ -167,7 +169,7 @@ def _open_windows(
     client: CassandraClient, topic_id: str, p: PartitionProgress
 ) -> Iterator[WindowState]:
     head = p.committed_offset // WINDOW_BUCKET_OFFSETS
-    first = max(p.settled_bucket, head - _MOST_BUCKETS + 1)
+    first = max(p.finalized_bucket, head - _MOST_BUCKETS + 1)
     states = window_states(client, topic_id, p.kafka_partition, first, head)
     return (s for s in states if s.is_open)
 
@@ -179,11 +181,11 @@ def _count_overdue(
     feed: FeedSnapshot,
     now: datetime,
 ) -> int:
-    """Count the five-minute windows that a running stream would have settled by now."""
-    due = [s for s in states if s.dirty_offset > s.settled_offset]
+    """Count the five-minute windows that a running stream would have finalized by now."""
+    due = [s for s in states if s.affected_offset > s.finalized_offset]
     reach = horizon(progress, feed, now, timedelta(seconds=settings.stream.watermark_s))
     if reach.everything:
-        # A tape that has ended is settled at once, whatever the times of its trades.
+        # A tape that has ended is finalized at once, whatever the times of its trades.
         received = newest_receipt(progress)
         return len(due) if received is not None and is_overdue(received, now, now) else 0
     length = Interval.FIVE_MINUTES.duration

@@ -1,4 +1,4 @@
-"""Walk over the messages: Kafka against bronze, bronze against quarantine, trades to disk."""
+"""Check the messages: Kafka against bronze, bronze against quarantine, trades to disk."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Final
 
+from tapeline.audit.baseline import Partition
 from tapeline.audit.bronze_quarantine import Quarantined, compare_quarantine
 from tapeline.audit.context import NO_KAFKA, Advance, Context
 from tapeline.audit.difference import Difference, Pair
-from tapeline.audit.ground import Partition
 from tapeline.audit.kafka_bronze import compare_messages
 from tapeline.audit.messages import RawMessage, sort_messages
 from tapeline.audit.spill import Spill
@@ -36,25 +36,25 @@ def message_ranges(
     for topic_id, partition, bucket in context.reads.bronze_buckets():
         first = bucket * _CHUNKS_OF_BUCKET
         chunks[topic_id, partition].update(range(first, first + _CHUNKS_OF_BUCKET))
-    ground = context.ground
+    baseline = context.baseline
     for partition, (oldest, end) in kafka_offsets.items():
         key = context.kafka.topic_id, partition
-        committed_end = ground.committed.get(key, -1) + 1
+        committed_end = baseline.committed.get(key, -1) + 1
         if committed_end > oldest:
             last = (committed_end - 1) // WINDOW_BUCKET_OFFSETS
             chunks[key].update(range(oldest // WINDOW_BUCKET_OFFSETS, last + 1))
         context.findings.not_yet(Pair.KAFKA_BRONZE, max(0, end - max(oldest, committed_end)))
     found = {}
     for key, wanted in chunks.items():
-        if ground.touched is not None:
-            wanted &= ground.touched.get(key, set())  # noqa: PLW2901 - narrowed
-        end = ground.committed.get(key, -1) + 1
+        if baseline.affected is not None:
+            wanted &= baseline.affected.get(key, set())  # noqa: PLW2901 - narrowed
+        end = baseline.committed.get(key, -1) + 1
         starts = (chunk * WINDOW_BUCKET_OFFSETS for chunk in sorted(wanted))
         found[key] = [(s, min(s + WINDOW_BUCKET_OFFSETS, end)) for s in starts if s < end]
     return found
 
 
-def walk_messages(
+def check_messages(
     context: Context,
     ranges: Mapping[Partition, Sequence[Range]],
     kafka_offsets: Mapping[int, Range],
@@ -77,8 +77,8 @@ def walk_messages(
                 messages,
                 sort.invalid,
                 [Quarantined(*row) for row in bad_rows],
-                bronze_gone_ms=context.ground.gone_ms["trades_bronze"],
-                quarantine_gone_ms=context.ground.gone_ms["trades_quarantine"],
+                bronze_gone_ms=context.baseline.gone_ms["trades_bronze"],
+                quarantine_gone_ms=context.baseline.gone_ms["trades_quarantine"],
             )
             context.findings.checked(Pair.BRONZE_SILVER, len(messages), differences)
             spill.add(context.scope.only(sort.trades))
@@ -111,6 +111,6 @@ def _compare_with_kafka(
             rows,
             # Kafka may have expired messages while they were read.
             oldest_offset=context.kafka.oldest(partition),
-            bronze_gone_ms=context.ground.gone_ms["trades_bronze"],
+            bronze_gone_ms=context.baseline.gone_ms["trades_bronze"],
         )
     context.findings.checked(Pair.KAFKA_BRONZE, len(held), differences)

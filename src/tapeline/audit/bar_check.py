@@ -1,4 +1,4 @@
-"""Walk over gold: hours against five minutes, a vendor's bars against ours."""
+"""Check gold: hours against five minutes, a vendor's bars against ours."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def silver_windows(context: Context) -> pa.Table:
     return scope.only(windows_table(context.reads.silver_windows()))
 
 
-def walk_gold(context: Context, silver: pa.Table) -> pa.Table:
+def check_gold(context: Context, silver: pa.Table) -> pa.Table:
     """Compare hour bars with their parts; return the windows of gold that silver may explain.
 
     A bar whose trades have expired from silver is not among them: it is counted.
     """
-    ground = context.ground
+    baseline = context.baseline
     windows = [windows_table([])]
     for symbol, start, end in _months(context):
         parts = list(context.client.bars(symbol, Interval.FIVE_MINUTES, start, end))
@@ -49,13 +49,13 @@ def walk_gold(context: Context, silver: pa.Table) -> pa.Table:
         compared = compare_hours(
             parts,
             hours,
-            ground.due_hours,
-            ground.started_at,
-            ground.gone_ms["trades_gold_5m"],
-            ground.gone_hours,
+            baseline.due_hours,
+            baseline.started_at,
+            baseline.gone_ms["trades_gold_5m"],
+            baseline.gone_hours,
         )
         context.note(Pair.GOLD_HOURS, compared)
-        gone_ms = ground.gone_ms["trades_silver"]
+        gone_ms = baseline.gone_ms["trades_silver"]
         old = windows_table(_window(bar) for bar in parts if is_gone(received_ms(bar), gone_ms))
         lost = window_rows(query(_WITHOUT, windows=old, others=silver))
         starts = (from_millis(bucket_ms) for _, bucket_ms in lost)
@@ -64,7 +64,7 @@ def walk_gold(context: Context, silver: pa.Table) -> pa.Table:
     return pa.concat_tables(windows)
 
 
-def walk_vendor(context: Context, path: Path) -> None:
+def check_vendor(context: Context, path: Path) -> None:
     """Compare a vendor's bars in scope with the stored ones.
 
     Raises:
@@ -76,7 +76,7 @@ def walk_vendor(context: Context, path: Path) -> None:
         total += len(some)
         stored = context.client.stored_bars(Interval.FIVE_MINUTES, [bar.key for bar in some])
         bars = {key: found.bar for key, found in stored.items()}
-        context.note(Pair.VENDOR, compare_vendor(some, bars, context.ground.due))
+        context.note(Pair.VENDOR, compare_vendor(some, bars, context.baseline.due))
     if not total:
         message = f"{path} has no bar to compare in the times and symbols that are audited."
         raise UsageError(message)

@@ -1,4 +1,4 @@
-"""Walk over the windows: bronze's trades against silver, and silver against gold."""
+"""Check the windows: bronze's trades against silver, and silver against gold."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Window = tuple[str, int]
 """A symbol and the start of its window in ms since the epoch."""
 
 
-def walk_windows(context: Context, spill: Spill, windows: pa.Table, advance: Advance) -> None:
+def check_windows(context: Context, spill: Spill, windows: pa.Table, advance: Advance) -> None:
     """Compare every window of bronze, silver or gold, part by part of the spill."""
     known = dict(spill.split(windows))
     for part in spill.parts:
@@ -81,15 +81,15 @@ def _compared(
     newer: pa.Table | None = None,
 ) -> tuple[TradesCompared, BarsCompared]:
     """Compare some windows, but for the trades in `newer` and the bars that these are in."""
-    ground = context.ground
+    baseline = context.baseline
     trades = compare_trades(
         _without(bronze, newer),
         _without(silver, newer),
-        bronze_gone_ms=ground.gone_ms["trades_bronze"],
-        silver_gone_ms=ground.gone_ms["trades_silver"],
+        bronze_gone_ms=baseline.gone_ms["trades_bronze"],
+        silver_gone_ms=baseline.gone_ms["trades_silver"],
     )
     moving = set() if newer is None else {window_key(*window) for window in window_rows(newer)}
-    return trades, compare_bars(windows, bars, silver, ground.readiness, moving)
+    return trades, compare_bars(windows, bars, silver, baseline.readiness, moving)
 
 
 def _without(trades: pa.Table, others: pa.Table | None) -> pa.Table:

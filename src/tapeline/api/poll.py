@@ -26,12 +26,12 @@ _AHEAD: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PollRequest:
     """What to ask for.
 
     The log of final bars is read from `since` on, but for the changes in `skipped`, for what is in
     `followed`. `newest` says from which window start on stored bars are read, `joining` the same
-    of longer ones. `longer` are wanted if all is settled up to their end. `asks_progress` wants
+    of longer ones. `longer` are wanted if all is finalized up to their end. `asks_progress` wants
     to know which topics feed the keyspace.
     """
 
@@ -59,7 +59,7 @@ class Seen:
     progress: dict[str, datetime | None] | None = None
 
 
-def look(client: CassandraClient, wanted: Look) -> Seen:
+def poll(client: CassandraClient, wanted: PollRequest) -> Seen:
     """Ask the store; the log before the bars, so that a change is seen no later than it."""
     now = datetime.now(timezone.utc)
     seen = Seen(wanted.since)
@@ -95,7 +95,7 @@ def newest_by_topic(client: CassandraClient) -> dict[str, datetime | None]:
     return found
 
 
-def _read_log(client: CassandraClient, wanted: Look, now: datetime, seen: Seen) -> None:
+def _read_log(client: CassandraClient, wanted: PollRequest, now: datetime, seen: Seen) -> None:
     changes = []
     for change in read_changes(client, wanted.since, now):
         seen.position = max(seen.position, change.logged_at)
@@ -104,13 +104,13 @@ def _read_log(client: CassandraClient, wanted: Look, now: datetime, seen: Seen) 
     seen.changes = changes
 
 
-def _read_longer(client: CassandraClient, wanted: Look, now: datetime, seen: Seen) -> None:
+def _read_longer(client: CassandraClient, wanted: PollRequest, now: datetime, seen: Seen) -> None:
     for (length, symbol), start in wanted.joining.items():
         bars = bars_between(client, symbol, length, start, now + _AHEAD)
         seen.longer += [(length, bar) for bar in bars]
     if not wanted.longer:
         return
-    settled_until = client.settled_until()
+    final_until = client.final_until()
     for length, symbol, start, end in wanted.longer:
-        if settled_until is not None and end <= settled_until:
+        if final_until is not None and end <= final_until:
             seen.longer += [(length, b) for b in bars_between(client, symbol, length, start, end)]

@@ -11,7 +11,7 @@ from typing import Final
 from tapeline.api.changes import Changes
 from tapeline.api.listeners import TRADES, Topic
 from tapeline.api.live_view import LiveView
-from tapeline.api.look import Longer, Look, Stored
+from tapeline.api.poll import Longer, PollRequest, Stored
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.rollup import ReadInterval, window_of
 from tapeline.model.times import floor_to
@@ -33,7 +33,7 @@ def base_of(length: ReadInterval) -> Interval:
     return Interval.ONE_MINUTE if is_minutes else Interval.FIVE_MINUTES
 
 
-class Looks:
+class Poller:
     """Works out one look after another."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Looks:
         joining: Collection[Topic],
         changes: Changes,
         view: LiveView,
-    ) -> Look:
+    ) -> PollRequest:
         """Return what to ask for now.
 
         Args:
@@ -78,7 +78,7 @@ class Looks:
             elif view.holds(base, now):
                 continue
             newest[base] = min(first, newest.get(base, first))
-        return Look(
+        return PollRequest(
             frozenset(followed),
             changes.since,
             changes.handled,
