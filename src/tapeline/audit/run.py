@@ -29,11 +29,11 @@ from tapeline.audit.spill import Spill
 from tapeline.audit.window_check import check_windows
 from tapeline.kafka.topics import living_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
+from tapeline.local.keyspace import open_keyspace
 from tapeline.model.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.program.process import rare_collections
 from tapeline.program.settings import Settings
 from tapeline.storage.audit_reads import AuditReads
-from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.known_symbols import require_symbols
 
 _BOTH: Final = "SELECT * FROM silver UNION SELECT * FROM gold"
@@ -81,11 +81,7 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
     typer.echo(f"Using {endpoints}", err=True)
     keyspace, topic = settings.cassandra.keyspace, settings.kafka.topic
     with ExitStack() as stack:
-        client = CassandraClient(
-            settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
-        )
-        stack.enter_context(closing(client))
-        client.require_schema()
+        client = stack.enter_context(open_keyspace(settings, endpoints))
         require_symbols(client, scope.symbols)
         admin = topic_admin(endpoints.bootstrap_servers)
         topic_id = topic_id_of(admin, topic)

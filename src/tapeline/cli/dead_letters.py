@@ -22,11 +22,11 @@ from tapeline.dead_letters.read import frames_of_feed, messages_of_topic
 from tapeline.dead_letters.redrive import Redriven, redrive
 from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
+from tapeline.local.keyspace import open_keyspace
 from tapeline.model.times import iso_of_micros, to_micros
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.program.settings import Settings, load_settings
-from tapeline.read.bars import open_keyspace
 from tapeline.storage.cassandra_client import CassandraClient
 
 _SHOWN_BYTES: Final = 2000
@@ -85,7 +85,7 @@ def _letters(settings: Settings) -> Iterator[tuple[CassandraClient, Iterator[Let
     """Connect; yield the client and all letters, those of the feed first."""
     servers = find_endpoints(settings).bootstrap_servers
     topic_id_of(topic_admin(servers), settings.kafka.topic)
-    with open_keyspace(settings, None) as client:
+    with open_keyspace(settings) as client:
 
         def every() -> Iterator[Letter]:
             yield from frames_of_feed(servers, settings.kafka)

@@ -15,13 +15,13 @@ from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult, run_export
 from tapeline.local.discovery import find_endpoints
+from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import held
 from tapeline.model.errors import UsageError
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.symbols import selected_symbols
 from tapeline.program.process import sigterm_interrupts
 from tapeline.program.settings import load_settings
-from tapeline.read.bars import open_keyspace
 from tapeline.storage.known_symbols import require_symbols
 
 _STOPPED_EXIT_CODE: Final = 130
@@ -75,7 +75,7 @@ def export(
 
     Then: duckdb.sql("FROM 'bars-1h/*/*.parquet'") or polars.scan_parquet("bars-1h/*/*.parquet")
     """
-    settings = load_settings()
+    settings = load_settings().with_target(keyspace=keyspace)
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
     options = ExportOptions(
         kind,
@@ -99,7 +99,7 @@ def export(
     )
     message = f"Another export is writing into {output}: stop it first, or wait."
     try:
-        with sigterm_interrupts(), open_keyspace(settings, keyspace) as client:
+        with sigterm_interrupts(), open_keyspace(settings) as client:
             require_symbols(client, options.symbols)
             with held(output / _LOCK_NAME, message), progress:
                 outcome = run_export(client, output, options, progress)

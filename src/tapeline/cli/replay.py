@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.table import Table
 from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
+from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import only_one
 from tapeline.local.services import running_services
 from tapeline.local.supervisor import child_process, keep_alive
@@ -102,7 +103,7 @@ def replay(
         sigterm_interrupts(),
         only_one(home, into),
         running_services(settings, console) as endpoints,
-        closing(_client(settings, endpoints)) as client,
+        open_keyspace(settings, endpoints, needs_tables=False) as client,
     ):
         with console.status("Making topic and keyspace ready"):
             topic_id = _prepare(settings, endpoints, client)
@@ -122,10 +123,6 @@ def replay(
     if fault and into == REPLAY and not 0 <= sent.silver - replayed.silver <= sent.unsure:
         message = f"Silver holds {replayed.silver} trades; it must hold {sent.silver}."
         raise StreamError(message)
-
-
-def _client(settings: Settings, endpoints: Endpoints) -> CassandraClient:
-    return CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
 
 
 def _prepare(settings: Settings, endpoints: Endpoints, client: CassandraClient) -> str:

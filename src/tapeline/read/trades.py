@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from tapeline.local.keyspace import open_keyspace
 from tapeline.model.bar import Interval
 from tapeline.model.times import EPOCH
-from tapeline.program.settings import Settings
-from tapeline.read.bars import open_keyspace
+from tapeline.program.settings import Settings, load_settings
 from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -80,7 +80,7 @@ def read_trades(
         message = "start and end need a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
         raise ValueError(message)
     wanted = [symbols] if isinstance(symbols, str) else symbols
-    with open_keyspace(settings, keyspace) as client:
+    with open_keyspace((settings or load_settings()).with_target(keyspace=keyspace)) as client:
         batches = [b for s in wanted for b in trade_batches(client, s, start, end, exact=exact)]
     return pa.Table.from_batches(batches, trades_schema(exact=exact))
 

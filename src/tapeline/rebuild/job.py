@@ -24,6 +24,7 @@ from tapeline.kafka.feed_view import FeedView
 from tapeline.kafka.topics import living_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
+from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import only_one
 from tapeline.model.bar import Bar, WindowKey
 from tapeline.model.coverage import Coverage
@@ -87,14 +88,7 @@ def run_rebuild(
     file = ProgressFile(home.rebuilds / f"{keyspace}-{options.name}.json")
     with ExitStack() as stack:
         stack.enter_context(only_one(home, f"{keyspace}.rebuild"))
-        client = stack.enter_context(
-            closing(
-                CassandraClient(
-                    settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
-                )
-            )
-        )
-        client.require_schema()
+        client = stack.enter_context(open_keyspace(settings, endpoints))
         require_symbols(client, options.selection.symbols)
         if not options.any_policy:
             _require_policy(settings, client)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -28,6 +27,7 @@ from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local import cassandra, kafka
 from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.home import Home
+from tapeline.local.keyspace import open_keyspace
 from tapeline.local.state import read_state
 from tapeline.model.bar import Interval
 from tapeline.model.errors import SchemaError, TapelineError
@@ -64,13 +64,11 @@ def check_health(settings: Settings, now: datetime) -> Health:
     flow, bars = None, None
     topic_id = _topic_id(settings, endpoints, troubles, missing)
     try:
-        client = CassandraClient(
-            settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
-        )
+        client = open_keyspace(settings, endpoints, needs_tables=False)
     except TapelineError as error:
         troubles[cassandra.NAME] = str(error)
     else:
-        with closing(client):
+        with client:
             try:
                 client.require_schema()
                 bars = _count_bars(client, now)

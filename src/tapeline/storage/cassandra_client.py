@@ -24,10 +24,18 @@ _COUNTS_AT_ONCE: Final = 2
 
 
 class CassandraClient(BarTables, TopicTables, WindowTables):
-    """Reads and writes of one keyspace.
+    """Reads and writes of one keyspace; a `with` statement closes it at its end.
 
     Requests raise the driver's errors; connecting raises ServiceUnavailableError.
     """
+
+    def __enter__(self) -> CassandraClient:  # noqa: PYI034 - Python 3.10 has no Self
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close all connections."""
+        self.close()
 
     def create_schema(self) -> None:
         """Create or alter the keyspace and its tables; harmless when they are right.
