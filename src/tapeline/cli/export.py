@@ -8,9 +8,8 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tapeline.cli.bars import check_interval
+from tapeline.cli.options import Detail, Keyspace, Length, format_option, progress_on
 from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult, run_export
@@ -35,9 +34,7 @@ def export(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder; one for each kind and interval.")
     ],
-    file_format: Annotated[
-        ExportFormat, typer.Option("--format", help="How to write it.")
-    ] = ExportFormat.PARQUET,
+    file_format: Annotated[ExportFormat, format_option("How to write it.")] = ExportFormat.PARQUET,
     symbols: Annotated[
         str | None, typer.Option(help="Separated by commas; all by default.")
     ] = None,
@@ -49,14 +46,12 @@ def export(
         datetime | None,
         typer.Option("--to", formats=_DAYS, help="Days before this one, UTC; up to today's."),
     ] = None,
-    interval: Annotated[
-        str, typer.Option(callback=check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …")
-    ] = "5m",
-    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
+    interval: Length = "5m",
+    keyspace: Keyspace = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Volumes as decimal(38, 10), not doubles.")
     ] = False,
-    detail: Annotated[bool, typer.Option("--detail", help="All columns of a bar.")] = False,
+    detail: Detail = False,
     provisional: Annotated[
         bool, typer.Option("--provisional", help="Bars that may still change too.")
     ] = False,
@@ -90,13 +85,7 @@ def export(
         overwrite=overwrite,
         delay=timedelta(seconds=settings.stream.watermark_s),
     )
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    )
+    progress = progress_on(Console(stderr=True))
     message = f"Another export is writing into {output}: stop it first, or wait."
     try:
         with sigterm_interrupts(), open_keyspace(settings) as client:

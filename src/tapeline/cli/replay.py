@@ -13,9 +13,9 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tapeline.cli.options import progress_on
 from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
@@ -164,14 +164,7 @@ def _run(
             simulated_feed(settings.home, [*simulate, "--report", str(report)])
         )
         producing = stack.enter_context(child_process(produce, settings.home, feed.environment))
-        progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-        )
-        with progress:
+        with progress_on(console) as progress:
             silver = progress.add_task("trades in silver", total=contents.trades)
             while streaming.exit_code != 0:
                 keep_alive((streaming, feed.child, producing))
