@@ -33,8 +33,6 @@ from tapeline.local.keyspace import open_keyspace
 from tapeline.model.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.program.process import rare_collections
 from tapeline.program.settings import Settings
-from tapeline.storage.audit_reads import AuditReads
-from tapeline.storage.known_symbols import require_symbols
 
 _BOTH: Final = "SELECT * FROM silver UNION SELECT * FROM gold"
 
@@ -82,23 +80,22 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
     keyspace, topic = settings.cassandra.keyspace, settings.kafka.topic
     with ExitStack() as stack:
         client = stack.enter_context(open_keyspace(settings, endpoints))
-        require_symbols(client, scope.symbols)
+        client.require_symbols(scope.symbols)
         admin = topic_admin(endpoints.bootstrap_servers)
         topic_id = topic_id_of(admin, topic)
         kafka = TopicReader(endpoints.bootstrap_servers, topic, topic_id)
         stack.enter_context(closing(kafka))
-        reads = AuditReads(client.session, keyspace)
         try:
             living = living_topics(admin)
-            baseline = survey(client, reads, scope, datetime.now(timezone.utc), living.keys())
+            baseline = survey(client, scope, datetime.now(timezone.utc), living.keys())
             if not any(partition[0] == topic_id for partition in baseline.committed):
                 message = (
                     f"Keyspace {keyspace} holds nothing of topic {topic}: name the topic that it "
                     "was made of with --topic."
                 )
                 raise SchemaError(message)
-            meanwhile = Meanwhile(client, reads, baseline.committed)
-            yield Context(client, reads, kafka, baseline, scope, meanwhile)
+            meanwhile = Meanwhile(client, baseline.committed)
+            yield Context(client, kafka, baseline, scope, meanwhile)
         except (DriverException, NoHostAvailable, KafkaException, OSError) as error:
             message = f"The audit has stopped, run it again: {type(error).__name__}: {error}"
             raise ServiceUnavailableError(message) from error

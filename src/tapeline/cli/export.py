@@ -21,7 +21,6 @@ from tapeline.model.rollup import ReadInterval
 from tapeline.model.symbols import selected_symbols
 from tapeline.program.process import sigterm_interrupts
 from tapeline.program.settings import load_settings
-from tapeline.storage.known_symbols import require_symbols
 
 _STOPPED_EXIT_CODE: Final = 130
 _LOCK_NAME: Final = ".tapeline-export.lock"
@@ -89,7 +88,7 @@ def export(
     message = f"Another export is writing into {output}: stop it first, or wait."
     try:
         with sigterm_interrupts(), open_keyspace(settings) as client:
-            require_symbols(client, options.symbols)
+            client.require_symbols(options.symbols)
             with held(output / _LOCK_NAME, message), progress:
                 outcome = run_export(client, output, options, progress)
     except KeyboardInterrupt:

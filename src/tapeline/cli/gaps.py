@@ -21,7 +21,6 @@ from tapeline.local.keyspace import open_keyspace
 from tapeline.model.gap import Gap
 from tapeline.model.times import as_utc, iso_of_micros
 from tapeline.program.settings import load_settings
-from tapeline.storage.gap_rows import read_gaps
 
 _TIME_WIDTH: Final = len("2026-11-20T14:35:00Z")
 _SYMBOLS_SHOWN: Final = 3
@@ -42,7 +41,7 @@ def gaps(
     now = datetime.now(timezone.utc)
     first = as_utc(start) if start else now - timedelta(days=7)
     with open_keyspace(load_settings().with_target(keyspace=keyspace)) as client:
-        found = sorted(read_gaps(client, first, as_utc(end) if end else now), key=_started)
+        found = sorted(client.gaps(first, as_utc(end) if end else now), key=_started)
     rows = [_row(gap) for gap in found]
     if output_format is TableOrJson.JSON:
         write_json(rows)

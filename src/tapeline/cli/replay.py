@@ -178,7 +178,8 @@ def _run(
 def _count(client: CassandraClient, topic_id: str, tape: int, sent: SentReport) -> Replayed:
     progress = client.progress(topic_id)
     committed = {p.kafka_partition: p.committed_offset for p in progress.values()}
-    windows = client.affected_windows(topic_id, committed)
+    states = client.states_up_to({(topic_id, p): offset for p, offset in committed.items()})
+    windows = {(state.symbol, state.window_start) for state in states}
     hours = {(symbol, start.replace(minute=0)) for symbol, start in windows}
     return Replayed(
         tape=tape,

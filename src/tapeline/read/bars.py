@@ -15,7 +15,6 @@ from tapeline.model.bar import Bar, Interval
 from tapeline.model.rollup import ReadInterval, roll_up_bars
 from tapeline.program.settings import Settings, load_settings
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.gap_rows import read_gaps
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 _EXACT: Final = pa.decimal128(38, 10)
@@ -137,7 +136,7 @@ def bars_between(
     # Before the bars: one that is finalized meanwhile is not final yet, instead of too early.
     final_until = client.final_until()
     stored = read(symbol, length.stored, start, last)
-    gaps = cache(lambda: list(read_gaps(client, start, last)))
+    gaps = cache(lambda: list(client.gaps(start, last)))
     for bar in roll_up_bars(stored, length, final_until, gaps):
         if start <= bar.window_start < end:
             yield bar

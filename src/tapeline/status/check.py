@@ -45,10 +45,8 @@ from tapeline.status.health import (
     Service,
     is_overdue,
 )
-from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rebuild_reads import window_states
-from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
+from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 
 _MOST_BUCKETS: Final = 50
 """Buckets of window_state looked at in a Kafka partition: a million messages."""
@@ -168,7 +166,7 @@ def _open_windows(
 ) -> Iterator[WindowState]:
     head = p.committed_offset // WINDOW_BUCKET_OFFSETS
     first = max(p.finalized_bucket, head - _MOST_BUCKETS + 1)
-    states = window_states(client, topic_id, p.kafka_partition, first, head)
+    states = client.window_states(topic_id, p.kafka_partition, range(first, head + 1))
     return (s for s in states if s.is_open)
 
 
@@ -216,7 +214,7 @@ def _count_bars(client: CassandraClient, now: datetime) -> BarCounts:
     """Count today's bars, some symbols at a time: one partition of each, of this month."""
     midnight = floor_to(timedelta(days=1), now)
     period = Interval.FIVE_MINUTES.period_of(now)
-    periods = AuditReads(client.session, client.keyspace).gold_periods(Interval.FIVE_MINUTES)
+    periods = client.gold_periods(Interval.FIVE_MINUTES)
     symbols = (symbol for symbol, found in periods if found == period)
     seen = final = revised = incomplete = every = 0
     while some := list(islice(symbols, _SYMBOLS_AT_ONCE)):
