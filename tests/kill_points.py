@@ -25,7 +25,6 @@ import psutil
 from tapeline.consumer import main
 from tapeline.consumer.sinks import CassandraSink
 from tapeline.consumer.spark_processor import SparkProcessor
-from tapeline.finalize import bar_writer
 from tapeline.model.bar import Interval
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -88,12 +87,12 @@ IN_A_BATCH: Final[Mapping[str, Point]] = {
 """Once in each batch, in this order; what follows the last one is Spark's own commit."""
 
 IN_FINALIZING: Final[Mapping[str, Point]] = {
-    **_around("final_5m", bar_writer, "write_final_bars", _finals(_MINUTES)),
+    **_around("final_5m", CassandraClient, "write_final_bars", _finals(_MINUTES)),
     "after_changes": Point(CassandraClient, "write", is_after=True, applies=_changes),
     "between_5m_and_1h": Point(
         CassandraClient, "mark_finalized", is_after=True, applies=_marks(_MINUTES)
     ),
-    **_around("final_1h", bar_writer, "write_final_bars", _finals(_HOUR)),
+    **_around("final_1h", CassandraClient, "write_final_bars", _finals(_HOUR)),
     "after_marks_1h": Point(
         CassandraClient, "mark_finalized", is_after=True, applies=_marks(_HOUR)
     ),

@@ -14,9 +14,7 @@ from tapeline.model.bar import Bar, Interval
 from tapeline.model.gap import Gap, GapKind
 from tapeline.model.sessions import asset_class_of, session_at
 from tapeline.simulator.market import INSTRUMENTS, Instrument
-from tapeline.storage.gap_rows import write_gaps
-from tapeline.storage.live_rows import write_final_bars
-from tapeline.storage.rows import PartitionProgress
+from tapeline.storage.windows import PartitionProgress
 
 from .pipeline import Pipeline
 from .statuses import send_status
@@ -46,9 +44,9 @@ def write_market(pipeline: Pipeline) -> Market:
         for some in bars.values():
             whole = some if interval is Interval.FIVE_MINUTES else list(_hours(some))
             writes = [(bar, int(now.timestamp() * 1e6)) for bar in whole]
-            write_final_bars(pipeline.client, interval, [w for w in writes if w[0].is_final])
+            pipeline.client.write_final_bars(interval, [w for w in writes if w[0].is_final])
             pipeline.client.write_bars(interval, [w for w in writes if not w[0].is_final])
-    write_gaps(pipeline.client, [gap])
+    pipeline.client.write_gaps([gap])
     _say_that_the_feed_lives(pipeline, now)
     return Market(bars, gap)
 

@@ -36,8 +36,9 @@ from tapeline.program.metrics import Metrics
 from tapeline.program.settings import Settings, load_settings
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tapeline.simulator.tape import Tape
+from tapeline.storage.bar_rows import GOLD_TABLES
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import GOLD_TABLES, StatesOfWindows
+from tapeline.storage.windows import StatesOfWindows
 
 from .commands import wait_for
 

@@ -23,7 +23,6 @@ from tapeline.local.home import Home
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import read_state
 from tapeline.model.bar import Bar, Interval
-from tapeline.storage.live_rows import write_final_bars
 from tests.commands import wait_for
 from tests.hand import TAPE, hand_bars
 from tests.market_day import Market
@@ -183,7 +182,7 @@ def write_again(pipeline: Pipeline, market: Market, close: float) -> None:
     """Revise an old bar of AAPL."""
     now = datetime.now(timezone.utc)
     bar = replace(market.bars["AAPL"][40], close=close, revision=int(close * 4), updated_at=now)
-    write_final_bars(pipeline.client, Interval.FIVE_MINUTES, [(bar, int(now.timestamp() * 1e6))])
+    pipeline.client.write_final_bars(Interval.FIVE_MINUTES, [(bar, int(now.timestamp() * 1e6))])
 
 
 def test_an_empty_keyspace_says_what_to_do(open_page: Open) -> None:

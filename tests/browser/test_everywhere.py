@@ -13,7 +13,6 @@ import httpx
 
 import tapeline
 from tapeline.model.bar import Bar, Interval
-from tapeline.storage.live_rows import write_final_bars
 from tests.market_day import Market
 from tests.pipeline import Pipeline
 from tests.served import ServedApi
@@ -92,7 +91,7 @@ def test_a_thousand_random_bars_are_the_same_everywhere(
     symbols = sorted({symbol for symbol, _ in chosen})
 
     for made_again in ([], [written[k] for k in chosen if written[k].is_final][:300]):
-        write_final_bars(pipeline.client, Interval.FIVE_MINUTES, [revised(b) for b in made_again])
+        pipeline.client.write_final_bars(Interval.FIVE_MINUTES, [revised(b) for b in made_again])
         stored = from_cassandra(pipeline, chosen)
         assert sum(values[-1] > 1 for values in stored.values()) >= len(made_again)
         for found in from_elsewhere(pipeline, api, open_page, symbols):

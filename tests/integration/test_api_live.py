@@ -32,8 +32,7 @@ from tapeline.model.bar import Bar, Interval
 from tapeline.model.times import floor_to
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.live_rows import write_final_bars
-from tapeline.storage.rows import PartitionProgress
+from tapeline.storage.windows import PartitionProgress
 from tests.page import read_page
 from tests.pipeline import Pipeline
 from tests.sample import a_bar
@@ -99,7 +98,7 @@ def write(pipeline: Pipeline, *bars: Bar) -> None:
     provisional = [w for w in writes if not w[0].is_final]
     if provisional:
         pipeline.client.write_bars(Interval.FIVE_MINUTES, provisional)
-    write_final_bars(pipeline.client, Interval.FIVE_MINUTES, [w for w in writes if w[0].is_final])
+    pipeline.client.write_final_bars(Interval.FIVE_MINUTES, [w for w in writes if w[0].is_final])
 
 
 async def is_live(heard: Heard) -> None:
@@ -403,7 +402,8 @@ def test_a_bar_that_becomes_final_while_it_is_looked_at_is_seen_final(pipeline: 
             return super().stored_bars(interval, keys)
 
     # Logged, and not written yet.
-    write_final_bars(_LogOnly(pipeline.client), Interval.FIVE_MINUTES, [(final, 1)])  # type: ignore[arg-type]
+    log_only: Any = _LogOnly(pipeline.client)
+    CassandraClient.write_final_bars(log_only, Interval.FIVE_MINUTES, [(final, 1)])
     endpoints, topic = pipeline.endpoints, (Interval.FIVE_MINUTES, "AAPL")
     with closing(
         Meanwhile(pipeline.settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)

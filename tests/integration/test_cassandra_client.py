@@ -15,8 +15,8 @@ from tapeline.model.bar import Bar, Interval
 from tapeline.model.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.program.settings import CassandraSettings
 from tapeline.storage.cassandra_client import CassandraClient, RepeatingPolicy
-from tapeline.storage.rows import PartitionProgress, WindowState
-from tapeline.storage.topic_tables import TopicState
+from tapeline.storage.topics import TopicState
+from tapeline.storage.windows import PartitionProgress, WindowState
 from tests.pipeline import Pipeline
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)

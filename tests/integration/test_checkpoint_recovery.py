@@ -28,7 +28,7 @@ from tapeline.model.errors import SchemaError, StreamError, UsageError
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.program.metrics import STREAM_METRICS, Metrics
 from tapeline.program.settings import Settings
-from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS
+from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS
 from tests.hand import TAPE, TRADES, hand_bars, values_of
 from tests.pipeline import Pipeline
 

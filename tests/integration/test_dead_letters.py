@@ -12,7 +12,8 @@ import pytest
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from tapeline.cli.dead_letters import Action, LetterFormat, dead_letters
+from tapeline.cli.dead_letters import Action, dead_letters
+from tapeline.cli.options import TableOrJson
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.finnhub_client import FinnhubClient
@@ -72,7 +73,7 @@ def said(
         yes=yes,
         keyspace=pipeline.name,
         topic=pipeline.name,
-        output_format=LetterFormat.JSON,
+        output_format=TableOrJson.JSON,
     )
     return capfd.readouterr().out
 

@@ -20,7 +20,6 @@ from tapeline.producer.previous_run import last_statuses
 from tapeline.simulator.faults import FaultyFeed, parse_faults
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
-from tapeline.storage.gap_rows import read_gaps
 from tests.hand import TAPE
 from tests.pipeline import TOKEN, Pipeline
 from tests.statuses import a_status
@@ -149,8 +148,8 @@ def test_gaps_are_kept_for_readers_and_their_end_is_not_lost(pipeline: Pipeline)
         reports.gap("one", "14:36:00", ended)
         pipeline.finalize()
 
-    (found,) = read_gaps(pipeline.client, NOON, NOON + timedelta(hours=8))
-    none = list(read_gaps(pipeline.client, NOON, NOON + timedelta(hours=2)))
+    (found,) = pipeline.client.gaps(NOON, NOON + timedelta(hours=8))
+    none = list(pipeline.client.gaps(NOON, NOON + timedelta(hours=2)))
 
     assert (found.started_us, found.ended_us) == (us("14:36:00"), us("14:40:00"))
     assert (found.kind, found.symbols) == (GapKind.DISCONNECTED, ("TEST",))
@@ -201,7 +200,7 @@ def gaps_in_topic(pipeline: Pipeline, faults: Sequence[str], seconds: float) -> 
     asyncio.run(run())
     pipeline.finalize()
     start = datetime.now(timezone.utc) - timedelta(hours=1)
-    return list(read_gaps(pipeline.client, start, datetime.now(timezone.utc)))
+    return list(pipeline.client.gaps(start, datetime.now(timezone.utc)))
 
 
 def test_a_drop_and_a_silence_are_recorded_from_the_last_trade_to_the_next(

@@ -16,7 +16,6 @@ from tapeline.model.coverage import Coverage, ProducerView
 from tapeline.model.gap import Gap, GapKind
 from tapeline.model.times import to_micros
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.live_rows import write_final_bars
 from tests.pipeline import Pipeline
 from tests.sample import a_bar
 from tests.statuses import a_status
@@ -42,7 +41,7 @@ def coverage(*gaps: Gap) -> Coverage:
 
 def write_final(client: CassandraClient, *bars: Bar) -> None:
     writes = [reconcile(None, bar, NOW) for bar in bars]
-    write_final_bars(client, Interval.FIVE_MINUTES, [w for w in writes if w is not None])
+    client.write_final_bars(Interval.FIVE_MINUTES, [w for w in writes if w is not None])
 
 
 def complete(client: CassandraClient) -> dict[datetime, bool | None]:

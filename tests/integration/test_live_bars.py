@@ -9,8 +9,7 @@ from tapeline.cli.render.live_bars import LiveBars, LiveFeed
 from tapeline.model.bar import Interval
 from tapeline.model.gap import Gap, GapKind
 from tapeline.model.rollup import ReadInterval
-from tapeline.storage.gap_rows import write_gaps
-from tapeline.storage.rows import PartitionProgress
+from tapeline.storage.windows import PartitionProgress
 from tests.pipeline import Pipeline
 from tests.sample import a_bar
 
@@ -77,7 +76,7 @@ def test_the_feed_is_told_by_its_newest_trade_and_by_gaps_that_last(pipeline: Pi
     since = int((NOW - timedelta(seconds=30)).timestamp() * 1e6)
     kind, topic = GapKind.DISCONNECTED, pipeline.name
     gap = Gap("p", topic, pipeline.topic_id, kind, ("AAPL",), since, None, since)
-    write_gaps(pipeline.client, [gap])
+    pipeline.client.write_gaps([gap])
     feed.refresh(NOW + timedelta(seconds=10))
 
     assert before == "no trade yet"

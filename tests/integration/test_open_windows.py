@@ -15,7 +15,7 @@ from tapeline.finalize.horizon import Horizon
 from tapeline.finalize.open_windows import OpenWindows, in_chunks
 from tapeline.model.bar import Interval
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
+from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 from tests.pipeline import Pipeline
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from tapeline.consumer.spark_processor import ALL_LAYERS, Layer, SparkProcessor
 from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.trade import Trade, encode_trade
-from tapeline.storage.rows import PartitionProgress, WindowState
+from tapeline.storage.windows import PartitionProgress, WindowState
 from tests.hand import TAPE, hand_bars, values_of
 from tests.pipeline import Pipeline
 

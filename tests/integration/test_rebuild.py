@@ -23,8 +23,8 @@ from tapeline.rebuild.job import Rebuild, RebuildLayer, RebuildOptions
 from tapeline.rebuild.progress import Progress, ProgressFile
 from tapeline.rebuild.selection import Selection
 from tapeline.rebuild.silver import windows_begun_to_expire
-from tapeline.storage.rebuild_reads import BronzeSpan, bronze_spans
-from tapeline.storage.rows import PartitionProgress, WindowState
+from tapeline.storage.messages import BronzeSpan
+from tapeline.storage.windows import PartitionProgress, WindowState
 from tests.commands import wait_for
 from tests.hand import TAPE, TRADES, hand_bars, values_of
 from tests.pipeline import BOTH, Pipeline
@@ -321,7 +321,7 @@ def test_bronze_is_read_from_its_first_living_message_past_any_number_of_dead_on
     with pytest.raises(DriverException):  # too many dead rows to walk over
         pipeline.session.execute(whole + "AND bucket = 0", (pipeline.topic_id,))
 
-    (span,) = bronze_spans(pipeline.client, None)
+    (span,) = pipeline.client.bronze_spans(None)
     rebuild(pipeline, "silver")
 
     assert (span.first_offset, span.last_offset) == (dead, dead + alive - 1)

@@ -30,7 +30,7 @@ from tapeline.model.bar import Bar, Interval
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.read.bars import bars_between
-from tapeline.storage.topic_tables import TopicState
+from tapeline.storage.topics import TopicState
 from tests.pipeline import Pipeline
 from tests.sample import START, a_bar
 from tests.statuses import send_status

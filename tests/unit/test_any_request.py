@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
@@ -37,6 +37,9 @@ class Empty(CassandraClient):
 
     def run(self, _: str, arguments: Sequence[Any], *__: object) -> list[Any]:  # type: ignore[override]
         return [[] for _ in arguments]
+
+    def tuples(self, _: str, arguments: Iterable[Any], *__: object, **___: object) -> Iterator[Any]:
+        return iter([[] for _ in arguments])
 
     def close(self) -> None:
         """There is nothing to close."""

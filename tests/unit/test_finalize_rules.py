@@ -25,7 +25,8 @@ from tapeline.kafka.feed_view import FeedSnapshot
 from tapeline.model.bar import Bar
 from tapeline.model.coverage import ProducerView
 from tapeline.model.times import to_micros
-from tapeline.storage.rows import PartitionProgress, StoredBar, WindowState
+from tapeline.storage.bar_rows import StoredBar
+from tapeline.storage.windows import PartitionProgress, WindowState
 from tests.sample import a_bar
 from tests.statuses import a_status
 

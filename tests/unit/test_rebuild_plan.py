@@ -11,8 +11,9 @@ from tapeline.rebuild.plan import Hour, Plan, in_chunks
 from tapeline.rebuild.progress import Progress, ProgressFile, Tally
 from tapeline.rebuild.selection import Selection
 from tapeline.rebuild.silver import Chunk, chunks_of
-from tapeline.storage.rebuild_reads import BronzeSpan, StoredStart
-from tapeline.storage.rows import WindowState
+from tapeline.storage.bar_rows import StoredStart
+from tapeline.storage.messages import BronzeSpan
+from tapeline.storage.windows import WindowState
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 MONTH = timedelta(days=30)

@@ -9,8 +9,8 @@ import pytest
 from tapeline.finalize.topic_standing import state_of
 from tapeline.kafka.feed_view import FeedSnapshot
 from tapeline.model.coverage import ProducerView
-from tapeline.storage.rows import PartitionProgress
-from tapeline.storage.topic_tables import TopicStanding, TopicState, final_until
+from tapeline.storage.topics import TopicStanding, TopicState, final_until
+from tapeline.storage.windows import PartitionProgress
 from tests.statuses import a_status
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)

@@ -41,7 +41,6 @@ from tapeline.api.store import Store
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.times import to_millis
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.gap_rows import read_gaps
 
 router = APIRouter(prefix="/v1", tags=["bars"], responses=PROBLEMS)
 
@@ -178,7 +177,7 @@ async def of_symbol(
         if not is_flat or not rows:
             return page, rows
         between = rows[0]["window_end"], rows[-1]["window_start"]
-        known = Known(symbol, page.final_until, lambda: read_gaps(client, *between))
+        known = Known(symbol, page.final_until, lambda: client.gaps(*between))
         return page, filled(rows, interval, limit, known)
 
     store = store_of(request)

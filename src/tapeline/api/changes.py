@@ -8,7 +8,7 @@ from typing import Final
 
 from tapeline.api.poll import Seen, StoredKey
 from tapeline.model.bar import Bar
-from tapeline.storage.live_rows import BarChange
+from tapeline.storage.changes import BarChange
 
 _OVERLAP: Final = timedelta(seconds=30)
 """Writers' clocks and requests may be late by so much: what was logged then is read again."""

@@ -23,7 +23,7 @@ from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.model.errors import TapelineError
 from tapeline.program.settings import Settings
-from tapeline.storage.rows import PartitionProgress
+from tapeline.storage.windows import PartitionProgress
 
 log = structlog.get_logger()
 

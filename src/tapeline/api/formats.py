@@ -16,6 +16,7 @@ import xxhash
 from fastapi import Request, Response
 
 from tapeline.api.problems import Problem
+from tapeline.model.times import iso
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -111,7 +112,7 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%dT%H:%M:%S}" + (f".{value:%f}Z" if value.microsecond else "Z")
+        return iso(value, "microseconds")
     if isinstance(value, Decimal):
         # All its digits: to normalize it would round it to 28.
         text = f"{value:f}"

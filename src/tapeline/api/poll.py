@@ -12,7 +12,7 @@ from tapeline.model.bar import Bar, Interval
 from tapeline.model.rollup import ReadInterval
 from tapeline.read.bars import bars_between
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.live_rows import BarChange, bars_of_symbols, read_changes
+from tapeline.storage.changes import BarChange
 
 Stored = tuple[Interval, str]
 """The bars of one stored length of one symbol."""
@@ -71,7 +71,7 @@ def poll(client: CassandraClient, wanted: PollRequest) -> Seen:
     for (interval, symbol), start in wanted.newest.items():
         starts[interval, start].add(symbol)
     for (interval, start), symbols in starts.items():
-        found = bars_of_symbols(client, symbols, interval, start, now + _AHEAD)
+        found = client.bars_of_symbols(symbols, interval, start, now + _AHEAD)
         seen.newest += [(interval, bar) for bar in found]
     names: defaultdict[Interval, set[tuple[str, datetime]]] = defaultdict(set)
     for change in seen.changes:
@@ -86,18 +86,17 @@ def poll(client: CassandraClient, wanted: PollRequest) -> Seen:
 
 def newest_by_topic(client: CassandraClient) -> dict[str, datetime | None]:
     """Return the event time of the newest trade in silver of each topic that feeds the keyspace."""
-    found: dict[str, datetime | None] = {}
-    query = "SELECT topic_id, newest_event_time FROM {keyspace}.ingest_progress"
-    for row in client.rows(query):
-        time = row.newest_event_time and row.newest_event_time.replace(tzinfo=timezone.utc)
-        known = found.get(row.topic_id)
-        found[row.topic_id] = max(filter(None, (time, known)), default=None)
-    return found
+    return {
+        topic_id: max(
+            (p.newest_event_time for p in progress.values() if p.newest_event_time), default=None
+        )
+        for topic_id, progress in client.progress_of_topics().items()
+    }
 
 
 def _read_log(client: CassandraClient, wanted: PollRequest, now: datetime, seen: Seen) -> None:
     changes = []
-    for change in read_changes(client, wanted.since, now):
+    for change in client.changes(wanted.since, now):
         seen.position = max(seen.position, change.logged_at)
         if (change.interval, change.symbol) in wanted.followed and change not in wanted.skipped:
             changes.append(change)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from heapq import nlargest
+from operator import itemgetter
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -20,9 +21,7 @@ from tapeline.model.bar import Interval
 from tapeline.model.gap import Gap
 from tapeline.model.times import EPOCH, from_micros
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.gap_rows import read_gaps
-from tapeline.storage.live_rows import bars_of_symbols
-from tapeline.storage.rows import PartitionProgress
+from tapeline.storage.windows import PartitionProgress
 
 router = APIRouter(tags=["status"], responses={503: PROBLEMS[503]})
 
@@ -56,7 +55,7 @@ async def gaps(
     span = span_of(start or max(last - _WEEK, EPOCH), last)
 
     def query(client: CassandraClient) -> list[Gap]:
-        found = read_gaps(client, span.start, span.end)
+        found = client.gaps(span.start, span.end)
         return nlargest(limit + 1, found, key=lambda gap: gap.started_us)
 
     found = await store_of(request).read(query)
@@ -131,21 +130,17 @@ async def metrics(request: Request) -> Response:
 
 def _progress(client: CassandraClient, topic_id: str | None) -> Mapping[int, PartitionProgress]:
     """Return the progress of a topic; of the one that moved last, while Kafka does not say."""
-    if topic_id is None:
-        rows = list(
-            client.rows("SELECT topic_id, newest_received_at FROM {keyspace}.ingest_progress")
-        )
-        known = [row for row in rows if row.newest_received_at is not None]
-        if not known:
-            return {}
-        topic_id = max(known, key=lambda row: row.newest_received_at).topic_id
-    return client.progress(str(topic_id))
+    if topic_id is not None:
+        return client.progress(topic_id)
+    received = ((newest_receipt(p), p) for p in client.progress_of_topics().values())
+    known = [(time, p) for time, p in received if time is not None]
+    return max(known, key=itemgetter(0))[1] if known else {}
 
 
 def _count_bars(client: CassandraClient, names: list[str], now: datetime) -> tuple[int, int]:
     bars = [
         bar.is_final
-        for bar in bars_of_symbols(client, names, Interval.FIVE_MINUTES, now - _DAY, now)
+        for bar in client.bars_of_symbols(names, Interval.FIVE_MINUTES, now - _DAY, now)
     ]
     return len(bars), sum(bars)
 

@@ -17,7 +17,7 @@ from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
 
 from tapeline.api.problems import Problem
-from tapeline.local.discovery import find_endpoints
+from tapeline.local.keyspace import open_keyspace
 from tapeline.model.errors import ServiceUnavailableError, TapelineError
 from tapeline.program.metrics import STORE_READS, Metrics
 from tapeline.program.settings import Settings
@@ -140,13 +140,4 @@ class Store:
             return self._client
 
     def _connect(self) -> CassandraClient:
-        endpoints = find_endpoints(self._settings)
-        client = CassandraClient(
-            self._settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
-        )
-        try:
-            client.require_schema()
-        except TapelineError:
-            client.close()
-            raise
-        return client
+        return open_keyspace(self._settings)

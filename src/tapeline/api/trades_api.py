@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Any, Final
 
 import pyarrow as pa
@@ -17,9 +16,10 @@ from tapeline.api.models import PROBLEMS, UNKNOWN, TradesOut, tables
 from tapeline.api.parameters import Cursor, Limit, Symbol, Time, cursor_of, parts_of, time_of
 from tapeline.api.problems import Problem
 from tapeline.model.bar import Interval
-from tapeline.model.times import EPOCH, floor_to, to_millis
+from tapeline.model.times import EPOCH, floor_to, from_millis, to_millis
 from tapeline.read.trades import trades_schema
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.trades import LOWEST_ID
 
 router = APIRouter(prefix="/v1", tags=["trades"], responses=PROBLEMS)
 
@@ -35,7 +35,6 @@ _CSV: Final = (
 _BUCKET: Final = Interval.FIVE_MINUTES.duration
 _BUCKETS_A_PAGE: Final = 288
 """One page looks at a day of five-minute windows at most, whether they hold trades or not."""
-_LOWEST_ID: Final = -(2**63)
 _HIGHEST_ID: Final = 2**63 - 1
 
 
@@ -60,18 +59,20 @@ async def trades(
     """
     accepted(request)
     last = end or datetime.now(timezone.utc)
-    first, lowest_id = start or max(last - timedelta(hours=1), EPOCH), _LOWEST_ID
+    first, lowest_id = start or max(last - timedelta(hours=1), EPOCH), LOWEST_ID
     if first > last:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "start: it lies after the end")
     if cursor is not None:
         ms, lowest_id = parts_of(cursor, int, int)
         first = max(first, time_of(ms))
-        if not _LOWEST_ID <= lowest_id <= _HIGHEST_ID:
+        if not LOWEST_ID <= lowest_id <= _HIGHEST_ID:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: it holds no trade")
     until = min(last, floor_to(_BUCKET, first) + _BUCKETS_A_PAGE * _BUCKET)
 
     def query(client: CassandraClient) -> list[dict[str, Any]]:
-        return list(islice(_trades(client, symbol, first, lowest_id, until, limit + 1), limit + 1))
+        found = client.trades_between(symbol, first, until, lowest_id, limit + 1)
+        trades = islice(chain.from_iterable(found), limit + 1)
+        return [_row(symbol, trade) for trade in trades]
 
     store = store_of(request)
     rows = await store.read(query)
@@ -82,7 +83,7 @@ async def trades(
     if rest:
         following = cursor_of(to_millis(rest[0]["event_time"]), rest[0]["trade_id"])
     elif until < last:
-        following = cursor_of(to_millis(until), _LOWEST_ID)
+        following = cursor_of(to_millis(until), LOWEST_ID)
     content = {
         "symbol": symbol,
         "trades": [{**row, "trade_id": str(row["trade_id"])} for row in page],
@@ -91,24 +92,6 @@ async def trades(
     return answer(request, content, page, SCHEMA, MAY_CHANGE)
 
 
-def _trades(
-    client: CassandraClient,
-    symbol: str,
-    start: datetime,
-    lowest_id: int,
-    end: datetime,
-    limit: int,
-) -> Iterator[dict[str, Any]]:
-    query = (
-        "SELECT * FROM {keyspace}.trades_silver WHERE symbol = ? AND bucket = ? "
-        "AND (event_time, trade_id) >= (?, ?) AND (event_time) < (?) LIMIT ?"
-    )
-    bucket = floor_to(_BUCKET, start)
-    while bucket < end:
-        for row in client.rows(query, (symbol, bucket, start, lowest_id, end, limit)):
-            yield {name: _utc(getattr(row, name)) for name in SCHEMA.names}
-        bucket += _BUCKET
-
-
-def _utc(value: object) -> object:
-    return value.replace(tzinfo=timezone.utc) if isinstance(value, datetime) else value
+def _row(symbol: str, trade: tuple[Any, ...]) -> dict[str, Any]:
+    row = dict(zip(SCHEMA.names, (symbol, *trade), strict=True))
+    return {**row, **{name: from_millis(row[name]) for name in ("event_time", "received_at")}}

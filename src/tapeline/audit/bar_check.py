@@ -33,7 +33,7 @@ def silver_windows(context: Context) -> pa.Table:
         length = Interval.FIVE_MINUTES.duration // timedelta(milliseconds=1)
         starts = range(to_millis(scope.start), to_millis(scope.end), length)
         return windows_table((symbol, start) for symbol in scope.symbols for start in starts)
-    return scope.only(windows_table(context.reads.silver_windows()))
+    return scope.only(windows_table(context.client.silver_windows()))
 
 
 def check_gold(context: Context, silver: pa.Table) -> pa.Table:
@@ -91,7 +91,7 @@ def _months(context: Context) -> Iterator[tuple[str, datetime, datetime]]:
     spans = {
         (symbol, *span)
         for interval in Interval
-        for symbol, period in context.reads.gold_periods(interval)
+        for symbol, period in context.client.gold_periods(interval)
         if context.scope.symbols is None or symbol in context.scope.symbols
         for span in context.scope.months(period, interval)
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,16 +12,11 @@ from tapeline.audit.scope import Scope
 from tapeline.audit.silver_gold import Readiness
 from tapeline.model.bar import WindowKey
 from tapeline.model.times import to_millis
-from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, WindowState
+from tapeline.storage.windows import Partition
 
 _EXPIRES_WITHIN: Final = timedelta(hours=1)
 """Rows so near their end may be gone before they are read, and clocks differ."""
-_BUCKETS_AT_ONCE: Final = 200
-
-Partition = tuple[str, int]
-"""A topic's id and one of its Kafka partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +56,23 @@ class Baseline:
 
 
 def survey(
-    client: CassandraClient,
-    reads: AuditReads,
-    scope: Scope,
-    now: datetime,
-    living: Collection[str],
+    client: CassandraClient, scope: Scope, now: datetime, living: Collection[str]
 ) -> Baseline:
     """Read how far every topic of the keyspace is, and which windows are due.
 
     Args:
         client: reads windows and progress.
-        reads: the audit's own.
         scope: what is looked at.
         now: the clock.
         living: the ids of the topics that Kafka has.
     """
-    committed = {
-        (topic_id, p.kafka_partition): p.committed_offset
-        for topic_id in reads.topic_ids()
-        for p in client.progress(topic_id).values()
-    }
+    committed = client.committed_offsets()
     due: set[WindowKey] = set()
     due_hours: set[WindowKey] = set()
     gone: set[WindowKey] = set()
     gone_hours: set[WindowKey] = set()
     affected: dict[Partition, set[int]] = defaultdict(set)
-    for state in _states(client, committed):
+    for state in client.states_up_to(committed):
         hour = state.window_start.replace(minute=0)
         is_gone = state.topic_id not in living
         if state.affected_offset > state.finalized_offset:
@@ -105,14 +91,6 @@ def survey(
         None if scope.is_everything else affected,
         {
             table: to_millis(now - lifetime + _EXPIRES_WITHIN) if lifetime else None
-            for table, lifetime in reads.lifetimes().items()
+            for table, lifetime in client.lifetimes().items()
         },
     )
-
-
-def _states(client: CassandraClient, committed: Mapping[Partition, int]) -> Iterator[WindowState]:
-    for (topic_id, partition), offset in committed.items():
-        buckets = offset // WINDOW_BUCKET_OFFSETS + 1
-        for first in range(0, buckets, _BUCKETS_AT_ONCE):
-            some = range(first, min(first + _BUCKETS_AT_ONCE, buckets))
-            yield from client.window_states(topic_id, partition, some)

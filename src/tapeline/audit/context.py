@@ -13,7 +13,6 @@ from tapeline.audit.kafka_reader import TopicReader
 from tapeline.audit.meanwhile import Meanwhile
 from tapeline.audit.scope import Scope
 from tapeline.audit.silver_gold import BarsCompared
-from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 
 NO_KAFKA: Final = "messages that Kafka no longer holds"
@@ -33,7 +32,6 @@ class Context:
     """Where rows come from, which of them to look at, and who takes the differences."""
 
     client: CassandraClient
-    reads: AuditReads
     kafka: TopicReader
     baseline: Baseline
     scope: Scope

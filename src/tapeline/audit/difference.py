@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import Enum
 
 from tapeline.model.bar import Interval
+from tapeline.model.times import iso
 
 
 class Pair(str, Enum):
@@ -79,9 +80,3 @@ def text_of(value: object) -> str:
     if isinstance(value, datetime):
         return iso(value)
     return str(value)
-
-
-def iso(time: datetime) -> str:
-    """Return an instant (UTC) in ISO form, with milliseconds when it has any."""
-    spec = "milliseconds" if time.microsecond else "seconds"
-    return time.replace(tzinfo=None).isoformat(timespec=spec) + "Z"

@@ -11,15 +11,13 @@ import pyarrow.compute as pc
 from tapeline.audit.engine import query
 from tapeline.audit.messages import sort_messages
 from tapeline.audit.tables import TRADE_KEYS
-from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
+from tapeline.storage.messages import BUCKET_OFFSETS
+from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS, Partition
 
 _ROWS_OF: Final = """
     SELECT * FROM silver SEMI JOIN trades USING (symbol, bucket_ms, event_time_ms, trade_id)
 """
-Partition = tuple[str, int]
-"""A topic's id and one of its Kafka partitions."""
 
 
 class Meanwhile:
@@ -28,29 +26,21 @@ class Meanwhile:
     Bronze is written before silver, so whatever silver is found to hold of them, bronze has.
 
     Args:
-        client: reads how far each partition is.
-        reads: the audit's own.
+        client: reads bronze, and how far each partition is.
         committed: the highest offset of each partition that was in silver at the beginning.
     """
 
-    def __init__(
-        self, client: CassandraClient, reads: AuditReads, committed: Mapping[Partition, int]
-    ) -> None:
+    def __init__(self, client: CassandraClient, committed: Mapping[Partition, int]) -> None:
         self._client = client
-        self._reads = reads
         self._next = {partition: offset + 1 for partition, offset in committed.items()}
         self._known = [TRADE_KEYS.empty_table()]
 
     def rows_of(self, silver: pa.Table) -> pa.Table:
         """Return the rows of silver, read before, of which a copy has come meanwhile."""
         # Above these lies a batch under way, whose rows come in any order.
-        committed = {
-            (topic_id, p.kafka_partition): p.committed_offset
-            for topic_id in self._reads.topic_ids()
-            for p in self._client.progress(topic_id).values()
-        }
+        committed = self._client.committed_offsets()
         under_way = []
-        for topic_id, partition, bucket in self._reads.bronze_buckets():
+        for topic_id, partition, bucket in self._client.bronze_buckets():
             last = committed.get((topic_id, partition), -1)
             for trades in self._trades(topic_id, partition, bucket):
                 is_committed = pc.field("kafka_offset") <= last
@@ -67,7 +57,7 @@ class Meanwhile:
             (some, min(some + WINDOW_BUCKET_OFFSETS, stop))
             for some in range(start, stop, WINDOW_BUCKET_OFFSETS)
         ]
-        for messages in self._reads.bronze(topic_id, partition, ranges):
+        for messages in self._client.bronze(topic_id, partition, ranges):
             if messages:
                 yield sort_messages(topic_id, partition, messages).trades
 

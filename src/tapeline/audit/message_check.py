@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Final
 
-from tapeline.audit.baseline import Partition
 from tapeline.audit.bronze_quarantine import Quarantined, compare_quarantine
 from tapeline.audit.context import NO_KAFKA, Advance, Context
 from tapeline.audit.difference import Difference, Pair
@@ -16,7 +15,8 @@ from tapeline.audit.kafka_bronze import compare_messages
 from tapeline.audit.messages import RawMessage, sort_messages
 from tapeline.audit.spill import Spill
 from tapeline.model.times import from_millis
-from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
+from tapeline.storage.messages import BUCKET_OFFSETS
+from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS, Partition
 
 Range = tuple[int, int]
 """The first offset, and the one after the last."""
@@ -33,7 +33,7 @@ def message_ranges(
     committed to silver. What is not committed is counted as not read yet.
     """
     chunks: dict[Partition, set[int]] = defaultdict(set)
-    for topic_id, partition, bucket in context.reads.bronze_buckets():
+    for topic_id, partition, bucket in context.client.bronze_buckets():
         first = bucket * _CHUNKS_OF_BUCKET
         chunks[topic_id, partition].update(range(first, first + _CHUNKS_OF_BUCKET))
     baseline = context.baseline
@@ -66,8 +66,8 @@ def check_messages(
         # What Kafka holds has the id of the living topic; one of the same name may have gone.
         is_live = topic_id == context.kafka.topic_id and partition in kafka_offsets
         oldest = kafka_offsets[partition][0] if is_live else None
-        bronze = context.reads.bronze(topic_id, partition, some)
-        quarantine = context.reads.quarantine(topic_id, partition, some)
+        bronze = context.client.bronze(topic_id, partition, some)
+        quarantine = context.client.quarantine(topic_id, partition, some)
         for offsets, messages, bad_rows in zip(some, bronze, quarantine, strict=True):
             _compare_with_kafka(context, partition, offsets, messages, oldest)
             sort = sort_messages(topic_id, partition, messages)

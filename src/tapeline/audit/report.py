@@ -8,8 +8,9 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from tapeline.audit.difference import Difference, iso
+from tapeline.audit.difference import Difference
 from tapeline.audit.findings import Findings
+from tapeline.model.times import iso
 
 SHOWN_DIFFERENCES: Final = 50
 

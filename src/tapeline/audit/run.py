@@ -29,12 +29,10 @@ from tapeline.audit.spill import Spill
 from tapeline.audit.window_check import check_windows
 from tapeline.kafka.topics import living_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
+from tapeline.local.keyspace import open_keyspace
 from tapeline.model.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.program.process import rare_collections
 from tapeline.program.settings import Settings
-from tapeline.storage.audit_reads import AuditReads
-from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.known_symbols import require_symbols
 
 _BOTH: Final = "SELECT * FROM silver UNION SELECT * FROM gold"
 
@@ -81,28 +79,23 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
     typer.echo(f"Using {endpoints}", err=True)
     keyspace, topic = settings.cassandra.keyspace, settings.kafka.topic
     with ExitStack() as stack:
-        client = CassandraClient(
-            settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
-        )
-        stack.enter_context(closing(client))
-        client.require_schema()
-        require_symbols(client, scope.symbols)
+        client = stack.enter_context(open_keyspace(settings, endpoints))
+        client.require_symbols(scope.symbols)
         admin = topic_admin(endpoints.bootstrap_servers)
         topic_id = topic_id_of(admin, topic)
         kafka = TopicReader(endpoints.bootstrap_servers, topic, topic_id)
         stack.enter_context(closing(kafka))
-        reads = AuditReads(client.session, keyspace)
         try:
             living = living_topics(admin)
-            baseline = survey(client, reads, scope, datetime.now(timezone.utc), living.keys())
+            baseline = survey(client, scope, datetime.now(timezone.utc), living.keys())
             if not any(partition[0] == topic_id for partition in baseline.committed):
                 message = (
                     f"Keyspace {keyspace} holds nothing of topic {topic}: name the topic that it "
                     "was made of with --topic."
                 )
                 raise SchemaError(message)
-            meanwhile = Meanwhile(client, reads, baseline.committed)
-            yield Context(client, reads, kafka, baseline, scope, meanwhile)
+            meanwhile = Meanwhile(client, baseline.committed)
+            yield Context(client, kafka, baseline, scope, meanwhile)
         except (DriverException, NoHostAvailable, KafkaException, OSError) as error:
             message = f"The audit has stopped, run it again: {type(error).__name__}: {error}"
             raise ServiceUnavailableError(message) from error

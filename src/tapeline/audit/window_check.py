@@ -22,7 +22,7 @@ from tapeline.audit.tables import (
     window_rows,
 )
 from tapeline.model.bar import Bar, Interval, WindowKey
-from tapeline.storage.audit_reads import Rows
+from tapeline.storage.trades import Rows, Window
 
 _WINDOWS_AT_ONCE: Final = 2_000
 _TRADES_AT_ONCE: Final = 100_000
@@ -34,9 +34,6 @@ _OF_WINDOWS: Final = "SELECT * FROM trades SEMI JOIN windows USING (symbol, buck
 _WITHOUT: Final = """
     SELECT * FROM trades ANTI JOIN others USING (symbol, bucket_ms, event_time_ms, trade_id)
 """
-
-Window = tuple[str, int]
-"""A symbol and the start of its window in ms since the epoch."""
 
 
 def check_windows(context: Context, spill: Spill, windows: pa.Table, advance: Advance) -> None:
@@ -100,7 +97,7 @@ def _groups(context: Context, windows: Sequence[Window]) -> Iterator[tuple[list[
     """Yield the windows with their trades, several at once but not too many trades."""
     group: list[tuple[Window, Rows]] = []
     trades = 0
-    for window, rows in context.reads.silver(windows):
+    for window, rows in context.client.silver(windows):
         group.append((window, rows))
         trades += len(rows)
         if trades >= _TRADES_AT_ONCE:

@@ -3,55 +3,50 @@
 from __future__ import annotations
 
 import io
-from datetime import datetime, timezone
-from enum import Enum
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tapeline.audit.findings import Findings
 from tapeline.audit.report import json_report, print_report
 from tapeline.audit.run import run_audit
 from tapeline.audit.scope import Scope
+from tapeline.cli.options import (
+    Keyspace,
+    OutputFile,
+    TableOrJson,
+    Topic,
+    format_option,
+    from_option,
+    progress_on,
+    to_option,
+)
 from tapeline.model.errors import AuditError, UsageError
 from tapeline.model.symbols import selected_symbols
-from tapeline.model.times import TIME_FORMATS
+from tapeline.model.times import as_utc
 from tapeline.program.settings import load_settings
 
 _FILE_WIDTH: Final = 200
 
 
-class ReportFormat(str, Enum):
-    """How the report is written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 def audit(
-    start: Annotated[
-        datetime | None,
-        typer.Option("--from", formats=TIME_FORMATS, help="First window, UTC; the oldest."),
-    ] = None,
-    end: Annotated[
-        datetime | None,
-        typer.Option("--to", formats=TIME_FORMATS, help="Windows start before this, UTC."),
-    ] = None,
+    start: Annotated[datetime | None, from_option("First window, UTC; the oldest.")] = None,
+    end: Annotated[datetime | None, to_option("Windows start before this, UTC.")] = None,
     symbols: Annotated[
         str | None, typer.Option(help="In the feed's names, with commas; all of them.")
     ] = None,
-    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
-    topic: Annotated[str | None, typer.Option(help="trades_raw by default.")] = None,
+    keyspace: Keyspace = None,
+    topic: Topic = None,
     against: Annotated[
         Path | None, typer.Option(help="CSV of five-minute bars to compare ours with.")
     ] = None,
     output_format: Annotated[
-        ReportFormat, typer.Option("--format", help="How to write the report.")
-    ] = ReportFormat.TABLE,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
+        TableOrJson, format_option("How to write the report.")
+    ] = TableOrJson.TABLE,
+    output: OutputFile = None,
 ) -> None:
     """Check every layer against the one before it; exit code 1 if anything differs.
 
@@ -61,19 +56,8 @@ def audit(
     Example: tapeline audit --from 2026-11-20 --to 2026-11-21 --symbols AAPL,MSFT
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
-    utc = timezone.utc
-    scope = Scope.of(
-        start and start.replace(tzinfo=utc),
-        end and end.replace(tzinfo=utc),
-        selected_symbols(symbols),
-    )
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    )
+    scope = Scope.of(start and as_utc(start), end and as_utc(end), selected_symbols(symbols))
+    progress = progress_on(Console(stderr=True))
     with progress:
         findings = run_audit(settings, scope, against, progress)
     _write(findings, output_format, output)
@@ -85,9 +69,9 @@ def audit(
         raise AuditError(message)
 
 
-def _write(findings: Findings, output_format: ReportFormat, output: Path | None) -> None:
+def _write(findings: Findings, output_format: TableOrJson, output: Path | None) -> None:
     text = io.StringIO()
-    if output_format is ReportFormat.JSON:
+    if output_format is TableOrJson.JSON:
         text.write(json_report(findings))
     elif output is not None:
         print_report(findings, Console(file=text, width=_FILE_WIDTH))

@@ -6,23 +6,31 @@ import io
 import sys
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, BinaryIO
 
-import orjson
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 
-from tapeline.cli.render.table import iso, no_bar_of, print_bars
+from tapeline.cli.options import (
+    Detail,
+    Keyspace,
+    Length,
+    OutputFile,
+    format_option,
+    from_option,
+    to_option,
+    write_json,
+)
+from tapeline.cli.render.table import no_bar_of, print_bars
 from tapeline.cli.render.watch import watch_bars
 from tapeline.local.discovery import find_endpoints
 from tapeline.model.errors import UsageError
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.symbols import parse_symbols
-from tapeline.model.times import TIME_FORMATS, as_utc, floor_to
+from tapeline.model.times import as_utc, floor_to, iso
 from tapeline.program.settings import Settings, load_settings
 from tapeline.read.bars import known_symbols, read_bars
 
@@ -36,39 +44,15 @@ class BarFormat(str, Enum):
     PARQUET = "parquet"
 
 
-def check_interval(text: str) -> str:
-    """Return a length of bars as it was given.
-
-    Raises:
-        typer.BadParameter: it is none.
-    """
-    try:
-        ReadInterval.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    return text
-
-
 def bars(
     symbols: Annotated[list[str], typer.Argument(help="In the feed's names.")],
-    interval: Annotated[
-        str,
-        typer.Option(callback=check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …"),
-    ] = "5m",
-    start: Annotated[
-        datetime | None,
-        typer.Option("--from", formats=TIME_FORMATS, help="First bar, UTC; today by default."),
-    ] = None,
-    end: Annotated[
-        datetime | None,
-        typer.Option("--to", formats=TIME_FORMATS, help="Bars start before this, UTC; now."),
-    ] = None,
-    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
-    output_format: Annotated[
-        BarFormat, typer.Option("--format", help="How to write them.")
-    ] = BarFormat.TABLE,
-    detail: Annotated[bool, typer.Option("--detail", help="All columns of a bar.")] = False,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
+    interval: Length = "5m",
+    start: Annotated[datetime | None, from_option("First bar, UTC; today by default.")] = None,
+    end: Annotated[datetime | None, to_option("Bars start before this, UTC; now.")] = None,
+    keyspace: Keyspace = None,
+    output_format: Annotated[BarFormat, format_option("How to write them.")] = BarFormat.TABLE,
+    detail: Detail = False,
+    output: OutputFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Draw live candles until Ctrl-C.")] = False,
 ) -> None:
     """Print or save bars, or watch them live; times are UTC.
@@ -141,7 +125,7 @@ def _write(table: pa.Table, output_format: BarFormat, file: BinaryIO, *, detail:
         options = pacsv.WriteOptions(quoting_header="none", quoting_style="needed")
         pacsv.write_csv(text, file, options)
     elif output_format is BarFormat.JSON:
-        file.write(orjson.dumps(text.to_pylist(), option=orjson.OPT_INDENT_2) + b"\n")
+        write_json(text.to_pylist(), file)
     else:
         lines = io.TextIOWrapper(file, encoding="utf-8")
         print_bars(table, Console(file=lines), detail=detail)

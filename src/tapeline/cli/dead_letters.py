@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,21 +11,21 @@ from enum import Enum
 from itertools import islice
 from typing import Annotated, Any, Final
 
-import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from tapeline.cli.options import Keyspace, TableOrJson, Topic, format_option, write_json
 from tapeline.dead_letters.letter import Letter
 from tapeline.dead_letters.read import frames_of_feed, messages_of_topic
 from tapeline.dead_letters.redrive import Redriven, redrive
 from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
+from tapeline.local.keyspace import open_keyspace
 from tapeline.model.times import iso_of_micros, to_micros
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.program.settings import Settings, load_settings
-from tapeline.read.bars import open_keyspace
 from tapeline.storage.cassandra_client import CassandraClient
 
 _SHOWN_BYTES: Final = 2000
@@ -40,13 +39,6 @@ class Action(str, Enum):
     REDRIVE = "redrive"
 
 
-class LetterFormat(str, Enum):
-    """How they are written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 def dead_letters(
     action: Annotated[Action, typer.Argument(help="What to do.")],
     reason: Annotated[str | None, typer.Option(help="Only what was refused for this.")] = None,
@@ -54,11 +46,11 @@ def dead_letters(
     yes: Annotated[
         bool, typer.Option("--yes", help="Let `redrive` send; otherwise it only counts.")
     ] = False,
-    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
-    topic: Annotated[str | None, typer.Option(help="trades_raw by default.")] = None,
+    keyspace: Keyspace = None,
+    topic: Topic = None,
     output_format: Annotated[
-        LetterFormat, typer.Option("--format", help="How `list` and `show` write.")
-    ] = LetterFormat.TABLE,
+        TableOrJson, format_option("How `list` and `show` write.")
+    ] = TableOrJson.TABLE,
 ) -> None:
     """List, show or send again what was refused: frames of the feed, messages of the topic.
 
@@ -85,7 +77,7 @@ def _letters(settings: Settings) -> Iterator[tuple[CassandraClient, Iterator[Let
     """Connect; yield the client and all letters, those of the feed first."""
     servers = find_endpoints(settings).bootstrap_servers
     topic_id_of(topic_admin(servers), settings.kafka.topic)
-    with open_keyspace(settings, None) as client:
+    with open_keyspace(settings) as client:
 
         def every() -> Iterator[Letter]:
             yield from frames_of_feed(servers, settings.kafka)
@@ -120,11 +112,11 @@ def counts(letters: Iterable[Letter], reason: str | None = None) -> list[dict[st
     ]
 
 
-def _list(letters: Iterable[Letter], reason: str | None, output_format: LetterFormat) -> None:
+def _list(letters: Iterable[Letter], reason: str | None, output_format: TableOrJson) -> None:
     rows = counts(letters, reason)
     total = sum(row["count"] for row in rows)
-    if output_format is LetterFormat.JSON:
-        _write_json({"total": total, "refused": rows})
+    if output_format is TableOrJson.JSON:
+        write_json({"total": total, "refused": rows})
         return
     if not rows:
         typer.echo("There are no dead letters.")
@@ -138,7 +130,7 @@ def _list(letters: Iterable[Letter], reason: str | None, output_format: LetterFo
     console.print(f"{total:,} refused in all.", highlight=False)
 
 
-def _show(letters: Iterable[Letter], output_format: LetterFormat) -> None:
+def _show(letters: Iterable[Letter], output_format: TableOrJson) -> None:
     rows = [
         {
             "place": letter.place,
@@ -151,8 +143,8 @@ def _show(letters: Iterable[Letter], output_format: LetterFormat) -> None:
         }
         for letter in letters
     ]
-    if output_format is LetterFormat.JSON:
-        _write_json(rows)
+    if output_format is TableOrJson.JSON:
+        write_json(rows)
         return
     for row in rows:
         refused: Any = row["refused"]
@@ -196,7 +188,3 @@ async def _send(settings: Settings, trades: Iterable[Trade]) -> None:
     for trade in trades:
         await producer.send(trade.symbol, encode_trade(trade))
     producer.flush()
-
-
-def _write_json(content: object) -> None:
-    sys.stdout.buffer.write(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")

@@ -22,6 +22,7 @@ from tapeline.demo.parts import LatestBars, ShownBar, running_demo
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
 from tapeline.local.supervisor import Child, keep_alive
+from tapeline.model.bar import state_text
 from tapeline.program.logs import configure_logging
 from tapeline.program.profile import PROFILE_HELP, Profile
 from tapeline.program.settings import load_settings
@@ -182,9 +183,7 @@ def _price(value: float | None) -> str:
 
 
 def _state(bar: ShownBar) -> str:
-    if not bar.is_final:
-        return "provisional"
-    return "final" if bar.revision == 1 else f"revision {bar.revision}"
+    return state_text(bar.revision, is_final=bar.is_final)
 
 
 def _line(bar: ShownBar) -> str:

@@ -8,21 +8,19 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tapeline.cli.bars import check_interval
+from tapeline.cli.options import Detail, Keyspace, Length, format_option, progress_on
 from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult, run_export
 from tapeline.local.discovery import find_endpoints
+from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import held
 from tapeline.model.errors import UsageError
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.symbols import selected_symbols
 from tapeline.program.process import sigterm_interrupts
 from tapeline.program.settings import load_settings
-from tapeline.read.bars import open_keyspace
-from tapeline.storage.known_symbols import require_symbols
 
 _STOPPED_EXIT_CODE: Final = 130
 _LOCK_NAME: Final = ".tapeline-export.lock"
@@ -35,9 +33,7 @@ def export(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder; one for each kind and interval.")
     ],
-    file_format: Annotated[
-        ExportFormat, typer.Option("--format", help="How to write it.")
-    ] = ExportFormat.PARQUET,
+    file_format: Annotated[ExportFormat, format_option("How to write it.")] = ExportFormat.PARQUET,
     symbols: Annotated[
         str | None, typer.Option(help="Separated by commas; all by default.")
     ] = None,
@@ -49,14 +45,12 @@ def export(
         datetime | None,
         typer.Option("--to", formats=_DAYS, help="Days before this one, UTC; up to today's."),
     ] = None,
-    interval: Annotated[
-        str, typer.Option(callback=check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …")
-    ] = "5m",
-    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
+    interval: Length = "5m",
+    keyspace: Keyspace = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Volumes as decimal(38, 10), not doubles.")
     ] = False,
-    detail: Annotated[bool, typer.Option("--detail", help="All columns of a bar.")] = False,
+    detail: Detail = False,
     provisional: Annotated[
         bool, typer.Option("--provisional", help="Bars that may still change too.")
     ] = False,
@@ -75,7 +69,7 @@ def export(
 
     Then: duckdb.sql("FROM 'bars-1h/*/*.parquet'") or polars.scan_parquet("bars-1h/*/*.parquet")
     """
-    settings = load_settings()
+    settings = load_settings().with_target(keyspace=keyspace)
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
     options = ExportOptions(
         kind,
@@ -90,17 +84,11 @@ def export(
         overwrite=overwrite,
         delay=timedelta(seconds=settings.stream.watermark_s),
     )
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    )
+    progress = progress_on(Console(stderr=True))
     message = f"Another export is writing into {output}: stop it first, or wait."
     try:
-        with sigterm_interrupts(), open_keyspace(settings, keyspace) as client:
-            require_symbols(client, options.symbols)
+        with sigterm_interrupts(), open_keyspace(settings) as client:
+            client.require_symbols(options.symbols)
             with held(output / _LOCK_NAME, message), progress:
                 outcome = run_export(client, output, options, progress)
     except KeyboardInterrupt:

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 from typing import Annotated, Final
 
-import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from tapeline.cli.options import (
+    Keyspace,
+    TableOrJson,
+    format_option,
+    from_option,
+    to_option,
+    write_json,
+)
+from tapeline.local.keyspace import open_keyspace
 from tapeline.model.gap import Gap
-from tapeline.model.times import TIME_FORMATS, as_utc, iso_of_micros
-from tapeline.read.bars import open_keyspace
-from tapeline.storage.gap_rows import read_gaps
+from tapeline.model.times import as_utc, iso_of_micros
+from tapeline.program.settings import load_settings
 
 _TIME_WIDTH: Final = len("2026-11-20T14:35:00Z")
 _SYMBOLS_SHOWN: Final = 3
 
 
-class GapFormat(str, Enum):
-    """How gaps are written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 def gaps(
-    start: Annotated[
-        datetime | None,
-        typer.Option("--from", formats=TIME_FORMATS, help="UTC; a week ago by default."),
-    ] = None,
-    end: Annotated[
-        datetime | None, typer.Option("--to", formats=TIME_FORMATS, help="UTC; now by default.")
-    ] = None,
-    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
-    output_format: Annotated[
-        GapFormat, typer.Option("--format", help="How to write them.")
-    ] = GapFormat.TABLE,
+    start: Annotated[datetime | None, from_option("UTC; a week ago by default.")] = None,
+    end: Annotated[datetime | None, to_option("UTC; now by default.")] = None,
+    keyspace: Keyspace = None,
+    output_format: Annotated[TableOrJson, format_option("How to write them.")] = TableOrJson.TABLE,
 ) -> None:
     """Show when a producer had no feed, and why; times are UTC.
 
@@ -49,11 +40,11 @@ def gaps(
     """
     now = datetime.now(timezone.utc)
     first = as_utc(start) if start else now - timedelta(days=7)
-    with open_keyspace(None, keyspace) as client:
-        found = sorted(read_gaps(client, first, as_utc(end) if end else now), key=_started)
+    with open_keyspace(load_settings().with_target(keyspace=keyspace)) as client:
+        found = sorted(client.gaps(first, as_utc(end) if end else now), key=_started)
     rows = [_row(gap) for gap in found]
-    if output_format is GapFormat.JSON:
-        sys.stdout.buffer.write(orjson.dumps(rows, option=orjson.OPT_INDENT_2) + b"\n")
+    if output_format is TableOrJson.JSON:
+        write_json(rows)
         return
     if not rows:
         typer.echo("No gap was reported in that time.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -10,8 +9,8 @@ from rich.console import Console
 
 from tapeline.kafka.topics import create_topics, topic_admin
 from tapeline.local.discovery import find_endpoints
+from tapeline.local.keyspace import open_keyspace
 from tapeline.program.settings import load_settings
-from tapeline.storage.cassandra_client import CassandraClient
 
 
 def init(
@@ -31,9 +30,7 @@ def init(
     endpoints = find_endpoints(settings)
     console = Console()
     console.print(f"Using {endpoints}", highlight=False)
-    with closing(
-        CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
-    ) as client:
+    with open_keyspace(settings, endpoints, needs_tables=False) as client:
         client.create_schema()
     create_topics(topic_admin(endpoints.bootstrap_servers), settings.kafka)
     kafka = settings.kafka

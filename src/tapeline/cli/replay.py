@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tapeline.cli.options import progress_on
 from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
+from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import only_one
 from tapeline.local.services import running_services
 from tapeline.local.supervisor import child_process, keep_alive
@@ -102,7 +103,7 @@ def replay(
         sigterm_interrupts(),
         only_one(home, into),
         running_services(settings, console) as endpoints,
-        closing(_client(settings, endpoints)) as client,
+        open_keyspace(settings, endpoints, needs_tables=False) as client,
     ):
         with console.status("Making topic and keyspace ready"):
             topic_id = _prepare(settings, endpoints, client)
@@ -122,10 +123,6 @@ def replay(
     if fault and into == REPLAY and not 0 <= sent.silver - replayed.silver <= sent.unsure:
         message = f"Silver holds {replayed.silver} trades; it must hold {sent.silver}."
         raise StreamError(message)
-
-
-def _client(settings: Settings, endpoints: Endpoints) -> CassandraClient:
-    return CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
 
 
 def _prepare(settings: Settings, endpoints: Endpoints, client: CassandraClient) -> str:
@@ -167,14 +164,7 @@ def _run(
             simulated_feed(settings.home, [*simulate, "--report", str(report)])
         )
         producing = stack.enter_context(child_process(produce, settings.home, feed.environment))
-        progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-        )
-        with progress:
+        with progress_on(console) as progress:
             silver = progress.add_task("trades in silver", total=contents.trades)
             while streaming.exit_code != 0:
                 keep_alive((streaming, feed.child, producing))
@@ -188,7 +178,8 @@ def _run(
 def _count(client: CassandraClient, topic_id: str, tape: int, sent: SentReport) -> Replayed:
     progress = client.progress(topic_id)
     committed = {p.kafka_partition: p.committed_offset for p in progress.values()}
-    windows = client.affected_windows(topic_id, committed)
+    states = client.states_up_to({(topic_id, p): offset for p, offset in committed.items()})
+    windows = {(state.symbol, state.window_start) for state in states}
     hours = {(symbol, start.replace(minute=0)) for symbol, start in windows}
     return Replayed(
         tape=tape,

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
-from enum import Enum
 from typing import Annotated
 
-import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tapeline.cli.options import Keyspace, TableOrJson, format_option, write_json
 from tapeline.cli.render.live_bars import age_of
 from tapeline.program.settings import load_settings
 from tapeline.status.check import check_health
 from tapeline.status.health import BarCounts, Flow, Health, Service, problems_of
 
 
-class StatusFormat(str, Enum):
-    """How the state is written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 def status(
-    keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
+    keyspace: Keyspace = None,
     topic: Annotated[str | None, typer.Option(help="Kafka topic; trades_raw by default.")] = None,
-    output_format: Annotated[
-        StatusFormat, typer.Option("--format", help="How to write it.")
-    ] = StatusFormat.TABLE,
+    output_format: Annotated[TableOrJson, format_option("How to write it.")] = TableOrJson.TABLE,
 ) -> None:
     """Say what runs, how far it is and what is wrong; exit code 0 if all is well, 1 if not.
 
@@ -44,10 +33,8 @@ def status(
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
     health = check_health(settings, datetime.now(timezone.utc))
     problems = problems_of(health)
-    if output_format is StatusFormat.JSON:
-        state = {"healthy": not problems, "problems": problems, **asdict(health)}
-        option = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z
-        sys.stdout.buffer.write(orjson.dumps(state, option=option) + b"\n")
+    if output_format is TableOrJson.JSON:
+        write_json({"healthy": not problems, "problems": problems, **asdict(health)})
     else:
         print_health(health, problems, Console(highlight=False))
     if problems:

@@ -25,7 +25,7 @@ from tapeline.model.bar import Bar, Interval
 from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.sessions import asset_class_of, session_at
 from tapeline.model.times import floor_to, from_micros
-from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
+from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 
 _TIMES: Final = (
     *("bar_start", "newest_event_time", "newest_received_at"),

@@ -21,7 +21,7 @@ from tapeline.kafka.feed_view import FeedView
 from tapeline.model.errors import SchemaError
 from tapeline.program.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import PartitionProgress
+from tapeline.storage.windows import PartitionProgress
 
 log = structlog.get_logger()
 

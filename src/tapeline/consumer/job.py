@@ -28,13 +28,13 @@ from tapeline.kafka.feed_view import FeedView
 from tapeline.kafka.topics import topic_admin
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
+from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import only_one
 from tapeline.model.errors import StreamError
 from tapeline.program.metrics import ROUND_DURATION, STREAM_METRICS, Metrics
 from tapeline.program.metrics_server import serve_metrics
 from tapeline.program.process import rare_collections
 from tapeline.program.settings import Settings
-from tapeline.storage.cassandra_client import CassandraClient
 
 log = structlog.get_logger()
 
@@ -150,11 +150,7 @@ def run_job(
         )
         client = None
         if options.sink is SinkKind.CASSANDRA:
-            client = CassandraClient(
-                settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
-            )
-            stack.callback(client.close)
-            client.require_schema()
+            client = stack.enter_context(open_keyspace(settings, endpoints))
         feed = FeedView(source.bootstrap_servers, settings.kafka, source.topic_id)
         stack.callback(feed.close)
         if query is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 
 from tapeline.model.errors import StreamError
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import PartitionProgress
+from tapeline.storage.windows import PartitionProgress
 
 
 class KeptProgress:

@@ -12,7 +12,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.consumer.transformations import window_of_trade
-from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS
+from tapeline.storage.messages import BUCKET_OFFSETS
+from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS
 
 WRITE_TIME: Final = "write_time_us"
 TTL: Final = "ttl_s"

@@ -17,8 +17,7 @@ from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.times import floor_to, to_micros
 from tapeline.program.settings import Settings
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rebuild_reads import newest_stored_trade, topic_ids
-from tapeline.storage.rows import PartitionProgress, StatesOfWindows
+from tapeline.storage.windows import PartitionProgress, StatesOfWindows
 
 
 class Previews:
@@ -72,7 +71,7 @@ class Previews:
         self._owns_silver = owns_silver
         self._others_at_begin = self._progress_of_others()
         self._added = {}
-        stored_until = None if self._client is None else newest_stored_trade(self._client)
+        stored_until = None if self._client is None else self._client.newest_stored_trade()
         self._windows = BarsInMemory(stored_until)
         self._longer = LongerBars(self._client, self._interval, self._windows)
 
@@ -130,8 +129,9 @@ class Previews:
     def _progress_of_others(self) -> dict[str, dict[int, PartitionProgress]]:
         if self._client is None:
             return {}
-        others = (t for t in topic_ids(self._client) if t != self._topic_id)
-        return {topic_id: self._client.progress(topic_id) for topic_id in others}
+        progress = self._client.progress_of_topics()
+        progress.pop(self._topic_id, None)
+        return progress
 
     def _over_after(self, batch: BatchSummary) -> datetime | None:
         """Return up to when windows are over once a batch is stored, so that no preview is due.

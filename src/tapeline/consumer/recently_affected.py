@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from tapeline.storage.rows import PartitionProgress, WindowState
+from tapeline.storage.windows import PartitionProgress, WindowState
 
 _MOST: Final = 200_000
 """States that wait for the finalizer; what is beyond it reads from the table."""

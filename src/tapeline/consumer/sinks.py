@@ -10,8 +10,8 @@ from pyspark.sql import DataFrame
 
 from tapeline.consumer.layers import TTL, WRITE_TIME
 from tapeline.model.bar import Bar, Interval
+from tapeline.storage.bar_rows import GOLD_TABLES
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import GOLD_TABLES
 
 _CASSANDRA_FORMAT: Final = "org.apache.spark.sql.cassandra"
 _CONSOLE_ROWS: Final = 20

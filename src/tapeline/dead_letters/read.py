@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -13,14 +12,15 @@ from tapeline.dead_letters.letter import Letter, Origin, read_refusals
 from tapeline.kafka.offsets import offsets_of
 from tapeline.kafka.topics import partitions_of
 from tapeline.model.errors import ServiceUnavailableError
-from tapeline.model.times import to_micros
 from tapeline.program.settings import KafkaSettings
 from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.messages import BUCKET_OFFSETS
 
 _TIMEOUT_S: Final = 10.0
 _SILENCE_S: Final = 60.0
 _MESSAGES: Final = 500
 _US_PER_MS: Final = 1000
+_OFFSETS: Final = 5_000
 
 
 def frames_of_feed(bootstrap_servers: str, settings: KafkaSettings) -> Iterator[Letter]:
@@ -90,25 +90,16 @@ def _header(message: Message, name: str) -> str:
 
 def messages_of_topic(client: CassandraClient) -> Iterator[Letter]:
     """Yield the messages in quarantine, of every topic of the keyspace, by partition and offset."""
-    partitions = client.rows(
-        "SELECT DISTINCT topic_id, kafka_partition, bucket FROM {keyspace}.trades_quarantine"
-    )
-    query = (
-        "SELECT * FROM {keyspace}.trades_quarantine "
-        "WHERE topic_id = ? AND kafka_partition = ? AND bucket = ?"
-    )
-    for found in sorted(partitions):
-        for row in client.rows(query, tuple(found)):
-            yield _message(row)
-
-
-def _message(row: Any) -> Letter:
-    received: datetime = row.kafka_timestamp.replace(tzinfo=timezone.utc)
-    return Letter(
-        Origin.TOPIC,
-        f"{row.topic_id}/{row.kafka_partition}/{row.kafka_offset}",
-        to_micros(received),
-        row.message or b"",
-        ((None, row.reason),),
-        key=(row.message_key or b"").decode(errors="replace"),
-    )
+    for topic_id, partition, bucket in client.quarantine_buckets():
+        first, stop = bucket * BUCKET_OFFSETS, (bucket + 1) * BUCKET_OFFSETS
+        ranges = ((start, start + _OFFSETS) for start in range(first, stop, _OFFSETS))
+        for rows in client.quarantine(topic_id, partition, ranges):
+            for offset, timestamp_ms, reason, key, message in rows:
+                yield Letter(
+                    Origin.TOPIC,
+                    f"{topic_id}/{partition}/{offset}",
+                    timestamp_ms * _US_PER_MS,
+                    message or b"",
+                    ((None, reason),),
+                    key=(key or b"").decode(errors="replace"),
+                )

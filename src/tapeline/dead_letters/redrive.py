@@ -13,8 +13,6 @@ from typing import Final
 
 from tapeline.dead_letters.letter import Letter, Origin
 from tapeline.live.decode import decode_trade
-from tapeline.model.bar import Interval
-from tapeline.model.times import floor_to, from_millis
 from tapeline.model.trade import Trade
 from tapeline.producer.identity import FrameCounts, hash_trade_id
 from tapeline.producer.validation import TradeFrame, WireTrade, parse_frame
@@ -63,9 +61,8 @@ def redrive(letters: Iterable[Letter], expired_us: int, client: CassandraClient)
     every = list(found.values())
     for start in range(0, len(every), _LOOKED_UP):
         some = every[start : start + _LOOKED_UP]
-        result.trades += [
-            t for t, has in zip(some, _in_silver(client, some), strict=True) if not has
-        ]
+        stored = client.are_in_silver((t.symbol, t.event_time_ms, t.trade_id) for t in some)
+        result.trades += [t for t, is_stored in zip(some, stored, strict=True) if not is_stored]
     result.stored = len(every) - len(result.trades)
     return result
 
@@ -106,16 +103,3 @@ def _identified(
         source = letter.source or UNKNOWN_SOURCE
         trades.append(Trade(*wire, hash_trade_id(wire, k), letter.received_us, rank, source))
     return trades
-
-
-def _in_silver(client: CassandraClient, trades: Iterable[Trade]) -> list[bool]:
-    query = (
-        "SELECT trade_id FROM {keyspace}.trades_silver "
-        "WHERE symbol = ? AND bucket = ? AND event_time = ? AND trade_id = ?"
-    )
-    arguments = []
-    for trade in trades:
-        time = from_millis(trade.event_time_ms)
-        window = floor_to(Interval.FIVE_MINUTES.duration, time)
-        arguments.append((trade.symbol, window, time, trade.trade_id))
-    return [rows.one() is not None for rows in client.run(query, arguments)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from http.client import HTTPException
@@ -20,7 +20,8 @@ from rich.console import Console
 
 from tapeline.demo.history import is_empty, play_history
 from tapeline.kafka.topics import create_topics, topic_admin, topic_id_of
-from tapeline.local.discovery import Endpoints, find_endpoints
+from tapeline.local.discovery import find_endpoints
+from tapeline.local.keyspace import open_keyspace
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.local.services import running_services
 from tapeline.local.stack import StartHooks
@@ -28,7 +29,6 @@ from tapeline.local.supervisor import Child, child_process
 from tapeline.program.settings import API_PORT, ENV_PREFIX, Settings
 from tapeline.simulator.child import DEMO, simulated_feed
 from tapeline.simulator.market import INSTRUMENTS
-from tapeline.storage.cassandra_client import CassandraClient
 
 _SYMBOLS: Final = tuple(i.symbol for i in INSTRUMENTS)
 _TARGET: Final = ("--topic", DEMO, "--keyspace", DEMO)
@@ -83,15 +83,10 @@ def running_demo(settings: Settings, console: Console) -> Iterator[DemoParts]:
 
         hooks = StartHooks(start_spark, go_live, given_up=commands.close)
         endpoints = services.enter_context(running_services(settings, console, hooks))
-        _create_schema(settings, endpoints)
+        with open_keyspace(settings, endpoints, needs_tables=False) as client:
+            client.create_schema()
         children[-1].release()
         yield DemoParts(page, tuple(children))
-
-
-def _create_schema(settings: Settings, endpoints: Endpoints) -> None:
-    client = CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
-    with closing(client):
-        client.create_schema()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from tapeline.export.content import Content, ExportOptions, Kind, content_of, mi
 from tapeline.export.files import PART_SUFFIX, path_in_export, write_file
 from tapeline.export.record import Record
 from tapeline.model.bar import Interval
-from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
 
 _DAY: Final = timedelta(days=1)
@@ -97,12 +96,11 @@ def stored_days(
     client: CassandraClient, options: ExportOptions, today: date
 ) -> set[tuple[date, str]]:
     """Return the (day, symbol) that may have something to write, by the keys of the tables."""
-    reads = AuditReads(client.session, client.keyspace)
     found: Iterator[tuple[str, date]]
     if options.kind is Kind.TRADES:
-        found = ((symbol, day_of(start_ms)) for symbol, start_ms in reads.silver_windows())
+        found = ((symbol, day_of(start_ms)) for symbol, start_ms in client.silver_windows())
     else:
-        found = _days_of_periods(reads, options.interval.stored, today)
+        found = _days_of_periods(client, options.interval.stored, today)
     return {(day, symbol) for symbol, day in found if options.wants(symbol, day)}
 
 
@@ -112,10 +110,10 @@ def day_of(window_start_ms: int) -> date:
 
 
 def _days_of_periods(
-    reads: AuditReads, stored: Interval, today: date
+    client: CassandraClient, stored: Interval, today: date
 ) -> Iterator[tuple[str, date]]:
     """Yield each day of the months or years of which gold has something, up to today's."""
-    for symbol, period in reads.gold_periods(stored):
+    for symbol, period in client.gold_periods(stored):
         day = period
         while day <= today and stored.period_of(midnight(day)) == period:
             yield symbol, day

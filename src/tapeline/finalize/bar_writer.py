@@ -24,9 +24,9 @@ from tapeline.finalize.final_bars import (
 )
 from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.conditions import ConditionPolicy
+from tapeline.storage.bar_rows import StoredBar
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.live_rows import write_final_bars
-from tapeline.storage.rows import StoredBar, WindowState
+from tapeline.storage.windows import WindowState
 
 log = structlog.get_logger()
 
@@ -212,7 +212,7 @@ class BarWriter:
             if write is not None:
                 outcome.written.append(_key(bar))
                 writes.append(write)
-        write_final_bars(self._client, computed.interval, writes)
+        self._client.write_final_bars(computed.interval, writes)
         return outcome
 
     def _judged(self, bar: Bar, stored: StoredBar | None) -> Bar:

@@ -14,7 +14,7 @@ from typing import Final
 from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.times import floor_to
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.topic_tables import TopicStanding
+from tapeline.storage.topics import TopicStanding
 
 _DAY: Final = timedelta(days=1)
 """The longest bar; every shorter one lies within such a day too."""

@@ -9,7 +9,7 @@ from tapeline.finalize.bar_writer import BarWriter, Written, first_receipts
 from tapeline.finalize.open_windows import OpenWindows
 from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import StatesOfWindows
+from tapeline.storage.windows import StatesOfWindows
 
 
 class DueBars:

@@ -8,7 +8,7 @@ from typing import Final
 
 from tapeline.model.bar import Bar
 from tapeline.model.times import to_micros
-from tapeline.storage.rows import StoredBar
+from tapeline.storage.bar_rows import StoredBar
 
 LATE_TRADE: Final = "late_trade"
 """A trade came after the bar was final."""

@@ -38,7 +38,7 @@ from tapeline.model.bar import Bar, WindowKey
 from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.coverage import Coverage
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import PartitionProgress, StatesOfWindows
+from tapeline.storage.windows import PartitionProgress, StatesOfWindows
 
 log = structlog.get_logger()
 

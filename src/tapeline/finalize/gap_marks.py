@@ -15,8 +15,6 @@ from tapeline.model.coverage import Coverage
 from tapeline.model.gap import Gap, ends_of_all
 from tapeline.model.times import floor_to, from_micros
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.gap_rows import write_gaps
-from tapeline.storage.live_rows import write_final_bars
 
 _DAYS_A_ROUND: Final = 20
 """Bound on the days of bars that one round looks at."""
@@ -51,7 +49,7 @@ class GapMarks:
             self._take_in(gaps, now)
         if self._lasting_at is None or now - self._lasting_at >= _DAY:
             # Their rows expire, and a gap that lasts must not.
-            write_gaps(self._client, [gap for gap in gaps if gap.ended_us is None])
+            self._client.write_gaps([gap for gap in gaps if gap.ended_us is None])
             self._lasting_at = now
         revised = 0
         for day in list(islice(self._pending, _DAYS_A_ROUND)):
@@ -61,7 +59,7 @@ class GapMarks:
 
     def _take_in(self, gaps: Sequence[Gap], now: datetime) -> None:
         new = {gap.key: gap for gap in gaps if self._known.get(gap.key) != gap}
-        write_gaps(self._client, new.values())
+        self._client.write_gaps(new.values())
         self._known = {gap.key: gap for gap in gaps}
         ends = [(gap, end) for gap, end in ends_of_all(gaps) if gap.key in new]
         for gap, ended_us in sorted(ends, key=lambda end: end[0].started_us):
@@ -111,7 +109,7 @@ class GapMarks:
             for stored in self._client.stored_bars(interval, keys).values()
             if stored.bar.is_final
         ]
-        write_final_bars(self._client, interval, [write for write in writes if write is not None])
+        self._client.write_final_bars(interval, [write for write in writes if write is not None])
         return len(writes)
 
 

@@ -24,10 +24,9 @@ from tapeline.model.bar import Bar
 from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.coverage import Coverage
 from tapeline.program.settings import Settings
+from tapeline.storage.bar_rows import StoredBar
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.gap_rows import read_gaps
-from tapeline.storage.rows import StoredBar
-from tapeline.storage.topic_tables import TopicStanding, TopicState, final_until
+from tapeline.storage.topics import TopicStanding, TopicState, final_until
 
 log = structlog.get_logger()
 
@@ -157,7 +156,7 @@ class GoneTopics:
                 return stored.bar.is_complete
             if topic.state is not TopicState.ENDED:
                 return False
-            gaps = read_gaps(self.client, bar.window_start, bar.window_end)
+            gaps = self.client.gaps(bar.window_start, bar.window_end)
             return not any(g.touches(bar.symbol, bar.window_start, bar.window_end) for g in gaps)
 
         return is_complete

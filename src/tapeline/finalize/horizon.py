@@ -34,7 +34,7 @@ from typing import Final
 from tapeline.kafka.feed_view import FeedSnapshot
 from tapeline.model.bar import Interval
 from tapeline.model.times import floor_to
-from tapeline.storage.rows import PartitionProgress, WindowState
+from tapeline.storage.windows import PartitionProgress, WindowState
 
 _DAY: Final = timedelta(days=1)
 _RECENT_RECEIPT: Final = timedelta(seconds=60)

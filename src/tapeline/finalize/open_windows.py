@@ -15,7 +15,7 @@ from tapeline.finalize.horizon import Horizon
 from tapeline.model.bar import Interval, WindowKey
 from tapeline.model.times import floor_to
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
+from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 
 _LOOK_AGAIN_S: Final = 60.0
 

@@ -19,8 +19,7 @@ from tapeline.kafka.feed_view import FeedView
 from tapeline.kafka.topics import living_topics
 from tapeline.model.coverage import Coverage
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.gap_rows import read_gaps
-from tapeline.storage.topic_tables import TopicStanding, TopicState
+from tapeline.storage.topics import TopicStanding, TopicState
 
 _EVERY_S: Final = 60.0
 _EVER: Final = datetime.min.replace(year=1970, tzinfo=timezone.utc)
@@ -83,7 +82,7 @@ class OtherTopics:
         if state is not TopicState.OVER:
             self._client.write_topic_state(topic.topic_id, state, now)
             return 0
-        gaps = read_gaps(self._client, _EVER, now)
+        gaps = self._client.gaps(_EVER, now)
         of_topic = [gap for gap in gaps if gap.topic_id == topic.topic_id]
         coverage = Coverage(feed.producers, of_topic, is_readable=feed.is_readable)
         return self._gone.finalize_left(topic.topic_id, coverage, now)

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from tapeline.finalize.horizon import is_caught_up, newest_receipt
 from tapeline.kafka.feed_view import LOST_AFTER, FeedSnapshot
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rows import PartitionProgress
-from tapeline.storage.topic_tables import TopicStanding, TopicState
+from tapeline.storage.topics import TopicStanding, TopicState
+from tapeline.storage.windows import PartitionProgress
 
 
 def state_of(

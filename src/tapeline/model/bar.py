@@ -81,6 +81,13 @@ class Bar:
         return all(getattr(self, name) == getattr(other, name) for name in VALUES)
 
 
+def state_text(revision: int, *, is_final: bool) -> str:
+    """Return how sure a bar is: `provisional`, `final`, or `revision 2` if revised once."""
+    if not is_final:
+        return "provisional"
+    return "final" if revision <= 1 else f"revision {revision}"
+
+
 VALUES: Final = (
     *("open", "high", "low", "close", "volume", "notional", "vwap", "trade_count"),
     *("unpriced_count", "unpriced_volume", "first_trade_time", "last_trade_time"),

@@ -31,9 +31,15 @@ def to_micros(instant: datetime) -> int:
     return (instant - EPOCH) // timedelta(microseconds=1)
 
 
+def iso(instant: datetime, finest: str = "milliseconds") -> str:
+    """Write an instant (UTC) in ISO form; with parts of a second, if it has any, up to `finest`."""
+    timespec = finest if instant.microsecond else "seconds"
+    return instant.replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
+
+
 def iso_of_micros(us: int) -> str:
     """Write the instant so many µs after the epoch in ISO form, UTC, to the second."""
-    return f"{from_micros(us):%Y-%m-%dT%H:%M:%SZ}"
+    return iso(from_micros(us), "seconds")
 
 
 def from_millis(ms: int) -> datetime:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from datetime import datetime
 from decimal import Context, Decimal
 from functools import cache
@@ -11,12 +10,11 @@ from typing import Final
 
 import pyarrow as pa
 
-from tapeline.local.discovery import find_endpoints
+from tapeline.local.keyspace import open_keyspace
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.rollup import ReadInterval, roll_up_bars
 from tapeline.program.settings import Settings, load_settings
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.gap_rows import read_gaps
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 _EXACT: Final = pa.decimal128(38, 10)
@@ -104,9 +102,9 @@ def read_bars(
         message = "start and end need a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
         raise ValueError(message)
     length = ReadInterval.parse(interval)
-    settings = settings or load_settings()
     wanted = [symbols] if isinstance(symbols, str) else symbols
-    with open_keyspace(settings, keyspace) as client:
+    settings = (settings or load_settings()).with_target(keyspace=keyspace)
+    with open_keyspace(settings) as client:
         bars = [b for s in wanted for b in bars_between(client, s, length, start, end)]
     return bars_table(bars, exact=exact, detail=detail)
 
@@ -138,7 +136,7 @@ def bars_between(
     # Before the bars: one that is finalized meanwhile is not final yet, instead of too early.
     final_until = client.final_until()
     stored = read(symbol, length.stored, start, last)
-    gaps = cache(lambda: list(read_gaps(client, start, last)))
+    gaps = cache(lambda: list(client.gaps(start, last)))
     for bar in roll_up_bars(stored, length, final_until, gaps):
         if start <= bar.window_start < end:
             yield bar
@@ -146,20 +144,8 @@ def bars_between(
 
 def known_symbols(keyspace: str | None = None, *, settings: Settings | None = None) -> set[str]:
     """Return the symbols that have bars; arguments and errors as in `read_bars`."""
-    with open_keyspace(settings, keyspace) as client:
+    with open_keyspace((settings or load_settings()).with_target(keyspace=keyspace)) as client:
         return client.symbols()
-
-
-@contextmanager
-def open_keyspace(settings: Settings | None, keyspace: str | None) -> Iterator[CassandraClient]:
-    """Connect to a keyspace for a while; the arguments and errors are those of `read_bars`."""
-    settings = (settings or load_settings()).with_target(keyspace=keyspace)
-    endpoints = find_endpoints(settings)
-    with closing(
-        CassandraClient(settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port)
-    ) as client:
-        client.require_schema()
-        yield client
 
 
 def bars_table(bars: Sequence[Bar], *, exact: bool, detail: bool = False) -> pa.Table:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
 import pyarrow as pa
 
-from tapeline.model.bar import Interval
-from tapeline.model.times import EPOCH
-from tapeline.program.settings import Settings
-from tapeline.read.bars import open_keyspace
-from tapeline.storage.audit_reads import AuditReads
+from tapeline.local.keyspace import open_keyspace
+from tapeline.program.settings import Settings, load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
@@ -32,10 +29,6 @@ _COLUMNS: Final = {
     "source": pa.string(),
     "received_at": _TIME,
 }
-_MS: Final = timedelta(milliseconds=1)
-_WINDOW_MS: Final = Interval.FIVE_MINUTES.duration // _MS
-_MOST_ASKED: Final = 10_000
-"""Windows of a symbol, about five weeks, up to which each is asked for, stored or not."""
 _BATCH_ROWS: Final = 50_000
 
 
@@ -80,7 +73,7 @@ def read_trades(
         message = "start and end need a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
         raise ValueError(message)
     wanted = [symbols] if isinstance(symbols, str) else symbols
-    with open_keyspace(settings, keyspace) as client:
+    with open_keyspace((settings or load_settings()).with_target(keyspace=keyspace)) as client:
         batches = [b for s in wanted for b in trade_batches(client, s, start, end, exact=exact)]
     return pa.Table.from_batches(batches, trades_schema(exact=exact))
 
@@ -92,28 +85,14 @@ def trade_batches(
 
     A batch has some 50,000 rows; no more than a few windows are held beside it.
     """
-    first_ms, stop_ms = _millis_from(start), _millis_from(end)
-    reads = AuditReads(client.session, client.keyspace)
     rows: list[tuple[Any, ...]] = []
-    for _, found in reads.silver(_windows(reads, symbol, first_ms, stop_ms)):
-        rows += sorted((r for r in found if first_ms <= r[0] < stop_ms), key=_by_time_and_rank)
+    for found in client.trades_between(symbol, start, end):
+        rows += sorted(found, key=_by_time_and_rank)
         if len(rows) >= _BATCH_ROWS:
             yield _batch(symbol, rows, exact=exact)
             rows = []
     if rows:
         yield _batch(symbol, rows, exact=exact)
-
-
-def _windows(
-    reads: AuditReads, symbol: str, first_ms: int, stop_ms: int
-) -> Iterator[tuple[str, int]]:
-    """Yield the windows to read; for a long time only those that silver has."""
-    starts: Sequence[int] = range(first_ms - first_ms % _WINDOW_MS, stop_ms, _WINDOW_MS)
-    if len(starts) > _MOST_ASKED:
-        stored = (s for name, s in reads.silver_windows() if name == symbol)
-        starts = sorted(s for s in stored if starts[0] <= s < stop_ms)
-    for start in starts:
-        yield symbol, start
 
 
 def _batch(symbol: str, rows: Sequence[tuple[Any, ...]], *, exact: bool) -> pa.RecordBatch:
@@ -140,8 +119,3 @@ def _batch(symbol: str, rows: Sequence[tuple[Any, ...]], *, exact: bool) -> pa.R
 
 def _by_time_and_rank(row: tuple[Any, ...]) -> tuple[int, int, int]:
     return row[0], row[5], row[1]
-
-
-def _millis_from(time: datetime) -> int:
-    """Return the first whole ms since the epoch that is not before a time."""
-    return -((EPOCH - time) // _MS)

@@ -18,9 +18,8 @@ from tapeline.finalize.bar_writer import BarWriter, Computed, Written
 from tapeline.model.bar import Interval, WindowKey
 from tapeline.rebuild.plan import Hour, hour_of, in_chunks
 from tapeline.rebuild.progress import Progress
+from tapeline.storage.bar_rows import StoredBar
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rebuild_reads import due_states
-from tapeline.storage.rows import StoredBar
 
 ROUND_S: Final = 60.0
 """A chunk of finalizing that is under way has ended after this long."""
@@ -173,7 +172,7 @@ class GoldRebuild:
     def _due(self) -> tuple[set[WindowKey], set[WindowKey]]:
         """Return the windows and the hours that the stream is about to finalize."""
         windows, hours = set(), set()
-        for state in due_states(self._client):
+        for state in self._client.due_states():
             key = state.symbol, state.window_start
             if state.affected_offset > state.finalized_offset:
                 windows.add(key)

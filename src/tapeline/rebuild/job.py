@@ -24,6 +24,7 @@ from tapeline.kafka.feed_view import FeedView
 from tapeline.kafka.topics import living_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
+from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import only_one
 from tapeline.model.bar import Bar, WindowKey
 from tapeline.model.coverage import Coverage
@@ -35,10 +36,8 @@ from tapeline.rebuild.plan import Plan
 from tapeline.rebuild.progress import Progress, ProgressFile, Tally
 from tapeline.rebuild.selection import Selection
 from tapeline.rebuild.silver import SilverRebuild, windows_begun_to_expire, windows_in_bronze
+from tapeline.storage.bar_rows import StoredBar
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.known_symbols import require_symbols
-from tapeline.storage.rebuild_reads import all_states, bronze_spans, stored_starts
-from tapeline.storage.rows import StoredBar
 
 log = structlog.get_logger()
 
@@ -87,15 +86,8 @@ def run_rebuild(
     file = ProgressFile(home.rebuilds / f"{keyspace}-{options.name}.json")
     with ExitStack() as stack:
         stack.enter_context(only_one(home, f"{keyspace}.rebuild"))
-        client = stack.enter_context(
-            closing(
-                CassandraClient(
-                    settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
-                )
-            )
-        )
-        client.require_schema()
-        require_symbols(client, options.selection.symbols)
+        client = stack.enter_context(open_keyspace(settings, endpoints))
+        client.require_symbols(options.selection.symbols)
         if not options.any_policy:
             _require_policy(settings, client)
         stack.enter_context(failures_explained("rebuild"))
@@ -146,7 +138,7 @@ class Rebuild:
     def _silver(self) -> set[WindowKey]:
         client, selection = self._client, self._options.selection
         alive_after = _now() - self._silver_ttl if self._silver_ttl else None
-        spans = list(bronze_spans(client, alive_after))
+        spans = list(client.bronze_spans(alive_after))
 
         def windows() -> set[WindowKey]:
             found = (key for span in spans for key in windows_in_bronze(client, span))
@@ -171,8 +163,8 @@ class Rebuild:
     def _gold(self, only: Collection[WindowKey] | None) -> None:
         client, settings = self._client, self._settings
         plan = Plan(self._options.selection, self._silver_ttl, _now(), only)
-        plan.add_states(all_states(client))
-        plan.add_bars(stored_starts(client))
+        plan.add_states(client.all_states())
+        plan.add_bars(client.stored_starts())
         if self._progress.hour is None:
             self._progress.expired.add(sorted(plan.expired()))
         hours = plan.hours()
@@ -239,7 +231,7 @@ def _require_policy(settings: Settings, client: CassandraClient) -> None:
     """Refuse to change every bar because a policy was forgotten."""
     policy, keyspace = settings.stream.policy.value, settings.cassandra.keyspace
     other = next(
-        (b.policy for b in stored_starts(client) if b.is_final and b.policy not in {None, policy}),
+        (b.policy for b in client.stored_starts() if b.is_final and b.policy not in {None, policy}),
         None,
     )
     if other is not None:

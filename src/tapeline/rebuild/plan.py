@@ -11,8 +11,8 @@ from tapeline.finalize.bar_writer import first_receipts
 from tapeline.finalize.final_bars import is_past_lifetime
 from tapeline.model.bar import WindowKey
 from tapeline.rebuild.selection import Selection
-from tapeline.storage.rebuild_reads import StoredStart
-from tapeline.storage.rows import WindowState
+from tapeline.storage.bar_rows import StoredStart
+from tapeline.storage.windows import WindowState
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from tapeline.program.settings import CassandraSettings
 from tapeline.rebuild.progress import Progress
 from tapeline.rebuild.selection import Selection
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rebuild_reads import BronzeSpan, window_states
-from tapeline.storage.rows import BUCKET_OFFSETS, WINDOW_BUCKET_OFFSETS, WindowState
+from tapeline.storage.messages import BUCKET_OFFSETS, BronzeSpan
+from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS, WindowState
 
 _TASK_OFFSETS: Final = 25_000
 """Messages that one Spark task reads: one bucket of bronze is read by several."""
@@ -69,7 +69,7 @@ def windows_in_bronze(client: CassandraClient, span: BronzeSpan) -> set[WindowKe
     """Return the windows that got trades from the messages that bronze still has."""
     first = span.first_offset // WINDOW_BUCKET_OFFSETS
     last = span.last_offset // WINDOW_BUCKET_OFFSETS
-    states = window_states(client, span.topic_id, span.kafka_partition, first, last)
+    states = client.window_states(span.topic_id, span.kafka_partition, range(first, last + 1))
     return {(state.symbol, state.window_start) for state in states}
 
 
@@ -87,7 +87,8 @@ def windows_begun_to_expire(
             continue
         boundary = span.first_offset // WINDOW_BUCKET_OFFSETS
         whole_from = span.first_received_at + timedelta(milliseconds=LATEST_AHEAD_MS)
-        for state in window_states(client, span.topic_id, span.kafka_partition, 0, boundary):
+        buckets = range(boundary + 1)
+        for state in client.window_states(span.topic_id, span.kafka_partition, buckets):
             if state.bucket < boundary or state.window_start < whole_from:
                 lost.add((state.symbol, state.window_start))
     return lost.intersection(windows)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -28,6 +27,7 @@ from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local import cassandra, kafka
 from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.home import Home
+from tapeline.local.keyspace import open_keyspace
 from tapeline.local.state import read_state
 from tapeline.model.bar import Interval
 from tapeline.model.errors import SchemaError, TapelineError
@@ -45,10 +45,8 @@ from tapeline.status.health import (
     Service,
     is_overdue,
 )
-from tapeline.storage.audit_reads import AuditReads
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.rebuild_reads import window_states
-from tapeline.storage.rows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
+from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 
 _MOST_BUCKETS: Final = 50
 """Buckets of window_state looked at in a Kafka partition: a million messages."""
@@ -64,13 +62,11 @@ def check_health(settings: Settings, now: datetime) -> Health:
     flow, bars = None, None
     topic_id = _topic_id(settings, endpoints, troubles, missing)
     try:
-        client = CassandraClient(
-            settings.cassandra, endpoints.cassandra_host, endpoints.cassandra_port
-        )
+        client = open_keyspace(settings, endpoints, needs_tables=False)
     except TapelineError as error:
         troubles[cassandra.NAME] = str(error)
     else:
-        with closing(client):
+        with client:
             try:
                 client.require_schema()
                 bars = _count_bars(client, now)
@@ -170,7 +166,7 @@ def _open_windows(
 ) -> Iterator[WindowState]:
     head = p.committed_offset // WINDOW_BUCKET_OFFSETS
     first = max(p.finalized_bucket, head - _MOST_BUCKETS + 1)
-    states = window_states(client, topic_id, p.kafka_partition, first, head)
+    states = client.window_states(topic_id, p.kafka_partition, range(first, head + 1))
     return (s for s in states if s.is_open)
 
 
@@ -218,7 +214,7 @@ def _count_bars(client: CassandraClient, now: datetime) -> BarCounts:
     """Count today's bars, some symbols at a time: one partition of each, of this month."""
     midnight = floor_to(timedelta(days=1), now)
     period = Interval.FIVE_MINUTES.period_of(now)
-    periods = AuditReads(client.session, client.keyspace).gold_periods(Interval.FIVE_MINUTES)
+    periods = client.gold_periods(Interval.FIVE_MINUTES)
     symbols = (symbol for symbol, found in periods if found == period)
     seen = final = revised = incomplete = every = 0
     while some := list(islice(symbols, _SYMBOLS_AT_ONCE)):

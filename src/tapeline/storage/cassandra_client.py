@@ -1,33 +1,39 @@
-"""The Cassandra client: one keyspace's schema, bars, windows and progress, and its counts.
+"""The Cassandra client: a keyspace with all its tables, each of which has a file of its own.
 
 Times are UTC; the driver hands out and takes naive datetimes, which become aware ones here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Final
+from collections.abc import Collection, Iterator
+from datetime import timedelta
 
-from tapeline.model.errors import SchemaError
-from tapeline.storage.bar_tables import BarTables
+from tapeline.model.bar import Interval
+from tapeline.model.errors import SchemaError, UsageError
+from tapeline.model.symbols import some_of
+from tapeline.storage.changes import ChangeTable
 from tapeline.storage.connection import RepeatingPolicy
-from tapeline.storage.rows import BUCKET_OFFSETS
+from tapeline.storage.gaps import GapTable
+from tapeline.storage.messages import MessageTables
 from tapeline.storage.schema import apply_schema, drop_keyspace, missing_columns
-from tapeline.storage.topic_tables import TopicTables
-from tapeline.storage.window_tables import WindowTables
+from tapeline.storage.trades import TradeTable
 
 __all__ = ["CassandraClient", "RepeatingPolicy"]
 
-_COUNTS_AT_ONCE: Final = 2
-"""A count of messages reads a partition of up to 100,000; a busy node has no time for more."""
 
-
-class CassandraClient(BarTables, TopicTables, WindowTables):
-    """Reads and writes of one keyspace.
+class CassandraClient(ChangeTable, GapTable, MessageTables, TradeTable):
+    """Reads and writes of one keyspace; a `with` statement closes it at its end.
 
     Requests raise the driver's errors; connecting raises ServiceUnavailableError.
     """
+
+    def __enter__(self) -> CassandraClient:  # noqa: PYI034 - Python 3.10 has no Self
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close all connections."""
+        self.close()
 
     def create_schema(self) -> None:
         """Create or alter the keyspace and its tables; harmless when they are right.
@@ -66,22 +72,42 @@ class CassandraClient(BarTables, TopicTables, WindowTables):
         message = f"Keyspace {self._keyspace} {lacking} with `{init}`."
         raise SchemaError(message)
 
-    def count_messages(self, table: str, topic_id: str, committed: Mapping[int, int]) -> int:
-        """Count the rows of bronze or quarantine below the committed offset of each partition."""
-        if table not in {"trades_bronze", "trades_quarantine"}:
-            raise ValueError(table)
-        query = (
-            f"SELECT count(*) AS n FROM {{keyspace}}.{table} "
-            "WHERE topic_id = ? AND kafka_partition = ? AND bucket = ?"
-        )
-        arguments = [
-            (topic_id, partition, bucket)
-            for partition, offset in committed.items()
-            for bucket in range(offset // BUCKET_OFFSETS + 1)
-        ]
-        return sum(rows.one().n for rows in self.run(query, arguments, _COUNTS_AT_ONCE))
+    def require_symbols(self, symbols: Collection[str] | None) -> None:
+        """Check that the keyspace has, or once had, a trade or a bar of each symbol.
 
-    def count_silver(self, windows: Iterable[tuple[str, datetime]]) -> int:
-        """Count the trades of the given (symbol, window_start)."""
-        query = "SELECT count(*) AS n FROM {keyspace}.trades_silver WHERE symbol = ? AND bucket = ?"
-        return sum(rows.one().n for rows in self.run(query, list(windows)))
+        So a misspelt one is told from a quiet one.
+
+        Args:
+            symbols: None is all there are, and nothing to check.
+
+        Raises:
+            UsageError: of some there is none; the message names them.
+        """
+        if symbols is None:
+            return
+        known: set[str] = set()
+        for found in self._known_symbols():
+            known |= found
+            if known.issuperset(symbols):
+                return
+        message = (
+            f"There is no trade and no bar of {', '.join(sorted(set(symbols) - known))} in "
+            f"keyspace {self._keyspace}; it has {some_of(known)}."
+        )
+        raise UsageError(message)
+
+    def lifetimes(self) -> dict[str, timedelta]:
+        """Return how long each table keeps its rows; 0 is forever."""
+        tables = self._cluster.metadata.keyspaces[self._keyspace].tables
+        return {
+            name: timedelta(seconds=table.options["default_time_to_live"])
+            for name, table in tables.items()
+        }
+
+    def _known_symbols(self) -> Iterator[set[str]]:
+        """Yield the symbols that each table has, those quick to read first."""
+        for interval in (Interval.ONE_HOUR, Interval.FIVE_MINUTES):
+            yield {symbol for symbol, _ in self.gold_periods(interval)}
+        yield {symbol for symbol, _ in self.silver_windows()}
+        # Deleted by hand from both, it can still be missed by an audit and made again from bronze.
+        yield {state.symbol for state in self.all_states()}

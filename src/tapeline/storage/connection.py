@@ -6,7 +6,7 @@ repeat it after a time-out.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,6 +18,7 @@ from cassandra.cluster import (
     Cluster,
     ExecutionProfile,
     NoHostAvailable,
+    ResponseFuture,
     ResultSet,
     Session,
 )
@@ -85,7 +86,7 @@ class Connection:
 
     @property
     def session(self) -> Session:
-        """The driver's session, for reads that have a module of their own."""
+        """The driver's session."""
         return self._session
 
     @property
@@ -114,23 +115,22 @@ class Connection:
         )
         return [rows for _, rows in results]
 
-    def tuples(self, cql: str, arguments: Sequence[Sequence[Any]]) -> Iterator[Iterator[Any]]:
-        """Run one query for many arguments side by side; its rows are plain tuples.
+    def tuples(
+        self, cql: str, arguments: Iterable[Sequence[Any]], ahead: int = _LARGE_AT_ONCE
+    ) -> Iterator[Iterable[tuple[Any, ...]]]:
+        """Run one query for many arguments and yield the rows of each, in order, as plain tuples.
 
-        Named ones cost a class for each answer. Meant for queries that answer with many rows.
+        Named ones cost a class for each answer. Meant for queries that answer with many rows: no
+        more than `ahead` requests are sent before the rows of the first of them are taken.
         """
-        if not arguments:
-            return
-        results = execute_concurrent_with_args(
-            self._session,
-            self._prepared(cql),
-            arguments,
-            concurrency=_LARGE_AT_ONCE,
-            results_generator=True,
-            execution_profile=_TUPLES,
-        )
-        for _, rows in results:
-            yield rows
+        statement = self._prepared(cql)
+        sent: deque[ResponseFuture] = deque()
+        for values in arguments:
+            sent.append(self._session.execute_async(statement, values, execution_profile=_TUPLES))
+            if len(sent) > ahead:
+                yield sent.popleft().result()
+        while sent:
+            yield sent.popleft().result()
 
     def write(self, cql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Upsert rows in batches, each row with what the statement says of its write time.

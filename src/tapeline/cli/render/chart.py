@@ -10,7 +10,7 @@ from typing import Final
 from rich.text import Text
 
 from tapeline.cli.render.candles import Scale, candle, column, scale_of
-from tapeline.model.bar import Bar
+from tapeline.model.bar import Bar, state_text
 from tapeline.model.rollup import ReadInterval
 
 LEAST_WIDTH: Final = 40
@@ -111,10 +111,8 @@ def _header(symbol: str, interval: ReadInterval, bars: Sequence[Bar], feed: Text
 
 def state_of(bar: Bar) -> str:
     """Say in a word or two how sure a bar is."""
-    if not bar.is_final:
-        return "provisional"
-    state = "final" if bar.revision <= 1 else f"revision {bar.revision}"
-    return f"{state}, incomplete" if bar.is_complete is False else state
+    state = state_text(bar.revision, is_final=bar.is_final)
+    return f"{state}, incomplete" if bar.is_final and bar.is_complete is False else state
 
 
 def _price_lines(bars: Sequence[Bar], scale: Scale) -> list[Text]:

@@ -12,8 +12,6 @@ from tapeline.model.gap import Gap
 from tapeline.model.rollup import ReadInterval
 from tapeline.read.bars import bars_between
 from tapeline.storage.cassandra_client import CassandraClient
-from tapeline.storage.gap_rows import read_gaps
-from tapeline.storage.rebuild_reads import topic_ids
 
 _LONG_WEEKEND: Final = timedelta(days=4)
 _WHOLE_EVERY: Final = timedelta(seconds=60)
@@ -75,12 +73,12 @@ class LiveFeed:
         """Read the newest receipt, and the gaps every few seconds."""
         receipts = (
             p.newest_received_at
-            for topic_id in topic_ids(self._client)
-            for p in self._client.progress(topic_id).values()
+            for progress in self._client.progress_of_topics().values()
+            for p in progress.values()
         )
         self._newest = max((r for r in receipts if r is not None), default=None)
         if self._gaps_read_at is None or now - self._gaps_read_at >= _GAPS_EVERY:
-            self._gaps = [g for g in read_gaps(self._client, now, now) if g.ended_us is None]
+            self._gaps = [g for g in self._client.gaps(now, now) if g.ended_us is None]
             self._gaps_read_at = now
 
     def state_of(self, symbol: str, now: datetime) -> Text:

@@ -13,7 +13,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from tapeline.model.bar import state_text
 from tapeline.model.symbols import some_of
+from tapeline.model.times import iso
 
 _WHOLE_WIDTH: Final = 500
 _LEAST_NEEDED: Final = ("trades", "open", "volume", "low", "high")
@@ -89,11 +91,11 @@ def _price(value: float | None) -> str:
 
 
 def _state(row: _Row) -> str:
-    """Say `rev 2` of a bar revised once, and mark one that is incomplete with a `!`."""
-    if not row["is_final"]:
-        return "prov."
-    state = "final" if row["revision"] <= 1 else f"rev {row['revision']}"
-    return f"{state} !" if row["is_complete"] is False else state
+    """Return the state in short, with a `!` if the bar is incomplete."""
+    state = state_text(row["revision"], is_final=row["is_final"])
+    for word, short in (("provisional", "prov."), ("revision", "rev")):
+        state = state.replace(word, short)
+    return f"{state} !" if row["is_final"] and row["is_complete"] is False else state
 
 
 def _legend(rows: Sequence[_Row]) -> str:
@@ -120,12 +122,6 @@ def _text(value: object) -> str:
     if isinstance(value, datetime):
         return iso(value)
     return "" if value is None else f"{value}"
-
-
-def iso(time: datetime) -> str:
-    """Write an instant in UTC, with milliseconds if it has any."""
-    seconds = time.strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{seconds}.{time.microsecond // 1000:03d}Z" if time.microsecond else f"{seconds}Z"
 
 
 def no_bar_of(symbols: Sequence[str], known: Collection[str], keyspace: str) -> str:

@@ -22,11 +22,11 @@ from rich.text import Text
 from tapeline.cli.render.chart import LEAST_HEIGHT, LEAST_WIDTH, Size, draw_chart
 from tapeline.cli.render.live_bars import LiveBars, LiveFeed
 from tapeline.cli.render.table import no_bar_of
+from tapeline.local.keyspace import open_keyspace
 from tapeline.model.errors import UsageError
 from tapeline.model.rollup import ReadInterval
 from tapeline.program.process import sigterm_interrupts
 from tapeline.program.settings import Settings
-from tapeline.read.bars import open_keyspace
 
 _REFRESH_S: Final = 1.0
 _PAGE_S: Final = 5.0
@@ -84,7 +84,7 @@ def watch_bars(
     if not console.is_terminal:
         message = "--watch draws on a terminal; for a file or a pipe use --format csv or json."
         raise UsageError(message)
-    with open_keyspace(settings, None) as client, sigterm_interrupts(), _woken() as woken:
+    with open_keyspace(settings) as client, sigterm_interrupts(), _woken() as woken:
         known = client.symbols()
         if known and known.isdisjoint(symbols):
             raise UsageError(no_bar_of(symbols, known, client.keyspace))

@@ -1,4 +1,4 @@
-"""Bars in Cassandra: many are read by few queries and written in batches."""
+"""`trades_gold_*`: bars, of which many are read by few queries and written in batches."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from operator import attrgetter
 from typing import Final, TypeVar
 
 from tapeline.model.bar import Bar, Interval, WindowKey
+from tapeline.model.times import as_utc
+from tapeline.storage.bar_rows import (
+    BAR_FIELDS,
+    GOLD_TABLES,
+    StoredBar,
+    StoredStart,
+    bar_of,
+    periods,
+)
 from tapeline.storage.connection import Connection
-from tapeline.storage.rows import BAR_FIELDS, GOLD_TABLES, StoredBar, bar_of, periods
 
 _BAR_COLUMNS: Final = ", ".join(BAR_FIELDS)
 _FIELDS_OF: Final = attrgetter(*BAR_FIELDS)
-_SYMBOLS_A_QUERY: Final = 25
+_PARTITIONS_A_QUERY: Final = 25
 """Partitions that one query reads; their node answers for all of them together."""
 _STARTS_A_QUERY: Final = 100
 
@@ -49,28 +57,51 @@ class BarTables(Connection):
 
     def bars_of_ranges(self, interval: Interval, ranges: Sequence[_Range]) -> list[list[Bar]]:
         """Return the bars of each (symbol, start, end) that lies in one period, by time."""
-        query = (
-            f"SELECT {_BAR_COLUMNS} FROM {_table(interval)} WHERE symbol IN ? AND period = ? "
-            "AND window_start >= ? AND window_start < ?"
-        )
         symbols: dict[tuple[datetime, datetime], list[str]] = defaultdict(list)
         for symbol, start, end in ranges:
             symbols[start, end].append(symbol)
         asked = [
-            (some, interval.period_of(start), start, end)
+            (some, [interval.period_of(start)], start, end)
             for (start, end), names in symbols.items()
-            for some in _in_parts(names, _SYMBOLS_A_QUERY)
+            for some in _in_parts(names, _PARTITIONS_A_QUERY)
         ]
         found: dict[_Range, list[Bar]] = {r: [] for r in ranges}
-        for (_, _, start, end), rows in zip(asked, self.tuples(query, asked), strict=True):
+        answers = self.tuples(_bars_of_many(interval), asked)
+        for (_, _, start, end), rows in zip(asked, answers, strict=True):
             for row in rows:
                 bar = bar_of(row)
                 found[bar.symbol, start, end].append(bar)
         return [found[r] for r in ranges]
 
+    def bars_of_symbols(
+        self, symbols: Iterable[str], interval: Interval, start: datetime, end: datetime
+    ) -> Iterator[Bar]:
+        """Yield the bars of many symbols with start <= window_start < end, in few queries."""
+        months = list(periods(interval, start, end))
+        most = max(1, _PARTITIONS_A_QUERY // len(months))
+        asked = ((some, months, start, end) for some in _in_parts(sorted(symbols), most))
+        for rows in self.tuples(_bars_of_many(interval), asked, ahead=1):
+            yield from map(bar_of, rows)
+
+    def gold_periods(self, interval: Interval) -> Iterator[tuple[str, date]]:
+        """Yield (symbol, period) of each partition of gold."""
+        for row in self.rows(f"SELECT DISTINCT symbol, period FROM {_table(interval)}"):
+            yield row.symbol, row.period.date()
+
     def symbols(self) -> set[str]:
         """Return every symbol that has a bar; a look at each partition of the table."""
-        return {row.symbol for row in self.rows(f"SELECT DISTINCT symbol, period FROM {_table()}")}
+        return {symbol for symbol, _ in self.gold_periods(Interval.FIVE_MINUTES)}
+
+    def stored_starts(self) -> Iterator[StoredStart]:
+        """Yield every stored five-minute bar, without its values."""
+        interval = Interval.FIVE_MINUTES
+        query = (
+            f"SELECT symbol, window_start, is_final, policy FROM {_table(interval)} "
+            "WHERE symbol = ? AND period = ?"
+        )
+        for rows in self.tuples(query, self.gold_periods(interval), ahead=1):
+            for symbol, start, is_final, policy in rows:
+                yield StoredStart(symbol, as_utc(start), bool(is_final), policy)
 
     def stored_bars(
         self, interval: Interval, keys: Sequence[WindowKey]
@@ -115,7 +146,7 @@ def _in_few_queries(
         by_period[interval.period_of(start)][symbol].append(start)
     for period, starts_of in by_period.items():
         alike = sorted(starts_of, key=lambda symbol: sorted(starts_of[symbol]))
-        for symbols in _in_parts(alike, _SYMBOLS_A_QUERY):
+        for symbols in _in_parts(alike, _PARTITIONS_A_QUERY):
             starts = {start for symbol in symbols for start in starts_of[symbol]}
             for some in _in_parts(sorted(starts), _STARTS_A_QUERY):
                 yield symbols, period, some
@@ -136,5 +167,12 @@ def _bars_between(interval: Interval) -> str:
     )
 
 
-def _table(interval: Interval = Interval.FIVE_MINUTES) -> str:
+def _bars_of_many(interval: Interval) -> str:
+    return (
+        f"SELECT {_BAR_COLUMNS} FROM {_table(interval)} "
+        "WHERE symbol IN ? AND period IN ? AND window_start >= ? AND window_start < ?"
+    )
+
+
+def _table(interval: Interval) -> str:
     return f"{{keyspace}}.{GOLD_TABLES[interval]}"

@@ -1,20 +1,14 @@
-"""What the client reads and writes, and how rows become bars."""
+"""Rows of gold, and how they become bars."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
 
-from tapeline.model.bar import Bar, Interval, WindowKey
-
-BUCKET_OFFSETS: Final = 100_000
-"""Kafka offsets in one partition of bronze and quarantine."""
-
-WINDOW_BUCKET_OFFSETS: Final = 20_000
-"""Kafka offsets whose windows share one partition of window_state."""
+from tapeline.model.bar import Bar, Interval
 
 GOLD_TABLES: Final = {
     Interval.ONE_MINUTE: "trades_gold_1m",
@@ -47,58 +41,21 @@ _ABSENT: Final = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class WindowState:
-    """A window of one symbol that got trades from a bucket of one Kafka partition."""
-
-    topic_id: str
-    kafka_partition: int
-    bucket: int
-    window_start: datetime
-    symbol: str
-    affected_offset: int
-    finalized_offset: int = -1
-    hour_finalized_offset: int = -1
-    first_received_at: datetime | None = None
-    """When the first trade of a finalized window came in."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether its bar or its hour lacks trades."""
-        return self.affected_offset > min(self.finalized_offset, self.hour_finalized_offset)
-
-
-StatesOfWindows = Mapping[WindowKey, Sequence[WindowState]]
-"""The states of some windows: one for each bucket of offsets that their trades came from."""
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionProgress:
-    """How far one Kafka partition is committed to silver.
-
-    `read_offset` is the newest of the last batch: below `committed_offset` while the topic is
-    read again, None where nobody has said.
-    """
-
-    kafka_partition: int
-    committed_offset: int
-    newest_event_time: datetime | None
-    newest_received_at: datetime | None
-    finalized_bucket: int = 0
-    read_offset: int | None = None
-
-    @property
-    def read_bucket(self) -> int:
-        """The bucket of window_state that the last batch ended in."""
-        read = self.committed_offset if self.read_offset is None else self.read_offset
-        return max(0, min(read, self.committed_offset)) // WINDOW_BUCKET_OFFSETS
-
-
-@dataclass(frozen=True, slots=True)
 class StoredBar:
     """A bar with the write time (µs) of its row."""
 
     bar: Bar
     write_time_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStart:
+    """A stored bar, without its values."""
+
+    symbol: str
+    window_start: datetime
+    is_final: bool
+    policy: str | None
 
 
 def bar_of(row: Sequence[Any]) -> Bar:

@@ -48,8 +48,13 @@ def final_until(topics: Collection[TopicStanding]) -> datetime | None:
     return max((t.final_until for t in topics if t.final_until is not None), default=None)
 
 
-class TopicTables(Connection):
+class TopicTable(Connection):
     """Reads and writes the standing of topics: the static columns of `ingest_progress`."""
+
+    def topic_ids(self) -> list[str]:
+        """Return every topic of which something is in silver."""
+        rows = self.rows("SELECT DISTINCT topic_id FROM {keyspace}.ingest_progress")
+        return sorted(row.topic_id for row in rows)
 
     def topic_standings(self) -> list[TopicStanding]:
         """Return every topic of which something is in silver."""

@@ -1,0 +1,70 @@
+"""`feed_gaps`: gaps of the feed, for readers; Kafka has them for finalizing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from tapeline.model.gap import Gap, GapKind, ends_of
+from tapeline.model.times import as_utc, from_micros, to_micros
+from tapeline.storage.connection import Connection
+
+
+class GapTable(Connection):
+    """Reads and writes gaps of the feed."""
+
+    def write_gaps(self, gaps: Iterable[Gap]) -> None:
+        """Upsert gaps; the end of one is written later than its beginning, in any order."""
+        self.write(
+            "INSERT INTO {keyspace}.feed_gaps (topic_id, started_at, producer_id, kind, topic, "
+            "symbols, ended_at, detected_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+            (
+                (
+                    gap.topic_id,
+                    from_micros(gap.started_us),
+                    gap.producer_id,
+                    gap.kind.value,
+                    gap.topic,
+                    list(gap.symbols),
+                    None if gap.ended_us is None else from_micros(gap.ended_us),
+                    from_micros(gap.detected_us),
+                    _write_time_us(gap),
+                )
+                for gap in gaps
+            ),
+        )
+
+    def gaps(self, start: datetime, end: datetime) -> Iterator[Gap]:
+        """Yield the gaps of every topic that overlap a time, oldest first in each topic."""
+        topics = self.rows("SELECT DISTINCT topic_id FROM {keyspace}.feed_gaps")
+        query = "SELECT * FROM {keyspace}.feed_gaps WHERE topic_id = ? AND started_at < ?"
+        first_us = to_micros(start)
+        for topic in topics:
+            by_producer: dict[str, list[Gap]] = {}
+            for row in self.rows(query, (topic.topic_id, end)):
+                by_producer.setdefault(row.producer_id, []).append(_gap(row))
+            for gaps in by_producer.values():
+                # Found newest first.
+                for gap, ended_us in reversed(ends_of(gaps)):
+                    if ended_us is None or ended_us > first_us:
+                        yield replace(gap, ended_us=ended_us)
+
+
+def _write_time_us(gap: Gap) -> int:
+    """Return a time by which one that has ended is never replaced by itself while it lasted."""
+    return gap.detected_us if gap.ended_us is None else max(gap.detected_us, gap.ended_us) + 1
+
+
+def _gap(row: Any) -> Gap:
+    return Gap(
+        row.producer_id,
+        row.topic,
+        row.topic_id,
+        GapKind(row.kind),
+        tuple(row.symbols or ()),
+        to_micros(as_utc(row.started_at)),
+        None if row.ended_at is None else to_micros(as_utc(row.ended_at)),
+        to_micros(as_utc(row.detected_at)),
+    )
