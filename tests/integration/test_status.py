@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from tapeline.local.service import LOOPBACK, free_port
+from tapeline.status.bar_counts import BarCounts
 from tapeline.status.check import check_health
-from tapeline.status.health import BarCounts, problems_of
+from tapeline.status.health import problems_of
 from tapeline.storage.rebuild_reads import topic_ids
 from tests.hand import TAPE, TRADES
 from tests.pipeline import Pipeline

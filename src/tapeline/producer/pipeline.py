@@ -28,7 +28,6 @@ from tapeline.producer.outbox import Outbox
 from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.spool import Hole, Spool
 from tapeline.producer.spool_folder import LeftSpool
-from tapeline.producer.tasks import cancel, first_end
 from tapeline.producer.validation import TradeFrame
 from tapeline.program.metrics import (
     CLOCK_OFFSET,
@@ -42,6 +41,7 @@ from tapeline.program.metrics import (
     Metrics,
 )
 from tapeline.program.settings import Settings
+from tapeline.program.tasks import cancel, first_end
 
 log = structlog.get_logger()
 
