@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -29,15 +27,6 @@ _MOST_REJECTS: Final = 20_000
 """Named one by one in a dead letter, which with the largest frame must be one that Kafka takes."""
 
 Parsed = TradeFrame | Ping | FeedMessage
-
-
-@dataclass(slots=True)
-class PipelineCounts:
-    """What went through since the start."""
-
-    frames: int = 0
-    trades: int = 0
-    rejects: Counter[str] = field(default_factory=Counter)
 
 
 def read_frame(frame: Frame, received_at_ms: int) -> Parsed:
@@ -104,7 +93,6 @@ class Intake:
         # What each frame counts is looked up once.
         self._frames = metrics[FRAMES]
         self._accepted = metrics[TRADES].labels(outcome="accepted")
-        self.counts = PipelineCounts()
         self.lost_connection = -1
         """The newest connection that was lost; a frame of it that waited ends no gap."""
         self.newest_receipt_us: int | None = None
@@ -112,7 +100,6 @@ class Intake:
 
     def take(self, frame: Frame, message: Parsed) -> None:
         """Take one frame and what was read in it."""
-        self.counts.frames += 1
         self._frames.inc()
         if frame.connection != self._connection:
             self._connection = frame.connection
@@ -147,7 +134,6 @@ class Intake:
             self._add_dead_letter(frame, message.rejects)
         if not message.trades:
             return
-        self.counts.trades += len(message.trades)
         self.newest_receipt_us = frame.received_at_us
         self._accepted.inc(len(message.trades))
         if unknown := self._unknown_conditions.count(message.trades):
@@ -164,7 +150,6 @@ class Intake:
 
     def _add_dead_letter(self, frame: Frame, rejects: Sequence[Reject]) -> None:
         """Add the frame's bytes once, with what is wrong with which of its trades."""
-        self.counts.rejects.update(reject.reason.value for reject in rejects)
         for reject in rejects:
             self._metrics[DEAD_LETTERS].labels(reason=reject.reason.value).inc()
             if reject.index is not None:

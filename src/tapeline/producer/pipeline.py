@@ -16,12 +16,12 @@ import structlog
 from tapeline.model.errors import TapelineError
 from tapeline.model.feed_status import FeedStatus
 from tapeline.model.gap import Gap, GapKind
-from tapeline.model.reasons import LATEST_AHEAD_MS
+from tapeline.model.reasons import LATEST_AHEAD_MS, Reason
 from tapeline.producer.attention import TICK_S, Attention
 from tapeline.producer.clock import ClockCheck, ClockWarning, FeedClock
 from tapeline.producer.finnhub_client import FinnhubClient, Frame
 from tapeline.producer.gap_reporter import GapReporter
-from tapeline.producer.intake import Intake, PipelineCounts, read_frame
+from tapeline.producer.intake import Intake, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.left_spools import LeftSpools
 from tapeline.producer.outbox import Outbox
@@ -33,11 +33,16 @@ from tapeline.program.metrics import (
     CLOCK_OFFSET,
     CLOCK_WRONG,
     CONNECTED,
+    DEAD_LETTERS,
+    FRAMES,
     NEWEST_RECEIPT,
     PENDING,
     PRODUCER_METRICS,
+    REDELIVERED,
     SPOOL_BYTES,
     SPOOL_HOLES,
+    SUSPECT_DUPLICATES,
+    TRADES,
     Metrics,
 )
 from tapeline.program.settings import Settings
@@ -94,7 +99,8 @@ class ProducerPipeline:
         self._attention = Attention(self._clock.steady_s())
         self._outbox = Outbox(producer, spool, settings.spool)
         self._left = LeftSpools(producer, left, settings.spool)
-        metrics = metrics or Metrics(PRODUCER_METRICS)
+        self.metrics = metrics = metrics or Metrics(PRODUCER_METRICS)
+        """What went through since the start."""
         self._holes = metrics[SPOOL_HOLES]
         self._memory = FrameMemory(settings.finnhub.redelivery_memory_s, metrics)
         self._intake = Intake(
@@ -122,11 +128,6 @@ class ProducerPipeline:
         metrics[SPOOL_BYTES].set_function(lambda: self._spool.size)
         metrics[CLOCK_WRONG].set_function(lambda: self._warning.is_wrong)
         metrics[CLOCK_OFFSET].set_function(self._host_ahead_s)
-
-    @property
-    def counts(self) -> PipelineCounts:
-        """What went through since the start."""
-        return self._intake.counts
 
     async def run(self) -> None:
         """Run until the tape ends or the task is cancelled; then send, for a while, what is left.
@@ -293,9 +294,9 @@ class ProducerPipeline:
             started_us=gaps.started_us if gaps else None,
             last_message_us=self._acknowledged_until_us(),
             end_of_tape=self._end_of_tape,
-            frames=intake.counts.frames,
-            trades=intake.counts.trades,
-            dead_letters=sum(intake.counts.rejects.values()),
+            frames=self.metrics.total(FRAMES),
+            trades=self.metrics.total(TRADES, outcome="accepted"),
+            dead_letters=self.metrics.total(DEAD_LETTERS),
             clock_offset_s=self._clock.host_ahead_s() if gaps else None,
             oldest_unsent_us=self._oldest_unsent_us(),
             has_stopped=has_stopped,
@@ -325,12 +326,14 @@ class ProducerPipeline:
         return math.nan if ahead_s is None or self._gaps is None else ahead_s
 
     def _summary(self) -> dict[str, object]:
+        counted = self.metrics.total
+        letters = {reason.value: counted(DEAD_LETTERS, reason=reason.value) for reason in Reason}
         return {
-            "frames": self.counts.frames,
-            "trades": self.counts.trades,
+            "frames": counted(FRAMES),
+            "trades": counted(TRADES, outcome="accepted"),
             "acknowledged": self._producer.acknowledged,
             "pending": self._pending,
-            "suspect_duplicates": self._memory.suspects,
-            "redelivered": self._memory.redelivered,
-            "dead_letters": dict(self.counts.rejects),
+            "suspect_duplicates": counted(SUSPECT_DUPLICATES),
+            "redelivered": counted(REDELIVERED),
+            "dead_letters": {reason: number for reason, number in letters.items() if number},
         }
