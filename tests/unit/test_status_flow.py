@@ -25,7 +25,7 @@ def producer(name="box-1", *, silent_s=1, **status):
 
 def flow(*producers, progress=(), **feed):
     has_ended = bool(producers) and all(p.status.end_of_tape for p in producers)
-    values = {"is_pending": False, "has_ended": has_ended, "producers": producers, **feed}
+    values = {"has_ended": has_ended, "producers": producers, **feed}
     known = {p.kafka_partition: p for p in progress}
     return flow_of(FeedSnapshot({0: 10}, **values), known, NOW)
 
