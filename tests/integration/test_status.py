@@ -46,7 +46,7 @@ def test_a_tape_is_followed_from_kafka_to_final_bars(pipeline: Pipeline) -> None
 
     assert late.flow is not None
     assert late.flow.overdue == 5
-    assert [p[:46] for p in problems_of(late)] == [
+    assert [p[:48] for p in problems_of(late)] == [
         "5 windows could have been finalized a minute ago"
     ]
 
