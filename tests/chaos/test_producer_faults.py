@@ -29,8 +29,10 @@ from tapeline.producer.clock import FeedClock
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Spool
+from tapeline.producer.spool_folder import Spools
 from tapeline.program.metrics import DEAD_LETTERS, TRADES
 from tapeline.program.settings import FinnhubSettings, load_settings
 from tapeline.simulator.market import RandomMarket
@@ -397,19 +399,14 @@ def test_a_clock_that_is_an_hour_off_loses_nothing_and_makes_no_false_gap(
             FinnhubSettings(url=f"ws://{LOOPBACK}:{port}"), SecretStr(TOKEN), market.symbols
         )
         clock = FeedClock(lambda: time.time() + ahead_s)
-        gaps = gap_reporter(
-            settings, symbols=client.symbols, topic_id="id", producer_id="me", earlier=None
-        )
+        origin = Origin("simulator", "me", "id")
         producer = ProducerPipeline(
             settings,
+            origin,
             client,
             KafkaProducer(kafka.servers, TOPIC),
-            Spool(tmp_path / "spool", 2**26),
-            source="simulator",
-            topic_id="id",
-            producer_id="me",
-            gaps=gaps,
-            clock=clock,
+            Spools(Spool(tmp_path / "spool", 2**26)),
+            gap_reporter(settings, origin, client.symbols, {}, clock=clock),
         )
         task = asyncio.create_task(producer.run())
         async with simulator.serve():
