@@ -15,8 +15,10 @@ from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.previous_run import last_statuses
+from tapeline.producer.spool_folder import Spools
 from tapeline.simulator.faults import FaultyFeed, parse_faults
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
@@ -172,26 +174,12 @@ def gaps_in_topic(pipeline: Pipeline, faults: Sequence[str], seconds: float) -> 
         producer = KafkaProducer(pipeline.endpoints.bootstrap_servers, pipeline.name)
         kafka = pipeline.settings.kafka
         spool = pipeline.spool("live")
-        gaps = gap_reporter(
-            settings,
-            symbols=client.symbols,
-            topic_id=pipeline.topic_id,
-            producer_id="live",
-            earlier=last_statuses(
-                pipeline.endpoints.bootstrap_servers, kafka.status_topic, pipeline.topic_id
-            ).get("live"),
-            durable_us=spool.last_receipt_us,
+        origin = Origin("simulator", "live", pipeline.topic_id)
+        reported = last_statuses(
+            pipeline.endpoints.bootstrap_servers, kafka.status_topic, pipeline.topic_id
         )
-        parts = ProducerPipeline(
-            settings,
-            client,
-            producer,
-            spool,
-            source="simulator",
-            topic_id=pipeline.topic_id,
-            producer_id="live",
-            gaps=gaps,
-        )
+        gaps = gap_reporter(settings, origin, client.symbols, reported, spool.last_receipt_us)
+        parts = ProducerPipeline(settings, origin, client, producer, Spools(spool), gaps)
         async with server.serve():
             await asyncio.wait([task := asyncio.create_task(parts.run())], timeout=seconds)
             task.cancel()

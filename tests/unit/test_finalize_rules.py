@@ -40,7 +40,11 @@ def at(minutes: float, seconds: float = 0) -> datetime:
 
 
 def feed(*ends: int, is_pending: bool = False, has_ended: bool = False) -> FeedSnapshot:
-    return FeedSnapshot(dict(enumerate(ends)), is_pending=is_pending, has_ended=has_ended)
+    """What a producer that holds trades vouches for is later than all that counts here."""
+    holding = (ProducerView(a_status(pending=1), False, at(60)),)  # noqa: FBT003
+    return FeedSnapshot(
+        dict(enumerate(ends)), has_ended=has_ended, producers=holding if is_pending else ()
+    )
 
 
 def progress(*partitions: tuple[int, datetime | None, datetime | None]):
@@ -83,7 +87,7 @@ def test_unread_is_what_lies_between_the_committed_offset_and_the_end():
 
 def test_messages_that_kafka_has_dropped_are_not_unread():
     state = progress((6, NOON, NOON))
-    expired = FeedSnapshot({0: 20}, is_pending=False, has_ended=False, first_offsets={0: 15})
+    expired = FeedSnapshot({0: 20}, has_ended=False, first_offsets={0: 15})
     assert unread_messages(state, expired) == {0: 5}
 
 

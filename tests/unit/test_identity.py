@@ -18,6 +18,7 @@ from tapeline.model.trade import Trade
 from tapeline.producer.identity import TradeIdentity, hash_trade_id
 from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.validation import WireTrade
+from tapeline.program.metrics import PRODUCER_METRICS, REDELIVERED, SUSPECT_DUPLICATES, Metrics
 
 T0 = 1_763_649_000_123
 RECEIVED_US = 1_763_649_000_200_000
@@ -234,22 +235,23 @@ def test_a_newer_millisecond_starts_two_seconds_of_its_own():
 
 @pytest.mark.parametrize("frame", [[wire()], [wire(), wire()]])
 def test_one_trade_or_equal_ones_twice_at_once_are_kept_as_twins_as_documented(frame):
-    memory = FrameMemory(600.0)
-    feed = TradeIdentity("finnhub", 2.0, memory)
+    metrics = Metrics(PRODUCER_METRICS)
+    feed = TradeIdentity("finnhub", 2.0, FrameMemory(600.0, metrics))
 
     one = feed.assign(frame, RECEIVED_US, 10.0, "frame")
     two = feed.assign(frame, RECEIVED_US, 10.0, "frame")
 
     assert ids(one + two) == [first(k) for k in range(2 * len(frame))]
-    assert (memory.suspects, memory.redelivered) == (len(frame), 0)
+    assert metrics.total(SUSPECT_DUPLICATES) == len(frame)
+    assert metrics.total(REDELIVERED) == 0
 
 
 OTHER = wire(price=189.14)
 
 
 def test_a_frame_of_different_trades_three_times_at_once_counts_once():
-    memory = FrameMemory(600.0)
-    feed = TradeIdentity("finnhub", 2.0, memory)
+    metrics = Metrics(PRODUCER_METRICS)
+    feed = TradeIdentity("finnhub", 2.0, FrameMemory(600.0, metrics))
 
     # The first frame begins the millisecond, so that the second one's places are not 0, 1.
     feed.assign([wire(), OTHER], RECEIVED_US, 10.0, "one")
@@ -260,7 +262,7 @@ def test_a_frame_of_different_trades_three_times_at_once_counts_once():
     assert [ids(d) for d in deliveries] == [[first(1), second_other]] * 3
     assert [ranks(d) for d in deliveries] == [[2, 3]] * 3
     assert (ids(after), ranks(after)) == ([first(2)], [4])
-    assert (memory.redelivered, memory.suspects) == (4, 1)
+    assert (metrics.total(REDELIVERED), metrics.total(SUSPECT_DUPLICATES)) == (4, 1)
 
 
 @pytest.mark.parametrize(("after_s", "k"), [(600.0, 0), (600.1, 1)])

@@ -18,10 +18,12 @@ from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer, OnDelivery
+from tapeline.producer.origin import Origin
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Hole, Spool
 from tapeline.producer.spool_file import SpooledMessage
+from tapeline.producer.spool_folder import Spools
 from tapeline.program.metrics import PRODUCER_METRICS, Metrics
 from tapeline.program.settings import SpoolSettings, load_settings
 
@@ -233,19 +235,17 @@ def test_a_hole_that_the_outbox_finds_is_a_gap_and_counted(tmp_path):
     settings = load_settings()
     spool = spool_of(tmp_path, 5)
     damage(tmp_path, 3, 5)
-    gaps = gap_reporter(settings, symbols=("A",), topic_id="id", producer_id="me", earlier=None)
+    origin = Origin("finnhub", "me", "id")
     metrics = Metrics(PRODUCER_METRICS)
     finnhub = settings.finnhub.model_copy(update={"url": "ws://127.0.0.1:9"})
     pipeline = ProducerPipeline(
         settings,
+        origin,
         FinnhubClient(finnhub, SecretStr("t"), ("A",)),
         KafkaProducer(NO_KAFKA, "trades_raw"),
-        spool,
-        source="finnhub",
-        topic_id="id",
-        producer_id="me",
-        gaps=gaps,
-        metrics=metrics,
+        Spools(spool),
+        gap_reporter(settings, origin, ("A",), {}),
+        metrics,
     )
 
     with pytest.raises(asyncio.TimeoutError):
@@ -270,7 +270,9 @@ from tapeline.program.process import STOP_LIMIT_S, run_until_signalled
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.origin import Origin
 from tapeline.producer.spool import Spool
+from tapeline.producer.spool_folder import Spools
 from tapeline.program.settings import FinnhubSettings, load_settings
 from tests.unit.test_outbox import NO_KAFKA, hang_at_the_next_write
 
@@ -303,8 +305,7 @@ async def run():
         )
         producer = KafkaProducer(NO_KAFKA, "trades_raw")
         await ProducerPipeline(
-            load_settings(), client, producer, spool,
-            source="finnhub", topic_id="id", producer_id="me",
+            load_settings(), Origin("finnhub", "me", "id"), client, producer, Spools(spool)
         ).run()
 
 sys.argv.pop()

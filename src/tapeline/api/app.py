@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 from tapeline import __version__
 from tapeline.api import bars_api, socket_api, status_api, stream_api, trades_api
-from tapeline.api.feed_state import FeedWatch
+from tapeline.api.feed_watch import FeedWatch
 from tapeline.api.live import Live
 from tapeline.api.measure import Measured
 from tapeline.api.models import ProblemOut
@@ -22,6 +22,7 @@ from tapeline.api.problems import add_handlers
 from tapeline.api.store import Store
 from tapeline.program.metrics import API_METRICS, Metrics
 from tapeline.program.settings import Settings
+from tapeline.program.tasks import cancel
 
 _STATIC: Final = Path(__file__).parent / "static"
 _POLICY: Final = (
@@ -42,10 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.feed_watch = FeedWatch(settings)
         task = asyncio.create_task(live.run())
         yield
-        # Before Python 3.12 a wait that is over at the same moment swallows its cancellation.
-        while not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=1)
+        await cancel(task)
         app.state.feed_watch.close()
         store.close()
 

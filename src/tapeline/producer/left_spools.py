@@ -19,8 +19,8 @@ from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.spool import Hole
 from tapeline.producer.spool_folder import LeftSpool
-from tapeline.producer.tasks import cancel, first_end
 from tapeline.program.settings import SpoolSettings
+from tapeline.program.tasks import cancel, first_end
 
 log = structlog.get_logger()
 
