@@ -320,6 +320,36 @@ def test_a_final_bar_that_is_wrong_is_revised_and_says_why(before, reason):
     )
 
 
+def test_another_policy_is_the_reason_whatever_its_name():
+    before = stored(COMPUTED, is_final=True, revision=1, policy="sip+oddlot")
+    written = reconcile(before, replace(COMPUTED, policy="sip", close=2.5), NOW)
+    assert written is not None
+    assert written[0].reason == "policy"
+
+
+def test_a_policy_read_from_a_table_is_the_same_policy():
+    read = stored(OTHER, is_final=True, revision=1, policy=str(b"sip+oddlot", "ascii"))
+    written = reconcile(read, COMPUTED, NOW)
+    assert written is not None
+    assert written[0].reason == "correction"
+
+
+@pytest.mark.parametrize(
+    ("reason", "revision", "expected"),
+    [
+        (None, 1, None),
+        (None, 2, "late_trade"),  # its window counted as one without trades
+        ("topic_gone", 1, "topic_gone"),
+        ("topic_gone", 2, "topic_gone"),
+    ],
+)
+def test_a_first_final_bar_that_comes_late_says_why(reason, revision, expected):
+    computed = replace(COMPUTED, reason=reason)
+    written = reconcile(None, computed, NOW, first_revision=revision)
+    assert written is not None
+    assert (written[0].reason, written[0].revision) == (expected, revision)
+
+
 def test_the_first_receipt_is_kept_when_its_trades_are_no_longer_there():
     before = stored(OTHER, is_final=True, revision=1, first_received_at=at(1))
     written = reconcile(before, replace(COMPUTED, first_received_at=at(2)), NOW)
@@ -330,6 +360,7 @@ def test_the_first_receipt_is_kept_when_its_trades_are_no_longer_there():
 @pytest.mark.parametrize(
     ("changes", "ttl_days", "expired"),
     [
+        ({}, 2, True),
         ({}, 3, True),
         ({}, 4, False),
         ({}, 0, False),
@@ -345,6 +376,14 @@ def test_trades_expire_by_when_they_were_received(changes, ttl_days, expired):
 def test_a_final_bar_never_loses_trades():
     before = stored(replace(COMPUTED, trade_count=5), is_final=True, revision=1)
     assert reconcile(before, COMPUTED, NOW) is None
+
+
+def test_a_final_bar_that_may_lose_trades_is_corrected():
+    before = stored(replace(COMPUTED, trade_count=5), is_final=True, revision=1)
+    written = reconcile(before, COMPUTED, NOW, allow_shrink=True)
+    assert written is not None
+    assert (written[0].trade_count, written[0].revision) == (4, 2)
+    assert written[0].reason == "correction"
 
 
 def test_finalizing_what_was_just_finalized_changes_nothing():
