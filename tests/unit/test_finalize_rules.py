@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from tapeline.finalize.final_bars import has_expired, reconcile
+from tapeline.finalize.final_bars import has_expired, reconcile, shrinks
 from tapeline.finalize.horizon import (
     Horizon,
     final_until,
@@ -376,6 +376,14 @@ def test_trades_expire_by_when_they_were_received(changes, ttl_days, expired):
 def test_a_final_bar_never_loses_trades():
     before = stored(replace(COMPUTED, trade_count=5), is_final=True, revision=1)
     assert reconcile(before, COMPUTED, NOW) is None
+
+
+def test_only_a_final_bar_can_lose_trades():
+    more = replace(COMPUTED, trade_count=5)
+    assert shrinks(stored(more, is_final=True), COMPUTED)
+    assert not shrinks(stored(COMPUTED, is_final=True), COMPUTED)
+    assert not shrinks(stored(more), COMPUTED)
+    assert not shrinks(None, COMPUTED)
 
 
 def test_a_final_bar_that_may_lose_trades_is_corrected():
