@@ -446,6 +446,23 @@ def test_the_last_day_of_a_tape_that_has_ended_is_over():
     midnight = datetime(2026, 11, 21, tzinfo=timezone.utc)
     assert final_until(everything, [], at(3), at(3000)) == midnight
     assert final_until(everything, [], at(3), at(5)) == at(5)  # it was replayed as it came
+    next_day = midnight + timedelta(days=1)
+    assert final_until(everything, [], midnight, at(3000)) == next_day
     assert final_until(everything, [open_window(-30)], at(3), at(3000)) == at(-60)
     assert final_until(everything, [], None, at(5)) is None
     assert final_until(Horizon(everything=False, until=None), [], at(3), at(5)) is None
+
+
+def test_windows_that_begin_later_than_the_clock_hold_nothing_back():
+    #  12:00            12:05                 12:10
+    #    |  trades of a tape  | now, w0 open |  w1 open
+    everything = Horizon(everything=True, until=None)
+    w0, w1 = open_window(5), open_window(10)
+    for remaining in ([w0], [w1], [w0, w1]):
+        assert final_until(everything, remaining, at(3), at(5)) == at(5)
+    assert final_until(everything, [w1, open_window(-30)], at(3), at(5)) == at(-60)
+
+
+def test_offsets_of_any_size_are_compared_by_value():
+    large = replace(open_window(5), affected_offset=10**9, finalized_offset=int("1000000000"))
+    assert final_until(Horizon(everything=False, until=at(12)), [large], at(22), at(23)) == at(12)
