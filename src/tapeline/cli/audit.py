@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tapeline.audit.context import Scope
 from tapeline.audit.findings import Findings
 from tapeline.audit.report import json_report, print_report
 from tapeline.audit.run import run_audit
-from tapeline.audit.scope import Scope
 from tapeline.model.errors import AuditError, UsageError
 from tapeline.model.symbols import selected_symbols
 from tapeline.model.times import TIME_FORMATS
