@@ -19,6 +19,7 @@ from tapeline.finalize.horizon import (
     horizon,
     is_caught_up,
     newest_receipt,
+    newest_trade,
     unread_messages,
 )
 from tapeline.kafka.feed_view import FeedSnapshot
@@ -91,6 +92,13 @@ def test_the_newest_receipt_is_that_of_any_partition():
     assert newest_receipt(state) == at(7)
     assert newest_receipt(progress((1, None, None))) is None
     assert newest_receipt({}) is None
+
+
+def test_the_newest_trade_is_that_of_any_partition():
+    state = progress((1, at(3), at(9)), (1, at(7), at(8)), (1, None, None))
+    assert newest_trade(state) == at(7)
+    assert newest_trade(progress((1, None, None))) is None
+    assert newest_trade({}) is None
 
 
 # Frontier: the event time up to which all is committed.
