@@ -99,6 +99,7 @@ def test_it_is_final_when_all_parts_are_and_all_of_it_is_finalized():
         ((0, 2), gap(3, 5), True),
         ((0, 2), gap(10, None), True),
         ((0, 1), gap(14, None), None),
+        ((1,), gap(14, None), None),
         ((1, 2), gap(-3, 1), None),
         ((0, 2), gap(3, 12, symbols=("MSFT",)), True),
         ((0, 2), gap(3, 12, kind=GapKind.SYMBOL_SILENT), True),
@@ -145,7 +146,8 @@ def test_hours_across_sessions_are_mixed():
 
 def test_a_day_of_an_equity_is_its_regular_session_in_new_york():
     """Regular hours on 20 November are 14:30 to 21:00 UTC."""
-    parts = [bar(-1, session="pre", open=9.0), *PARTS, bar(78, session="post", close=9.0)]
+    read = [replace(part, session=str(b"regular", "ascii")) for part in PARTS]
+    parts = [bar(-1, session="pre", open=9.0), *read, bar(78, session="post", close=9.0)]
 
     (day,) = rolled(parts, "1d")
 
@@ -153,9 +155,12 @@ def test_a_day_of_an_equity_is_its_regular_session_in_new_york():
     assert (day.open, day.close, day.session) == (1.0, 1.0, "regular")
 
 
-def test_a_day_of_anything_else_is_the_utc_day():
+@pytest.mark.parametrize(
+    ("symbol", "asset_class"), [("BINANCE:BTCUSDT", "crypto"), ("OANDA:EUR_USD", "fx")]
+)
+def test_a_day_of_anything_else_is_the_utc_day(symbol, asset_class):
     parts = [
-        replace(p, symbol="BINANCE:BTCUSDT", session="continuous", asset_class="crypto")
+        replace(p, symbol=symbol, session="continuous", asset_class=asset_class)
         for p in [*PARTS, bar(200)]
     ]
 
