@@ -14,8 +14,8 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from pydantic import SecretStr
 from websockets.asyncio.server import ServerConnection, serve
 
-from tapeline.audit.kafka_reader import TopicReader
 from tapeline.kafka.feed_view import FeedView
+from tapeline.kafka.reader import TopicReader
 from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.live.topic_log import TopicLog
 from tapeline.model.errors import DeliveryError, SchemaError, ServiceUnavailableError
