@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
@@ -19,6 +20,7 @@ from tapeline.api.live import Live
 from tapeline.api.measure import Measured
 from tapeline.api.models import ProblemOut
 from tapeline.api.problems import add_handlers
+from tapeline.api.requests import HeadAsGet, require_known_parameters
 from tapeline.api.store import Store
 from tapeline.program.metrics import API_METRICS, Metrics
 from tapeline.program.settings import Settings
@@ -63,9 +65,19 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.store, app.state.live, app.state.metrics = store, live, metrics
     app.state.counts = None
     add_handlers(app)
-    for module in (bars_api, trades_api, stream_api, socket_api, status_api):
-        app.include_router(module.router)
+    checked = [Depends(require_known_parameters)]
+    for module in (bars_api, trades_api, stream_api, status_api):
+        app.include_router(module.router, dependencies=checked)
+    app.include_router(socket_api.router)
     app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(HeadAsGet)
+    if settings.api.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.api.origins,
+            allow_methods=["GET", "HEAD"],
+            expose_headers=["*"],
+        )
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
