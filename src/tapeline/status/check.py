@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +49,6 @@ from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS, PartitionProgress, W
 
 _MOST_BUCKETS: Final = 50
 """Buckets of window_state looked at in a Kafka partition: a million messages."""
-_SYMBOLS_AT_ONCE: Final = 100
 _MB: Final = 2**20
 
 
@@ -211,25 +209,14 @@ def _open_gaps(feed: FeedSnapshot) -> Iterator[OpenGap]:
 
 
 def _count_bars(client: CassandraClient, now: datetime) -> BarCounts:
-    """Count today's bars, some symbols at a time: one partition of each, of this month."""
-    midnight = floor_to(timedelta(days=1), now)
-    period = Interval.FIVE_MINUTES.period_of(now)
-    periods = client.gold_periods(Interval.FIVE_MINUTES)
-    symbols = (symbol for symbol, found in periods if found == period)
+    """Count today's bars: one partition of each symbol, of this month."""
     seen = final = revised = incomplete = every = 0
-    while some := list(islice(symbols, _SYMBOLS_AT_ONCE)):
-        answers = client.run(
-            "SELECT is_final, revision, is_complete FROM {keyspace}.trades_gold_5m "
-            "WHERE symbol = ? AND period = ? AND window_start >= ?",
-            [(symbol, period, midnight) for symbol in some],
-        )
-        for answer in answers:
-            rows = list(answer)
-            seen += bool(rows)
-            every += len(rows)
-            final += sum(bool(row.is_final) for row in rows)
-            revised += sum((row.revision or 0) > 1 for row in rows)
-            incomplete += sum(row.is_complete is False for row in rows)
+    for states in client.states_of_bars(floor_to(timedelta(days=1), now)):
+        seen += bool(states)
+        every += len(states)
+        final += sum(bool(is_final) for is_final, _, _ in states)
+        revised += sum((revision or 0) > 1 for _, revision, _ in states)
+        incomplete += sum(is_complete is False for _, _, is_complete in states)
     return BarCounts(seen, final, every - final, revised, incomplete)
 
 
