@@ -53,7 +53,7 @@ def test_a_tape_is_followed_from_kafka_to_final_bars(pipeline: Pipeline) -> None
     assert (finalized.flow.open_windows, finalized.flow.overdue) == (0, 0)
     assert finalized.bars == BarCounts(2, final=5, provisional=0, revised=0, incomplete=0)
     assert problems_of(finalized) == []
-    assert pipeline.client.topic_ids() == [pipeline.topic_id]
+    assert [*pipeline.client.progress_of_topics()] == [pipeline.topic_id]
 
 
 def test_what_is_not_there_is_named_and_the_rest_is_looked_at(pipeline: Pipeline) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
@@ -34,9 +34,6 @@ class Empty(CassandraClient):
 
     def rows(self, *_: object) -> list[Any]:  # type: ignore[override]
         return []
-
-    def run(self, _: str, arguments: Sequence[Any], *__: object) -> list[Any]:  # type: ignore[override]
-        return [[] for _ in arguments]
 
     def tuples(self, _: str, arguments: Iterable[Any], *__: object, **___: object) -> Iterator[Any]:
         return iter([[] for _ in arguments])

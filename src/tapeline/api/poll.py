@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
+from tapeline.finalize.horizon import newest_trade
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.rollup import ReadInterval
 from tapeline.read.bars import bars_between
@@ -86,12 +87,8 @@ def poll(client: CassandraClient, wanted: PollRequest) -> Seen:
 
 def newest_by_topic(client: CassandraClient) -> dict[str, datetime | None]:
     """Return the event time of the newest trade in silver of each topic that feeds the keyspace."""
-    return {
-        topic_id: max(
-            (p.newest_event_time for p in progress.values() if p.newest_event_time), default=None
-        )
-        for topic_id, progress in client.progress_of_topics().items()
-    }
+    topics = client.progress_of_topics()
+    return {topic_id: newest_trade(progress) for topic_id, progress in topics.items()}
 
 
 def _read_log(client: CassandraClient, wanted: PollRequest, now: datetime, seen: Seen) -> None:

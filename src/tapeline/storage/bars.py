@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timezone
 from operator import attrgetter
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.times import as_utc
@@ -18,7 +18,7 @@ from tapeline.storage.bar_rows import (
     bar_of,
     periods,
 )
-from tapeline.storage.connection import Connection
+from tapeline.storage.connection import SMALL_AHEAD, Connection
 
 _BAR_COLUMNS: Final = ", ".join(BAR_FIELDS)
 _FIELDS_OF: Final = attrgetter(*BAR_FIELDS)
@@ -51,7 +51,8 @@ class BarTables(Connection):
         for period in reversed(list(periods(interval, start, end))):
             lacking = [symbol for symbol, bar in found.items() if bar is None]
             arguments = [(symbol, period, start, end) for symbol in lacking]
-            for symbol, rows in zip(lacking, self.run(query, arguments), strict=True):
+            answers = self.tuples(query, arguments, SMALL_AHEAD)
+            for symbol, rows in zip(lacking, answers, strict=True):
                 found[symbol] = next(map(bar_of, rows), None)
         return [bar for bar in found.values() if bar is not None]
 
@@ -102,6 +103,20 @@ class BarTables(Connection):
         for rows in self.tuples(query, self.gold_periods(interval), ahead=1):
             for symbol, start, is_final, policy in rows:
                 yield StoredStart(symbol, as_utc(start), bool(is_final), policy)
+
+    def states_of_bars(
+        self, symbols: Iterable[str], start: datetime, end: datetime
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield (symbol, is_final, revision, is_complete) of bars of five minutes."""
+        interval = Interval.FIVE_MINUTES
+        query = (
+            f"SELECT symbol, is_final, revision, is_complete FROM {_table(interval)} "
+            "WHERE symbol = ? AND period = ? AND window_start >= ? AND window_start < ?"
+        )
+        months = list(periods(interval, start, end))
+        keys = ((symbol, month, start, end) for symbol in symbols for month in months)
+        for rows in self.tuples(query, keys, SMALL_AHEAD):
+            yield from rows
 
     def stored_bars(
         self, interval: Interval, keys: Sequence[WindowKey]

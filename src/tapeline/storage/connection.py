@@ -22,7 +22,7 @@ from cassandra.cluster import (
     ResultSet,
     Session,
 )
-from cassandra.concurrent import execute_concurrent, execute_concurrent_with_args
+from cassandra.concurrent import execute_concurrent
 from cassandra.policies import (
     ConstantSpeculativeExecutionPolicy,
     DCAwareRoundRobinPolicy,
@@ -44,7 +44,8 @@ from tapeline.program.settings import CassandraSettings
 from tapeline.storage.packing import Packer
 from tapeline.storage.schema import check_keyspace_name
 
-_CONCURRENCY: Final = 64
+SMALL_AHEAD: Final = 64
+"""Requests under way that are answered with a row or none."""
 _LARGE_AT_ONCE: Final = 16
 """Requests under way that carry many rows each."""
 _BATCH_ROWS: Final = 100
@@ -104,24 +105,13 @@ class Connection:
         """Run one query."""
         return self._session.execute(self._prepared(cql), arguments)
 
-    def run(
-        self, cql: str, arguments: Sequence[Sequence[Any]], concurrency: int = _CONCURRENCY
-    ) -> list[ResultSet]:
-        """Run one statement for many arguments side by side."""
-        if not arguments:
-            return []
-        results = execute_concurrent_with_args(
-            self._session, self._prepared(cql), arguments, concurrency=concurrency
-        )
-        return [rows for _, rows in results]
-
     def tuples(
         self, cql: str, arguments: Iterable[Sequence[Any]], ahead: int = _LARGE_AT_ONCE
     ) -> Iterator[Iterable[tuple[Any, ...]]]:
         """Run one query for many arguments and yield the rows of each, in order, as plain tuples.
 
-        Named ones cost a class for each answer. Meant for queries that answer with many rows: no
-        more than `ahead` requests are sent before the rows of the first of them are taken.
+        Named ones cost a class for each answer. No more than `ahead` further requests are sent
+        before somebody takes the rows of the first.
         """
         statement = self._prepared(cql)
         sent: deque[ResponseFuture] = deque()

@@ -16,7 +16,7 @@ BUCKET_OFFSETS: Final = 100_000
 Rows = list[tuple[Any, ...]]
 
 _RANGES_AHEAD: Final = 2
-_COUNTS_AT_ONCE: Final = 2
+_COUNTS_AHEAD: Final = 1
 """A count of messages reads a partition of up to 100,000; a busy node has no time for more."""
 _SLICE: Final = 50
 """Offsets that are looked at to tell whether bronze is alive there."""
@@ -67,15 +67,15 @@ class MessageTables(WindowTables):
         if table not in {"trades_bronze", "trades_quarantine"}:
             raise ValueError(table)
         query = (
-            f"SELECT count(*) AS n FROM {{keyspace}}.{table} "
+            f"SELECT count(*) FROM {{keyspace}}.{table} "
             "WHERE topic_id = ? AND kafka_partition = ? AND bucket = ?"
         )
-        arguments = [
+        arguments = (
             (topic_id, partition, bucket)
             for partition, offset in committed.items()
             for bucket in range(offset // BUCKET_OFFSETS + 1)
-        ]
-        return sum(rows.one().n for rows in self.run(query, arguments, _COUNTS_AT_ONCE))
+        )
+        return sum(n for rows in self.tuples(query, arguments, _COUNTS_AHEAD) for (n,) in rows)
 
     def bronze_spans(self, alive_after: datetime | None) -> Iterator[BronzeSpan]:
         """Yield what bronze holds of each Kafka partition up to the offset committed to silver.
@@ -104,7 +104,10 @@ class MessageTables(WindowTables):
 
 
 class _Bronze:
-    """Finds the first living offset of a Kafka partition; rows expire in order of offset."""
+    """Finds the first living offset of a Kafka partition; rows expire in order of offset.
+
+    No query walks over the expired ones, of which there may be more than it can bear.
+    """
 
     def __init__(
         self,
@@ -131,8 +134,8 @@ class _Bronze:
             low, high = bucket * BUCKET_OFFSETS, self._tail(bucket)
             first = _first_true(low, high, lambda offset: self._rows([offset])[0] is not None)
             row = self._rows([first])[0] or tails[bucket]
-        received = as_utc(row.kafka_timestamp)
-        return BronzeSpan(*self._key, row.kafka_offset, self._last, received)
+        offset, received = row
+        return BronzeSpan(*self._key, offset, self._last, as_utc(received))
 
     def _tail(self, bucket: int) -> int:
         """Return the start of the last slice of a bucket."""
@@ -141,16 +144,16 @@ class _Bronze:
 
     def _rows(self, offsets: Sequence[int]) -> list[Any]:
         """Return the first living message of each slice that begins at an offset, or None."""
-        slices = self._messages.run(
+        slices = self._messages.tuples(
             "SELECT kafka_offset, kafka_timestamp FROM {keyspace}.trades_bronze "
             "WHERE topic_id = ? AND kafka_partition = ? AND bucket = ? "
             "AND kafka_offset >= ? AND kafka_offset < ?",
-            [(*self._key, o // BUCKET_OFFSETS, o, o + _SLICE) for o in offsets],
+            ((*self._key, o // BUCKET_OFFSETS, o, o + _SLICE) for o in offsets),
         )
         return [next((row for row in rows if self._is_alive(row)), None) for rows in slices]
 
-    def _is_alive(self, row: Any) -> bool:
-        return self._alive_after is None or as_utc(row.kafka_timestamp) > self._alive_after
+    def _is_alive(self, row: tuple[int, datetime]) -> bool:
+        return self._alive_after is None or as_utc(row[1]) > self._alive_after
 
 
 def _first_true(low: int, high: int, is_true: Callable[[int], bool]) -> int:

@@ -51,11 +51,6 @@ def final_until(topics: Collection[TopicStanding]) -> datetime | None:
 class TopicTable(Connection):
     """Reads and writes the standing of topics: the static columns of `ingest_progress`."""
 
-    def topic_ids(self) -> list[str]:
-        """Return every topic of which something is in silver."""
-        rows = self.rows("SELECT DISTINCT topic_id FROM {keyspace}.ingest_progress")
-        return sorted(row.topic_id for row in rows)
-
     def topic_standings(self) -> list[TopicStanding]:
         """Return every topic of which something is in silver."""
         query = (

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tapeline.model.bar import Interval, WindowKey
 from tapeline.model.times import EPOCH, as_utc, to_millis
-from tapeline.storage.connection import Connection
+from tapeline.storage.connection import SMALL_AHEAD, Connection
 
 Window = tuple[str, int]
 """A symbol and the start of its five minutes."""
@@ -72,8 +72,8 @@ class TradeTable(Connection):
 
     def count_silver(self, windows: Iterable[WindowKey]) -> int:
         """Count the trades of the given (symbol, window_start)."""
-        query = "SELECT count(*) AS n FROM {keyspace}.trades_silver WHERE symbol = ? AND bucket = ?"
-        return sum(rows.one().n for rows in self.run(query, list(windows)))
+        query = "SELECT count(*) FROM {keyspace}.trades_silver WHERE symbol = ? AND bucket = ?"
+        return sum(n for rows in self.tuples(query, windows, SMALL_AHEAD) for (n,) in rows)
 
     def are_in_silver(self, trades: Iterable[tuple[str, int, int]]) -> list[bool]:
         """Return of each (symbol, event_time, trade_id) whether silver has it."""
@@ -81,8 +81,8 @@ class TradeTable(Connection):
             "SELECT trade_id FROM {keyspace}.trades_silver "
             "WHERE symbol = ? AND bucket = ? AND event_time = ? AND trade_id = ?"
         )
-        asked = [(symbol, ms - ms % _WINDOW_MS, ms, trade_id) for symbol, ms, trade_id in trades]
-        return [rows.one() is not None for rows in self.run(query, asked)]
+        asked = ((symbol, ms - ms % _WINDOW_MS, ms, trade_id) for symbol, ms, trade_id in trades)
+        return [any(rows) for rows in self.tuples(query, asked, SMALL_AHEAD)]
 
     def _starts(self, symbol: str, first_ms: int, stop_ms: int) -> Sequence[int]:
         """Return the windows to read; for a long time only those that silver has."""

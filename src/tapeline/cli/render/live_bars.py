@@ -7,6 +7,7 @@ from typing import Final
 
 from rich.text import Text
 
+from tapeline.finalize.horizon import newest_receipt
 from tapeline.model.bar import Bar
 from tapeline.model.gap import Gap
 from tapeline.model.rollup import ReadInterval
@@ -71,12 +72,8 @@ class LiveFeed:
 
     def refresh(self, now: datetime) -> None:
         """Read the newest receipt, and the gaps every few seconds."""
-        receipts = (
-            p.newest_received_at
-            for progress in self._client.progress_of_topics().values()
-            for p in progress.values()
-        )
-        self._newest = max((r for r in receipts if r is not None), default=None)
+        receipts = map(newest_receipt, self._client.progress_of_topics().values())
+        self._newest = max(filter(None, receipts), default=None)
         if self._gaps_read_at is None or now - self._gaps_read_at >= _GAPS_EVERY:
             self._gaps = [g for g in self._client.gaps(now, now) if g.ended_us is None]
             self._gaps_read_at = now
