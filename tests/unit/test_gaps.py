@@ -17,8 +17,8 @@ from tapeline.model.reports import UnreadableReportError
 from tapeline.producer.clock import FeedClock
 from tapeline.producer.gap_reporter import GapReporter, gap_reporter
 from tapeline.producer.gap_watch import GapWatch
+from tapeline.producer.holes import Hole
 from tapeline.producer.origin import Origin
-from tapeline.producer.spool import Hole
 from tapeline.program.settings import load_settings
 from tests.statuses import a_status
 

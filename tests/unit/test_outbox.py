@@ -17,11 +17,12 @@ from tapeline.model.errors import SpoolError
 from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
+from tapeline.producer.holes import Hole
 from tapeline.producer.kafka_producer import KafkaProducer, OnDelivery
 from tapeline.producer.origin import Origin
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.spool import Hole, Spool
+from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage
 from tapeline.producer.spool_folder import Spools
 from tapeline.program.metrics import PRODUCER_METRICS, Metrics
@@ -117,7 +118,7 @@ class Counting(KafkaProducer):
 async def holes_told(outbox: Outbox, messages: int, holes: int) -> list[Hole]:
     """Return what an outbox says is lost while it hands so many messages to Kafka's client."""
     found: list[Hole] = []
-    outbox.on_hole = found.append
+    outbox.groups.on_hole = found.append
     sending = asyncio.create_task(outbox.send())
     for _ in range(1000):
         if (outbox.producer.taken, len(found)) == (messages, holes):
@@ -209,7 +210,7 @@ def test_what_waits_on_disk_behind_a_hole_counts_as_waiting(tmp_path):
                 await asyncio.sleep(0.01)
 
         sending = asyncio.create_task(outbox.send())
-        outbox.on_hole = lambda _hole: None
+        outbox.groups.on_hole = lambda _hole: None
         seen = set()
         while outbox.producer.taken < 4 + 20_005:
             seen.add(outbox.pending)

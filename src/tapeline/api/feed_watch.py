@@ -42,17 +42,13 @@ class FeedWatch:
         self._asked_s = -math.inf
         self._wake = threading.Event()
         self._is_closed = False
-        self._topic_id: str | None = None
+        self.topic_id: str | None = None
+        """Id of the topic, once Kafka has answered."""
         self._newest: tuple[float, FeedSnapshot] | None = None
         self.failure = _UNASKED
         """Why nothing is known."""
         self._thread = threading.Thread(target=self._run, name="feed-watch", daemon=True)
         self._thread.start()
-
-    @property
-    def topic_id(self) -> str | None:
-        """Id of the topic, once Kafka has answered."""
-        return self._topic_id
 
     def ask(self) -> None:
         """Keep the state fresh for a while."""
@@ -63,8 +59,9 @@ class FeedWatch:
     def snapshot(self) -> FeedSnapshot | None:
         """What Kafka has just said; None while it does not say, for `failure`."""
         newest = self._newest
-        is_new = newest is not None and time.monotonic() - newest[0] <= _KEPT_S
-        return newest[1] if newest is not None and is_new else None
+        if newest is None or time.monotonic() - newest[0] > _KEPT_S:
+            return None
+        return newest[1]
 
     def close(self) -> None:
         """Stop asking."""
@@ -93,7 +90,7 @@ class FeedWatch:
         try:
             while self._is_wanted():
                 snapshot = view.snapshot(datetime.now(timezone.utc))
-                self._topic_id, self._newest = topic_id, (time.monotonic(), snapshot)
+                self.topic_id, self._newest = topic_id, (time.monotonic(), snapshot)
                 self.failure = _UNASKED
                 time.sleep(_PERIOD_S)
         finally:

@@ -11,8 +11,8 @@ from tapeline.model.feed_status import FeedStatus
 from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.clock import FeedClock
 from tapeline.producer.gap_watch import GapWatch
+from tapeline.producer.holes import Hole
 from tapeline.producer.origin import Origin
-from tapeline.producer.spool import Hole
 from tapeline.program.settings import Settings
 
 log = structlog.get_logger()

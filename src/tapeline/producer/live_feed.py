@@ -16,10 +16,10 @@ from tapeline.producer.attention import TICK_S, Attention
 from tapeline.producer.clock import ClockCheck, ClockWarning
 from tapeline.producer.finnhub_client import FinnhubClient, Frame
 from tapeline.producer.gap_reporter import GapReporter
+from tapeline.producer.holes import Hole
 from tapeline.producer.intake import Intake, Parsed, read_frame
 from tapeline.producer.left_spools import LeftSpools
 from tapeline.producer.outbox import Outbox
-from tapeline.producer.spool import Hole
 from tapeline.producer.validation import TradeFrame
 from tapeline.program.metrics import CLOCK_OFFSET, CLOCK_WRONG, SPOOL_HOLES, Metrics
 
@@ -58,7 +58,7 @@ class LiveFeed:
         metrics[CLOCK_WRONG].set_function(lambda: self._warning.is_wrong)
         metrics[CLOCK_OFFSET].set_function(self._host_ahead_s)
         client.on_loss = self.on_disconnect
-        outbox.on_hole = self._lost_on_disk
+        outbox.groups.on_hole = self._lost_on_disk
         gaps.send = self._send
 
     def start(self, holes: Sequence[Hole], left: LeftSpools) -> None:

@@ -118,8 +118,7 @@ def _run(
     ):
         gaps = None
         if not is_tape:
-            status_topic = settings.kafka.status_topic
-            reported = last_statuses(endpoints.bootstrap_servers, status_topic, topic_id)
+            reported = last_statuses(endpoints.bootstrap_servers, settings.kafka, topic_id)
             if name in reported:
                 client.slots.spans.update(reported[name].without_slot)
             durable_us = spools.last_receipt_us(name)
