@@ -307,6 +307,27 @@ def test_a_frame_of_an_earlier_connection_keeps_its_places_and_twins_are_counted
     assert (ids(twin), ranks(twin)) == ([first(2)], [4])
 
 
+@pytest.mark.parametrize("earlier", [0, 1, 2])
+def test_a_twin_after_a_frame_of_an_earlier_connection_is_the_next_one(earlier):
+    memory = FrameMemory(600.0)
+    before = TradeIdentity("finnhub", 2.0, memory)
+    for number in range(earlier + 1):
+        before.assign([wire(), OTHER], RECEIVED_US, 10.0, f"frame {number}")
+
+    after = TradeIdentity("finnhub", 2.0, memory)
+    after.assign([wire(), OTHER], RECEIVED_US, 11.0, f"frame {earlier}")
+    twin = after.assign([wire()], RECEIVED_US, 11.0, "another")
+
+    assert (ids(twin), ranks(twin)) == ([first(earlier + 1)], [2 * earlier + 2])
+
+
+def test_without_a_memory_a_frame_that_comes_later_is_another_one():
+    feed = connection()
+    feed.assign([wire(), OTHER], RECEIVED_US, 10.0, "frame")
+
+    assert ids(feed.assign([wire(), OTHER], RECEIVED_US, 10.5, "frame"))[0] == first(1)
+
+
 @pytest.mark.parametrize(("speed", "k"), [(1.0, 1), (480.0, 0)])
 def test_the_two_seconds_are_of_the_tape_at_its_speed(speed, k):
     feed = TradeIdentity("replay", 2.0, speed=speed)
