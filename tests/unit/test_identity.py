@@ -247,6 +247,16 @@ def test_one_trade_or_equal_ones_twice_at_once_are_kept_as_twins_as_documented(f
 OTHER = wire(price=189.14)
 
 
+def test_another_trade_of_the_same_millisecond_is_no_suspect():
+    memory = FrameMemory(600.0)
+    feed = TradeIdentity("finnhub", 2.0, memory)
+
+    feed.assign([wire()], RECEIVED_US, 10.0, "one")
+    other = feed.assign([OTHER], RECEIVED_US, 10.0, "two")
+
+    assert (ranks(other), memory.suspects) == ([1], 0)
+
+
 def test_a_frame_of_different_trades_three_times_at_once_counts_once():
     memory = FrameMemory(600.0)
     feed = TradeIdentity("finnhub", 2.0, memory)
