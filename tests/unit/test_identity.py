@@ -331,6 +331,25 @@ def test_a_twin_after_a_frame_of_an_earlier_connection_is_the_next_one(earlier):
     assert (ids(twin), ranks(twin)) == ([first(earlier + 1)], [2 * earlier + 2])
 
 
+def test_a_frame_of_an_earlier_connection_counts_for_the_millisecond_that_is_still_the_newest():
+    memory = FrameMemory(600.0)
+    before = TradeIdentity("finnhub", 2.0, memory)
+    before.assign([wire(), OTHER], RECEIVED_US, 10.0, "old")
+    before.assign([wire(), OTHER], RECEIVED_US, 10.0, "second")
+
+    after = TradeIdentity("finnhub", 2.0, memory)
+    after.assign([wire(int(str(T0)))], RECEIVED_US, 11.0, "another")
+    after.assign([wire(), OTHER], RECEIVED_US, 11.0, "second")
+    twin = after.assign([wire()], RECEIVED_US, 11.0, "its twin")
+    assert (ids(twin), ranks(twin)) == ([first(2)], [4])
+
+    newer = after.assign([wire(T0 + 1)], RECEIVED_US, 11.0, "newer")
+    after.assign([wire(), OTHER], RECEIVED_US, 11.0, "old")
+    newest = after.assign([wire(T0 + 1)], RECEIVED_US, 11.0, "newest")
+    assert ids(newer + newest) == [first(0, T0 + 1), first(1, T0 + 1)]
+    assert ranks(newer + newest) == [0, 1]
+
+
 def test_without_a_memory_a_frame_that_comes_later_is_another_one():
     feed = connection()
     feed.assign([wire(), OTHER], RECEIVED_US, 10.0, "frame")
