@@ -331,23 +331,24 @@ def test_a_twin_after_a_frame_of_an_earlier_connection_is_the_next_one(earlier):
     assert (ids(twin), ranks(twin)) == ([first(earlier + 1)], [2 * earlier + 2])
 
 
-def test_a_frame_of_an_earlier_connection_counts_for_the_millisecond_that_is_still_the_newest():
+def test_places_of_an_earlier_connection_count_on_from_those_of_this_one():
     memory = FrameMemory(600.0)
     before = TradeIdentity("finnhub", 2.0, memory)
     before.assign([wire(), OTHER], RECEIVED_US, 10.0, "old")
     before.assign([wire(), OTHER], RECEIVED_US, 10.0, "second")
+    before.assign([wire(T0 + 1), wire(T0 + 1, 1.5)], RECEIVED_US, 10.0, "newer")
 
     after = TradeIdentity("finnhub", 2.0, memory)
-    after.assign([wire(int(str(T0)))], RECEIVED_US, 11.0, "another")
+    after.assign([wire(int(str(T0)))] * 3, RECEIVED_US, 11.0, "three twins")
     after.assign([wire(), OTHER], RECEIVED_US, 11.0, "second")
-    twin = after.assign([wire()], RECEIVED_US, 11.0, "its twin")
-    assert (ids(twin), ranks(twin)) == ([first(2)], [4])
+    twin = after.assign([wire()], RECEIVED_US, 11.0, "a fourth")
+    assert (ids(twin), ranks(twin)) == ([first(3)], [4])
 
-    newer = after.assign([wire(T0 + 1)], RECEIVED_US, 11.0, "newer")
+    # It begins a millisecond here too, and an older frame leaves that alone.
+    after.assign([wire(T0 + 1), wire(T0 + 1, 1.5)], RECEIVED_US, 11.0, "newer")
     after.assign([wire(), OTHER], RECEIVED_US, 11.0, "old")
     newest = after.assign([wire(T0 + 1)], RECEIVED_US, 11.0, "newest")
-    assert ids(newer + newest) == [first(0, T0 + 1), first(1, T0 + 1)]
-    assert ranks(newer + newest) == [0, 1]
+    assert (ids(newest), ranks(newest)) == ([first(1, T0 + 1)], [2])
 
 
 def test_without_a_memory_a_frame_that_comes_later_is_another_one():
