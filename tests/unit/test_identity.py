@@ -249,6 +249,16 @@ def test_one_trade_or_equal_ones_twice_at_once_are_kept_as_twins_as_documented(f
 OTHER = wire(price=189.14)
 
 
+def test_another_trade_of_the_same_millisecond_is_no_suspect():
+    memory = FrameMemory(600.0)
+    feed = TradeIdentity("finnhub", 2.0, memory)
+
+    feed.assign([wire()], RECEIVED_US, 10.0, "one")
+    other = feed.assign([OTHER], RECEIVED_US, 10.0, "two")
+
+    assert (ranks(other), memory.suspects) == ([1], 0)
+
+
 def test_a_frame_of_different_trades_three_times_at_once_counts_once():
     metrics = Metrics(PRODUCER_METRICS)
     feed = TradeIdentity("finnhub", 2.0, FrameMemory(600.0, metrics))
@@ -307,6 +317,47 @@ def test_a_frame_of_an_earlier_connection_keeps_its_places_and_twins_are_counted
 
     assert (ids(again), ranks(again)) == (ids(second), ranks(second))
     assert (ids(twin), ranks(twin)) == ([first(2)], [4])
+
+
+@pytest.mark.parametrize("earlier", [0, 1, 2])
+def test_a_twin_after_a_frame_of_an_earlier_connection_is_the_next_one(earlier):
+    memory = FrameMemory(600.0)
+    before = TradeIdentity("finnhub", 2.0, memory)
+    for number in range(earlier + 1):
+        before.assign([wire(), OTHER], RECEIVED_US, 10.0, f"frame {number}")
+
+    after = TradeIdentity("finnhub", 2.0, memory)
+    after.assign([wire(), OTHER], RECEIVED_US, 11.0, f"frame {earlier}")
+    twin = after.assign([wire()], RECEIVED_US, 11.0, "another")
+
+    assert (ids(twin), ranks(twin)) == ([first(earlier + 1)], [2 * earlier + 2])
+
+
+def test_places_of_an_earlier_connection_count_on_from_those_of_this_one():
+    memory = FrameMemory(600.0)
+    before = TradeIdentity("finnhub", 2.0, memory)
+    before.assign([wire(), OTHER], RECEIVED_US, 10.0, "old")
+    before.assign([wire(), OTHER], RECEIVED_US, 10.0, "second")
+    before.assign([wire(T0 + 1), wire(T0 + 1, 1.5)], RECEIVED_US, 10.0, "newer")
+
+    after = TradeIdentity("finnhub", 2.0, memory)
+    after.assign([wire(int(str(T0)))] * 3, RECEIVED_US, 11.0, "three twins")
+    after.assign([wire(), OTHER], RECEIVED_US, 11.0, "second")
+    twin = after.assign([wire()], RECEIVED_US, 11.0, "a fourth")
+    assert (ids(twin), ranks(twin)) == ([first(3)], [4])
+
+    # It begins a millisecond here too, and an older frame leaves that alone.
+    after.assign([wire(T0 + 1), wire(T0 + 1, 1.5)], RECEIVED_US, 11.0, "newer")
+    after.assign([wire(), OTHER], RECEIVED_US, 11.0, "old")
+    newest = after.assign([wire(T0 + 1)], RECEIVED_US, 11.0, "newest")
+    assert (ids(newest), ranks(newest)) == ([first(1, T0 + 1)], [2])
+
+
+def test_without_a_memory_a_frame_that_comes_later_is_another_one():
+    feed = connection()
+    feed.assign([wire(), OTHER], RECEIVED_US, 10.0, "frame")
+
+    assert ids(feed.assign([wire(), OTHER], RECEIVED_US, 10.5, "frame"))[0] == first(1)
 
 
 @pytest.mark.parametrize(("speed", "k"), [(1.0, 1), (480.0, 0)])

@@ -129,6 +129,19 @@ def test_of_one_millisecond_the_lowest_rank_opens_and_the_highest_closes():
     assert (bar.open, bar.close) == (1.0, 9.0)
 
 
+def test_of_copies_the_lowest_rank_counts_whichever_comes_first():
+    last, copy = trade(1, rank=5, price=10.0), trade(2, rank=3, price=20.0)
+    for ranks, (opens, closes) in {
+        (3,): (20.0, 10.0),
+        (3, 9): (20.0, 10.0),
+        (9, 3): (20.0, 10.0),
+        (9,): (10.0, 20.0),
+        (9, 9): (10.0, 20.0),
+    }.items():
+        bar = bar_of(last, *(copy._replace(sequence=rank) for rank in ranks))
+        assert (bar.open, bar.close, bar.trade_count) == (opens, closes, 2)
+
+
 def test_a_copy_is_not_counted_and_tells_only_its_receipt():
     def received(second: int, **changes: object) -> Trade:
         at_us = START_MS * 1000 + second * 1_000_000
