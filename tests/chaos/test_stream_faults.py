@@ -27,6 +27,7 @@ from tapeline.local.service import RunningService
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import CASSANDRA, KAFKA, all_noted
 from tapeline.local.supervisor import Child, child_process, keep_alive
+from tapeline.program.process import STOPPED_EXIT_CODE
 from tapeline.program.profile import Profile
 from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
@@ -151,7 +152,7 @@ def test_sigterm_ends_the_stream_within_ten_seconds_whatever_hangs(
     with capsys.disabled():
         told = f"{away or 'nothing'} halted: gone {took_s:.1f} s after SIGTERM, {left} unread"
         print(f"\n{told}, none lost")  # noqa: T201 - for the reader
-    assert code == 0
+    assert code == STOPPED_EXIT_CODE
     assert took_s < 10
 
 
