@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, StringConstraints, TypeAdapter, WithJsonSc
 from tapeline.api.problems import Problem
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.symbols import split_symbols
-from tapeline.model.times import EPOCH, from_millis, to_millis
+from tapeline.model.times import EPOCH, LAST_TIME, from_millis, to_millis
 
 MOST_SYMBOLS: Final = 100
 MOST_ROWS: Final = 10_000
@@ -26,7 +26,6 @@ NAME: Final = r"^[^\x00-\x1f\x7f,]{1,128}$"
 _NAMES: Final = r"^[^\x00-\x1f\x7f]+$"
 _NAMES_LENGTH: Final = 12_900
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?")
-_LAST: Final = datetime(2100, 1, 1, tzinfo=timezone.utc)
 _DAY: Final = timedelta(days=1)
 _AS_TIME: Final = TypeAdapter(datetime)
 
@@ -58,7 +57,7 @@ def _time(text: object) -> datetime:
     except (ValueError, OverflowError) as error:
         message = "there is no such time"
         raise ValueError(message) from error
-    if not EPOCH <= time < _LAST:
+    if not EPOCH <= time < LAST_TIME:
         message = "give a time from 1970 to 2099"
         raise ValueError(message)
     return time
@@ -168,6 +167,6 @@ def time_of(ms: int) -> datetime:
     Raises:
         Problem: 422, there is no such time.
     """
-    if not 0 <= ms < to_millis(_LAST):
+    if not 0 <= ms < to_millis(LAST_TIME):
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: it holds no time")
     return from_millis(ms)

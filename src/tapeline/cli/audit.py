@@ -26,7 +26,7 @@ from tapeline.cli.options import (
 )
 from tapeline.model.errors import AuditError, UsageError
 from tapeline.model.symbols import selected_symbols
-from tapeline.model.times import as_utc
+from tapeline.model.times import within_reach
 from tapeline.program.settings import load_settings
 
 _FILE_WIDTH: Final = 200
@@ -56,7 +56,9 @@ def audit(
     Example: tapeline audit --from 2026-11-20 --to 2026-11-21 --symbols AAPL,MSFT
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
-    scope = Scope.of(start and as_utc(start), end and as_utc(end), selected_symbols(symbols))
+    scope = Scope.of(
+        start and within_reach(start), end and within_reach(end), selected_symbols(symbols)
+    )
     progress = progress_on(Console(stderr=True))
     with progress:
         findings = run_audit(settings, scope, against, progress)

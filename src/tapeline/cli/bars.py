@@ -30,7 +30,7 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.model.errors import UsageError
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.symbols import parse_symbols
-from tapeline.model.times import as_utc, floor_to, iso
+from tapeline.model.times import floor_to, iso, within_reach
 from tapeline.program.settings import Settings, load_settings
 from tapeline.read.bars import known_symbols, read_bars
 
@@ -66,14 +66,14 @@ def bars(
         watch_bars(
             symbols,
             ReadInterval.parse(interval),
-            as_utc(start) if start else None,
-            as_utc(end) if end else None,
+            within_reach(start) if start else None,
+            within_reach(end) if end else None,
             load_settings().with_target(keyspace=keyspace),
         )
         return
     now = datetime.now(timezone.utc)
-    first = as_utc(start) if start else floor_to(timedelta(days=1), now)
-    last = as_utc(end) if end else now
+    first = within_reach(start) if start else floor_to(timedelta(days=1), now)
+    last = within_reach(end) if end else now
     if last <= first:
         hint = "give --from" if start is None else "see --from and --to"
         message = f"The bars would end ({iso(last)}) before any could start ({iso(first)}): {hint}."

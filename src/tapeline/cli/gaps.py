@@ -19,7 +19,7 @@ from tapeline.cli.options import (
 )
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.gap import Gap
-from tapeline.model.times import as_utc, iso_of_micros
+from tapeline.model.times import iso_of_micros, within_reach
 from tapeline.program.settings import load_settings
 
 _TIME_WIDTH: Final = len("2026-11-20T14:35:00Z")
@@ -39,9 +39,9 @@ def gaps(
     Example: tapeline gaps --from 2026-11-20
     """
     now = datetime.now(timezone.utc)
-    first = as_utc(start) if start else now - timedelta(days=7)
+    first = within_reach(start) if start else now - timedelta(days=7)
     with open_keyspace(load_settings().with_target(keyspace=keyspace)) as client:
-        found = sorted(client.gaps(first, as_utc(end) if end else now), key=_started)
+        found = sorted(client.gaps(first, within_reach(end) if end else now), key=_started)
     rows = [_row(gap) for gap in found]
     if output_format is TableOrJson.JSON:
         write_json(rows)

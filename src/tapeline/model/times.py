@@ -11,6 +11,19 @@ TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m
 """What options such as `--from` take."""
 
 
+LAST_TIME: Final = datetime(2100, 1, 1, tzinfo=timezone.utc)
+"""Nothing is stored of it or later."""
+
+
+def within_reach(bound: datetime) -> datetime:
+    """Return a bound of times in UTC; one before 1970 or after 2099 becomes the nearer end.
+
+    So sums of it and any length of bars are times too, and nobody looks where nothing can be.
+    """
+    aware = bound if bound.tzinfo else bound.replace(tzinfo=timezone.utc)
+    return min(max(aware, EPOCH), LAST_TIME)
+
+
 def now_us() -> int:
     """Return the host's time, µs since the epoch."""
     return time.time_ns() // 1000

@@ -13,6 +13,7 @@ import pyarrow as pa
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.rollup import ReadInterval, roll_up_bars
+from tapeline.model.times import within_reach
 from tapeline.program.settings import Settings, load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -101,6 +102,7 @@ def read_bars(
     if start.tzinfo is None or end.tzinfo is None:
         message = "start and end need a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
         raise ValueError(message)
+    start, end = within_reach(start), within_reach(end)
     length = ReadInterval.parse(interval)
     wanted = [symbols] if isinstance(symbols, str) else symbols
     settings = (settings or load_settings()).with_target(keyspace=keyspace)

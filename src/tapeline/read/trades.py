@@ -10,6 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from tapeline.local.keyspace import open_keyspace
+from tapeline.model.times import within_reach
 from tapeline.program.settings import Settings, load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -72,6 +73,7 @@ def read_trades(
     if start.tzinfo is None or end.tzinfo is None:
         message = "start and end need a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
         raise ValueError(message)
+    start, end = within_reach(start), within_reach(end)
     wanted = [symbols] if isinstance(symbols, str) else symbols
     with open_keyspace((settings or load_settings()).with_target(keyspace=keyspace)) as client:
         batches = [b for s in wanted for b in trade_batches(client, s, start, end, exact=exact)]

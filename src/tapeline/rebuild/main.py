@@ -12,7 +12,7 @@ from rich.console import Console
 from tapeline.local.discovery import find_endpoints
 from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.symbols import selected_symbols
-from tapeline.model.times import TIME_FORMATS, as_utc
+from tapeline.model.times import TIME_FORMATS, within_reach
 from tapeline.program.logs import configure_logging
 from tapeline.program.process import end_with_parent, sigterm_interrupts
 from tapeline.program.settings import API_KEY_VARIABLE, LogLevel, load_settings
@@ -69,8 +69,8 @@ def rebuild(
     endpoints = find_endpoints(settings)
     console.print(f"Using {endpoints}", highlight=False)
     selection = Selection(
-        as_utc(start) if start else None,
-        as_utc(end) if end else None,
+        within_reach(start) if start else None,
+        within_reach(end) if end else None,
         selected_symbols(symbols),
     )
     options = RebuildOptions(layer, selection, allow_shrink, restart, any_policy=policy is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timezone
+from itertools import islice
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -25,6 +26,8 @@ _FIELDS_OF: Final = attrgetter(*BAR_FIELDS)
 _PARTITIONS_A_QUERY: Final = 25
 """Partitions that one query reads; their node answers for all of them together."""
 _STARTS_A_QUERY: Final = 100
+_PERIODS_UNASKED: Final = 36
+"""Partitions of one symbol that are read whether or not they are there."""
 
 _Range = tuple[str, datetime, datetime]
 
@@ -38,9 +41,19 @@ class BarTables(Connection):
         """Yield the bars of a symbol with start <= window_start < end, in order of time."""
         start, end = start.astimezone(timezone.utc), end.astimezone(timezone.utc)
         query = _bars_between(interval)
-        for period in periods(interval, start, end):
+        for period in self._periods_of(symbol, interval, start, end):
             for row in self.rows(query, (symbol, period, start, end)):
                 yield bar_of(row)
+
+    def _periods_of(
+        self, symbol: str, interval: Interval, start: datetime, end: datetime
+    ) -> Sequence[date]:
+        """Return the partitions to read for some time; of a long one, those that are stored."""
+        found = list(islice(periods(interval, start, end), _PERIODS_UNASKED + 1))
+        if len(found) <= _PERIODS_UNASKED:
+            return found
+        stored = (period for name, period in self.gold_periods(interval) if name == symbol)
+        return sorted(p for p in stored if found[0] <= p <= interval.period_of(end))
 
     def newest_bars(
         self, symbols: Iterable[str], interval: Interval, start: datetime, end: datetime
