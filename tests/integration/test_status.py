@@ -44,9 +44,8 @@ def test_a_tape_is_followed_from_kafka_to_final_bars(pipeline: Pipeline) -> None
 
     assert late.flow is not None
     assert late.flow.overdue == 5
-    assert [p[:46] for p in problems_of(late)] == [
-        "5 windows could have been finalized a minute ago"
-    ]
+    [overdue] = problems_of(late)
+    assert overdue.startswith("5 windows could have been finalized a minute ago")
 
     assert finalized.flow is not None
     assert (finalized.flow.open_windows, finalized.flow.overdue) == (0, 0)
