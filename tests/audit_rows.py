@@ -1,4 +1,4 @@
-"""Rows for the tests of audit: one trade of AAPL, changed as a test needs it."""
+"""Rows for the tests of audit, changed as a test needs them: a trade of AAPL, a baseline."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tapeline.audit.context import Baseline
 from tapeline.audit.tables import COPIES, TRADES
 
 START = datetime(2026, 11, 20, 15, 30, tzinfo=timezone.utc)
@@ -44,3 +45,13 @@ def copies(*trades: dict[str, Any]) -> pa.Table:
 def frame(*trades: dict[str, Any]) -> pa.Table:
     """Return rows of silver."""
     return copies(*trades).select(TRADES.names)
+
+
+def a_baseline(
+    *, silver_gone_ms: int | None = None, gold_gone_ms: int | None = None, **changes: Any
+) -> Baseline:
+    """Return a keyspace in which nothing is due and, unless said, nothing expires."""
+    gone_ms = {"trades_silver": silver_gone_ms, "trades_gold_5m": gold_gone_ms}
+    names = ("due", "due_hours", "gone", "gone_hours")
+    fields = {"started_at": START, "committed": {}, "affected": None, "gone_ms": gone_ms}
+    return Baseline(**{**fields, **dict.fromkeys(names, frozenset()), **changes})

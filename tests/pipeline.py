@@ -30,8 +30,10 @@ from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.conditions import ConditionPolicy
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Spool
+from tapeline.producer.spool_folder import Spools
 from tapeline.program.metrics import Metrics
 from tapeline.program.settings import Settings, load_settings
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
@@ -128,12 +130,10 @@ class Pipeline:
             async with server.serve():
                 await ProducerPipeline(
                     self.settings,
+                    Origin("replay", producer_id, self.topic_id),
                     client,
                     KafkaProducer(self.endpoints.bootstrap_servers, self.name),
-                    self.spool(producer_id),
-                    source="replay",
-                    topic_id=self.topic_id,
-                    producer_id=producer_id,
+                    Spools(self.spool(producer_id)),
                 ).run()
 
         # A thread of its own: Playwright's loop may be running in this one.

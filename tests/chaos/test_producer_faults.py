@@ -29,8 +29,11 @@ from tapeline.producer.clock import FeedClock
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Spool
+from tapeline.producer.spool_folder import Spools
+from tapeline.program.metrics import DEAD_LETTERS, TRADES
 from tapeline.program.settings import FinnhubSettings, load_settings
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
@@ -374,6 +377,10 @@ def test_a_second_producer_with_the_same_key_is_refused_in_one_sentence(
             assert TOKEN.encode() not in path.read_bytes()
 
 
+def trades_of(producer: ProducerPipeline) -> int:
+    return producer.metrics.total(TRADES, outcome="accepted")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("ahead_s", [3600.0, -3600.0])
 def test_a_clock_that_is_an_hour_off_loses_nothing_and_makes_no_false_gap(
@@ -392,28 +399,23 @@ def test_a_clock_that_is_an_hour_off_loses_nothing_and_makes_no_false_gap(
             FinnhubSettings(url=f"ws://{LOOPBACK}:{port}"), SecretStr(TOKEN), market.symbols
         )
         clock = FeedClock(lambda: time.time() + ahead_s)
-        gaps = gap_reporter(
-            settings, symbols=client.symbols, topic_id="id", producer_id="me", earlier=None
-        )
+        origin = Origin("simulator", "me", "id")
         producer = ProducerPipeline(
             settings,
+            origin,
             client,
             KafkaProducer(kafka.servers, TOPIC),
-            Spool(tmp_path / "spool", 2**26),
-            source="simulator",
-            topic_id="id",
-            producer_id="me",
-            gaps=gaps,
-            clock=clock,
+            Spools(Spool(tmp_path / "spool", 2**26)),
+            gap_reporter(settings, origin, client.symbols, {}, clock=clock),
         )
         task = asyncio.create_task(producer.run())
         async with simulator.serve():
             await asyncio.sleep(6)
             cut_us.append(time.time_ns() // 1000)
         await asyncio.sleep(2)
-        before = producer.counts.trades
+        before = trades_of(producer)
         async with simulator.serve():
-            await asyncio.to_thread(wait_for, lambda: producer.counts.trades > before, 30)
+            await asyncio.to_thread(wait_for, lambda: trades_of(producer) > before, 30)
             await asyncio.sleep(2)
             task.cancel()
             await asyncio.wait([task])
@@ -421,9 +423,9 @@ def test_a_clock_that_is_an_hour_off_loses_nothing_and_makes_no_false_gap(
 
     producer = asyncio.run(run())
 
-    assert producer.counts.rejects == {}
+    assert producer.metrics.total(DEAD_LETTERS) == 0
     trades = kafka.trades()
-    assert len(trades) == producer.counts.trades > 100
+    assert len(trades) == trades_of(producer) > 100
     lags = [t.received_at_us - t.event_time_ms * 1000 for t in trades]
     assert min(lags) > -2 * SECOND_US
     assert max(lags) < 2 * SECOND_US

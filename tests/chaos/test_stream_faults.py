@@ -25,8 +25,9 @@ from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.service import RunningService
 from tapeline.local.stack import LocalStack
-from tapeline.local.state import CASSANDRA, all_noted
+from tapeline.local.state import CASSANDRA, KAFKA, all_noted
 from tapeline.local.supervisor import Child, child_process, keep_alive
+from tapeline.program.process import STOPPED_EXIT_CODE
 from tapeline.program.profile import Profile
 from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
@@ -117,6 +118,57 @@ def is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@pytest.mark.parametrize(
+    "away",
+    [
+        CASSANDRA,
+        pytest.param(KAFKA, marks=pytest.mark.long),
+        pytest.param(None, marks=pytest.mark.long),
+    ],
+)
+def test_sigterm_ends_the_stream_within_ten_seconds_whatever_hangs(
+    stack: Endpoints,
+    home: Home,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    away: str | None,
+) -> None:
+    load = StretchedLoad(BATCHES * 2500, 20, 1)
+    with stream_run(stack, tmp_path, load, SMALL_STEPS) as run:
+        process = run.start()
+        wait_for(lambda: run.committed() > 0, END_S, process)
+        with halted(home, away):
+            asked_s = time.monotonic()
+            process.terminate()
+            code = process.wait(60)
+            took_s = time.monotonic() - asked_s
+        left = load.count - run.committed()
+        restarted = run.start()
+        assert restarted.wait(END_S) == 0, run.log_of(restarted)
+        run.check()
+
+    with capsys.disabled():
+        told = f"{away or 'nothing'} halted: gone {took_s:.1f} s after SIGTERM, {left} unread"
+        print(f"\n{told}, none lost")  # noqa: T201 - for the reader
+    assert code == STOPPED_EXIT_CODE
+    assert took_s < 10
+
+
+@contextmanager
+def halted(home: Home, name: str | None) -> Iterator[None]:
+    """Let a service stand still for a while, for two seconds at least."""
+    if name is None:
+        yield
+        return
+    pid = service_of(home, name).pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(2)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("away_s", [AWAY_S, pytest.param(LONG_AWAY_S, marks=pytest.mark.long)])

@@ -14,11 +14,9 @@ import pytest
 from pyspark.sql import SparkSession
 from rich.progress import Progress, TaskID
 
-from tapeline.audit.context import NO_SILVER
-from tapeline.audit.difference import Difference, Pair
-from tapeline.audit.findings import Findings
+from tapeline.audit.context import Scope
+from tapeline.audit.findings import NO_SILVER, Difference, Findings, Pair
 from tapeline.audit.run import run_audit
-from tapeline.audit.scope import Scope
 from tapeline.live.decode import decode_trade
 from tapeline.local.discovery import Endpoints
 from tapeline.model.times import to_millis

@@ -298,6 +298,29 @@ def test_a_running_stream_stops_when_the_keyspace_has_lost_its_progress_and_read
     assert silver_ids(pipeline) == {1, 2, 3}
 
 
+def test_a_keyspace_that_forgot_all_of_a_topic_while_its_stream_ran_is_filled_again(
+    pipeline: Pipeline,
+) -> None:
+    """A stream that finds nothing when it starts cannot tell: it may be another keyspace."""
+    send(pipeline, 1)
+    processor = pipeline.processor()
+    query = processor.start(ALL_LAYERS)
+    query.processAllAvailable()
+    for table in ("ingest_progress", "window_state", "trades_silver"):
+        pipeline.session.execute(f"TRUNCATE {table}")
+    send(pipeline, 2)
+    with pytest.raises(StreamingQueryException, match="has lost writes"):
+        query.processAllAvailable()
+    processor.stop()
+
+    prepare(pipeline, "checkpoint")
+    run_all(pipeline)
+
+    assert silver_ids(pipeline) == {1, 2}
+    prepare(pipeline, "checkpoint")
+    assert not is_read_again(pipeline)
+
+
 @pytest.mark.parametrize("starting_offsets", ["earliest", "latest"])
 def test_a_stream_stopped_before_the_first_trade_starts_again(
     pipeline: Pipeline, starting_offsets: str

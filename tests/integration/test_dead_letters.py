@@ -18,7 +18,9 @@ from tapeline.local.service import LOOPBACK, free_port
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.spool_folder import Spools
 from tapeline.simulator.faults import FaultyFeed, parse_faults
 from tapeline.simulator.ledger import SentReport
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
@@ -52,12 +54,10 @@ def send_poisoned(pipeline: Pipeline, path: Path, *faults: str) -> SentReport:
         async with server.serve():
             await ProducerPipeline(
                 pipeline.settings,
+                Origin("replay", "test", pipeline.topic_id),
                 FinnhubClient(finnhub, SecretStr(TOKEN), tape.symbols),
                 KafkaProducer(pipeline.endpoints.bootstrap_servers, pipeline.name),
-                pipeline.spool("test"),
-                source="replay",
-                topic_id=pipeline.topic_id,
-                producer_id="test",
+                Spools(pipeline.spool("test")),
             ).run()
         return server.ledger.report
 

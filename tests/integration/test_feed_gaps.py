@@ -11,12 +11,15 @@ from pydantic import SecretStr
 
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.model.bar import Interval
+from tapeline.model.feed_status import FeedStatus
 from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.previous_run import last_statuses
+from tapeline.producer.spool_folder import Spools
 from tapeline.simulator.faults import FaultyFeed, parse_faults
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
@@ -156,6 +159,11 @@ def test_gaps_are_kept_for_readers_and_their_end_is_not_lost(pipeline: Pipeline)
     assert none == []
 
 
+def reported_to(pipeline: Pipeline) -> dict[str, FeedStatus]:
+    servers = pipeline.endpoints.bootstrap_servers
+    return last_statuses(servers, pipeline.settings.kafka, pipeline.topic_id)
+
+
 def gaps_in_topic(pipeline: Pipeline, faults: Sequence[str], seconds: float) -> list[Gap]:
     """Run simulator and producer for a while and return what was reported of ended gaps."""
 
@@ -170,28 +178,11 @@ def gaps_in_topic(pipeline: Pipeline, faults: Sequence[str], seconds: float) -> 
         settings = pipeline.settings.model_copy(update={"finnhub": finnhub})
         client = FinnhubClient(finnhub, SecretStr(TOKEN), feed.symbols)
         producer = KafkaProducer(pipeline.endpoints.bootstrap_servers, pipeline.name)
-        kafka = pipeline.settings.kafka
         spool = pipeline.spool("live")
-        gaps = gap_reporter(
-            settings,
-            symbols=client.symbols,
-            topic_id=pipeline.topic_id,
-            producer_id="live",
-            earlier=last_statuses(
-                pipeline.endpoints.bootstrap_servers, kafka.status_topic, pipeline.topic_id
-            ).get("live"),
-            durable_us=spool.last_receipt_us,
-        )
-        parts = ProducerPipeline(
-            settings,
-            client,
-            producer,
-            spool,
-            source="simulator",
-            topic_id=pipeline.topic_id,
-            producer_id="live",
-            gaps=gaps,
-        )
+        origin = Origin("simulator", "live", pipeline.topic_id)
+        reported = reported_to(pipeline)
+        gaps = gap_reporter(settings, origin, client.symbols, reported, spool.last_receipt_us)
+        parts = ProducerPipeline(settings, origin, client, producer, Spools(spool), gaps)
         async with server.serve():
             await asyncio.wait([task := asyncio.create_task(parts.run())], timeout=seconds)
             task.cancel()
@@ -231,11 +222,7 @@ def test_a_producer_that_comes_back_reports_the_time_between(pipeline: Pipeline)
     gaps_in_topic(pipeline, [], seconds=3)
     (found,) = gaps_in_topic(pipeline, [], seconds=3)
 
-    status = last_statuses(
-        pipeline.endpoints.bootstrap_servers,
-        pipeline.settings.kafka.status_topic,
-        pipeline.topic_id,
-    )["live"]
+    status = reported_to(pipeline)["live"]
     assert (status.has_stopped, status.pending) == (True, 0)
     assert found.kind is GapKind.STOPPED
     assert found.ended_us is not None

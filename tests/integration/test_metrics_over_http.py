@@ -21,7 +21,9 @@ from tapeline.model.bar import Interval
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.spool_folder import Spools
 from tapeline.program.metrics import PRODUCER_METRICS, STREAM_METRICS, Metrics
 from tapeline.program.metrics_server import serve_metrics
 from tapeline.program.settings import Settings
@@ -88,12 +90,10 @@ def test_a_producer_counts_what_it_did_with_the_feed(
             finnhub = settings.finnhub.model_copy(update={"url": f"ws://{LOOPBACK}:{port}"})
             producer = ProducerPipeline(
                 settings,
+                Origin("finnhub", "test", pipeline.topic_id),
                 FinnhubClient(finnhub, SecretStr("c9secret"), ["A"], metrics=metrics),
                 KafkaProducer(pipeline.endpoints.bootstrap_servers, pipeline.name),
-                pipeline.spool("test"),
-                source="finnhub",
-                topic_id=pipeline.topic_id,
-                producer_id="test",
+                Spools(pipeline.spool("test")),
                 metrics=metrics,
             )
             work = asyncio.create_task(producer.run())

@@ -14,15 +14,18 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from pydantic import SecretStr
 from websockets.asyncio.server import ServerConnection, serve
 
-from tapeline.audit.kafka_reader import TopicReader
 from tapeline.kafka.feed_view import FeedView
+from tapeline.kafka.reader import TopicReader
 from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.live.topic_log import TopicLog
 from tapeline.model.errors import DeliveryError, SchemaError, ServiceUnavailableError
 from tapeline.model.feed_status import FeedStatus
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.spool_folder import Spools
+from tapeline.program.metrics import DEAD_LETTERS
 from tests.hand import TAPE, TRADES
 from tests.pipeline import Pipeline
 
@@ -139,12 +142,10 @@ def test_bad_frames_and_trades_are_dead_letters_and_the_stream_goes_on(pipeline:
             finnhub = pipeline.settings.finnhub.model_copy(update={"url": f"ws://127.0.0.1:{port}"})
             producer = ProducerPipeline(
                 pipeline.settings.model_copy(update={"kafka": kafka, "finnhub": finnhub}),
+                Origin("finnhub", "test", pipeline.topic_id),
                 FinnhubClient(finnhub, SecretStr("token"), ["A"]),
                 KafkaProducer(pipeline.endpoints.bootstrap_servers, pipeline.name),
-                pipeline.spool("test"),
-                source="finnhub",
-                topic_id=pipeline.topic_id,
-                producer_id="test",
+                Spools(pipeline.spool("test")),
             )
             await producer.run()
             return producer
@@ -161,7 +162,7 @@ def test_bad_frames_and_trades_are_dead_letters_and_the_stream_goes_on(pipeline:
         *((frame.encode(), rejects) for frame, rejects in BAD_FRAMES),
         (b"", [[None, "frame_too_large"]]),
     ]
-    assert sum(producer.counts.rejects.values()) == sum(len(r) for _, r in letters)
+    assert producer.metrics.total(DEAD_LETTERS) == sum(len(r) for _, r in letters)
     # The good trade beside a bad one, and the one after the connection was lost.
     assert [m.key() for m in messages(pipeline, pipeline.name)] == [b"A", b"A"]
 

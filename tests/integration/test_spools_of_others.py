@@ -18,6 +18,7 @@ from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage
@@ -82,23 +83,14 @@ def test_what_others_left_is_sent_first_then_gone_and_its_damage_is_their_gap(
     async def run() -> None:
         with opened_spools(settings, "b-00000002", is_tape=False) as spools:
             client = FinnhubClient(settings.finnhub, SecretStr("t"), ("AAPL",))
+            origin = Origin("finnhub", "b-00000002", "id")
             await ProducerPipeline(
                 settings,
+                origin,
                 client,
                 KafkaProducer(stack.bootstrap_servers, settings.kafka.topic),
-                spools.own,
-                source="finnhub",
-                topic_id="id",
-                producer_id="b-00000002",
-                left=spools.left,
-                gaps=gap_reporter(
-                    settings,
-                    symbols=client.symbols,
-                    topic_id="id",
-                    producer_id="b-00000002",
-                    earlier=None,
-                    others={"a-00000001": other},
-                ),
+                spools,
+                gap_reporter(settings, origin, client.symbols, {"a-00000001": other}),
             ).run()
 
     with pytest.raises(asyncio.TimeoutError):

@@ -10,10 +10,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from rich.progress import Progress
 
-from tapeline.audit.context import NO_TOPIC
-from tapeline.audit.difference import Pair
+from tapeline.audit.context import Scope
+from tapeline.audit.findings import NO_TOPIC, Pair
 from tapeline.audit.run import run_audit
-from tapeline.audit.scope import Scope
 from tapeline.consumer.spark_processor import ALL_LAYERS
 from tapeline.finalize.counted_empty import joined_late
 from tapeline.finalize.gone_topics import GoneTopics

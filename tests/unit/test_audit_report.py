@@ -11,11 +11,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tapeline.audit.difference import Difference, MessageRef, Pair, TradeRef
-from tapeline.audit.findings import KEPT_DIFFERENCES, Findings
+from tapeline.audit.context import Scope
+from tapeline.audit.findings import (
+    KEPT_DIFFERENCES,
+    Difference,
+    Findings,
+    MessageRef,
+    Pair,
+    TradeRef,
+)
 from tapeline.audit.report import json_report, print_report
-from tapeline.audit.scope import Scope
-from tapeline.audit.spill import Spill
+from tapeline.audit.tables import Spill
 from tests.audit_rows import START, START_MS, a_trade, copies
 
 

@@ -8,10 +8,11 @@ from decimal import Decimal
 
 import pyarrow as pa
 
-from tapeline.audit.difference import Pair
-from tapeline.audit.silver_gold import BarsCompared, Readiness, compare_bars
+from tapeline.audit.context import Baseline
+from tapeline.audit.findings import NO_GOLD, NO_SILVER, Compared, Pair
+from tapeline.audit.silver_gold import compare_bars
 from tapeline.model.bar import Bar
-from tests.audit_rows import KEY, RECEIVED_MS, START, a_trade, frame
+from tests.audit_rows import KEY, RECEIVED_MS, START, a_baseline, a_trade, frame
 
 # 100 at 10.00, then 50 at 10.50.
 TRADES = frame(a_trade(), a_trade(event_time_ms=1_795_188_700_000, price=10.5, volume=50.0))
@@ -41,19 +42,19 @@ BAR = Bar(
 def compare(
     bar: Bar | None,
     silver: pa.Table = TRADES,
-    ready: Readiness | None = None,
+    baseline: Baseline | None = None,
     moving: set[tuple[str, object]] | None = None,
-) -> BarsCompared:
+) -> Compared:
     bars = {} if bar is None else {KEY: bar}
-    return compare_bars([KEY], bars, silver, ready or Readiness(), moving or set())  # type: ignore[arg-type]
+    return compare_bars([KEY], bars, silver, baseline or a_baseline(), moving or set())  # type: ignore[arg-type]
 
 
-def texts(compared: BarsCompared) -> list[tuple[str, str, str]]:
+def texts(compared: Compared) -> list[tuple[str, str, str]]:
     return [(d.what, d.expected, d.found) for d in compared.differences]
 
 
 def test_the_bar_that_the_trades_make_is_no_difference() -> None:
-    assert compare(BAR) == BarsCompared(checked=1)
+    assert compare(BAR) == Compared(checked=1)
 
 
 def test_every_value_that_differs_names_the_bar() -> None:
@@ -91,8 +92,8 @@ def test_a_bar_is_recomputed_under_its_own_policy() -> None:
         policy="sip+oddlot",
     )
 
-    assert compare(unpriced, odd_lot) == BarsCompared(checked=1)
-    assert compare(priced, odd_lot) == BarsCompared(checked=1)
+    assert compare(unpriced, odd_lot) == Compared(checked=1)
+    assert compare(priced, odd_lot) == Compared(checked=1)
     assert texts(compare(replace(BAR, policy="mine"))) == [
         ("policy", "all or sip or sip+oddlot", "mine")
     ]
@@ -115,27 +116,27 @@ def test_a_final_bar_must_have_trades() -> None:
 def test_what_may_still_change_is_not_compared() -> None:
     wrong = replace(BAR, high=99.0)
 
-    assert compare(wrong, ready=Readiness(due={KEY})) == BarsCompared(not_yet=1)
-    assert compare(None, ready=Readiness(due={KEY})) == BarsCompared(not_yet=1)
-    assert compare(wrong, moving={KEY}) == BarsCompared(not_yet=1)
+    assert compare(wrong, baseline=a_baseline(due={KEY})) == Compared(not_yet=1)
+    assert compare(None, baseline=a_baseline(due={KEY})) == Compared(not_yet=1)
+    assert compare(wrong, moving={KEY}) == Compared(not_yet=1)
     # The preview is ahead of silver.
-    assert compare(replace(wrong, is_final=False), frame()) == BarsCompared(not_yet=1)
+    assert compare(replace(wrong, is_final=False), frame()) == Compared(not_yet=1)
 
 
 def test_a_bar_whose_trades_may_have_expired_is_not_auditable() -> None:
-    gone = Readiness(silver_gone_ms=RECEIVED_MS)
-    young = Readiness(silver_gone_ms=RECEIVED_MS - 1)
+    gone = a_baseline(silver_gone_ms=RECEIVED_MS)
+    young = a_baseline(silver_gone_ms=RECEIVED_MS - 1)
 
-    assert compare(BAR, frame(), gone) == BarsCompared(without_silver={KEY})
-    assert compare(BAR, TRADES.slice(1), gone) == BarsCompared(without_silver={KEY})
+    assert compare(BAR, frame(), gone) == Compared(unaudited={NO_SILVER: {KEY}})
+    assert compare(BAR, TRADES.slice(1), gone) == Compared(unaudited={NO_SILVER: {KEY}})
     assert len(compare(BAR, frame(), young).differences) == 1
 
 
 def test_a_bar_that_may_have_expired_itself_is_not_missed() -> None:
-    assert compare(None, ready=Readiness(gold_gone_ms=RECEIVED_MS)) == BarsCompared(
-        without_gold={KEY}
+    assert compare(None, baseline=a_baseline(gold_gone_ms=RECEIVED_MS)) == Compared(
+        unaudited={NO_GOLD: {KEY}}
     )
 
 
 def test_a_window_that_only_bronze_has_is_silvers_affair() -> None:
-    assert compare(None, frame()) == BarsCompared()
+    assert compare(None, frame()) == Compared()

@@ -38,31 +38,31 @@ def commit(checkpoints):
 
 
 def test_a_query_killed_in_its_first_batch_goes_on(checkpoints):
-    assert checkpoints.begins_anew("ingest", "trades", has_progress=False) is False
+    assert checkpoints.starts_over("ingest", "trades", has_progress=False) is False
 
 
 def test_a_batch_that_was_written_but_not_committed_is_read_again(checkpoints):
-    assert checkpoints.begins_anew("ingest", "trades", has_progress=True) is True
+    assert checkpoints.starts_over("ingest", "trades", has_progress=True) is True
 
 
 def test_a_query_that_has_committed_goes_on(checkpoints):
     commit(checkpoints)
 
-    assert checkpoints.begins_anew("ingest", "trades", has_progress=True) is False
+    assert checkpoints.starts_over("ingest", "trades", has_progress=True) is False
 
 
 def test_a_committed_batch_whose_rows_are_gone_is_refused(checkpoints):
     commit(checkpoints)
 
     with pytest.raises(SchemaError, match="--reset-checkpoint"):
-        checkpoints.begins_anew("ingest", "trades", has_progress=False)
+        checkpoints.starts_over("ingest", "trades", has_progress=False)
 
 
 def test_a_query_stopped_before_the_first_trade_goes_on(checkpoints):
     end_at(checkpoints.folder("ingest"), 0)
     commit(checkpoints)
 
-    assert checkpoints.begins_anew("ingest", "trades", has_progress=False) is False
+    assert checkpoints.starts_over("ingest", "trades", has_progress=False) is False
 
 
 @pytest.mark.parametrize(("end", "partition_1"), [(1, 7), (0, 8)])
@@ -71,7 +71,7 @@ def test_one_message_of_any_partition_is_a_read(checkpoints, end, partition_1):
     commit(checkpoints)
 
     with pytest.raises(SchemaError, match="--reset-checkpoint"):
-        checkpoints.begins_anew("ingest", "trades", has_progress=False)
+        checkpoints.starts_over("ingest", "trades", has_progress=False)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\0v1", b"\0v1\n[]", b'v1\n{"trades":7}'])
@@ -86,7 +86,7 @@ def test_without_a_known_beginning_a_topic_counts_as_read_from_its_first_message
     end_at(folder, 0, 0)
     commit(checkpoints)
 
-    assert checkpoints.begins_anew("ingest", "trades", has_progress=False) is False
+    assert checkpoints.starts_over("ingest", "trades", has_progress=False) is False
     end_at(folder, 0, 7)
     with pytest.raises(SchemaError):
-        checkpoints.begins_anew("ingest", "trades", has_progress=False)
+        checkpoints.starts_over("ingest", "trades", has_progress=False)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tapeline.cli.export import summary
-from tapeline.export.content import ExportOptions, Kind, midnight
+from tapeline.export.content import ExportOptions, Kind, midnight, state_of_bars
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult, day_of
 from tapeline.model.rollup import ReadInterval
+from tests.sample import START, a_bar
 
 DAY = date(2024, 3, 15)
 OPTIONS = ExportOptions(
@@ -78,3 +79,21 @@ def test_the_end_says_what_was_written_what_is_open_and_what_is_lost():
     assert "no longer has all trades of 7 files" in warning
     assert warning.endswith("date=2024-03-05/A.parquet and 2 more.")
     assert len(summary(ExportResult(kept=3), Path("out"))) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"revision": 2},
+        {"trade_count": 5},
+        {"window_start": START + timedelta(minutes=5)},
+        {"is_complete": None},  # a longer bar, since a gap became known
+        {"updated_at": START + timedelta(minutes=7)},  # a preview: its trades came in other order
+    ],
+)
+def test_a_file_shows_another_state_after_any_change_of_its_bars(change):
+    written = {"revision": 1, "is_complete": True, "updated_at": START + timedelta(minutes=6)}
+    bars = [a_bar(**written), a_bar(**written)]
+    assert state_of_bars(bars) == state_of_bars(bars)
+    assert state_of_bars([bars[0], replace(bars[1], **change)]) != state_of_bars(bars)
+    assert state_of_bars(bars[:1]) != state_of_bars(bars)

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from tapeline.finalize.final_bars import has_expired, reconcile
+from tapeline.finalize.final_bars import has_expired, reconcile, shrinks
 from tapeline.finalize.horizon import (
     Horizon,
     final_until,
@@ -19,6 +19,7 @@ from tapeline.finalize.horizon import (
     horizon,
     is_caught_up,
     newest_receipt,
+    newest_trade,
     unread_messages,
 )
 from tapeline.kafka.feed_view import FeedSnapshot
@@ -40,7 +41,11 @@ def at(minutes: float, seconds: float = 0) -> datetime:
 
 
 def feed(*ends: int, is_pending: bool = False, has_ended: bool = False) -> FeedSnapshot:
-    return FeedSnapshot(dict(enumerate(ends)), is_pending=is_pending, has_ended=has_ended)
+    """What a producer that holds trades vouches for is later than all that counts here."""
+    holding = (ProducerView(a_status(pending=1), False, at(60)),)  # noqa: FBT003
+    return FeedSnapshot(
+        dict(enumerate(ends)), has_ended=has_ended, producers=holding if is_pending else ()
+    )
 
 
 def progress(*partitions: tuple[int, datetime | None, datetime | None]):
@@ -83,7 +88,7 @@ def test_unread_is_what_lies_between_the_committed_offset_and_the_end():
 
 def test_messages_that_kafka_has_dropped_are_not_unread():
     state = progress((6, NOON, NOON))
-    expired = FeedSnapshot({0: 20}, is_pending=False, has_ended=False, first_offsets={0: 15})
+    expired = FeedSnapshot({0: 20}, has_ended=False, first_offsets={0: 15})
     assert unread_messages(state, expired) == {0: 5}
 
 
@@ -92,6 +97,13 @@ def test_the_newest_receipt_is_that_of_any_partition():
     assert newest_receipt(state) == at(7)
     assert newest_receipt(progress((1, None, None))) is None
     assert newest_receipt({}) is None
+
+
+def test_the_newest_trade_is_that_of_any_partition():
+    state = progress((1, at(3), at(9)), (1, at(7), at(8)), (1, None, None))
+    assert newest_trade(state) == at(7)
+    assert newest_trade(progress((1, None, None))) is None
+    assert newest_trade({}) is None
 
 
 # Frontier: the event time up to which all is committed.
@@ -321,6 +333,36 @@ def test_a_final_bar_that_is_wrong_is_revised_and_says_why(before, reason):
     )
 
 
+def test_another_policy_is_the_reason_whatever_its_name():
+    before = stored(COMPUTED, is_final=True, revision=1, policy="sip+oddlot")
+    written = reconcile(before, replace(COMPUTED, policy="sip", close=2.5), NOW)
+    assert written is not None
+    assert written[0].reason == "policy"
+
+
+def test_a_policy_read_from_a_table_is_the_same_policy():
+    read = stored(OTHER, is_final=True, revision=1, policy=str(b"sip+oddlot", "ascii"))
+    written = reconcile(read, COMPUTED, NOW)
+    assert written is not None
+    assert written[0].reason == "correction"
+
+
+@pytest.mark.parametrize(
+    ("reason", "revision", "expected"),
+    [
+        (None, 1, None),
+        (None, 2, "late_trade"),  # its window counted as one without trades
+        ("topic_gone", 1, "topic_gone"),
+        ("topic_gone", 2, "topic_gone"),
+    ],
+)
+def test_a_first_final_bar_that_comes_late_says_why(reason, revision, expected):
+    computed = replace(COMPUTED, reason=reason)
+    written = reconcile(None, computed, NOW, first_revision=revision)
+    assert written is not None
+    assert (written[0].reason, written[0].revision) == (expected, revision)
+
+
 def test_the_first_receipt_is_kept_when_its_trades_are_no_longer_there():
     before = stored(OTHER, is_final=True, revision=1, first_received_at=at(1))
     written = reconcile(before, replace(COMPUTED, first_received_at=at(2)), NOW)
@@ -331,6 +373,7 @@ def test_the_first_receipt_is_kept_when_its_trades_are_no_longer_there():
 @pytest.mark.parametrize(
     ("changes", "ttl_days", "expired"),
     [
+        ({}, 2, True),
         ({}, 3, True),
         ({}, 4, False),
         ({}, 0, False),
@@ -346,6 +389,22 @@ def test_trades_expire_by_when_they_were_received(changes, ttl_days, expired):
 def test_a_final_bar_never_loses_trades():
     before = stored(replace(COMPUTED, trade_count=5), is_final=True, revision=1)
     assert reconcile(before, COMPUTED, NOW) is None
+
+
+def test_only_a_final_bar_can_lose_trades():
+    more = replace(COMPUTED, trade_count=5)
+    assert shrinks(stored(more, is_final=True), COMPUTED)
+    assert not shrinks(stored(COMPUTED, is_final=True), COMPUTED)
+    assert not shrinks(stored(more), COMPUTED)
+    assert not shrinks(None, COMPUTED)
+
+
+def test_a_final_bar_that_may_lose_trades_is_corrected():
+    before = stored(replace(COMPUTED, trade_count=5), is_final=True, revision=1)
+    written = reconcile(before, COMPUTED, NOW, allow_shrink=True)
+    assert written is not None
+    assert (written[0].trade_count, written[0].revision) == (4, 2)
+    assert written[0].reason == "correction"
 
 
 def test_finalizing_what_was_just_finalized_changes_nothing():
@@ -400,6 +459,23 @@ def test_the_last_day_of_a_tape_that_has_ended_is_over():
     midnight = datetime(2026, 11, 21, tzinfo=timezone.utc)
     assert final_until(everything, [], at(3), at(3000)) == midnight
     assert final_until(everything, [], at(3), at(5)) == at(5)  # it was replayed as it came
+    next_day = midnight + timedelta(days=1)
+    assert final_until(everything, [], midnight, at(3000)) == next_day
     assert final_until(everything, [open_window(-30)], at(3), at(3000)) == at(-60)
     assert final_until(everything, [], None, at(5)) is None
     assert final_until(Horizon(everything=False, until=None), [], at(3), at(5)) is None
+
+
+def test_windows_that_begin_later_than_the_clock_hold_nothing_back():
+    #  12:00            12:05                 12:10
+    #    |  trades of a tape  | now, w0 open |  w1 open
+    everything = Horizon(everything=True, until=None)
+    w0, w1 = open_window(5), open_window(10)
+    for remaining in ([w0], [w1], [w0, w1]):
+        assert final_until(everything, remaining, at(3), at(5)) == at(5)
+    assert final_until(everything, [w1, open_window(-30)], at(3), at(5)) == at(-60)
+
+
+def test_offsets_of_any_size_are_compared_by_value():
+    large = replace(open_window(5), affected_offset=10**9, finalized_offset=int("1000000000"))
+    assert final_until(Horizon(everything=False, until=at(12)), [large], at(22), at(23)) == at(12)

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 
 from tapeline.model.gap import Gap, GapKind
 from tapeline.model.reports import UnreadableReportError
+from tapeline.producer.clock import FeedClock
 from tapeline.producer.gap_reporter import GapReporter, gap_reporter
 from tapeline.producer.gap_watch import GapWatch
-from tapeline.producer.spool import Hole
+from tapeline.producer.holes import Hole
+from tapeline.producer.origin import Origin
 from tapeline.program.settings import load_settings
 from tests.statuses import a_status
 
@@ -47,9 +50,11 @@ def gap(
 class Told:
     """A watch that is told the same instant on both clocks."""
 
-    def __init__(self, *symbols: str, last_message_us: int | None = None) -> None:
+    def __init__(
+        self, *symbols: str, last_message_us: int | None = None, started_us: int | None = None
+    ) -> None:
         blank = replace(BLANK, symbols=symbols or SYMBOLS)
-        self.watch = GapWatch(blank, 300.0, 900.0, last_message_us)
+        self.watch = GapWatch(blank, 300.0, 900.0, last_message_us, started_us)
 
     def on_message(self, at_s: float, *symbols: str) -> list[Gap]:
         return self.watch.on_message(us(at_s), at_s, symbols)
@@ -63,6 +68,10 @@ class Told:
     def trades_each_second(self, first_s: int, last_s: int, *symbols: str) -> None:
         for second in range(first_s, last_s + 1):
             assert self.on_message(float(second), *symbols) == []
+
+
+def reporter_of(watch: GapWatch, found: list[Gap], **earlier: Any) -> GapReporter:
+    return GapReporter(watch, "feed_gaps", FeedClock(), send=found.append, **earlier)
 
 
 def test_a_gap_begins_at_the_last_message_and_ends_at_the_next():
@@ -132,14 +141,15 @@ def test_what_was_damaged_on_disk_is_a_gap_between_what_was_not():
     """Kafka had everything until 100, and the newest receipt that is on disk is of 130."""
     told = Told(last_message_us=us(130))
     found: list[Gap] = []
-    reporter = GapReporter(told.watch, None, earlier_us=us(100), send=found.append)
+    reporter = reporter_of(told.watch, found, earlier_us=us(100))
 
     reporter.damaged(Hole(3, 5, us(40), us(50)))
     # What stood before is gone too: the gap begins where Kafka's knowledge ends.
     reporter.damaged(Hole(1, 5, 0, us(120)))
 
     # Kafka had nothing yet.
-    GapReporter(told.watch, us(20), send=found.append).damaged(Hole(1, 5, 0, us(30)))
+    new = Told(last_message_us=us(130), started_us=us(20))
+    reporter_of(new.watch, found).damaged(Hole(1, 5, 0, us(30)))
 
     assert found == [
         gap(GapKind.DROPPED, 40, 50, 50),
@@ -151,25 +161,20 @@ def test_what_was_damaged_on_disk_is_a_gap_between_what_was_not():
 def test_a_producer_that_was_killed_before_kafka_had_anything_of_it_comes_back_with_a_gap():
     """Its one status says when it first heard something; its spool is gone, or another has it."""
     killed = a_status("me", started_us=us(5), last_message_us=None)
-    reporter = gap_reporter(
-        load_settings(), symbols=SYMBOLS, topic_id="topic-id", producer_id="me", earlier=killed
-    )
-    found: list[Gap] = []
-    reporter.send = found.append
-    reporter.now_us = lambda: us(600)
+    origin = Origin("finnhub", "me", "topic-id")
+    watch = gap_reporter(load_settings(), origin, SYMBOLS, {"me": killed}).watch
 
-    reporter.started()
+    found = watch.started(us(600))
 
-    assert reporter.started_us == us(5)
+    assert watch.started_us == us(5)
     assert found == [gap(GapKind.STOPPED, 5, None, 600)]
 
 
 def test_what_another_producer_left_damaged_is_a_gap_of_that_one():
     found: list[Gap] = []
     known = a_status("she", symbols=("MSFT",), last_message_us=us(70))
-    reporter = GapReporter(
-        Told(last_message_us=us(130)).watch, None, us(100), {"she": known}, send=found.append
-    )
+    watch = Told(last_message_us=us(130)).watch
+    reporter = reporter_of(watch, found, earlier_us=us(100), others={"she": known})
 
     reporter.damaged_of("she", Hole(1, 2, 0, us(90)))
     reporter.damaged_of("he", Hole(3, 4, us(20), us(30)))

@@ -18,6 +18,7 @@ from tapeline.model.trade import Trade
 from tapeline.producer.identity import TradeIdentity, hash_trade_id
 from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.validation import WireTrade
+from tapeline.program.metrics import PRODUCER_METRICS, REDELIVERED, SUSPECT_DUPLICATES, Metrics
 
 T0 = 1_763_649_000_123
 RECEIVED_US = 1_763_649_000_200_000
@@ -234,22 +235,33 @@ def test_a_newer_millisecond_starts_two_seconds_of_its_own():
 
 @pytest.mark.parametrize("frame", [[wire()], [wire(), wire()]])
 def test_one_trade_or_equal_ones_twice_at_once_are_kept_as_twins_as_documented(frame):
-    memory = FrameMemory(600.0)
-    feed = TradeIdentity("finnhub", 2.0, memory)
+    metrics = Metrics(PRODUCER_METRICS)
+    feed = TradeIdentity("finnhub", 2.0, FrameMemory(600.0, metrics))
 
     one = feed.assign(frame, RECEIVED_US, 10.0, "frame")
     two = feed.assign(frame, RECEIVED_US, 10.0, "frame")
 
     assert ids(one + two) == [first(k) for k in range(2 * len(frame))]
-    assert (memory.suspects, memory.redelivered) == (len(frame), 0)
+    assert metrics.total(SUSPECT_DUPLICATES) == len(frame)
+    assert metrics.total(REDELIVERED) == 0
 
 
 OTHER = wire(price=189.14)
 
 
-def test_a_frame_of_different_trades_three_times_at_once_counts_once():
+def test_another_trade_of_the_same_millisecond_is_no_suspect():
     memory = FrameMemory(600.0)
     feed = TradeIdentity("finnhub", 2.0, memory)
+
+    feed.assign([wire()], RECEIVED_US, 10.0, "one")
+    other = feed.assign([OTHER], RECEIVED_US, 10.0, "two")
+
+    assert (ranks(other), memory.suspects) == ([1], 0)
+
+
+def test_a_frame_of_different_trades_three_times_at_once_counts_once():
+    metrics = Metrics(PRODUCER_METRICS)
+    feed = TradeIdentity("finnhub", 2.0, FrameMemory(600.0, metrics))
 
     # The first frame begins the millisecond, so that the second one's places are not 0, 1.
     feed.assign([wire(), OTHER], RECEIVED_US, 10.0, "one")
@@ -260,7 +272,7 @@ def test_a_frame_of_different_trades_three_times_at_once_counts_once():
     assert [ids(d) for d in deliveries] == [[first(1), second_other]] * 3
     assert [ranks(d) for d in deliveries] == [[2, 3]] * 3
     assert (ids(after), ranks(after)) == ([first(2)], [4])
-    assert (memory.redelivered, memory.suspects) == (4, 1)
+    assert (metrics.total(REDELIVERED), metrics.total(SUSPECT_DUPLICATES)) == (4, 1)
 
 
 @pytest.mark.parametrize(("after_s", "k"), [(600.0, 0), (600.1, 1)])
@@ -305,6 +317,47 @@ def test_a_frame_of_an_earlier_connection_keeps_its_places_and_twins_are_counted
 
     assert (ids(again), ranks(again)) == (ids(second), ranks(second))
     assert (ids(twin), ranks(twin)) == ([first(2)], [4])
+
+
+@pytest.mark.parametrize("earlier", [0, 1, 2])
+def test_a_twin_after_a_frame_of_an_earlier_connection_is_the_next_one(earlier):
+    memory = FrameMemory(600.0)
+    before = TradeIdentity("finnhub", 2.0, memory)
+    for number in range(earlier + 1):
+        before.assign([wire(), OTHER], RECEIVED_US, 10.0, f"frame {number}")
+
+    after = TradeIdentity("finnhub", 2.0, memory)
+    after.assign([wire(), OTHER], RECEIVED_US, 11.0, f"frame {earlier}")
+    twin = after.assign([wire()], RECEIVED_US, 11.0, "another")
+
+    assert (ids(twin), ranks(twin)) == ([first(earlier + 1)], [2 * earlier + 2])
+
+
+def test_places_of_an_earlier_connection_count_on_from_those_of_this_one():
+    memory = FrameMemory(600.0)
+    before = TradeIdentity("finnhub", 2.0, memory)
+    before.assign([wire(), OTHER], RECEIVED_US, 10.0, "old")
+    before.assign([wire(), OTHER], RECEIVED_US, 10.0, "second")
+    before.assign([wire(T0 + 1), wire(T0 + 1, 1.5)], RECEIVED_US, 10.0, "newer")
+
+    after = TradeIdentity("finnhub", 2.0, memory)
+    after.assign([wire(int(str(T0)))] * 3, RECEIVED_US, 11.0, "three twins")
+    after.assign([wire(), OTHER], RECEIVED_US, 11.0, "second")
+    twin = after.assign([wire()], RECEIVED_US, 11.0, "a fourth")
+    assert (ids(twin), ranks(twin)) == ([first(3)], [4])
+
+    # It begins a millisecond here too, and an older frame leaves that alone.
+    after.assign([wire(T0 + 1), wire(T0 + 1, 1.5)], RECEIVED_US, 11.0, "newer")
+    after.assign([wire(), OTHER], RECEIVED_US, 11.0, "old")
+    newest = after.assign([wire(T0 + 1)], RECEIVED_US, 11.0, "newest")
+    assert (ids(newest), ranks(newest)) == ([first(1, T0 + 1)], [2])
+
+
+def test_without_a_memory_a_frame_that_comes_later_is_another_one():
+    feed = connection()
+    feed.assign([wire(), OTHER], RECEIVED_US, 10.0, "frame")
+
+    assert ids(feed.assign([wire(), OTHER], RECEIVED_US, 10.5, "frame"))[0] == first(1)
 
 
 @pytest.mark.parametrize(("speed", "k"), [(1.0, 1), (480.0, 0)])

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from tapeline.model.errors import DeliveryError
 from tapeline.model.gap import Gap, GapKind
-from tapeline.producer.finnhub_client import Frame
-from tapeline.producer.gap_reporter import GapReporter, gap_reporter
+from tapeline.producer.clock import FeedClock
+from tapeline.producer.finnhub_client import FinnhubClient, Frame
+from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.intake import Intake, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.live_feed import LiveFeed
+from tapeline.producer.origin import Origin
 from tapeline.producer.outbox import Outbox
-from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage
-from tapeline.producer.symbol_slots import SymbolSlots
 from tapeline.program.metrics import PRODUCER_METRICS, Metrics
 from tapeline.program.settings import load_settings
 
@@ -32,49 +33,38 @@ def frame(connection: int, second: int) -> Frame:
     return Frame('{"type":"ping"}', connection, T0 + second * SECOND_US, float(second))
 
 
-def parts(
-    folder: Path,
-    slots: SymbolSlots | None = None,
-    kept_up_us: Callable[[], int | None] = lambda: None,
-) -> tuple[Intake, GapReporter, Outbox]:
-    """Return an intake and what it feeds; Kafka is away."""
-    settings = load_settings()
-    gaps = gap_reporter(settings, symbols=("A",), topic_id="id", producer_id="p", earlier=None)
-    gaps.now_us = lambda: T0 + 9 * SECOND_US
-    outbox = Outbox(
-        KafkaProducer("127.0.0.1:9", "trades_raw"), Spool(folder, 64 * MB), settings.spool
-    )
-    intake = Intake(
-        settings,
-        outbox,
-        source="finnhub",
-        producer_id="p",
-        gaps=gaps,
-        slots=slots or SymbolSlots(),
-        memory=FrameMemory(0.0),
-        speed=1.0,
-        metrics=Metrics(PRODUCER_METRICS),
-        kept_up_us=kept_up_us,
-    )
-    return intake, gaps, outbox
+class Parts:
+    """A live feed and what it feeds; Kafka is away. Since 10 s after the first moment it ticks."""
 
+    def __init__(self, folder: Path, now_s: float = 10.0) -> None:
+        settings, metrics = load_settings(), Metrics(PRODUCER_METRICS)
+        self.now_s = now_s
+        clock = FeedClock(lambda: T0 / SECOND_US + self.now_s, lambda: self.now_s)
+        origin = Origin("finnhub", "p", "id")
+        gaps = gap_reporter(settings, origin, ("A",), {}, clock=clock)
+        self.client = FinnhubClient(settings.finnhub, SecretStr("t"), ("A",))
+        self.outbox = Outbox(
+            KafkaProducer("127.0.0.1:9", "trades_raw"), Spool(folder, 64 * MB), settings.spool
+        )
+        intake = Intake(settings, origin, self.client, self.outbox, metrics)
+        self.feed = LiveFeed(self.client, gaps, intake, self.outbox, metrics)
+        self.reported: list[Gap] = []
+        gaps.send = self.reported.append
 
-def take(intake: Intake, *frames: Frame) -> None:
-    for one in frames:
-        intake.take(one, read_frame(one, one.received_at_us // 1000))
+    def take(self, *frames: Frame) -> None:
+        for one in frames:
+            self.feed.take(one, read_frame(one, one.received_at_us // 1000))
 
 
 def test_a_frame_that_waited_on_a_connection_since_lost_ends_no_gap(tmp_path: Path) -> None:
-    intake, gaps, _ = parts(tmp_path)
-    reported: list[Gap] = []
-    gaps.send = reported.append
+    parts = Parts(tmp_path)
 
-    take(intake, frame(0, 0))
-    intake.lost_connection = 0
-    gaps.on_disconnect(GapKind.DISCONNECTED)
-    take(intake, frame(0, 5), frame(1, 30))
+    parts.take(frame(0, 0))
+    parts.client.lost_connection = 0
+    parts.client.on_loss(GapKind.DISCONNECTED)
+    parts.take(frame(0, 5), frame(1, 30))
 
-    assert [(gap.started_us, gap.ended_us) for gap in reported] == [
+    assert [(gap.started_us, gap.ended_us) for gap in parts.reported] == [
         (T0, None),
         (T0, T0 + 30 * SECOND_US),
     ]
@@ -85,32 +75,31 @@ def test_what_is_read_late_counts_as_heard_only_until_the_reader_last_kept_up(
 ) -> None:
     """Frames that came after this one may be in the socket still, and a kill would lose them."""
     last_kept_up = T0 + 10 * SECOND_US
-    intake, gaps, outbox = parts(tmp_path, kept_up_us=lambda: last_kept_up)
-    reported: list[Gap] = []
-    gaps.send = reported.append
+    parts = Parts(tmp_path)
+    parts.now_s = 41.0
     # An unreadable frame too: what it held may have been sent at any time since.
     broken = Frame("{", 0, T0 + 40 * SECOND_US, 40.0)
 
-    take(intake, frame(0, 30), broken)
-    written(outbox, tmp_path)
+    parts.take(frame(0, 30), broken)
+    written(parts.outbox, tmp_path)
 
     assert Spool(tmp_path, 64 * MB).last_receipt_us == last_kept_up
-    (dropped,) = reported
+    (dropped,) = parts.reported
     assert (dropped.kind, dropped.started_us) == (GapKind.DROPPED, last_kept_up)
     assert dropped.ended_us == T0 + 40 * SECOND_US
 
 
 def test_refusals_of_a_lost_connection_are_not_counted_for_the_next(tmp_path: Path) -> None:
-    slots = SymbolSlots()
-    intake, _, _ = parts(tmp_path, slots)
+    parts = Parts(tmp_path)
+    slots = parts.client.slots
 
     def refusal(connection: int) -> Frame:
         text = '{"type":"error","msg":"Subscribing to too many symbols"}'
         return Frame(text, connection, T0, 0.0)
 
-    intake.lost_connection = 0
+    parts.client.lost_connection = 0
     slots.asked(["A", "B", "C"], 0.0)
-    take(intake, refusal(0), refusal(0), refusal(1))
+    parts.take(refusal(0), refusal(0), refusal(1))
     slots.check(5.0, lambda s: T0 + round(s * SECOND_US))
 
     assert slots.waiting == ("C",)
@@ -119,44 +108,42 @@ def test_refusals_of_a_lost_connection_are_not_counted_for_the_next(tmp_path: Pa
 def test_the_oldest_unsent_time_is_the_event_time_of_a_late_trade_and_not_its_receipt(
     tmp_path: Path,
 ) -> None:
-    intake, _, outbox = parts(tmp_path)
+    parts = Parts(tmp_path)
     t0_ms = T0 // 1000
 
-    take(intake, frame(0, 0))
-    assert outbox.oldest_unsent_us is None
+    parts.take(frame(0, 0))
+    assert parts.outbox.oldest_unsent_us is None
     for second, event_ms in ((1, t0_ms + 900), (2, t0_ms - 600_000), (3, t0_ms + 2_900)):
         late = f'{{"s":"A","p":1,"t":{event_ms},"v":1}}'
         fresh = f'{{"s":"A","p":1,"t":{t0_ms + 1000 * second},"v":1}}'
         data = f'{{"type":"trade","data":[{fresh},{late}]}}'
-        take(intake, Frame(data, 0, T0 + second * SECOND_US, float(second)))
+        parts.take(Frame(data, 0, T0 + second * SECOND_US, float(second)))
 
-    assert outbox.oldest_unsent_us == T0 - 600 * SECOND_US
+    assert parts.outbox.oldest_unsent_us == T0 - 600 * SECOND_US
 
 
 def test_a_huge_frame_of_nothing_but_mistakes_is_a_dead_letter_that_kafka_takes(
     tmp_path: Path,
 ) -> None:
-    intake, gaps, outbox = parts(tmp_path)
-    reported: list[Gap] = []
-    gaps.send = reported.append
+    parts = Parts(tmp_path)
     good = f'{{"s":"A","p":1,"t":{T0 // 1000},"v":1}}'
     data = f'{{"type":"trade","data":[{good}{",0" * 1_000_000}]}}'
 
-    take(intake, frame(0, 0), Frame(data, 0, T0 + SECOND_US, 1.0))
-    (letter,) = written(outbox, tmp_path)
+    parts.take(frame(0, 0), Frame(data, 0, T0 + SECOND_US, 1.0))
+    (letter,) = written(parts.outbox, tmp_path)
 
     assert letter.topic == load_settings().kafka.dead_letter_topic
     assert len(letter.value) == len(data)
     # Refused as a whole: `redrive` brings what is valid, and until then it is missing.
     assert len(dict(letter.headers)["rejects"]) < 100
     assert dict(letter.headers)["rejects"] == '[[null,"wrong_type"]]'
-    assert [(gap.kind, gap.started_us, gap.ended_us) for gap in reported] == [
+    assert [(gap.kind, gap.started_us, gap.ended_us) for gap in parts.reported] == [
         (GapKind.DROPPED, T0, T0 + SECOND_US)
     ]
-    assert outbox.producer.try_send(letter, lambda _error, _message: None)
+    assert parts.outbox.producer.try_send(letter, lambda _error, _message: None)
     larger = letter._replace(headers=(("rejects", "0" * 16 * MB),))
     with pytest.raises(DeliveryError, match=r"topic trades_dlq: .*Message size too large"):
-        outbox.producer.try_send(larger, lambda _error, _message: None)
+        parts.outbox.producer.try_send(larger, lambda _error, _message: None)
 
 
 def written(outbox: Outbox, folder: Path) -> list[SpooledMessage]:

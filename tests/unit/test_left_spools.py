@@ -10,9 +10,10 @@ import pytest
 
 from tapeline.local.home import Home
 from tapeline.model.errors import UsageError
+from tapeline.producer.holes import Hole
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.left_spools import LeftSpools
-from tapeline.producer.spool import Hole, Spool
+from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage
 from tapeline.producer.spool_folder import opened_spools
 from tapeline.program.settings import Settings, load_settings

@@ -56,6 +56,18 @@ def test_a_name_follows_the_conventions_of_prometheus(metric):
     assert metric.meaning.endswith(".")
 
 
+def test_what_was_counted_can_be_asked_for_in_whole_and_by_label():
+    metrics = Metrics(PRODUCER_METRICS)
+    metrics[FRAMES].inc()
+    metrics[TRADES].labels(outcome="accepted").inc(3)
+    metrics[TRADES].labels(outcome="rejected").inc()
+
+    assert metrics.total(FRAMES) == 1
+    assert metrics.total(TRADES) == 4
+    assert metrics.total(TRADES, outcome="accepted") == 3
+    assert metrics.total(DEAD_LETTERS) == 0
+
+
 def test_label_values_that_are_known_are_exported_at_0_from_the_start():
     page = page_of(Metrics(PRODUCER_METRICS)).splitlines()
     assert 'tapeline_producer_trades_total{outcome="accepted"} 0.0' in page

@@ -17,11 +17,14 @@ from tapeline.model.errors import SpoolError
 from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
+from tapeline.producer.holes import Hole
 from tapeline.producer.kafka_producer import KafkaProducer, OnDelivery
+from tapeline.producer.origin import Origin
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.spool import Hole, Spool
+from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage
+from tapeline.producer.spool_folder import Spools
 from tapeline.program.metrics import PRODUCER_METRICS, Metrics
 from tapeline.program.settings import SpoolSettings, load_settings
 
@@ -115,7 +118,7 @@ class Counting(KafkaProducer):
 async def holes_told(outbox: Outbox, messages: int, holes: int) -> list[Hole]:
     """Return what an outbox says is lost while it hands so many messages to Kafka's client."""
     found: list[Hole] = []
-    outbox.on_hole = found.append
+    outbox.groups.on_hole = found.append
     sending = asyncio.create_task(outbox.send())
     for _ in range(1000):
         if (outbox.producer.taken, len(found)) == (messages, holes):
@@ -207,7 +210,7 @@ def test_what_waits_on_disk_behind_a_hole_counts_as_waiting(tmp_path):
                 await asyncio.sleep(0.01)
 
         sending = asyncio.create_task(outbox.send())
-        outbox.on_hole = lambda _hole: None
+        outbox.groups.on_hole = lambda _hole: None
         seen = set()
         while outbox.producer.taken < 4 + 20_005:
             seen.add(outbox.pending)
@@ -233,19 +236,17 @@ def test_a_hole_that_the_outbox_finds_is_a_gap_and_counted(tmp_path):
     settings = load_settings()
     spool = spool_of(tmp_path, 5)
     damage(tmp_path, 3, 5)
-    gaps = gap_reporter(settings, symbols=("A",), topic_id="id", producer_id="me", earlier=None)
+    origin = Origin("finnhub", "me", "id")
     metrics = Metrics(PRODUCER_METRICS)
     finnhub = settings.finnhub.model_copy(update={"url": "ws://127.0.0.1:9"})
     pipeline = ProducerPipeline(
         settings,
+        origin,
         FinnhubClient(finnhub, SecretStr("t"), ("A",)),
         KafkaProducer(NO_KAFKA, "trades_raw"),
-        spool,
-        source="finnhub",
-        topic_id="id",
-        producer_id="me",
-        gaps=gaps,
-        metrics=metrics,
+        Spools(spool),
+        gap_reporter(settings, origin, ("A",), {}),
+        metrics,
     )
 
     with pytest.raises(asyncio.TimeoutError):
@@ -270,7 +271,9 @@ from tapeline.program.process import STOP_LIMIT_S, run_until_signalled
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.origin import Origin
 from tapeline.producer.spool import Spool
+from tapeline.producer.spool_folder import Spools
 from tapeline.program.settings import FinnhubSettings, load_settings
 from tests.unit.test_outbox import NO_KAFKA, hang_at_the_next_write
 
@@ -303,8 +306,7 @@ async def run():
         )
         producer = KafkaProducer(NO_KAFKA, "trades_raw")
         await ProducerPipeline(
-            load_settings(), client, producer, spool,
-            source="finnhub", topic_id="id", producer_id="me",
+            load_settings(), Origin("finnhub", "me", "id"), client, producer, Spools(spool)
         ).run()
 
 sys.argv.pop()

@@ -99,6 +99,7 @@ def test_it_is_final_when_all_parts_are_and_all_of_it_is_finalized():
         ((0, 2), gap(3, 5), True),
         ((0, 2), gap(10, None), True),
         ((0, 1), gap(14, None), None),
+        ((1,), gap(14, None), None),
         ((1, 2), gap(-3, 1), None),
         ((0, 2), gap(3, 12, symbols=("MSFT",)), True),
         ((0, 2), gap(3, 12, kind=GapKind.SYMBOL_SILENT), True),
@@ -113,6 +114,19 @@ def test_a_revision_of_a_part_is_one_of_the_whole():
     parts = [PARTS[0], replace(PARTS[1], revision=3, reason="late_trade"), PARTS[2]]
     (whole,) = rolled(parts)
     assert (whole.revision, whole.reason) == (3, "late_trade")
+    twice = [replace(parts[0], revision=2, reason="policy"), parts[1], PARTS[2]]
+    assert (rolled(twice)[0].revision, rolled(twice)[0].reason) == (4, "late_trade")
+
+
+def test_the_policy_is_that_of_the_first_part():
+    parts = [replace(PARTS[0], policy="sip"), PARTS[1], replace(PARTS[2], policy="all")]
+    assert rolled(parts)[0].policy == "sip"
+
+
+def test_parts_of_an_earlier_version_say_nothing_of_the_session():
+    old = [replace(part, session=None) for part in PARTS]
+    assert rolled([*old[:2], PARTS[2]])[0].session == "regular"
+    assert rolled(old)[0].session == "mixed"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +146,8 @@ def test_hours_across_sessions_are_mixed():
 
 def test_a_day_of_an_equity_is_its_regular_session_in_new_york():
     """Regular hours on 20 November are 14:30 to 21:00 UTC."""
-    parts = [bar(-1, session="pre", open=9.0), *PARTS, bar(78, session="post", close=9.0)]
+    read = [replace(part, session=str(b"regular", "ascii")) for part in PARTS]
+    parts = [bar(-1, session="pre", open=9.0), *read, bar(78, session="post", close=9.0)]
 
     (day,) = rolled(parts, "1d")
 
@@ -140,9 +155,12 @@ def test_a_day_of_an_equity_is_its_regular_session_in_new_york():
     assert (day.open, day.close, day.session) == (1.0, 1.0, "regular")
 
 
-def test_a_day_of_anything_else_is_the_utc_day():
+@pytest.mark.parametrize(
+    ("symbol", "asset_class"), [("BINANCE:BTCUSDT", "crypto"), ("OANDA:EUR_USD", "fx")]
+)
+def test_a_day_of_anything_else_is_the_utc_day(symbol, asset_class):
     parts = [
-        replace(p, symbol="BINANCE:BTCUSDT", session="continuous", asset_class="crypto")
+        replace(p, symbol=symbol, session="continuous", asset_class=asset_class)
         for p in [*PARTS, bar(200)]
     ]
 
@@ -167,6 +185,15 @@ def test_a_day_of_anything_else_is_the_utc_day():
 )
 def test_the_longest_stored_bars_that_fit_are_read(text, stored):
     assert ReadInterval.parse(text).stored is Interval(stored)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_stored"),
+    [("1m", True), ("5m", True), ("60m", True), ("1h", True)]
+    + [(text, False) for text in ("2m", "15m", "90m", "4h", "1d")],
+)
+def test_bars_of_three_lengths_are_stored(text, is_stored):
+    assert ReadInterval.parse(text).is_stored is is_stored
 
 
 @pytest.mark.parametrize("text", ["7m", "5h", "2d", "0m", "", "1w", "-5m", "5", "m"])

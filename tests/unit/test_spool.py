@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tapeline.model.errors import SpoolError
-from tapeline.producer.spool import Group, Hole, Spool
-from tapeline.producer.spool_file import SpooledMessage
+from tapeline.producer.holes import Hole
+from tapeline.producer.spool import Spool
+from tapeline.producer.spool_file import Group, SpooledMessage
 from tapeline.producer.unsent_times import NO_TIME, UnsentTimes
 
 MB = 2**20

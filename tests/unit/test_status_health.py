@@ -10,17 +10,9 @@ import pytest
 from rich.console import Console
 
 from tapeline.cli.status import print_health
-from tapeline.status.health import (
-    BarCounts,
-    Disk,
-    Flow,
-    Health,
-    OpenGap,
-    Producer,
-    Service,
-    is_overdue,
-    problems_of,
-)
+from tapeline.status.bar_counts import BarCounts
+from tapeline.status.flow import Flow, OpenGap, Producer
+from tapeline.status.health import Disk, Health, Service, is_overdue, problems_of
 
 NOW = datetime(2026, 11, 20, 14, 35, 7, tzinfo=timezone.utc)
 KAFKA = Service("kafka", "127.0.0.1:19092", "local stack", pid=41, memory_mb=412)

@@ -172,7 +172,7 @@ def test_waiting_for_a_service_leaves_a_child_its_restarts_for_other_failures(
             keep_alive([child])
 
 
-def test_a_child_that_went_well_for_long_has_its_restarts_anew(tmp_path, port, monkeypatch):
+def test_a_child_that_went_well_for_long_has_its_restarts_again(tmp_path, port, monkeypatch):
     monkeypatch.setattr(supervisor, "MAX_RESTARTS", 1)
     monkeypatch.setattr(supervisor, "_STABLE_S", 0.0)
     with child_process(["simulate", "--port", str(port)], tmp_path) as child:

@@ -58,7 +58,7 @@ def producer(silent_minutes, *, is_lost=False, **status):
 
 def state(*, end=10, now=LATER, is_finalized=True, **feed):
     progress = {0: PartitionProgress(0, 9, NOON, NOON)}
-    values = {"is_pending": False, "has_ended": False, **feed}
+    values = {"has_ended": False, **feed}
     return state_of(
         progress, FeedSnapshot({0: end}, **values), now, DELAY, is_finalized=is_finalized
     )

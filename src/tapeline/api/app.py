@@ -8,20 +8,23 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from tapeline import __version__
 from tapeline.api import bars_api, socket_api, status_api, stream_api, trades_api
-from tapeline.api.feed_state import FeedWatch
+from tapeline.api.feed_watch import FeedWatch
 from tapeline.api.live import Live
 from tapeline.api.measure import Measured
 from tapeline.api.models import ProblemOut
 from tapeline.api.problems import add_handlers
+from tapeline.api.requests import HeadAsGet, require_known_parameters
 from tapeline.api.store import Store
 from tapeline.program.metrics import API_METRICS, Metrics
 from tapeline.program.settings import Settings
+from tapeline.program.tasks import cancel
 
 _STATIC: Final = Path(__file__).parent / "static"
 _POLICY: Final = (
@@ -42,10 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.feed_watch = FeedWatch(settings)
         task = asyncio.create_task(live.run())
         yield
-        # Before Python 3.12 a wait that is over at the same moment swallows its cancellation.
-        while not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=1)
+        await cancel(task)
         app.state.feed_watch.close()
         store.close()
 
@@ -65,9 +65,19 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.store, app.state.live, app.state.metrics = store, live, metrics
     app.state.counts = None
     add_handlers(app)
-    for module in (bars_api, trades_api, stream_api, socket_api, status_api):
-        app.include_router(module.router)
+    checked = [Depends(require_known_parameters)]
+    for module in (bars_api, trades_api, stream_api, status_api):
+        app.include_router(module.router, dependencies=checked)
+    app.include_router(socket_api.router)
     app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(HeadAsGet)
+    if settings.api.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.api.origins,
+            allow_methods=["GET", "HEAD"],
+            expose_headers=["*"],
+        )
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

@@ -30,6 +30,9 @@ def api(
         str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines too.")
     ] = LOOPBACK,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any.")] = API_PORT,
+    root_path: Annotated[
+        str, typer.Option(help="Path under which a proxy serves us, as /tapeline.")
+    ] = "",
     keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
     topic: Annotated[
         str | None, typer.Option(help="Topic whose feed is shown; trades_raw by default.")
@@ -58,6 +61,7 @@ def api(
         timeout_graceful_shutdown=3,
         backlog=_BACKLOG,
         ws="websockets-sansio",
+        root_path=root_path.rstrip("/"),
     )
     asyncio.run(_Server(config, app.state.live).serve(sockets=[listening]))
     exit_stopped()

@@ -110,7 +110,7 @@ class FeedOut(BaseModel):
 
     state: str
     detail: str
-    producers: int
+    producers: int = Field(description="Those that have reported within 30 s.")
     pending_trades: int
 
 

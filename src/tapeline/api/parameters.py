@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import Depends, Path, Query
-from pydantic import BeforeValidator, TypeAdapter, WithJsonSchema
+from pydantic import BeforeValidator, StringConstraints, TypeAdapter, WithJsonSchema
 
 from tapeline.api.problems import Problem
 from tapeline.model.rollup import ReadInterval
@@ -88,17 +88,18 @@ Cursor = Annotated[
 
 def symbols_of(
     symbols: Annotated[
-        str,
+        list[Annotated[str, StringConstraints(pattern=_NAMES, max_length=_NAMES_LENGTH)]],
         Query(
-            pattern=_NAMES,
-            max_length=_NAMES_LENGTH,
-            description=f"1 to {MOST_SYMBOLS} names with commas between them.",
+            max_length=MOST_SYMBOLS,
+            description=(
+                f"1 to {MOST_SYMBOLS} names with commas between them, or the parameter repeated."
+            ),
             examples=["AAPL,BINANCE:BTCUSDT"],
         ),
     ],
 ) -> tuple[str, ...]:
-    """Read names with commas between them, each once."""
-    names = split_symbols(symbols)
+    """Read names with commas between them or in several parameters, each once."""
+    names = split_symbols(",".join(symbols))
     if not 0 < len(names) <= MOST_SYMBOLS or any(not re.fullmatch(NAME, n) for n in names):
         detail = f"symbols: give 1 to {MOST_SYMBOLS} names with commas between them"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)

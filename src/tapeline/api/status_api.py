@@ -12,14 +12,15 @@ from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tapeline.api.bars_api import store_of
-from tapeline.api.feed_state import FeedWatch
+from tapeline.api.feed_watch import FeedWatch
 from tapeline.api.formats import MAY_CHANGE, to_json
 from tapeline.api.models import PROBLEMS, GapsOut, HealthOut, StatusOut, SymbolsOut
 from tapeline.api.parameters import Limit, Time, span_of
 from tapeline.finalize.horizon import newest_receipt, newest_trade
-from tapeline.model.bar import Interval
 from tapeline.model.gap import Gap
 from tapeline.model.times import EPOCH, from_micros
+from tapeline.status.bar_counts import BarCounts, count_bars
+from tapeline.status.flow import FeedState, Flow, flow_of, freshness_s, problems_of_feed
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.windows import PartitionProgress
 
@@ -29,6 +30,12 @@ _WEEK: Final = timedelta(days=7)
 _DAY: Final = timedelta(days=1)
 _COUNTED_SYMBOLS: Final = 100
 _COUNTS_KEPT: Final = timedelta(seconds=30)
+_DETAILS: Final = {
+    FeedState.STALE: "No producer reports: start `tapeline produce`.",
+    FeedState.ENDED: "The tape has ended.",
+    FeedState.DOWN: "The producer has no connection to the feed; it tries again by itself.",
+    FeedState.LIVE: "The producer is connected.",
+}
 
 
 @router.get("/v1/symbols", summary="Every symbol that has bars", response_model=SymbolsOut)
@@ -69,34 +76,27 @@ async def status(request: Request) -> Response:
     store, app = store_of(request), request.app.state
     watch: FeedWatch = app.feed_watch
     watch.ask()
-    topic_id = watch.topic_id
-    progress = await store.read(lambda client: _progress(client, topic_id))
+    progress, flow = await store.read(lambda client: _flow(client, watch))
     names = await store.symbols()
     now = datetime.now(timezone.utc)
     if app.counts is None or now - app.counts[0] > _COUNTS_KEPT:
         wanted = sorted(names)[:_COUNTED_SYMBOLS]
-        app.counts = now, await store.read(lambda client: _count_bars(client, wanted, now))
-    bars, final_bars = app.counts[1]
-    feed = watch.state(progress)
-    received = newest_receipt(progress)
+        counted = await store.read(lambda client: count_bars(client, wanted, now - _DAY, now))
+        app.counts = now, counted
+    bars: BarCounts = app.counts[1]
     content = {
         "time": now,
         "keyspace": store.keyspace,
-        "feed": {
-            "state": feed.state,
-            "detail": feed.detail,
-            "producers": feed.producers,
-            "pending_trades": feed.pending,
-        },
-        "lag_messages": feed.lag,
-        "freshness_s": None if received is None else max(0.0, (now - received).total_seconds()),
+        "feed": feed_out(flow, watch.failure),
+        "lag_messages": None if flow is None else flow.unread,
+        "freshness_s": freshness_s(progress, now),
         "newest_trade_time": newest_trade(progress),
-        "frontier": feed.frontier,
+        "frontier": None if flow is None else flow.frontier,
         "counts": {
             "messages": sum(p.committed_offset + 1 for p in progress.values()),
             "symbols": len(names),
-            "bars_5m_last_day": bars,
-            "final_bars_5m_last_day": final_bars,
+            "bars_5m_last_day": bars.final + bars.provisional,
+            "final_bars_5m_last_day": bars.final,
         },
         "listeners": len(app.live.listeners),
     }
@@ -137,12 +137,33 @@ def _progress(client: CassandraClient, topic_id: str | None) -> Mapping[int, Par
     return max(known, key=itemgetter(0))[1] if known else {}
 
 
-def _count_bars(client: CassandraClient, names: list[str], now: datetime) -> tuple[int, int]:
-    bars = [
-        bar.is_final
-        for bar in client.bars_of_symbols(names, Interval.FIVE_MINUTES, now - _DAY, now)
-    ]
-    return len(bars), sum(bars)
+def _flow(
+    client: CassandraClient, watch: FeedWatch
+) -> tuple[Mapping[int, PartitionProgress], Flow | None]:
+    """Return how far silver is, and the flow as `tapeline status` has it; None while not known."""
+    feed = watch.snapshot
+    progress = _progress(client, watch.topic_id)
+    now = datetime.now(timezone.utc)
+    return progress, None if feed is None else flow_of(feed, progress, now)
+
+
+def feed_out(flow: Flow | None, failure: str) -> dict[str, Any]:
+    """Return the feed as the API shows it; without a flow it is not known, for `failure`."""
+    state = FeedState.UNKNOWN if flow is None else flow.state
+    return {
+        "state": state.value,
+        "detail": failure if flow is None else _detail(flow),
+        "producers": 0 if flow is None else len(flow.living),
+        "pending_trades": 0 if flow is None else flow.pending,
+    }
+
+
+def _detail(flow: Flow) -> str:
+    if not flow.producers:
+        return "No producer has reported yet: start `tapeline produce`."
+    if flow.state is FeedState.LIVE:
+        return next(problems_of_feed(flow), _DETAILS[flow.state])
+    return _DETAILS[flow.state]
 
 
 def _gap_out(gap: Gap) -> dict[str, Any]:

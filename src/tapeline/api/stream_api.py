@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any, Final
 
 import anyio
 import structlog
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from tapeline.api.listeners import Listener
 from tapeline.api.live import Live
@@ -36,9 +37,20 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 class _EventStream(StreamingResponse):
-    """A stream whose client must take what is sent within a time."""
+    """A stream whose client must take what is sent in time; at its end its listener leaves."""
 
     media_type = "text/event-stream"
+
+    def __init__(self, live: Live, listener: Listener) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(_events(live, listener), headers=headers)
+        self._leave = partial(live.leave, listener)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
 
     async def stream_response(self, send: Send) -> None:
         async def send_in_time(message: Message) -> None:
@@ -53,7 +65,7 @@ class _EventStream(StreamingResponse):
 
 @router.get(
     "/stream",
-    response_class=_EventStream,
+    response_class=StreamingResponse,
     responses=_ANSWERS,
     response_model=None,
     summary="Bars as they change, and trades",
@@ -78,9 +90,7 @@ async def stream(
     """
     live: Live = request.app.state.live
     topics = topics_of(symbols, interval.split(","), channels.split(","))
-    listener = live.register(topics, last_event_id)
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return _EventStream(_events(live, listener), headers=headers)
+    return _EventStream(live, live.register(topics, last_event_id))
 
 
 async def _events(live: Live, listener: Listener) -> AsyncIterator[bytes]:

@@ -13,19 +13,16 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from tapeline.audit.engine import query
-from tapeline.audit.tables import COPIES, conditions_texts
+from tapeline.audit.tables import COPIES, conditions_texts, query
+from tapeline.kafka.reader import RawMessage
 from tapeline.model.trade import SINGLE_OBJECT_MARKER, TRADE_HEADER, TRADE_SCHEMA_JSON, fields_of
 
 _UNDECODABLE: Final = frozenset({"undecodable"})
 _UNKNOWN: Final = frozenset({"unknown_schema"})
 
-RawMessage = tuple[int, int, bytes | None, bytes | None]
-"""A `Message` without names: there are many, and few need a close look."""
-
 
 class Message(NamedTuple):
-    """A message of Kafka, or a row of bronze: its time by the broker's clock, in ms."""
+    """A `RawMessage` with names: one of Kafka, or a row of bronze."""
 
     kafka_offset: int
     kafka_timestamp_ms: int

@@ -15,8 +15,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pyarrow as pa
 
-from tapeline.audit.engine import query
-from tapeline.audit.tables import WINDOWS, conditions_of, table_of, window_key
+from tapeline.audit.tables import WINDOWS, conditions_of, query, table_of, window_key
 from tapeline.model import conditions as sale
 from tapeline.model import sessions
 from tapeline.model.bar import WindowKey

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from tapeline.audit.difference import Difference
-from tapeline.audit.findings import Findings
+from tapeline.audit.findings import Difference, Findings
 from tapeline.model.times import iso
 
 SHOWN_DIFFERENCES: Final = 50
@@ -33,16 +33,7 @@ def json_report(findings: Findings) -> str:
     """Return the same as JSON, with every difference that was kept."""
     report = {
         "equal": findings.total_differences == 0,
-        "layers": [
-            {
-                "layers": pair.value,
-                "checked": count.checked,
-                "differences": count.differences,
-                "not_yet": count.not_yet,
-                "not_auditable": count.not_auditable,
-            }
-            for pair, count in findings.in_order()
-        ],
+        "layers": [{"layers": pair.value, **asdict(count)} for pair, count in findings.in_order()],
         "not_auditable": [
             {
                 "layers": pair.value,
@@ -64,9 +55,8 @@ def _summary(findings: Findings) -> Table:
     for name in ("checked", "differences", "not yet", "not auditable"):
         table.add_column(name, justify="right")
     for pair, count in findings.in_order():
-        counts = (count.checked, count.differences, count.not_yet, count.not_auditable)
         style = "red" if count.differences else None
-        table.add_row(pair.value, *(f"{count:,}" for count in counts), style=style)
+        table.add_row(pair.value, *(f"{n:,}" for n in asdict(count).values()), style=style)
     return table
 
 
@@ -98,11 +88,5 @@ def _plain(d: Difference) -> dict[str, Any]:
         "trade": {"event_time": iso(d.trade.event_time), "trade_id": d.trade.trade_id}
         if d.trade
         else None,
-        "message": {
-            "topic_id": d.message.topic_id,
-            "kafka_partition": d.message.kafka_partition,
-            "kafka_offset": d.message.kafka_offset,
-        }
-        if d.message
-        else None,
+        "message": asdict(d.message) if d.message else None,
     }

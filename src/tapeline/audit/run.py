@@ -16,17 +16,14 @@ from cassandra.cluster import NoHostAvailable
 from confluent_kafka import KafkaException
 from rich.progress import Progress
 
-from tapeline.audit.bar_check import check_gold, check_vendor, silver_windows
-from tapeline.audit.baseline import survey
-from tapeline.audit.context import Advance, Context
-from tapeline.audit.engine import query
+from tapeline.audit.context import Advance, Context, Meanwhile, Scope, survey
 from tapeline.audit.findings import Findings
-from tapeline.audit.kafka_reader import TopicReader
-from tapeline.audit.meanwhile import Meanwhile
+from tapeline.audit.hour_check import check_hours, silver_windows
 from tapeline.audit.message_check import check_messages, message_ranges
-from tapeline.audit.scope import Scope
-from tapeline.audit.spill import Spill
+from tapeline.audit.tables import Spill, query
+from tapeline.audit.vendor_check import check_vendor
 from tapeline.audit.window_check import check_windows
+from tapeline.kafka.reader import TopicReader
 from tapeline.kafka.topics import living_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
@@ -52,7 +49,7 @@ def run_audit(
         tempfile.TemporaryDirectory(prefix="tapeline-audit-") as folder,
     ):
         silver = silver_windows(context)
-        windows = check_gold(context, silver)
+        windows = check_hours(context, silver)
         if against is not None:
             check_vendor(context, against)
         offsets = context.kafka.offsets()

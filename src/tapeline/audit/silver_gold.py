@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
 
-from tapeline.audit.difference import Difference, Pair, text_of
-from tapeline.audit.engine import query
+from tapeline.audit.context import Baseline
+from tapeline.audit.findings import (
+    NO_GOLD,
+    NO_SILVER,
+    NO_TOPIC,
+    Compared,
+    Difference,
+    Pair,
+    text_of,
+)
 from tapeline.audit.recompute import recompute_bars
-from tapeline.audit.tables import is_gone, window_key
+from tapeline.audit.tables import is_gone, query, window_key
 from tapeline.model.bar import VALUES, Bar, Interval, WindowKey
 from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.times import to_millis
@@ -23,49 +30,25 @@ _COUNTS: Final = """
 """
 
 
-@dataclass(slots=True)
-class BarsCompared:
-    """What became of some windows: compared, not ready, or past auditing."""
-
-    checked: int = 0
-    differences: list[Difference] = field(default_factory=list)
-    not_yet: int = 0
-    without_silver: set[WindowKey] = field(default_factory=set)
-    without_gold: set[WindowKey] = field(default_factory=set)
-    without_topic: set[WindowKey] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Which windows can be compared.
-
-    `due` windows are to be finalized yet; of `gone` ones the topic no longer exists. Tables may
-    have expired what was received until `silver_gone_ms` and `gold_gone_ms`, None for never.
-    """
-
-    due: Collection[WindowKey] = frozenset()
-    gone: Collection[WindowKey] = frozenset()
-    silver_gone_ms: int | None = None
-    gold_gone_ms: int | None = None
-
-
 def compare_bars(
     windows: Iterable[WindowKey],
     bars: Mapping[WindowKey, Bar],
     silver: pa.Table,
-    ready: Readiness,
+    baseline: Baseline,
     moving: Collection[WindowKey] = frozenset(),
-) -> BarsCompared:
+) -> Compared:
     """Compare the five-minute bars of some windows with what their trades make.
 
     Args:
         windows: every window of which bronze, silver or gold has anything.
         bars: those that are stored, read before the trades.
         silver: every row of the windows, columns as TRADES.
-        ready: which windows can be compared.
+        baseline: says which windows can be compared.
         moving: windows that got a trade after the audit had begun.
     """
-    found = BarsCompared()
+    found = Compared()
+    silver_gone_ms = baseline.gone_ms["trades_silver"]
+    gold_gone_ms = baseline.gone_ms["trades_gold_5m"]
     counts = {
         window_key(row["symbol"], row["bucket_ms"]): (row["trades"], row["first_received_ms"])
         for row in query(_COUNTS, silver=silver).to_pylist()
@@ -77,14 +60,14 @@ def compare_bars(
         if bar is None and not trades:
             continue  # only bronze has it, and silver against bronze has said so
         is_bare = bar is not None and not bar.is_final and not trades
-        if key in ready.due or key in moving or (is_bare and key not in ready.gone):
+        if key in baseline.due or key in moving or (is_bare and key not in baseline.gone):
             found.not_yet += 1
-        elif key in ready.gone:
-            found.without_topic.add(key)
-        elif bar is not None and _has_lost_trades(bar, first_received_ms, ready.silver_gone_ms):
-            found.without_silver.add(key)
-        elif bar is None and is_gone(first_received_ms, ready.gold_gone_ms):
-            found.without_gold.add(key)
+        elif key in baseline.gone:
+            found.unaudited[NO_TOPIC].add(key)
+        elif bar is not None and _has_lost_trades(bar, first_received_ms, silver_gone_ms):
+            found.unaudited[NO_SILVER].add(key)
+        elif bar is None and is_gone(first_received_ms, gold_gone_ms):
+            found.unaudited[NO_GOLD].add(key)
         else:
             found.checked += 1
             difference = _existence(key, bar, trades)

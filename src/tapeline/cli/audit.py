@@ -10,10 +10,10 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from tapeline.audit.context import Scope
 from tapeline.audit.findings import Findings
 from tapeline.audit.report import json_report, print_report
 from tapeline.audit.run import run_audit
-from tapeline.audit.scope import Scope
 from tapeline.cli.options import (
     Keyspace,
     OutputFile,

@@ -15,8 +15,10 @@ from rich.text import Text
 from tapeline.cli.options import Keyspace, TableOrJson, format_option, write_json
 from tapeline.cli.render.live_bars import age_of
 from tapeline.program.settings import load_settings
+from tapeline.status.bar_counts import BarCounts
 from tapeline.status.check import check_health
-from tapeline.status.health import BarCounts, Flow, Health, Service, problems_of
+from tapeline.status.flow import FeedState, Flow
+from tapeline.status.health import Health, Service, problems_of
 
 
 def status(
@@ -92,16 +94,14 @@ def _flow_lines(flow: Flow, now: datetime) -> Iterator[tuple[str, str]]:
 
 
 def _feed(flow: Flow) -> str:
-    if flow.producers and all(p.has_ended for p in flow.producers):
+    if flow.state is FeedState.ENDED:
         return "a tape, which has ended"
-    living = [p for p in flow.producers if not p.is_gone]
-    connected = [p for p in living if p.connected]
-    if living:
-        symbols = sum(p.symbols for p in connected)
-        waits = sum(p.pending for p in living)
-        text = f"{len(connected)} of {len(living)} producers connected, {symbols} symbols"
-        return f"{text}, {waits:,} trades on their way to Kafka" if waits else text
-    return "no producer reports"
+    if flow.state is FeedState.STALE:
+        return "no producer reports"
+    connected = [p for p in flow.living if p.connected]
+    symbols = sum(p.symbols for p in connected)
+    text = f"{len(connected)} of {len(flow.living)} producers connected, {symbols} symbols"
+    return f"{text}, {flow.pending:,} trades on their way to Kafka" if flow.pending else text
 
 
 def _bars(bars: BarCounts) -> str:

@@ -57,17 +57,19 @@ def prepare_checkpoint(
     offsets = feed.offsets()
     if checkpoints.folder(query).exists():
         label = CheckpointLabel.of(query, settings, topic.topic_id)
-        reason = _reason_to_begin_anew(checkpoints, label, topic, offsets, progress)
+        reason = _reason_to_start_over(checkpoints, label, topic, offsets, progress)
         if reason is not None:
             checkpoints.set_aside(query, reason)
+    if query in _SILVER_QUERIES:
+        checkpoints.lost_writes.unlink(missing_ok=True)
     if checkpoints.was_set_aside(query):
         # Whoever asked to begin at the end did not ask to leave out what is unread.
         topic = replace(topic, starting_offsets="earliest")
     if client is None or query not in _SILVER_QUERIES:
         return topic
-    begins_anew = checkpoints.begins_anew(query, topic.name, has_progress=bool(progress))
+    starts_over = checkpoints.starts_over(query, topic.name, has_progress=bool(progress))
     is_new = CheckpointLog(checkpoints.folder(query)).is_empty
-    if begins_anew:
+    if starts_over:
         # From the end on, what is unread before it would never be read.
         topic = replace(topic, starting_offsets="earliest")
         client.begin_anew(topic.topic_id)
@@ -81,7 +83,7 @@ def prepare_checkpoint(
     return topic
 
 
-def _reason_to_begin_anew(
+def _reason_to_start_over(
     checkpoints: Checkpoints,
     label: CheckpointLabel,
     topic: Topic,
@@ -97,6 +99,8 @@ def _reason_to_begin_anew(
             f"{label.keyspace} another --checkpoint-dir, or take it over with --reset-checkpoint."
         )
         raise SchemaError(message)
+    if label.query in _SILVER_QUERIES and checkpoints.lost_writes.exists():
+        return "Cassandra has lost what was read"
     checkpoint = CheckpointLog(folder)
     damage = checkpoint.damage()
     if checkpoint.is_empty:

@@ -51,7 +51,12 @@ class Checkpoints:
         aside = self._aside(query)
         shutil.rmtree(aside, ignore_errors=True)
         self.folder(query).rename(aside)
-        log.warning("checkpoint_begun_anew", query=query, reason=reason, moved_to=str(aside))
+        log.warning("checkpoint_set_aside", query=query, reason=reason, moved_to=str(aside))
+
+    @property
+    def lost_writes(self) -> Path:
+        """The file that says that Cassandra has lost what was read by these checkpoints."""
+        return self.root / "lost_writes"
 
     def was_set_aside(self, query: str) -> bool:
         """Return whether a query was to start over, and no batch of it has been begun since."""
@@ -81,7 +86,7 @@ class Checkpoints:
     def _aside(self, query: str) -> Path:
         return self.root / f"{query}.aside"
 
-    def begins_anew(self, query: str, topic: str, *, has_progress: bool) -> bool:
+    def starts_over(self, query: str, topic: str, *, has_progress: bool) -> bool:
         """Return whether a topic that has been written before is now read again from its start.
 
         Args:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
-import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +17,7 @@ from tapeline.consumer.checkpoint_check import prepare_checkpoint
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.failures import AWAY, cause_of, failures_explained, full_disk
 from tapeline.consumer.recently_affected import RecentlyAffected
-from tapeline.consumer.session import build_session, end_with_spark
+from tapeline.consumer.session import build_session, end_with_spark, process_of
 from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
 from tapeline.consumer.spark_processor import ALL_LAYERS, Layer, SparkProcessor, Topic, query_of
 from tapeline.finalize.finalizer import Finalizer, RoundResult
@@ -33,7 +33,7 @@ from tapeline.local.lock import only_one
 from tapeline.model.errors import StreamError
 from tapeline.program.metrics import ROUND_DURATION, STREAM_METRICS, Metrics
 from tapeline.program.metrics_server import serve_metrics
-from tapeline.program.process import rare_collections
+from tapeline.program.process import STOP_LIMIT_S, end_within, rare_collections
 from tapeline.program.settings import Settings
 
 log = structlog.get_logger()
@@ -116,7 +116,9 @@ class RunningJob:
                     self.processor.kept.require()
             if self.finalizer is not None:
                 with self.metrics[ROUND_DURATION].time():
-                    result = _round(self.finalizer)
+                    result = _round(self.finalizer, stop)
+                if result is None:
+                    return
                 record_round(self.metrics, result)
                 if result.is_finished and options.until_final:
                     return
@@ -160,7 +162,7 @@ def run_job(
         with failures_explained("stream", stop), rare_collections():
             session = build_session(settings, endpoints, records=True)
             end_with_spark(session)
-            _set_on_signals(stop)
+            _stop_on_signals(stop, process_of(session))
             target: Sink = CassandraSink(client) if client else ConsoleSink()
             affected = RecentlyAffected() if options.job is Job.ALL and client is not None else None
             processor = SparkProcessor(
@@ -221,21 +223,32 @@ def _hold_locks(stack: ExitStack, settings: Settings, source: Topic, options: Jo
         stack.enter_context(only_one(Home(settings.home), lock, wait_s=_LOCK_WAIT_S))
 
 
-def _set_on_signals(stop: threading.Event) -> None:
-    """Set the event at SIGINT and SIGTERM; to be called after Spark, which takes SIGINT."""
+def _stop_on_signals(stop: threading.Event, spark: subprocess.Popen[bytes] | None) -> None:
+    """Set the event at SIGINT and SIGTERM; to be called after Spark, which takes SIGINT.
+
+    A batch or a round that takes longer than a stop may take is cut off: the next start repeats it.
+    """
+
+    def ask(*_: object) -> None:
+        if not stop.is_set():
+            stop.set()
+            end_within(STOP_LIMIT_S, spark)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, ask)
 
 
-def _round(finalizer: Finalizer) -> RoundResult:
-    """Finalize once more. A round may be repeated at any point."""
+def _round(finalizer: Finalizer, stop: threading.Event) -> RoundResult | None:
+    """Finalize once more, which may be repeated at any point; None when told to stop meanwhile."""
     failures = 0
     while True:
         try:
             return finalizer.round()
         except AWAY as error:
+            if stop.is_set():
+                return None
             failures += 1
             if failures == _FINALIZE_ATTEMPTS:
                 raise
             log.warning("finalize_repeated", error=type(error).__name__)
-            time.sleep(_FINALIZE_RETRY_S)
+            stop.wait(_FINALIZE_RETRY_S)

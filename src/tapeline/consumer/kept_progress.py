@@ -6,7 +6,7 @@ acknowledged them. Spark's checkpoint has not: going on would leave a hole in si
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from tapeline.model.errors import StreamError
 from tapeline.storage.cassandra_client import CassandraClient
@@ -22,11 +22,13 @@ class KeptProgress:
     Args:
         client: of the keyspace.
         topic_id: the topic's.
+        on_loss: called when less is found, so that the next start knows.
     """
 
-    def __init__(self, client: CassandraClient, topic_id: str) -> None:
+    def __init__(self, client: CassandraClient, topic_id: str, on_loss: Callable[[], None]) -> None:
         self._client = client
         self._topic_id = topic_id
+        self._on_loss = on_loss
         self._written: dict[int, int] = {}
 
     def require(self) -> None:
@@ -43,6 +45,7 @@ class KeptProgress:
         for partition, offset in written.items():
             kept = found[partition].committed_offset if partition in found else -1
             if kept < offset:
+                self._on_loss()
                 message = (
                     f"Cassandra has lost writes that it had acknowledged: partition {partition} "
                     f"was in silver up to offset {offset} and is there up to {kept}. Start the "

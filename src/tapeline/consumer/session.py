@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -89,6 +90,14 @@ def _build(settings: Settings, endpoints: Endpoints, *, records: bool) -> SparkS
     return session
 
 
+def process_of(session: SparkSession) -> subprocess.Popen[bytes] | None:
+    """Return the process of Spark's driver; None where it is our parent, of spark-submit."""
+    if is_submitted():
+        return None
+    process: subprocess.Popen[bytes] = session.sparkContext._gateway.proc  # type: ignore[union-attr]  # noqa: SLF001 - nothing else knows it
+    return process
+
+
 def end_with_spark(session: SparkSession) -> None:
     """Let this process not outlive its Spark for long.
 
@@ -96,8 +105,9 @@ def end_with_spark(session: SparkSession) -> None:
     of Java's sockets, and py4j waits for an answer on one of them. The Java of spark-submit is our
     parent, and its own affair.
     """
-    if not is_submitted():
-        end_with_child(session.sparkContext._gateway.proc, _END_GRACE_S)  # type: ignore[union-attr]  # noqa: SLF001 - nothing else knows it
+    process = process_of(session)
+    if process is not None:
+        end_with_child(process, _END_GRACE_S)
 
 
 def make_spark_archive(home: Home) -> None:

@@ -107,7 +107,9 @@ class SparkProcessor:
         self.poison = PoisonLimit(settings.stream.poison_share, settings.stream.poison_messages)
         """Whether what comes is no trade for the most part, and the error when it was."""
         self._metrics[POISON_SHARE].set_function(lambda: self.poison.share)
-        self.kept = KeptProgress(client, topic.topic_id) if client else None
+        self.kept = (
+            KeptProgress(client, topic.topic_id, checkpoints.lost_writes.touch) if client else None
+        )
         """The progress that was written; None with a console sink."""
         self._is_stopping = False
         # Held during a batch, so that stopping waits for its end.

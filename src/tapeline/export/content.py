@@ -113,7 +113,17 @@ def _bars(
     bars = [b for b in every if b.is_final or options.provisional]
     table = bars_table(bars, exact=options.exact, detail=options.detail)
     is_open = not is_over or not all(b.is_final for b in every)
-    return Content(table.schema, table.to_batches(), _digest(map(repr, bars)), 0, is_open, is_over)
+    return Content(table.schema, table.to_batches(), state_of_bars(bars), 0, is_open, is_over)
+
+
+def state_of_bars(bars: Iterable[Bar]) -> str:
+    """Return a name of what bars say, another one after each change of any of them.
+
+    Two changes are no revision: of whether a longer bar is complete, and of a provisional bar.
+    """
+    return _digest(
+        (b.window_start, b.revision, b.trade_count, b.is_complete, b.updated_at) for b in bars
+    )
 
 
 def _trades(
@@ -122,7 +132,7 @@ def _trades(
     """Read the bars first: a trade that comes meanwhile is one too many, and revises its bar."""
     bars = list(_bars_of_day(client, _FIVE_MINUTES, symbol, day))
     is_finalized = is_over and bool(bars) and all(b.is_final for b in bars)
-    state = _digest(f"{b.window_start} {b.revision} {b.trade_count}" for b in bars)
+    state = _digest((b.window_start, b.revision, b.trade_count) for b in bars)
     start = midnight(day)
     return Content(
         trades_schema(exact=options.exact),
@@ -141,5 +151,6 @@ def _bars_of_day(
     return bars_between(client, symbol, interval, start, start + _DAY)
 
 
-def _digest(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def _digest(rows: Iterable[tuple[object, ...]]) -> str:
+    text = "\n".join(" ".join(map(str, row)) for row in rows)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -36,20 +36,23 @@ class FeedSnapshot:
     """The topic at one instant.
 
     `end_offsets` holds each partition's next offset, `first_offsets` the oldest one that has
-    not expired. `is_pending` tells whether a producer that is not lost still holds trades;
-    `has_ended` whether every producer's tape has ended. `gaps` holds every gap that was ever
-    reported, and is the same object while no more are; `producers` every producer. It
-    `is_readable` unless the newest report under some key cannot be read, so that it is not known
-    what its producer missed.
+    not expired. `has_ended` tells whether every producer's tape has ended. `gaps` holds every gap
+    that was ever reported, and is the same object while no more are; `producers` every producer.
+    It `is_readable` unless the newest report under some key cannot be read, so that it is not
+    known what its producer missed.
     """
 
     end_offsets: dict[int, int]
-    is_pending: bool
     has_ended: bool
     first_offsets: dict[int, int] = field(default_factory=dict)
     producers: tuple[ProducerView, ...] = ()
     gaps: tuple[Gap, ...] = ()
     is_readable: bool = True
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a producer that is not lost still holds trades."""
+        return any(p.status.pending > 0 and not p.is_lost for p in self.producers)
 
 
 class FeedView:
@@ -106,7 +109,6 @@ class FeedView:
         return FeedSnapshot(
             {p: end for p, (_, end) in offsets.items()},
             first_offsets={p: first for p, (first, _) in offsets.items()},
-            is_pending=any(p.status.pending > 0 and not p.is_lost for p in producers),
             has_ended=is_readable
             and bool(producers)
             and all(p.status.end_of_tape for p in producers),

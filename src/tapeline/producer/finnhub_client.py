@@ -116,6 +116,8 @@ class FinnhubClient:
         self._metrics[WITHOUT_SLOT].set_function(lambda: len(self.slots.waiting))
         self.connected = False
         """Whether a connection stands now."""
+        self.lost_connection = -1
+        """The newest connection that was lost; what it sent may have waited and come after."""
         self.on_loss: Callable[[GapKind], None] = lambda _kind: None
         """Called when a connection is lost or cannot be made."""
         self.stamp_us: Callable[[float], int] = lambda _monotonic_s: now_us()
@@ -125,6 +127,11 @@ class FinnhubClient:
     def connection(self) -> int:
         """The number of the newest connection, from 0; -1 before the first."""
         return self._connections - 1
+
+    def on_error(self, connection: int, text: str) -> None:
+        """Note what the feed refuses; a lost connection's refusals are not of what is asked now."""
+        if connection > self.lost_connection:
+            self.slots.told(text)
 
     async def frames(self) -> AsyncIterator[Frame]:
         """Yield every message; return only when the feed says that its tape has ended.
@@ -150,12 +157,12 @@ class FinnhubClient:
                 if closed.rcvd is not None and closed.rcvd.reason == END_OF_TAPE:
                     return
                 log.warning("feed_disconnected", code=closed.rcvd.code if closed.rcvd else None)
-                self.on_loss(GapKind.DISCONNECTED)
+                self._lose(GapKind.DISCONNECTED)
                 if closed.sent is not None and closed.sent.code == CloseCode.MESSAGE_TOO_BIG:
                     yield self._frame(b"", is_too_large=True)
             except (OSError, TimeoutError, asyncio.TimeoutError, InvalidHandshake) as error:
                 log.warning("feed_unreachable", error=self._explain(error))
-                self.on_loss(self._kind_of(error))
+                self._lose(self._kind_of(error))
             finally:
                 self.connected = False
             if self._monotonic() - started > _STABLE_AFTER_S:
@@ -215,6 +222,10 @@ class FinnhubClient:
                 yield self._frame(await watch.receive())
         finally:
             watch.stop()
+
+    def _lose(self, kind: GapKind) -> None:
+        self.lost_connection = self.connection
+        self.on_loss(kind)
 
     def _frame(self, data: bytes | str, *, is_too_large: bool = False) -> Frame:
         now_s = self._monotonic()

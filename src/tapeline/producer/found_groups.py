@@ -23,7 +23,7 @@ class FoundGroups:
 
     def __init__(self) -> None:
         self.acknowledged = 0
-        """The highest number that one of them says Kafka has."""
+        """The highest number that Kafka has, by what they say and by what was deleted."""
         self._fields = array("q")
 
     def add(self, heads: Iterable[GroupHead]) -> None:

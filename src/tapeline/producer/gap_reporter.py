@@ -9,79 +9,41 @@ import structlog
 
 from tapeline.model.feed_status import FeedStatus
 from tapeline.model.gap import Gap, GapKind
-from tapeline.model.times import now_us
+from tapeline.producer.clock import FeedClock
 from tapeline.producer.gap_watch import GapWatch
-from tapeline.producer.spool import Hole
-from tapeline.producer.steady import steady_s
+from tapeline.producer.holes import Hole
+from tapeline.producer.origin import Origin
 from tapeline.program.settings import Settings
 
 log = structlog.get_logger()
 
 
 def _nowhere(_gap: Gap) -> None:
-    """Take a report before there is a pipeline."""
+    """Take a report before there is a feed."""
 
 
 @dataclass(slots=True)
 class GapReporter:
-    """Feeds a watch with what happens and hands on what it finds.
+    """Hands on what a watch finds.
 
     Args:
         watch: tells gaps.
-        started_us: when this producer first heard anything, over all its runs.
+        topic: where their reports go.
+        clock: tells their times.
         earlier_us: until when Kafka had everything of its last life.
         others: what producers of other names last reported, by their names.
     """
 
     watch: GapWatch
-    started_us: int | None
+    topic: str
+    clock: FeedClock
     earlier_us: int | None = None
     others: Mapping[str, FeedStatus] = field(default_factory=dict)
     send: Callable[[Gap], None] = _nowhere
-    """Takes a report; set by the pipeline, as the clock is."""
-    now_us: Callable[[], int] = now_us
+    """Takes a report; set by the feed."""
 
-    def on_disconnect(self, kind: GapKind, behind_since_us: int | None = None) -> None:
-        """Note that the connection is gone, and since when we may have been behind it."""
-        self._report(self.watch.on_disconnect(kind, self.now_us(), behind_since_us))
-
-    def on_message(self, received_us: int, monotonic_s: float, symbols: Iterable[str]) -> None:
-        """Note a message, with the symbols of its trades."""
-        if self.started_us is None:
-            self.started_us = received_us
-        self._report(self.watch.on_message(received_us, monotonic_s, symbols))
-
-    def dropped(self, received_us: int, behind_since_us: int | None = None) -> None:
-        """Note a frame that could not be read, and since when we may have been behind it."""
-        self._report(self.watch.dropped(received_us, behind_since_us))
-
-    def started(self, holes: Iterable[Hole] = ()) -> None:
-        """Note that the producer runs, and what its spool has lost."""
-        for hole in holes:
-            self.damaged(hole)
-        self._report(self.watch.started(self.now_us()))
-
-    def damaged(self, hole: Hole) -> None:
-        """Note what the spool has lost; where that begins is not known, Kafka had all before."""
-        after_us = hole.after_us or self.earlier_us or self.started_us or hole.until_us
-        self._report(self.watch.damaged(after_us, hole.until_us))
-
-    def damaged_of(self, producer_id: str, hole: Hole) -> None:
-        """Note what a spool has lost that another producer had left: it is a gap of that one.
-
-        It is of that one's symbols; of ours if it has reported nothing that would tell.
-        """
-        other = self.others.get(producer_id)
-        known_us = other.last_message_us if other else None
-        for gap in self.watch.damaged(hole.after_us or known_us or hole.until_us, hole.until_us):
-            symbols = other.symbols if other else gap.symbols
-            self._report([replace(gap, producer_id=producer_id, symbols=symbols)])
-
-    def check(self) -> None:
-        """Look for silence."""
-        self._report(self.watch.check(self.now_us(), steady_s()))
-
-    def _report(self, gaps: Iterable[Gap]) -> None:
+    def report(self, gaps: Iterable[Gap]) -> None:
+        """Send the gaps, and log them."""
         for gap in gaps:
             self.send(gap)
             ended_us = gap.ended_us
@@ -93,34 +55,50 @@ class GapReporter:
                 symbols=len(gap.symbols),
             )
 
+    def damaged(self, hole: Hole) -> None:
+        """Note what the spool has lost; where that begins is not known, Kafka had all before."""
+        after_us = hole.after_us or self.earlier_us or self.watch.started_us or hole.until_us
+        self.report(self.watch.damaged(after_us, hole.until_us))
+
+    def damaged_of(self, producer_id: str, hole: Hole) -> None:
+        """Note what a spool has lost that another producer had left: it is a gap of that one.
+
+        It is of that one's symbols; of ours if it has reported nothing that would tell.
+        """
+        other = self.others.get(producer_id)
+        known_us = other.last_message_us if other else None
+        for gap in self.watch.damaged(hole.after_us or known_us or hole.until_us, hole.until_us):
+            symbols = other.symbols if other else gap.symbols
+            self.report([replace(gap, producer_id=producer_id, symbols=symbols)])
+
 
 def gap_reporter(
     settings: Settings,
-    *,
+    origin: Origin,
     symbols: tuple[str, ...],
-    topic_id: str,
-    producer_id: str,
-    earlier: FeedStatus | None,
-    others: Mapping[str, FeedStatus] | None = None,
+    reported: Mapping[str, FeedStatus],
     durable_us: int | None = None,
+    clock: FeedClock | None = None,
 ) -> GapReporter:
     """Return the reporter of a live feed, going on from a previous run of its producer.
 
     Args:
         settings: time-outs and topics.
+        origin: names the producer and the trades' topic.
         symbols: what is subscribed.
-        topic_id: of the trades' topic.
-        producer_id: the producer's name.
-        earlier: what it last reported.
-        others: what producers of other names last reported, by their names.
+        reported: what all producers last reported, by their names.
         durable_us: the newest receipt in its spool, µs since the epoch.
+        clock: another one than the host's.
     """
-    finnhub, kafka = settings.finnhub, settings.kafka
-    blank = Gap(producer_id, kafka.topic, topic_id, GapKind.DISCONNECTED, symbols, 0, None, 0)
+    finnhub, kafka, producer_id = settings.finnhub, settings.kafka, origin.producer_id
+    blank = Gap(
+        producer_id, kafka.topic, origin.topic_id, GapKind.DISCONNECTED, symbols, 0, None, 0
+    )
+    earlier = reported.get(producer_id)
     earlier_us = earlier.last_message_us if earlier else None
     started_us = earlier.started_us if earlier else None
     # From its start on, what it does not report as a gap counts as heard.
     known = [us for us in (started_us, earlier_us, durable_us) if us is not None]
     last_us = max(known, default=None)
-    watch = GapWatch(blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_us)
-    return GapReporter(watch, started_us, earlier_us, others or {})
+    watch = GapWatch(blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_us, started_us)
+    return GapReporter(watch, kafka.gaps_topic, clock or FeedClock(), earlier_us, reported)

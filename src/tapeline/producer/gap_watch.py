@@ -32,6 +32,7 @@ class GapWatch:
         idle_timeout_s: the least time without trades that counts as idle.
         symbol_silence_s: how long a symbol may have no trade while others have.
         last_message_us: when this producer last heard something, in a previous run.
+        started_us: when it first did, over all its runs.
     """
 
     def __init__(
@@ -40,12 +41,15 @@ class GapWatch:
         idle_timeout_s: float,
         symbol_silence_s: float,
         last_message_us: int | None,
+        started_us: int | None = None,
     ) -> None:
         self._blank = blank
         self._idle_timeout_s = idle_timeout_s
         self._symbol_silence_s = symbol_silence_s
         self.last_message_us = last_message_us
         """When the newest message came, µs since the epoch."""
+        self.started_us = started_us
+        """When the first one came, over all runs of this producer."""
         self._trades: _Activity | None = None
         self._by_symbol: dict[str, _Activity] = {}
         self._outage: Gap | None = None
@@ -90,6 +94,7 @@ class GapWatch:
     def on_message(self, received_us: int, monotonic_s: float, symbols: Iterable[str]) -> list[Gap]:
         """Note a message, with the symbols of its trades."""
         self.last_message_us = received_us
+        self.started_us = received_us if self.started_us is None else self.started_us
         if self._trades is None:
             # From now on trades can be overdue, also of a symbol that never has one.
             self._trades = _Activity(received_us, monotonic_s)

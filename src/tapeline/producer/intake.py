@@ -1,10 +1,8 @@
-"""Turn frames into messages for Kafka: trades with their identity, dead letters, gaps."""
+"""Turn frames into messages for Kafka: trades with their identity, and dead letters."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
@@ -12,12 +10,11 @@ import structlog
 
 from tapeline.model.reasons import Reason
 from tapeline.model.trade import encode_trade
-from tapeline.producer.finnhub_client import Frame
-from tapeline.producer.gap_reporter import GapReporter
+from tapeline.producer.finnhub_client import FinnhubClient, Frame
 from tapeline.producer.identity import TradeIdentity
+from tapeline.producer.origin import Origin
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.redelivery import FrameMemory
-from tapeline.producer.symbol_slots import SymbolSlots
 from tapeline.producer.unknown_conditions import UnknownConditions
 from tapeline.producer.validation import FeedMessage, Ping, Reject, TradeFrame, parse_frame
 from tapeline.program.metrics import DEAD_LETTERS, FRAMES, TRADES, UNKNOWN_CONDITIONS, Metrics
@@ -29,15 +26,6 @@ _MOST_REJECTS: Final = 20_000
 """Named one by one in a dead letter, which with the largest frame must be one that Kafka takes."""
 
 Parsed = TradeFrame | Ping | FeedMessage
-
-
-@dataclass(slots=True)
-class PipelineCounts:
-    """What went through since the start."""
-
-    frames: int = 0
-    trades: int = 0
-    rejects: Counter[str] = field(default_factory=Counter)
 
 
 def read_frame(frame: Frame, received_at_ms: int) -> Parsed:
@@ -61,41 +49,27 @@ class Intake:
     null for the whole frame, reason].
 
     Args:
-        settings: topics, and how long trades of one millisecond are in order.
+        settings: topics, how long trades of one millisecond are in order and frames remembered.
+        origin: goes into trades and dead letters.
+        client: whose frames they are.
         outbox: where messages go.
-        source: name that goes into each trade.
-        producer_id: key of the dead letters.
-        gaps: what tells the holes of a live feed; None for a tape.
-        slots: which symbols the feed takes.
-        memory: of the frames that came lately, on any connection.
-        speed: the feed's, as `TradeIdentity` takes it.
         metrics: where things are counted.
     """
 
     def __init__(
         self,
         settings: Settings,
+        origin: Origin,
+        client: FinnhubClient,
         outbox: Outbox,
-        *,
-        source: str,
-        producer_id: str,
-        gaps: GapReporter | None,
-        slots: SymbolSlots,
-        memory: FrameMemory,
-        speed: float | None,
         metrics: Metrics,
-        kept_up_us: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self._settings = settings
+        self._kafka = settings.kafka
+        self._finnhub = settings.finnhub
+        self._origin = origin
+        self._client = client
         self._outbox = outbox
-        self._topic = settings.kafka.topic
-        self._source = source
-        self._producer_id = producer_id
-        self._gaps = gaps
-        self._kept_up_us = kept_up_us
-        self._slots = slots
-        self._memory = memory
-        self._speed = speed
+        self._memory = FrameMemory(settings.finnhub.redelivery_memory_s, metrics)
         self._connection = -1
         self._identity = self._new_identity()
         self._unknown_conditions = UnknownConditions()
@@ -104,15 +78,11 @@ class Intake:
         # What each frame counts is looked up once.
         self._frames = metrics[FRAMES]
         self._accepted = metrics[TRADES].labels(outcome="accepted")
-        self.counts = PipelineCounts()
-        self.lost_connection = -1
-        """The newest connection that was lost; a frame of it that waited ends no gap."""
         self.newest_receipt_us: int | None = None
         """When the newest frame with an accepted trade came, µs since the epoch."""
 
     def take(self, frame: Frame, message: Parsed) -> None:
         """Take one frame and what was read in it."""
-        self.counts.frames += 1
         self._frames.inc()
         if frame.connection != self._connection:
             self._connection = frame.connection
@@ -121,39 +91,19 @@ class Intake:
             self._take_trades(frame, message)
         elif isinstance(message, FeedMessage):
             log.warning("feed_error", message=message.text)
-            # A lost connection's refusals are not of what was asked since.
-            if frame.connection > self.lost_connection:
-                self._slots.told(message.text)
-        self._watch_for_gaps(frame, message)
-
-    def _watch_for_gaps(self, frame: Frame, message: Parsed) -> None:
-        if self._gaps is None or frame.is_too_large:
-            return  # the connection is gone with such a frame, and that gap goes on
-        kept_up_us = self._kept_up_us()
-        trades = message.trades if isinstance(message, TradeFrame) else ()
-        rejects = message.rejects if isinstance(message, TradeFrame) else ()
-        if any(reject.index is None for reject in rejects):
-            self._gaps.dropped(frame.received_at_us, kept_up_us)
-        symbols = {trade.symbol for trade in trades}
-        if frame.connection > self.lost_connection:
-            self._gaps.on_message(frame.received_at_us, frame.monotonic_s, symbols)
-        # After its messages: whoever reads this on disk has those too. A frame that is read late
-        # may have others behind it in the socket, which a stop would lose.
-        received_us = frame.received_at_us
-        self._outbox.on_message(received_us if kept_up_us is None else min(received_us, kept_up_us))
+            self._client.on_error(frame.connection, message.text)
 
     def _take_trades(self, frame: Frame, message: TradeFrame) -> None:
         if message.rejects:
             self._add_dead_letter(frame, message.rejects)
         if not message.trades:
             return
-        self.counts.trades += len(message.trades)
         self.newest_receipt_us = frame.received_at_us
         self._accepted.inc(len(message.trades))
         if unknown := self._unknown_conditions.count(message.trades):
             self._metrics[UNKNOWN_CONDITIONS].inc(unknown)
         self._outbox.dated(min(trade.event_time_ms for trade in message.trades) * 1000)
-        add, topic, keys = self._outbox.add, self._topic, self._keys
+        add, topic, keys = self._outbox.add, self._kafka.topic, self._keys
         for trade in self._identity.assign(
             message.trades, frame.received_at_us, frame.monotonic_s, frame.data
         ):
@@ -164,7 +114,6 @@ class Intake:
 
     def _add_dead_letter(self, frame: Frame, rejects: Sequence[Reject]) -> None:
         """Add the frame's bytes once, with what is wrong with which of its trades."""
-        self.counts.rejects.update(reject.reason.value for reject in rejects)
         for reject in rejects:
             self._metrics[DEAD_LETTERS].labels(reason=reject.reason.value).inc()
             if reject.index is not None:
@@ -174,13 +123,13 @@ class Intake:
         headers = (
             ("reason", rejects[0].reason.value),
             ("rejects", orjson.dumps(reasons).decode()),
-            ("topic", self._topic),
-            ("source", self._source),
+            ("topic", self._kafka.topic),
+            ("source", self._origin.source),
             ("received_at_us", str(frame.received_at_us)),
         )
-        topic = self._settings.kafka.dead_letter_topic
-        self._outbox.add(topic, self._producer_id.encode(), data, headers)
+        key = self._origin.producer_id.encode()
+        self._outbox.add(self._kafka.dead_letter_topic, key, data, headers)
 
     def _new_identity(self) -> TradeIdentity:
-        within_s = self._settings.finnhub.same_millisecond_s
-        return TradeIdentity(self._source, within_s, self._memory, self._speed)
+        source, speed = self._origin.source, self._origin.speed
+        return TradeIdentity(source, self._finnhub.same_millisecond_s, self._memory, speed)

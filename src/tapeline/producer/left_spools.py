@@ -15,12 +15,12 @@ from typing import Final
 import structlog
 
 from tapeline.model.errors import SpoolError
+from tapeline.producer.holes import Hole
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.outbox import Outbox
-from tapeline.producer.spool import Hole
 from tapeline.producer.spool_folder import LeftSpool
-from tapeline.producer.tasks import cancel, first_end
 from tapeline.program.settings import SpoolSettings
+from tapeline.program.tasks import cancel, first_end
 
 log = structlog.get_logger()
 
@@ -59,7 +59,7 @@ class LeftSpools:
         for left, outbox in self._left:
             for hole in left.spool.holes:
                 on_hole(left.producer_id, hole)
-            outbox.on_hole = partial(on_hole, left.producer_id)
+            outbox.groups.on_hole = partial(on_hole, left.producer_id)
 
     async def send(self) -> None:
         """Send one after the other, and delete each that Kafka has.

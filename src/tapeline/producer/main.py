@@ -20,6 +20,7 @@ from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.key_lock import one_connection
+from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.previous_run import last_statuses
 from tapeline.producer.spool_folder import opened_spools
@@ -106,6 +107,7 @@ def _run(
     create_topics(admin, settings.kafka)
     topic_id = topic_id_of(admin, settings.kafka.topic)
     name = _name_of(producer_id or socket.gethostname(), symbols)
+    origin = Origin(source.value, name, topic_id, speed)
     metrics = Metrics(PRODUCER_METRICS)
     producer = KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic)
     client = FinnhubClient(settings.finnhub, token, symbols, metrics=metrics)
@@ -116,33 +118,12 @@ def _run(
     ):
         gaps = None
         if not is_tape:
-            status_topic = settings.kafka.status_topic
-            reported = last_statuses(endpoints.bootstrap_servers, status_topic, topic_id)
-            earlier = reported.get(name)
-            if earlier is not None:
-                client.slots.spans.update(earlier.without_slot)
-            gaps = gap_reporter(
-                settings,
-                symbols=client.symbols,
-                topic_id=topic_id,
-                producer_id=name,
-                earlier=earlier,
-                others=reported,
-                durable_us=spools.last_receipt_us(name),
-            )
-        pipeline = ProducerPipeline(
-            settings,
-            client,
-            producer,
-            spools.own,
-            source=source.value,
-            topic_id=topic_id,
-            producer_id=name,
-            left=spools.left,
-            gaps=gaps,
-            metrics=metrics,
-            speed=speed,
-        )
+            reported = last_statuses(endpoints.bootstrap_servers, settings.kafka, topic_id)
+            if name in reported:
+                client.slots.spans.update(reported[name].without_slot)
+            durable_us = spools.last_receipt_us(name)
+            gaps = gap_reporter(settings, origin, client.symbols, reported, durable_us)
+        pipeline = ProducerPipeline(settings, origin, client, producer, spools, gaps, metrics)
         with serve_metrics(metrics, settings.metrics.host, settings.metrics.producer_port):
             run_until_signalled(pipeline.run(), limit_s=STOP_LIMIT_S)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -22,18 +21,16 @@ from confluent_kafka import KafkaError, Message
 from tapeline.model.errors import SpoolError
 from tapeline.producer.disk_thread import DiskThread
 from tapeline.producer.kafka_producer import KafkaProducer
-from tapeline.producer.spool import Group, Hole, Spool, holes_in
-from tapeline.producer.spool_file import SpooledMessage
+from tapeline.producer.spool import Spool
+from tapeline.producer.spool_file import Group, SpooledMessage
 from tapeline.producer.unsent_times import NO_TIME
+from tapeline.producer.written_groups import WrittenGroups
 from tapeline.program.settings import SpoolSettings
 
 log = structlog.get_logger()
 
-_MOST_IN_MEMORY: Final = 20_000
-"""Messages kept beside the spool's copy; what is further behind is read from disk again."""
 _MOST_UNWRITTEN: Final = 500_000
 """Messages that may wait for a disk that does not answer."""
-_READ_BYTES: Final = 1024 * 1024
 _ROOM_WAIT_S: Final = 0.01
 _ACKNOWLEDGED_POLL_S: Final = 0.02
 _SENT_AT_ONCE: Final = 500
@@ -62,12 +59,6 @@ class _Sent:
             self._outbox.pending -= 1
 
 
-def _play_again(_hole: Hole) -> None:
-    """Stop at a hole: without a gap to tell of it, what follows would look complete."""
-    text = "The spool's files are damaged. Look at the disk, and play the tape again."
-    raise SpoolError(text)
-
-
 class Outbox:
     """Brings messages to Kafka in their order, at least once, by way of a spool.
 
@@ -89,17 +80,8 @@ class Outbox:
         self._writing: list[SpooledMessage] | None = None
         self._writing_since_us = NO_TIME
         self._written_times = spool.unsent_times
-        self._recent: deque[Group] = deque()
-        self._in_recent = 0
-        self._written = spool.last_number
-        self._has_written = asyncio.Event()
-        self._next = spool.acknowledged + 1
-        self._handed_us = 0
-        self._again: deque[Group] = deque()
-        self._known = {hole[:2] for hole in spool.holes}
-        self._has_lost = False
-        self.on_hole: Callable[[Hole], None] = _play_again
-        """Called when groups cannot be read again that could when the spool was opened."""
+        self.groups = WrittenGroups(spool, self._disk, self._count_pending)
+        """What is on disk and not handed on; tells what of it is damaged."""
         self._in_flight: deque[_Sent] = deque()
         self.pending = spool.unsent
         """Messages that Kafka has not acknowledged."""
@@ -158,7 +140,7 @@ class Outbox:
             SpoolError: the disk fails, or what it has of a tape is damaged.
         """
         while True:
-            await self._hand_over(await self._next_group())
+            await self._hand_over(await self.groups.next())
 
     async def look_after(self) -> None:
         """Handle acknowledgements, and sync what has waited for Kafka longer than a second.
@@ -187,7 +169,7 @@ class Outbox:
         while True:
             self._serve()
             is_written = not self._open and self._writing is None
-            if is_written and self._next > self._written and not self._in_flight:
+            if is_written and self.groups.are_handed_on and not self._in_flight:
                 return
             await asyncio.sleep(_ACKNOWLEDGED_POLL_S)
 
@@ -236,50 +218,12 @@ class Outbox:
         receipt_us = self._last_receipt_us
         self._writing, self._writing_since_us = messages, oldest_us
         group = await self._disk.do(lambda: self._spool.append(messages, receipt_us, oldest_us))
-        self._written = group.number
         self._written_times.add(group.number, oldest_us)
         self._writing, self._writing_since_us = None, NO_TIME
-        if self._in_recent + len(messages) <= _MOST_IN_MEMORY:
-            self._recent.append(group)
-            self._in_recent += len(messages)
-        self._has_written.set()
-
-    async def _next_group(self) -> Group:
-        """Return the next group: one in memory, or one that is read from disk."""
-        while True:
-            if self._again:
-                return self._again.popleft()
-            last = self._recent[0].number - 1 if self._recent else self._written
-            if self._next <= last:
-                await self._read_again(last)
-                continue
-            if self._recent:
-                group = self._recent.popleft()
-                self._in_recent -= len(group.messages)
-                return group
-            if self._has_lost:
-                self._count_pending()
-            self._has_written.clear()
-            await self._has_written.wait()
-
-    async def _read_again(self, last: int) -> None:
-        """Read what follows, up to a group's number; what is damaged is told and passed over."""
-        first = self._next
-        groups = await self._disk.do(lambda: self._spool.read(first, last, _READ_BYTES))
-        self._again.extend(groups)
-        if not groups:
-            following = self._recent[0].receipt_us if self._recent else self._spool.last_receipt_us
-            groups = [Group(last + 1, following or 0, ())]
-            self._next = last + 1
-        for hole in holes_in(groups, first - 1, self._handed_us):
-            if hole[:2] not in self._known:
-                self._has_lost = True
-                log.error("spool_damaged", first=hole.first, last=hole.last)
-                self.on_hole(hole)
+        self.groups.add(group)
 
     def _count_pending(self) -> None:
         """Count again, now that all that is written is handed on: damaged groups still counted."""
-        self._has_lost = False
         unsent = len(self._open) + len(self._writing or ())
         self.pending = unsent + sum(sent.remaining for sent in self._in_flight)
 
@@ -295,8 +239,7 @@ class Outbox:
                 self._serve()
                 await asyncio.sleep(0)
         sent.is_whole = True
-        self._handed_us = group.receipt_us
-        self._next = group.number + 1
+        self.groups.handed_on(group)
         self._serve()
 
     def _serve(self) -> None:

@@ -8,46 +8,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
 from tapeline.model.errors import TapelineError
 from tapeline.model.feed_status import FeedStatus
-from tapeline.model.gap import Gap, GapKind
-from tapeline.model.reasons import LATEST_AHEAD_MS
-from tapeline.producer.attention import TICK_S, Attention
-from tapeline.producer.clock import ClockCheck, ClockWarning, FeedClock
-from tapeline.producer.finnhub_client import FinnhubClient, Frame
+from tapeline.model.reasons import Reason
+from tapeline.producer.clock import FeedClock
+from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import GapReporter
-from tapeline.producer.intake import Intake, PipelineCounts, read_frame
+from tapeline.producer.intake import Intake, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.left_spools import LeftSpools
+from tapeline.producer.live_feed import LiveFeed
+from tapeline.producer.origin import Origin
 from tapeline.producer.outbox import Outbox
-from tapeline.producer.redelivery import FrameMemory
-from tapeline.producer.spool import Hole, Spool
-from tapeline.producer.spool_folder import LeftSpool
-from tapeline.producer.tasks import cancel, first_end
-from tapeline.producer.validation import TradeFrame
+from tapeline.producer.spool_folder import Spools
 from tapeline.program.metrics import (
-    CLOCK_OFFSET,
     CLOCK_WRONG,
     CONNECTED,
+    DEAD_LETTERS,
+    FRAMES,
     NEWEST_RECEIPT,
     PENDING,
     PRODUCER_METRICS,
+    REDELIVERED,
     SPOOL_BYTES,
-    SPOOL_HOLES,
+    SUSPECT_DUPLICATES,
+    TRADES,
     Metrics,
 )
 from tapeline.program.settings import Settings
+from tapeline.program.tasks import cancel, first_end
 
 log = structlog.get_logger()
 
 _STATUS_INTERVAL_S: Final = 1.0
 _MICROS_PER_S: Final = 1_000_000
-_ANY_TIME_MS: Final = 1 << 62
 _TAPE_AHEAD: Final = 20_000
 """Messages of a tape that Kafka may lack while more is read; a tape can wait, a feed cannot."""
 # With half a second for the socket, the sum is what a stop may take.
@@ -60,73 +58,48 @@ _CLOSE_BEFORE_STOP_S: Final = 1.0
 class ProducerPipeline:
     """Moves trades from one client to one topic until the tape ends or it is cancelled.
 
-    Without `gaps` the feed is a tape, whose holes and times do not lie in the present, and which
-    waits while Kafka does not keep up. `left` is what producers of other names have left to send.
-    `speed` is the feed's, as `TradeIdentity` takes it.
+    Args:
+        settings: topics, spool and time-outs.
+        origin: names the producer and what it reads.
+        client: the feed's.
+        producer: Kafka's client.
+        spools: its own, and what producers of other names have left to send.
+        gaps: reports what is missed; without it the feed is a tape, which waits while Kafka does
+            not keep up.
+        metrics: where everything is counted.
     """
 
     def __init__(
         self,
         settings: Settings,
+        origin: Origin,
         client: FinnhubClient,
         producer: KafkaProducer,
-        spool: Spool,
-        *,
-        source: str,
-        topic_id: str,
-        producer_id: str,
-        left: Sequence[LeftSpool] = (),
+        spools: Spools,
         gaps: GapReporter | None = None,
-        clock: FeedClock | None = None,
         metrics: Metrics | None = None,
-        speed: float | None = 1.0,
     ) -> None:
-        self._settings = settings
+        self._kafka = settings.kafka
+        self._origin = origin
         self._client = client
         self._producer = producer
-        self._spool = spool
-        self._topic_id = topic_id
-        self._producer_id = producer_id
-        self._gaps = gaps
-        self._clock = clock or FeedClock()
-        self._check = ClockCheck(self._clock)
-        self._warning = ClockWarning(self._clock)
-        self._attention = Attention(self._clock.steady_s())
-        self._outbox = Outbox(producer, spool, settings.spool)
-        self._left = LeftSpools(producer, left, settings.spool)
-        metrics = metrics or Metrics(PRODUCER_METRICS)
-        self._holes = metrics[SPOOL_HOLES]
-        self._memory = FrameMemory(settings.finnhub.redelivery_memory_s, metrics)
-        self._intake = Intake(
-            settings,
-            self._outbox,
-            source=source,
-            producer_id=producer_id,
-            gaps=gaps,
-            slots=client.slots,
-            memory=self._memory,
-            speed=speed,
-            metrics=metrics,
-            kept_up_us=self._kept_up_us,
-        )
-        self._end_of_tape = False
+        self._spool = spools.own
+        self._outbox = Outbox(producer, spools.own, settings.spool)
+        self._left = LeftSpools(producer, spools.left, settings.spool)
+        self.metrics = metrics = metrics or Metrics(PRODUCER_METRICS)
+        """What went through since the start."""
+        self._intake = Intake(settings, origin, client, self._outbox, metrics)
+        self._clock = gaps.clock if gaps else FeedClock()
         client.stamp_us = self._clock.at_us
-        if gaps is not None:
-            client.on_loss = self._on_disconnect
-            self._outbox.on_hole = self._lost_on_disk
-            gaps.send = self._send_gap
-            gaps.now_us = self._clock.now_us
+        self._end_of_tape = False
         metrics[CONNECTED].set_function(lambda: self._client.connected)
         metrics[PENDING].set_function(lambda: self._pending)
         metrics[NEWEST_RECEIPT].set_function(self._newest_receipt_s)
         metrics[SPOOL_BYTES].set_function(lambda: self._spool.size)
-        metrics[CLOCK_WRONG].set_function(lambda: self._warning.is_wrong)
-        metrics[CLOCK_OFFSET].set_function(self._host_ahead_s)
-
-    @property
-    def counts(self) -> PipelineCounts:
-        """What went through since the start."""
-        return self._intake.counts
+        metrics[CLOCK_WRONG].set(0)
+        self._live: LiveFeed | None = None
+        if gaps is not None:
+            self._live = LiveFeed(client, gaps, self._intake, self._outbox, metrics)
 
     async def run(self) -> None:
         """Run until the tape ends or the task is cancelled; then send, for a while, what is left.
@@ -136,11 +109,9 @@ class ProducerPipeline:
             DeliveryError: Kafka refuses a message.
             SpoolError: the spool or its disk is full, or the disk fails or does not answer.
         """
-        if self._gaps is not None:
+        if self._live is not None:
             # Before the first status, which must not outrun what it leaves out.
-            self._holes.inc(len(self._spool.holes))
-            self._gaps.started(self._spool.holes)
-            self._left.tell(self._lost_by_another)
+            self._live.start(self._spool.holes, self._left)
         writing = asyncio.create_task(self._outbox.write())
         sending = asyncio.create_task(self._send_all())
         looking = asyncio.create_task(self._look_after_all())
@@ -179,53 +150,17 @@ class ProducerPipeline:
 
     async def _read_all(self) -> None:
         await self._outbox.wait_for_room()
-        ticking = asyncio.create_task(self._tick())
-        attention, now_s = self._attention, self._clock.steady_s
-        try:
-            attention.waits(now_s())
-            async for frame in self._client.frames():
-                attention.reads(frame.monotonic_s)
-                if self._gaps is None:
-                    received_ms = frame.received_at_us // 1000
-                    self._intake.take(frame, read_frame(frame, received_ms))
-                    await self._outbox.wait_for_room(_TAPE_AHEAD)
-                else:
-                    self._take(frame)
-                attention.waits(now_s())
-        finally:
-            self._take_all(self._check.release())
-            ticking.cancel()
-
-    def _take(self, frame: Frame) -> None:
-        """Take a frame of the present, unless it shall wait until the clock is known."""
-        message = read_frame(frame, _ANY_TIME_MS)
-        newest_ms = None
-        if isinstance(message, TradeFrame) and message.trades:
-            newest_ms = max(trade.event_time_ms for trade in message.trades)
-        ready = self._check.admit(frame, newest_ms)
-        if ready and ready[-1] is frame:
-            latest_ms = frame.received_at_us // 1000 + LATEST_AHEAD_MS
-            if newest_ms is None or newest_ms <= latest_ms:
-                self._take_all(ready[:-1])
-                self._intake.take(frame, message)
-                return
-        self._take_all(ready)
-
-    def _take_all(self, frames: Sequence[Frame]) -> None:
-        for frame in frames:
+        if self._live is not None:
+            await self._live.read()
+            return
+        async for frame in self._client.frames():
             self._intake.take(frame, read_frame(frame, frame.received_at_us // 1000))
-
-    async def _tick(self) -> None:
-        while True:
-            self._attention.tick(self._clock.steady_s())
-            await asyncio.sleep(TICK_S)
+            await self._outbox.wait_for_room(_TAPE_AHEAD)
 
     async def _look_after_all(self) -> None:
         while True:
-            if self._gaps is not None:
-                self._take_all(self._check.expire())
-                self._warning.check()
-                self._gaps.check()
+            if self._live is not None:
+                self._live.look_after()
             await self._client.ask_again()
             self._send_status()
             await self._left.look_after()
@@ -252,64 +187,37 @@ class ProducerPipeline:
         self._send_status(has_stopped=True)
         await self._producer.flush_within(_REPORT_BEFORE_STOP_S / 2)
 
-    def _on_disconnect(self, kind: GapKind) -> None:
-        assert self._gaps is not None  # noqa: S101 - for the type checker
-        self._intake.lost_connection = self._client.connection
-        self._gaps.on_disconnect(kind, self._kept_up_us())
-
-    def _kept_up_us(self) -> int | None:
-        """Return when messages were last read as soon as they came; None if they are now."""
-        behind_s = self._attention.last_kept_up_s(self._clock.steady_s())
-        return None if behind_s is None else self._clock.at_us(behind_s)
-
-    def _lost_on_disk(self, hole: Hole) -> None:
-        assert self._gaps is not None  # noqa: S101 - for the type checker
-        self._holes.inc()
-        self._gaps.damaged(hole)
-
-    def _lost_by_another(self, producer_id: str, hole: Hole) -> None:
-        assert self._gaps is not None  # noqa: S101 - for the type checker
-        self._holes.inc()
-        self._gaps.damaged_of(producer_id, hole)
-
-    def _send_gap(self, gap: Gap) -> None:
-        if gap.kind.marks_bars:
-            self._outbox.dated(gap.started_us)
-        self._outbox.add(self._settings.kafka.gaps_topic, gap.key.encode(), gap.to_bytes())
-
     def _send_status(self, *, has_stopped: bool = False) -> None:
-        gaps, intake = self._gaps, self._intake
+        live, counted = self._live, self.metrics.total
         status = FeedStatus(
-            producer_id=self._producer_id,
-            topic=self._settings.kafka.topic,
-            topic_id=self._topic_id,
+            producer_id=self._origin.producer_id,
+            topic=self._kafka.topic,
+            topic_id=self._origin.topic_id,
             connected=self._client.connected,
             pending=self._pending,
             last_offsets=dict(self._producer.last_offsets),
-            newest_receipt_us=intake.newest_receipt_us,
+            newest_receipt_us=self._intake.newest_receipt_us,
             symbols=self._client.symbols,
             without_slot=dict(self._client.slots.spans),
-            is_live=gaps is not None,
-            started_us=gaps.started_us if gaps else None,
+            is_live=live is not None,
+            started_us=live.gaps.watch.started_us if live else None,
             last_message_us=self._acknowledged_until_us(),
             end_of_tape=self._end_of_tape,
-            frames=intake.counts.frames,
-            trades=intake.counts.trades,
-            dead_letters=sum(intake.counts.rejects.values()),
-            clock_offset_s=self._clock.host_ahead_s() if gaps else None,
+            frames=counted(FRAMES),
+            trades=counted(TRADES, outcome="accepted"),
+            dead_letters=counted(DEAD_LETTERS),
+            clock_offset_s=self._clock.host_ahead_s() if live else None,
             oldest_unsent_us=self._oldest_unsent_us(),
             has_stopped=has_stopped,
             made_us=self._clock.now_us(),
         )
-        self._producer.send_latest(
-            self._settings.kafka.status_topic, status.key.encode(), status.to_bytes()
-        )
+        self._producer.send_latest(self._kafka.status_topic, status.key.encode(), status.to_bytes())
 
     def _acknowledged_until_us(self) -> int | None:
         """Return the last receipt before which Kafka has everything, of this life or an earlier."""
-        if self._gaps is None:
+        if self._live is None:
             return None
-        known = (self._outbox.acknowledged_us, self._gaps.earlier_us)
+        known = (self._outbox.acknowledged_us, self._live.gaps.earlier_us)
         return max((us for us in known if us is not None), default=None)
 
     def _oldest_unsent_us(self) -> int | None:
@@ -320,17 +228,15 @@ class ProducerPipeline:
         received_us = self._intake.newest_receipt_us
         return math.nan if received_us is None else received_us / _MICROS_PER_S
 
-    def _host_ahead_s(self) -> float:
-        ahead_s = self._clock.host_ahead_s()
-        return math.nan if ahead_s is None or self._gaps is None else ahead_s
-
     def _summary(self) -> dict[str, object]:
+        counted = self.metrics.total
+        letters = {reason.value: counted(DEAD_LETTERS, reason=reason.value) for reason in Reason}
         return {
-            "frames": self.counts.frames,
-            "trades": self.counts.trades,
+            "frames": counted(FRAMES),
+            "trades": counted(TRADES, outcome="accepted"),
             "acknowledged": self._producer.acknowledged,
             "pending": self._pending,
-            "suspect_duplicates": self._memory.suspects,
-            "redelivered": self._memory.redelivered,
-            "dead_letters": dict(self.counts.rejects),
+            "suspect_duplicates": counted(SUSPECT_DUPLICATES),
+            "redelivered": counted(REDELIVERED),
+            "dead_letters": {reason: number for reason, number in letters.items() if number},
         }

@@ -44,10 +44,6 @@ class FrameMemory:
         metrics = metrics or Metrics(PRODUCER_METRICS)
         self._redelivered = metrics[REDELIVERED]
         self._suspects = metrics[SUSPECT_DUPLICATES]
-        self.redelivered = 0
-        """Trades of frames that came again."""
-        self.suspects = 0
-        """Trades that are twins or came again; they were taken for twins."""
 
     def key_of(self, data: bytes | str, trades: Sequence[WireTrade]) -> bytes | None:
         """Return what tells a frame from every other; None when it may be twins of another."""
@@ -67,7 +63,6 @@ class FrameMemory:
             return None
         flat = found[1]
         places = list(zip(flat[::2], flat[1::2], strict=True))
-        self.redelivered += len(places)
         self._redelivered.inc(len(places))
         return places
 
@@ -85,7 +80,6 @@ class FrameMemory:
 
     def suspect(self, trades: int) -> None:
         """Note trades that may have come again, and were taken for twins."""
-        self.suspects += trades
         self._suspects.inc(trades)
 
     def _forget(self, key: bytes) -> None:

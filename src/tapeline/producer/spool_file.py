@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from tapeline.producer.unsent_times import NO_TIME
+
 _MARKER: Final = b"TLs2"
 _PREFIX: Final = struct.Struct("<4sII")
 _HEAD: Final = struct.Struct("<QQqqII")
@@ -33,6 +35,15 @@ class SpooledMessage(NamedTuple):
     key: bytes
     value: bytes
     headers: tuple[tuple[str, str], ...] = ()
+
+
+class Group(NamedTuple):
+    """Messages that were written together; numbers rise by one, times are as in `GroupHead`."""
+
+    number: int
+    receipt_us: int
+    messages: Sequence[SpooledMessage]
+    oldest_us: int = NO_TIME
 
 
 class GroupHead(NamedTuple):

@@ -49,7 +49,7 @@ class Spools(NamedTuple):
     """A producer's own spool, and those that others have left."""
 
     own: Spool
-    left: tuple[LeftSpool, ...]
+    left: tuple[LeftSpool, ...] = ()
 
     def last_receipt_us(self, producer_id: str) -> int | None:
         """Return a producer's newest receipt on the disk, in our own spool or one that it left."""

@@ -336,6 +336,15 @@ class Metrics:
         """Return the counter, gauge or histogram of a metric."""
         return cast("_Kind", self._collectors[metric.name])
 
+    def total(self, metric: Metric[Counter], **labels: str) -> int:
+        """Return what a counter has counted, over all its series that have these labels."""
+        return sum(
+            int(sample.value)
+            for family in self[metric].collect()
+            for sample in family.samples
+            if labels.items() <= sample.labels.items()
+        )
+
     def _collector(self, metric: Metric[Any]) -> Counter | Gauge | Histogram:
         options = {"buckets": _SECONDS} if metric.kind is Histogram else {}
         collector: Counter | Gauge | Histogram = metric.kind(

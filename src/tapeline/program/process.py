@@ -14,6 +14,10 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import structlog
+
+log = structlog.get_logger()
+
 SUPERVISED: Final = "TAPELINE_SUPERVISED"
 """Set by a parent that holds the other end of our standard input."""
 
@@ -74,6 +78,27 @@ def end_with_child(child: subprocess.Popen[Any], grace_s: float) -> None:
         faulthandler.dump_traceback_later(grace_s, exit=True)
 
     threading.Thread(target=watch, name="child-watch", daemon=True).start()
+
+
+def end_within(limit_s: float, child: subprocess.Popen[Any] | None) -> None:
+    """End this process as after a signal, though its orderly stop takes longer than it may.
+
+    For work that may be cut off anywhere.
+
+    Args:
+        limit_s: how long an orderly stop may take.
+        child: a process of ours that goes with it.
+    """
+
+    def end() -> None:
+        log.warning("stopped_at_once", reason=f"an orderly stop took more than {limit_s:.1f} s")
+        if child is not None:
+            child.kill()
+        os._exit(STOPPED_EXIT_CODE if os.environ.get(SUPERVISED) == "1" else 0)
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager

@@ -174,6 +174,21 @@ class MetricsSettings(BaseModel):
     """Port of `tapeline stream`; 0 serves nothing. When it is taken, a free one is used."""
 
 
+class ApiSettings(BaseModel):
+    """What `tapeline api` allows."""
+
+    model_config = _FROZEN
+
+    cors_origins: str = ""
+    """Origins whose pages may read the API from a browser, with commas between them, as
+    https://charts.example; * is every one."""
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins, each by itself."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with its default."""
 
@@ -201,6 +216,7 @@ class Settings(BaseSettings):
     spool: SpoolSettings = SpoolSettings()
     cassandra: CassandraSettings = CassandraSettings()
     stream: StreamSettings = StreamSettings()
+    api: ApiSettings = ApiSettings()
     metrics: MetricsSettings = MetricsSettings()
 
     def with_target(

@@ -48,7 +48,8 @@ def simulate(
         int | None,
         typer.Option(
             min=0,
-            help="Bytes that may wait for a slow reader; above them it is cut off.",
+            help="Wait for no reader, as the real feed: time goes on, and one for whom more "
+            "bytes wait is cut off. By default the feed waits.",
         ),
     ] = None,
     fault: Annotated[list[str] | None, typer.Option(help=FAULT_HELP)] = None,

@@ -14,14 +14,8 @@ from typing import Final
 import psutil
 from confluent_kafka import KafkaException
 
-from tapeline.finalize.horizon import (
-    frontier,
-    horizon,
-    newest_receipt,
-    newest_trade,
-    unread_messages,
-)
-from tapeline.kafka.feed_view import LOST_AFTER, FeedSnapshot, FeedView
+from tapeline.finalize.horizon import horizon, newest_receipt, unread_messages
+from tapeline.kafka.feed_view import FeedSnapshot, FeedView
 from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local import cassandra, kafka
 from tapeline.local.discovery import Endpoints, find_endpoints
@@ -30,20 +24,11 @@ from tapeline.local.keyspace import open_keyspace
 from tapeline.local.state import read_state
 from tapeline.model.bar import Interval
 from tapeline.model.errors import SchemaError, TapelineError
-from tapeline.model.gap import ends_of_all
-from tapeline.model.times import floor_to, from_micros
+from tapeline.model.times import floor_to
 from tapeline.program.settings import Settings
-from tapeline.status.health import (
-    WAITS_FOR,
-    BarCounts,
-    Disk,
-    Flow,
-    Health,
-    OpenGap,
-    Producer,
-    Service,
-    is_overdue,
-)
+from tapeline.status.bar_counts import BarCounts, count_bars
+from tapeline.status.flow import Flow, flow_of, without_lost
+from tapeline.status.health import WAITS_FOR, Disk, Health, Service, is_overdue
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 
@@ -67,7 +52,7 @@ def check_health(settings: Settings, now: datetime) -> Health:
         with client:
             try:
                 client.require_schema()
-                bars = _count_bars(client, now)
+                bars = _count_bars_of_today(client, now)
                 if topic_id is not None:
                     flow = _check_flow(client, settings, endpoints, topic_id, now)
             except SchemaError as error:
@@ -136,26 +121,13 @@ def _check_flow(
         old = replace(feed, end_offsets=view.offsets_at(now - WAITS_FOR))
     finally:
         view.close()
-    # A stream that has listened for a while waits for no others.
-    expected = tuple(p for p in feed.producers if now - p.reported_at < LOST_AFTER)
-    finalizing = replace(
-        feed, producers=expected, is_pending=any(p.status.pending for p in expected)
-    )
     progress = client.progress(topic_id)
     states = [s for p in progress.values() for s in _open_windows(client, topic_id, p)]
-    received = newest_receipt(progress)
-    return Flow(
-        producers=tuple(_producers(feed)),
-        gaps=tuple(_open_gaps(feed)),
-        messages=sum(feed.end_offsets.values()),
-        unread=sum(unread_messages(progress, feed).values()),
+    return replace(
+        flow_of(feed, progress, now),
         stuck=sum(unread_messages(progress, old).values()),
-        newest_trade=newest_trade(progress),
-        newest_receipt=received,
-        freshness_s=None if received is None else round((now - received).total_seconds(), 1),
-        frontier=frontier(progress, finalizing, now),
         open_windows=len({(s.symbol, s.window_start) for s in states}),
-        overdue=_count_overdue(states, settings, progress, finalizing, now),
+        overdue=_count_overdue(states, settings, progress, without_lost(feed, now), now),
     )
 
 
@@ -186,38 +158,11 @@ def _count_overdue(
     return sum(is_overdue(s.window_start + length, reach.until, now) for s in due)
 
 
-def _producers(feed: FeedSnapshot) -> Iterator[Producer]:
-    for view in feed.producers:
-        s = view.status
-        yield Producer(
-            s.producer_id,
-            len(s.symbols),
-            s.connected,
-            view.is_gone,
-            s.end_of_tape,
-            s.pending,
-            tuple(symbol for symbol, (_, until_us) in s.without_slot.items() if until_us is None),
-            s.clock_offset_s,
-        )
-
-
-def _open_gaps(feed: FeedSnapshot) -> Iterator[OpenGap]:
-    for gap, ended_us in ends_of_all(feed.gaps):
-        if gap.kind.marks_bars and ended_us is None:
-            since = from_micros(gap.started_us)
-            yield OpenGap(gap.producer_id, gap.kind.value, since, len(gap.symbols))
-
-
-def _count_bars(client: CassandraClient, now: datetime) -> BarCounts:
-    """Count today's bars: one partition of each symbol, of this month."""
-    seen = final = revised = incomplete = every = 0
-    for states in client.states_of_bars(floor_to(timedelta(days=1), now)):
-        seen += bool(states)
-        every += len(states)
-        final += sum(bool(is_final) for is_final, _, _ in states)
-        revised += sum((revision or 0) > 1 for _, revision, _ in states)
-        incomplete += sum(is_complete is False for _, _, is_complete in states)
-    return BarCounts(seen, final, every - final, revised, incomplete)
+def _count_bars_of_today(client: CassandraClient, now: datetime) -> BarCounts:
+    month = Interval.FIVE_MINUTES.period_of(now)
+    found = client.gold_periods(Interval.FIVE_MINUTES)
+    symbols = (symbol for symbol, period in found if period == month)
+    return count_bars(client, symbols, floor_to(timedelta(days=1), now), now)
 
 
 def _disk(home: Home) -> Disk:

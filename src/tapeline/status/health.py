@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from tapeline.model.feed_status import MOST_OFF_S
+from tapeline.status.bar_counts import BarCounts
+from tapeline.status.flow import Flow, problems_of_feed
 
 WAITS_FOR: Final = timedelta(seconds=60)
 """A message should be in silver, and a window finalized, this long after it could be."""
@@ -27,63 +28,6 @@ class Service:
     trouble: str | None = None
     pid: int | None = None
     memory_mb: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Producer:
-    """What one producer last reported."""
-
-    name: str
-    symbols: int
-    connected: bool
-    is_gone: bool
-    has_ended: bool
-    pending: int
-    without_slot: tuple[str, ...] = ()
-    clock_offset_s: float | None = None
-    """How far its host's clock is ahead of the feed's time, in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenGap:
-    """A time without a feed that lasts."""
-
-    producer: str
-    kind: str
-    since: datetime
-    symbols: int
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """How far the topic's trades are: None where nothing has come yet.
-
-    `stuck` counts the messages that have been unread for a minute, `overdue` the windows that
-    could have been finalized a minute ago.
-    """
-
-    producers: tuple[Producer, ...] = ()
-    gaps: tuple[OpenGap, ...] = ()
-    messages: int = 0
-    unread: int = 0
-    stuck: int = 0
-    newest_trade: datetime | None = None
-    newest_receipt: datetime | None = None
-    freshness_s: float | None = None
-    frontier: datetime | None = None
-    open_windows: int = 0
-    overdue: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class BarCounts:
-    """Five-minute bars of today, UTC."""
-
-    symbols: int
-    final: int
-    provisional: int
-    revised: int
-    incomplete: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,35 +59,11 @@ def problems_of(health: Health) -> list[str]:
     problems = [s.trouble for s in health.services if s.trouble is not None]
     problems += health.missing
     if health.flow is not None:
-        problems += _problems_of_feed(health.flow)
+        problems += problems_of_feed(health.flow)
         problems += _problems_of_stream(health.flow)
     if health.disk.free_mb < LEAST_FREE_MB:
         problems.append(f"Only {health.disk.free_mb:,} MB are free at {health.disk.home}.")
     return problems
-
-
-def _problems_of_feed(flow: Flow) -> Iterator[str]:
-    living = [p for p in flow.producers if not p.is_gone]
-    has_ended = bool(flow.producers) and all(p.has_ended for p in flow.producers)
-    if not living and not has_ended:
-        yield "No producer reports: start one with `tapeline produce`."
-    for p in living:
-        if not p.connected and not p.has_ended:
-            yield f"Producer {p.name} has no connection to the feed: see its log."
-        if p.without_slot:
-            refused = ", ".join(p.without_slot)
-            yield f"The feed refuses symbols of producer {p.name}: {refused}. Subscribe fewer."
-        if p.clock_offset_s is not None and abs(p.clock_offset_s) > MOST_OFF_S:
-            where = "ahead of" if p.clock_offset_s > 0 else "behind"
-            yield (
-                f"The clock of producer {p.name}'s host is {abs(p.clock_offset_s):,.0f} s {where} "
-                "the feed's time: set it right, it is corrected for meanwhile."
-            )
-    names = {p.name for p in living if p.connected}
-    for gap in flow.gaps:
-        if gap.producer in names:
-            since = f"{gap.since:%Y-%m-%d %H:%M:%S} UTC"
-            yield f"Producer {gap.producer} hears no trades since {since} ({gap.kind})."
 
 
 def _problems_of_stream(flow: Flow) -> Iterator[str]:

@@ -104,19 +104,19 @@ class BarTables(Connection):
             for symbol, start, is_final, policy in rows:
                 yield StoredStart(symbol, as_utc(start), bool(is_final), policy)
 
-    def states_of_bars(self, since: datetime) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield (is_final, revision, is_complete) of each symbol's bars of five minutes.
-
-        Of those that start at `since` or later in the same month.
-        """
+    def states_of_bars(
+        self, symbols: Iterable[str], start: datetime, end: datetime
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield (symbol, is_final, revision, is_complete) of bars of five minutes."""
         interval = Interval.FIVE_MINUTES
         query = (
-            f"SELECT is_final, revision, is_complete FROM {_table(interval)} "
-            "WHERE symbol = ? AND period = ? AND window_start >= ?"
+            f"SELECT symbol, is_final, revision, is_complete FROM {_table(interval)} "
+            "WHERE symbol = ? AND period = ? AND window_start >= ? AND window_start < ?"
         )
-        period = interval.period_of(since)
-        keys = ((*key, since) for key in self.gold_periods(interval) if key[1] == period)
-        yield from map(list, self.tuples(query, keys, SMALL_AHEAD))
+        months = list(periods(interval, start, end))
+        keys = ((symbol, month, start, end) for symbol in symbols for month in months)
+        for rows in self.tuples(query, keys, SMALL_AHEAD):
+            yield from rows
 
     def stored_bars(
         self, interval: Interval, keys: Sequence[WindowKey]

@@ -42,7 +42,7 @@ async function read(symbol, interval, start) {
   let cursor = "";
   for (let page = 0; page < PAGES && cursor !== null; page += 1) {
     const query = new URLSearchParams({ interval, start, limit: 10_000, ...(cursor && { cursor }) });
-    const part = await get(`/v1/bars/${encodeURIComponent(symbol)}?${query}`);
+    const part = await get(`v1/bars/${encodeURIComponent(symbol)}?${query}`);
     found.push(...part.bars);
     cursor = part.next_cursor;
   }
@@ -132,7 +132,7 @@ function choose(wanted, { isNew = true } = {}) {
 
 async function showGaps() {
   const { symbol, range } = state;
-  const { gaps } = await get(`/v1/gaps?start=${ago(RANGES[range] ?? 30)}`);
+  const { gaps } = await get(`v1/gaps?start=${ago(RANGES[range] ?? 30)}`);
   if (symbol !== state.symbol) return;
   chart.gaps.gaps = gaps.filter((gap) => gap.marks_bars && gap.symbols.includes(symbol));
 }
@@ -231,7 +231,7 @@ function wanted() {
 }
 
 async function begin() {
-  const { symbols } = await get("/v1/symbols");
+  const { symbols } = await get("v1/symbols");
   if (!symbols.length) {
     say("There are no bars yet", element("p", {}, "Start a market with ", element("code", {}, "tapeline demo"),
       ", or your own feed with ", element("code", {}, "tapeline produce"), " and ",
@@ -268,7 +268,7 @@ setInterval(() => {
 }, 60_000);
 setInterval(async () => {
   // New symbols join the list as they come.
-  const { symbols } = await get("/v1/symbols").catch(() => state);
+  const { symbols } = await get("v1/symbols").catch(() => state);
   if (symbols.length > state.symbols.length && state.symbol) {
     state.symbols = symbols;
     watch.fill(symbols);

@@ -19,8 +19,8 @@ export async function get(path) {
 export async function quote(watch, symbols) {
   const names = encodeURIComponent(symbols.join(","));
   const some = (interval, start) =>
-    get(`/v1/bars?symbols=${names}&interval=${interval}&start=${start}&limit=10000`);
-  const newest = await get(`/v1/bars/latest?symbols=${names}&interval=5m`);
+    get(`v1/bars?symbols=${names}&interval=${interval}&start=${start}&limit=10000`);
+  const newest = await get(`v1/bars/latest?symbols=${names}&interval=5m`);
   const recent = await some("5m", daysAgo(1 / 8));
   for (const bar of [...newest.bars, ...recent.bars]) watch.update(bar);
   for (const bar of newest.bars) {

@@ -1,9 +1,11 @@
-// What comes by itself: changed bars by server-sent events, and the pipeline's health.
+// What comes by itself: changed bars by WebSocket, and the pipeline's health. A browser keeps as many
+// sockets as there are tabs, but only six event streams of one host.
 
 import { amount, duration, element, seconds } from "./format.js";
 
 const $ = (id) => document.getElementById(id);
 const STATUS_EVERY_MS = 3000;
+const AGAIN_MS = 1000;
 const WORDS = {
   live: "live", ended: "tape has ended", stale: "no feed", down: "feed down", unknown: "feed unknown",
   store: "database down", lost: "reconnecting", wait: "connecting", behind: "catching up",
@@ -17,7 +19,7 @@ const SLOW = {
 };
 
 export class Feed {
-  #source = null;
+  #socket = null;
   #key = "";
   #isLost = false;
   #isStoreDown = false;
@@ -34,36 +36,43 @@ export class Feed {
 
   listen(symbols, intervals) {
     const key = `${intervals.join(",")}|${symbols.join(",")}`;
-    if (key === this.#key && this.#source?.readyState !== EventSource.CLOSED) return;
+    if (key === this.#key && this.#socket?.readyState <= WebSocket.OPEN) return;
     this.#key = key;
-    this.#source?.close();
-    const names = encodeURIComponent(symbols.join(","));
-    const source = new EventSource(`/v1/stream?symbols=${names}&interval=${intervals.join(",")}`);
-    source.addEventListener("open", () => {
+    const before = this.#socket;
+    const socket = new WebSocket(new URL("v1/ws", document.baseURI.replace(/^http/, "ws")));
+    this.#socket = socket;
+    before?.close();
+    let awaited = intervals.length;
+    socket.addEventListener("open", () => {
       this.#lost(false);
-      this.handlers.reload();
-    });
-    source.addEventListener("reset", () => this.handlers.reload());
-    source.addEventListener("bar", (event) => {
-      this.#changedMs = Date.now();
-      this.handlers.bar(JSON.parse(event.data));
-    });
-    source.addEventListener("state", (event) => {
-      const { store, live } = JSON.parse(event.data);
-      const isDown = store === "down";
-      this.#view = live;
-      if (this.#isStoreDown && !isDown) this.handlers.reload();
-      this.#isStoreDown = isDown;
-      this.#show();
-    });
-    source.addEventListener("error", () => {
-      this.#lost(true);
-      // The browser comes back by itself, unless it was refused.
-      if (source.readyState === EventSource.CLOSED) {
-        setTimeout(() => { if (this.#source === source) this.listen(symbols, intervals); }, 3000);
+      for (const interval of intervals) {
+        socket.send(JSON.stringify({ action: "subscribe", symbols, interval }));
       }
     });
-    this.#source = source;
+    socket.addEventListener("message", (message) => {
+      const { event, data } = JSON.parse(message.data);
+      if (event === "bar") {
+        this.#changedMs = Date.now();
+        this.handlers.bar(data);
+      } else if (event === "state") {
+        this.#told(data);
+      } else if (event === "reset" || (event === "subscribed" && --awaited === 0)) {
+        this.handlers.reload();
+      }
+    });
+    socket.addEventListener("close", () => {
+      if (this.#socket !== socket) return;
+      this.#lost(true);
+      setTimeout(() => { if (this.#socket === socket) this.listen(symbols, intervals); }, AGAIN_MS);
+    });
+  }
+
+  #told({ store, live }) {
+    const isDown = store === "down";
+    this.#view = live;
+    if (this.#isStoreDown && !isDown) this.handlers.reload();
+    this.#isStoreDown = isDown;
+    this.#show();
   }
 
   #lost(isLost) {
@@ -73,13 +82,13 @@ export class Feed {
 
   async #poll() {
     try {
-      const answer = await fetch("/v1/status");
+      const answer = await fetch("v1/status");
       const status = await answer.json();
       if (answer.ok) this.#health(status);
       this.#isStoreDown = !answer.ok;
       this.#state = answer.ok ? status.feed.state : this.#state;
       this.#detail = answer.ok ? status.feed.detail : this.#detail;
-      this.#isLost = this.#source !== null && this.#source.readyState !== EventSource.OPEN;
+      this.#isLost = this.#socket !== null && this.#socket.readyState !== WebSocket.OPEN;
     } catch {
       this.#isLost = true;
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tapeline.audit.bronze_quarantine import Quarantined, compare_quarantine
-from tapeline.audit.difference import Difference, MessageRef, Pair, TradeRef
-from tapeline.audit.kafka_bronze import compare_messages
-from tapeline.audit.messages import RawMessage, sort_messages
+from tapeline.audit.findings import Difference, MessageRef, Pair, TradeRef
+from tapeline.audit.message_check import Quarantined, compare_messages, compare_quarantine
+from tapeline.audit.messages import sort_messages
+from tapeline.kafka.reader import RawMessage
 from tapeline.model.times import from_millis
 from tapeline.model.trade import Trade, encode_trade
 

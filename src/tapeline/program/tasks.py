@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
+
+_CANCEL_AGAIN_S: Final = 1.0
 
 
 async def first_end(work: asyncio.Task[Any], background: Sequence[asyncio.Task[Any]]) -> None:
@@ -20,7 +22,11 @@ async def first_end(work: asyncio.Task[Any], background: Sequence[asyncio.Task[A
 
 
 async def cancel(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
+    """Cancel tasks and wait until they have ended.
+
+    Before Python 3.12 a wait that is over at the same moment swallows its cancellation.
+    """
+    while waiting := [task for task in tasks if not task.done()]:
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)

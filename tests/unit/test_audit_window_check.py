@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from tapeline.audit.bronze_silver import TradesCompared, compare_trades
-from tapeline.audit.difference import MessageRef, TradeRef
+from tapeline.audit.findings import NO_BRONZE, NO_SILVER, Compared, MessageRef, TradeRef
+from tapeline.audit.window_check import compare_trades
 from tapeline.model.times import from_millis
 from tests.audit_rows import KEY, RECEIVED_MS, START_MS, a_trade, copies, frame
 
 
-def texts(compared: TradesCompared) -> list[tuple[str, str, str]]:
+def texts(compared: Compared) -> list[tuple[str, str, str]]:
     return [(d.what, d.expected, d.found) for d in compared.differences]
 
 
 def test_the_same_trades_are_no_difference() -> None:
     rows = a_trade(), a_trade(trade_id=2, conditions=None)
 
-    assert compare_trades(copies(*rows), frame(*rows)) == TradesCompared()
+    assert compare_trades(copies(*rows), frame(*rows)) == Compared()
 
 
 def test_a_trade_that_silver_lacks_is_named() -> None:
@@ -77,7 +77,7 @@ def test_of_copies_the_lowest_rank_must_stand_in_silver() -> None:
     lowest = frame(a_trade(sequence=2, kafka_offset=9, received_at_ms=RECEIVED_MS + 5))
     other = frame(a_trade(sequence=4, kafka_offset=7))
 
-    assert compare_trades(COPIES, lowest) == TradesCompared()
+    assert compare_trades(COPIES, lowest) == Compared()
     assert texts(compare_trades(COPIES, other)) == [("sequence", "2", "4")]
 
 
@@ -93,7 +93,7 @@ def test_of_copies_of_one_rank_silver_may_hold_a_mixture_but_nothing_else() -> N
     mixture = frame(a_trade(received_at_ms=RECEIVED_MS, source="finnhub"))
     other = frame(a_trade(received_at_ms=RECEIVED_MS + 1, source="finnhub"))
 
-    assert compare_trades(both, mixture) == TradesCompared()
+    assert compare_trades(both, mixture) == Compared()
     assert [d.what for d in compare_trades(both, other).differences] == ["received_at"]
 
 
@@ -111,11 +111,13 @@ def test_what_has_expired_is_named_and_no_difference() -> None:
     first = frame(a_trade(sequence=0))
     copy = copies(a_trade(sequence=1, received_at_ms=RECEIVED_MS + 9))
 
-    assert compare_trades(copies(), row, bronze_gone_ms=RECEIVED_MS).without_bronze == {KEY}
-    assert compare_trades(message, frame(), silver_gone_ms=RECEIVED_MS).without_silver == {KEY}
+    assert compare_trades(copies(), row, bronze_gone_ms=RECEIVED_MS).unaudited == {NO_BRONZE: {KEY}}
+    assert compare_trades(message, frame(), silver_gone_ms=RECEIVED_MS).unaudited == {
+        NO_SILVER: {KEY}
+    }
     # The copy that silver kept has expired from bronze, a later one has not.
-    assert compare_trades(copy, first, bronze_gone_ms=RECEIVED_MS) == TradesCompared(
-        without_bronze={KEY}
+    assert compare_trades(copy, first, bronze_gone_ms=RECEIVED_MS) == Compared(
+        unaudited={NO_BRONZE: {KEY}}
     )
     assert len(compare_trades(copies(), row, bronze_gone_ms=RECEIVED_MS - 1).differences) == 1
     assert len(compare_trades(message, frame(), silver_gone_ms=RECEIVED_MS - 1).differences) == 1

@@ -9,7 +9,6 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from tapeline.audit.messages import RawMessage
 from tapeline.kafka.offsets import offsets_of
 from tapeline.kafka.topics import partitions_of
 from tapeline.model.errors import ServiceUnavailableError
@@ -18,6 +17,9 @@ _TIMEOUT_S: Final = 10.0
 _READ_MESSAGES: Final = 10_000
 _READ_WAIT_S: Final = 1.0
 _SILENCE_S: Final = 60.0
+
+RawMessage = tuple[int, int, bytes | None, bytes | None]
+"""Offset, time by the broker's clock in ms, key and value: there are many, so without names."""
 
 
 class TopicReader:

@@ -1,4 +1,4 @@
-"""Gold against somebody else's bars: a CSV of five-minute bars, gzip or not."""
+"""Check gold against somebody else's bars: a CSV of five-minute bars, gzip or not."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from pathlib import Path
 from typing import IO, Final
 
-from tapeline.audit.difference import Difference, Pair, text_of
-from tapeline.audit.silver_gold import BarsCompared
+from tapeline.audit.context import Context
+from tapeline.audit.findings import Compared, Difference, Pair, text_of
 from tapeline.audit.tables import BUCKET_MS
 from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.errors import UsageError
 from tapeline.model.times import from_millis, to_millis
 
+_BARS_AT_ONCE: Final = 500
 _PRICES: Final = ("open", "high", "low", "close")
 _REQUIRED: Final = frozenset({"symbol", *_PRICES, "volume"})
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -40,6 +42,24 @@ class VendorBar:
     def key(self) -> WindowKey:
         """The window, as readers of bars name it."""
         return self.symbol, self.window_start
+
+
+def check_vendor(context: Context, path: Path) -> None:
+    """Compare a vendor's bars in scope with the stored ones.
+
+    Raises:
+        UsageError: the file has none.
+    """
+    in_scope = (bar for bar in read_vendor_bars(path) if context.scope.covers(bar.key))
+    total = 0
+    while some := list(islice(in_scope, _BARS_AT_ONCE)):
+        total += len(some)
+        stored = context.client.stored_bars(Interval.FIVE_MINUTES, [bar.key for bar in some])
+        bars = {key: found.bar for key, found in stored.items()}
+        context.findings.add(Pair.VENDOR, compare_vendor(some, bars, context.baseline.due))
+    if not total:
+        message = f"{path} has no bar to compare in the times and symbols that are audited."
+        raise UsageError(message)
 
 
 def read_vendor_bars(path: Path) -> Iterator[VendorBar]:
@@ -71,13 +91,13 @@ def read_vendor_bars(path: Path) -> Iterator[VendorBar]:
 
 def compare_vendor(
     vendor: Iterable[VendorBar], bars: Mapping[WindowKey, Bar], due: Collection[WindowKey]
-) -> BarsCompared:
+) -> Compared:
     """Compare a vendor's bars with the stored ones of the same windows.
 
     Bars that the vendor does not have are no difference; windows that are `due` to be finalized
     and bars that are not final are not compared.
     """
-    found = BarsCompared()
+    found = Compared()
     for theirs in vendor:
         ours = bars.get(theirs.key)
         if theirs.key in due or (ours is not None and not ours.is_final):

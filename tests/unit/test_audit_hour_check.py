@@ -8,11 +8,11 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from tapeline.audit.difference import Pair
-from tapeline.audit.hours import compare_hours
-from tapeline.audit.silver_gold import BarsCompared
+from tapeline.audit.findings import NO_GOLD, Compared, Pair
+from tapeline.audit.hour_check import compare_hours
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.rollup import combined
+from tests.audit_rows import a_baseline
 from tests.sample import a_bar
 
 HOUR = datetime(2026, 11, 20, 14, tzinfo=timezone.utc)
@@ -41,16 +41,16 @@ WHOLE = a_bar(
 )
 
 
-def compare(parts: list[Bar], hours: list[Bar], **changes: Any) -> BarsCompared:
-    return compare_hours(parts, hours, **{"due": set(), "started_at": NOW, **changes})
+def compare(parts: list[Bar], hours: list[Bar], **changes: Any) -> Compared:
+    return compare_hours(parts, hours, a_baseline(started_at=NOW, **changes))
 
 
-def texts(compared: BarsCompared) -> list[tuple[str, str, str]]:
+def texts(compared: Compared) -> list[tuple[str, str, str]]:
     return [(d.what, d.expected, d.found) for d in compared.differences]
 
 
 def test_the_hour_that_the_parts_make_is_no_difference() -> None:
-    assert compare(PARTS, [WHOLE]) == BarsCompared(checked=1)
+    assert compare(PARTS, [WHOLE]) == Compared(checked=1)
 
 
 def a_random_hour(chance: random.Random) -> list[Bar]:
@@ -81,14 +81,14 @@ def test_hours_of_any_parts_are_those_that_the_stream_rolls_up() -> None:
         parts = a_random_hour(chance)
         whole = replace(combined(parts, HOUR, HOUR + timedelta(hours=1)), is_final=True, revision=1)
 
-        assert compare(parts, [whole]) == BarsCompared(checked=1)
+        assert compare(parts, [whole]) == Compared(checked=1)
 
 
 def test_an_hour_without_a_price_has_none() -> None:
     nothing = dict.fromkeys(("open", "high", "low", "close"))
     parts = [replace(part, **nothing) for part in PARTS]
 
-    assert compare(parts, [replace(WHOLE, **nothing)]) == BarsCompared(checked=1)
+    assert compare(parts, [replace(WHOLE, **nothing)]) == Compared(checked=1)
     assert texts(compare(parts, [replace(WHOLE, **{**nothing, "low": 0.5})])) == [
         ("low", "none", "0.5")
     ]
@@ -137,9 +137,9 @@ def test_an_hour_that_may_still_change_is_not_compared() -> None:
     provisional = [PARTS[0], replace(PARTS[1], is_final=False)]
     just_written = replace(wrong, updated_at=NOW + timedelta(seconds=1))
 
-    assert compare(PARTS, [wrong], due={("AAPL", HOUR)}) == BarsCompared(not_yet=1)
-    assert compare(provisional, [wrong]) == BarsCompared(not_yet=1)
-    assert compare(PARTS, [just_written]) == BarsCompared(not_yet=1)
+    assert compare(PARTS, [wrong], due_hours={("AAPL", HOUR)}) == Compared(not_yet=1)
+    assert compare(provisional, [wrong]) == Compared(not_yet=1)
+    assert compare(PARTS, [just_written]) == Compared(not_yet=1)
     assert len(compare(PARTS, [replace(wrong, updated_at=NOW)]).differences) == 1
 
 
@@ -149,14 +149,14 @@ def test_an_hour_whose_parts_may_have_expired_is_not_auditable() -> None:
 
     compared = compare(PARTS[1:], [received], gold_gone_ms=gone_ms)
 
-    assert compared == BarsCompared(without_gold={("AAPL", HOUR)})
+    assert compared == Compared(unaudited={NO_GOLD: {("AAPL", HOUR)}})
     assert len(compare(PARTS[1:], [received], gold_gone_ms=gone_ms - 1).differences) > 1
 
 
 def test_an_hour_has_the_policy_of_one_of_its_parts() -> None:
     revised = [PARTS[0], replace(PARTS[1], policy="sip")]
 
-    assert compare(revised, [replace(WHOLE, policy="sip")]) == BarsCompared(checked=1)
+    assert compare(revised, [replace(WHOLE, policy="sip")]) == Compared(checked=1)
     assert texts(compare(revised, [replace(WHOLE, policy="all")])) == [
         ("policy", "sip+oddlot", "all")
     ]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tapeline.audit.against import VendorBar, compare_vendor, read_vendor_bars
-from tapeline.audit.silver_gold import BarsCompared
+from tapeline.audit.findings import Compared
+from tapeline.audit.vendor_check import VendorBar, compare_vendor, read_vendor_bars
 from tapeline.model.errors import UsageError
 from tests.sample import START, a_bar
 
@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_equal_bars_are_no_difference() -> None:
-    assert compare_vendor([THEIRS], {KEY: OURS}, set()) == BarsCompared(checked=1)
+    assert compare_vendor([THEIRS], {KEY: OURS}, set()) == Compared(checked=1)
 
 
 def test_each_price_and_the_volume_must_be_equal() -> None:
@@ -110,12 +110,12 @@ def test_a_bar_that_we_lack_is_a_difference_and_one_that_they_lack_is_none() -> 
     (found,) = compare_vendor([THEIRS], {}, set()).differences
 
     assert (found.what, found.expected, found.found) == ("bar", "in gold", "none")
-    assert compare_vendor([], {KEY: OURS}, set()) == BarsCompared()
+    assert compare_vendor([], {KEY: OURS}, set()) == Compared()
 
 
 def test_a_bar_that_may_still_change_is_not_compared() -> None:
     wrong = replace(OURS, high=99.0)
 
-    assert compare_vendor([THEIRS], {KEY: wrong}, {KEY}) == BarsCompared(not_yet=1)
+    assert compare_vendor([THEIRS], {KEY: wrong}, {KEY}) == Compared(not_yet=1)
     provisional = replace(wrong, is_final=False)
-    assert compare_vendor([THEIRS], {KEY: provisional}, set()) == BarsCompared(not_yet=1)
+    assert compare_vendor([THEIRS], {KEY: provisional}, set()) == Compared(not_yet=1)

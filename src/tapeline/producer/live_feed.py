@@ -1,0 +1,162 @@
+"""A feed of the present: its clock is checked, and what is missed of it is reported.
+
+The times and holes of a tape do not lie in the present, so a tape is read without all this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from tapeline.model.gap import Gap, GapKind
+from tapeline.model.reasons import LATEST_AHEAD_MS
+from tapeline.producer.attention import TICK_S, Attention
+from tapeline.producer.clock import ClockCheck, ClockWarning
+from tapeline.producer.finnhub_client import FinnhubClient, Frame
+from tapeline.producer.gap_reporter import GapReporter
+from tapeline.producer.holes import Hole
+from tapeline.producer.intake import Intake, Parsed, read_frame
+from tapeline.producer.left_spools import LeftSpools
+from tapeline.producer.outbox import Outbox
+from tapeline.producer.validation import TradeFrame
+from tapeline.program.metrics import CLOCK_OFFSET, CLOCK_WRONG, SPOOL_HOLES, Metrics
+
+_ANY_TIME_MS: Final = 1 << 62
+
+
+class LiveFeed:
+    """Reads one client, and reports the gaps of its feed.
+
+    Args:
+        client: the feed's.
+        gaps: tells and reports gaps; frames are stamped by its clock.
+        intake: where frames go.
+        outbox: where reports go; its damage is a gap too.
+        metrics: where damage and the clock's error are told.
+    """
+
+    def __init__(
+        self,
+        client: FinnhubClient,
+        gaps: GapReporter,
+        intake: Intake,
+        outbox: Outbox,
+        metrics: Metrics,
+    ) -> None:
+        self._client = client
+        self.gaps = gaps
+        """Tells gaps."""
+        self._intake = intake
+        self._outbox = outbox
+        self._clock = gaps.clock
+        self._check = ClockCheck(self._clock)
+        self._warning = ClockWarning(self._clock)
+        self._attention = Attention(self._clock.steady_s())
+        self._holes = metrics[SPOOL_HOLES]
+        metrics[CLOCK_WRONG].set_function(lambda: self._warning.is_wrong)
+        metrics[CLOCK_OFFSET].set_function(self._host_ahead_s)
+        client.on_loss = self.on_disconnect
+        outbox.groups.on_hole = self._lost_on_disk
+        gaps.send = self._send
+
+    def start(self, holes: Sequence[Hole], left: LeftSpools) -> None:
+        """Report the time since the previous run, and what is damaged on disk."""
+        for hole in holes:
+            self._lost_on_disk(hole)
+        self.gaps.report(self.gaps.watch.started(self._clock.now_us()))
+        left.tell(self._lost_by_another)
+
+    async def read(self) -> None:
+        """Read until the feed says that it has ended.
+
+        Raises:
+            FeedError: the feed refuses us for good.
+        """
+        ticking = asyncio.create_task(self._tick())
+        attention, now_s = self._attention, self._clock.steady_s
+        try:
+            attention.waits(now_s())
+            async for frame in self._client.frames():
+                attention.reads(frame.monotonic_s)
+                self._admit(frame)
+                attention.waits(now_s())
+        finally:
+            self._take_all(self._check.release())
+            ticking.cancel()
+
+    def take(self, frame: Frame, message: Parsed) -> None:
+        """Take one frame and what was read in it, and report the gap that it ends or is."""
+        self._intake.take(frame, message)
+        if frame.is_too_large:
+            return  # the connection is gone with such a frame, and that gap goes on
+        received_us, kept_up_us = frame.received_at_us, self._kept_up_us()
+        trades = message.trades if isinstance(message, TradeFrame) else ()
+        rejects = message.rejects if isinstance(message, TradeFrame) else ()
+        watch, report = self.gaps.watch, self.gaps.report
+        if any(reject.index is None for reject in rejects):
+            report(watch.dropped(received_us, kept_up_us))
+        if frame.connection > self._client.lost_connection:  # else it has waited, and ends no gap
+            symbols = {trade.symbol for trade in trades}
+            report(watch.on_message(received_us, frame.monotonic_s, symbols))
+        # After its messages: whoever reads this on disk has those too. A frame that is read late
+        # may have others behind it in the socket, which a stop would lose.
+        self._outbox.on_message(received_us if kept_up_us is None else min(received_us, kept_up_us))
+
+    def look_after(self) -> None:
+        """Look for silence, for a clock that is wrong, and for frames that wait for it."""
+        self._take_all(self._check.expire())
+        self._warning.check()
+        self.gaps.report(self.gaps.watch.check(self._clock.now_us(), self._clock.steady_s()))
+
+    def on_disconnect(self, kind: GapKind) -> None:
+        """Note that the connection is gone."""
+        now_us, kept_up_us = self._clock.now_us(), self._kept_up_us()
+        self.gaps.report(self.gaps.watch.on_disconnect(kind, now_us, kept_up_us))
+
+    def _admit(self, frame: Frame) -> None:
+        """Take a frame, unless it shall wait until the clock is known."""
+        message = read_frame(frame, _ANY_TIME_MS)
+        newest_ms = None
+        if isinstance(message, TradeFrame) and message.trades:
+            newest_ms = max(trade.event_time_ms for trade in message.trades)
+        ready = self._check.admit(frame, newest_ms)
+        if ready and ready[-1] is frame:
+            latest_ms = frame.received_at_us // 1000 + LATEST_AHEAD_MS
+            if newest_ms is None or newest_ms <= latest_ms:
+                self._take_all(ready[:-1])
+                self.take(frame, message)
+                return
+        self._take_all(ready)
+
+    def _take_all(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            self.take(frame, read_frame(frame, frame.received_at_us // 1000))
+
+    async def _tick(self) -> None:
+        while True:
+            self._attention.tick(self._clock.steady_s())
+            await asyncio.sleep(TICK_S)
+
+    def _kept_up_us(self) -> int | None:
+        """Return when messages were last read as soon as they came; None if they are now."""
+        behind_s = self._attention.last_kept_up_s(self._clock.steady_s())
+        return None if behind_s is None else self._clock.at_us(behind_s)
+
+    def _lost_on_disk(self, hole: Hole) -> None:
+        self._holes.inc()
+        self.gaps.damaged(hole)
+
+    def _lost_by_another(self, producer_id: str, hole: Hole) -> None:
+        self._holes.inc()
+        self.gaps.damaged_of(producer_id, hole)
+
+    def _send(self, gap: Gap) -> None:
+        if gap.kind.marks_bars:
+            self._outbox.dated(gap.started_us)
+        self._outbox.add(self.gaps.topic, gap.key.encode(), gap.to_bytes())
+
+    def _host_ahead_s(self) -> float:
+        ahead_s = self._clock.host_ahead_s()
+        return math.nan if ahead_s is None else ahead_s
