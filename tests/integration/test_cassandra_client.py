@@ -13,6 +13,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from tapeline.local.discovery import Endpoints
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.errors import SchemaError, ServiceUnavailableError, UsageError
+from tapeline.model.times import floor_to, to_millis
 from tapeline.program.settings import CassandraSettings
 from tapeline.storage.cassandra_client import CassandraClient, RepeatingPolicy
 from tapeline.storage.topics import TopicState
@@ -21,6 +22,7 @@ from tests.pipeline import Pipeline
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
+FIVE = timedelta(minutes=5)
 
 
 def bar(start: datetime, trade_count: int = 1, high: float | None = 2.0) -> Bar:
@@ -196,6 +198,28 @@ def test_many_windows_are_marked_at_once_each_by_its_own_offset(pipeline: Pipeli
         )
         for n, s in enumerate(states)
     ]
+
+
+def test_trades_between_two_times_come_window_by_window_in_their_order(pipeline: Pipeline) -> None:
+    client, ms = pipeline.client, timedelta(milliseconds=1)
+    for time, trade_id in ((NOON, 2), (NOON, 1), (NOON + ms, 3), (NOON + FIVE, 4)):
+        pipeline.session.execute(
+            "INSERT INTO trades_silver (symbol, bucket, event_time, trade_id, received_at) "
+            "VALUES ('X', %s, %s, %s, %s)",
+            (floor_to(FIVE, time), time, trade_id, NOON),
+        )
+
+    def ids(start: datetime, end: datetime, *more: int) -> list[list[int]]:
+        found = client.trades_between("X", start, end, *more)
+        return [[trade[1] for trade in trades] for trades in found if trades]
+
+    assert ids(NOON, NOON + 2 * FIVE) == [[1, 2, 3], [4]]
+    assert ids(NOON, NOON + FIVE) == [[1, 2, 3]]
+    assert ids(NOON + ms / 2, NOON + FIVE + ms / 2) == [[3], [4]]  # between two milliseconds
+    assert ids(NOON - 365 * DAY, NOON + 365 * DAY) == [[1, 2, 3], [4]]  # too long to ask for each
+    assert ids(NOON, NOON + DAY, 2, 1) == [[2], [4]]  # from an id on, one of each window at most
+    noon_ms = to_millis(NOON)
+    assert client.are_in_silver([("X", noon_ms, 1), ("X", noon_ms, 9)]) == [True, False]
 
 
 def test_the_schema_may_be_applied_again_and_follows_the_settings(

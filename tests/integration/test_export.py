@@ -193,12 +193,13 @@ def test_a_file_is_not_replaced_by_what_is_left_of_its_trades(
     )
 
     again = export(finalized, tmp_path, replace(TRADES_ONLY, overwrite=True))
-    again = export(finalized, tmp_path / "again", TRADES_ONLY)
+    elsewhere = export(finalized, tmp_path / "elsewhere", TRADES_ONLY)
 
     path = "date=2024-03-15/TEST.parquet"
     assert (again.files, again.kept, again.fragments) == (1, 1, [path])
     assert rows_of(tmp_path) == before
-    assert (again.files, again.rows, again.fragments) == (2, TRADES - 1, [path])
+    found = (elsewhere.files, elsewhere.rows, elsewhere.fragments)
+    assert found == (2, TRADES - 1, [path])
 
 
 def test_symbols_and_days_are_those_asked_for(finalized: Pipeline, tmp_path: Path) -> None:
