@@ -125,8 +125,10 @@ def test_open_and_close_go_by_event_time_whatever_came_first():
 
 
 def test_of_one_millisecond_the_lowest_rank_opens_and_the_highest_closes():
-    bar = bar_of(trade(1, rank=2, price=2.0), trade(2, rank=9, price=9.0), trade(3, price=1.0))
-    assert (bar.open, bar.close) == (1.0, 9.0)
+    middle = trade(1, rank=2, price=2.0)
+    others = (middle._replace(trade_id=n, sequence=n, price=float(n)) for n in (9, 0))
+    bar = bar_of(middle, *others)
+    assert (bar.open, bar.close) == (0.0, 9.0)
 
 
 def test_of_copies_the_lowest_rank_counts_whichever_comes_first():
