@@ -117,7 +117,7 @@ def test_a_form_t_trade_of_regular_hours_sets_no_price():
 
 
 def test_open_and_close_go_by_event_time_whatever_came_first():
-    times = {7: 20.0, 3: 10.0, 9: 30.0, 5: 40.0}
+    times = {7: 20.0, 5: 40.0, 3: 10.0, 9: 30.0}
     bar = bar_of(*(trade(n, ms, price=price) for n, (ms, price) in enumerate(times.items())))
     assert (bar.open, bar.high, bar.low, bar.close) == (10.0, 40.0, 10.0, 30.0)
     assert bar.first_trade_time == START + timedelta(milliseconds=3)
@@ -125,8 +125,10 @@ def test_open_and_close_go_by_event_time_whatever_came_first():
 
 
 def test_of_one_millisecond_the_lowest_rank_opens_and_the_highest_closes():
-    bar = bar_of(trade(1, rank=2, price=2.0), trade(2, rank=9, price=9.0), trade(3, price=1.0))
-    assert (bar.open, bar.close) == (1.0, 9.0)
+    middle = trade(1, rank=2, price=2.0)
+    others = (middle._replace(trade_id=n, sequence=n, price=float(n)) for n in (9, 0))
+    bar = bar_of(middle, *others)
+    assert (bar.open, bar.close) == (0.0, 9.0)
 
 
 def test_of_copies_the_lowest_rank_counts_whichever_comes_first():
@@ -182,6 +184,13 @@ def test_a_size_has_ten_places(volume, units):
 def test_each_product_is_rounded_to_ten_places_halves_up(price, notional):
     smallest = [trade(n, price=price, volume=1e-10) for n in range(3)]
     assert bar_of(*smallest).notional == 3 * Decimal(notional)
+
+
+def test_a_large_product_keeps_every_digit():
+    bar = bar_of(trade(price=12_345.6789, volume=98_765_432.1))
+    # 123456789 · 987654321 = 121932631112635269, five of them after the point.
+    assert bar.notional == Decimal("1219326311126.35269")
+    assert bar.volume == Decimal("98765432.1")
 
 
 def test_a_symbol_with_a_venue_has_neither_session_nor_a_night():

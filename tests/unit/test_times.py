@@ -16,9 +16,9 @@ FAR_EAST = timezone(timedelta(hours=14))
         (NOON, NOON),
         (NOON.replace(tzinfo=None), NOON),
         (NOON.astimezone(FAR_EAST), NOON),
-        (datetime.min, EPOCH),
+        (datetime.min, EPOCH),  # noqa: DTZ901 - without a zone on purpose
         (datetime(1, 1, 1, tzinfo=FAR_EAST), EPOCH),
-        (datetime.max, LAST_TIME),
+        (datetime.max, LAST_TIME),  # noqa: DTZ901 - the same
         (datetime(9999, 12, 31, 23, 59, tzinfo=timezone(-timedelta(hours=12))), LAST_TIME),
     ],
 )
