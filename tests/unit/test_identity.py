@@ -348,7 +348,7 @@ def test_places_of_an_earlier_connection_count_on_from_those_of_this_one():
 
     # It begins a millisecond here too, and an older frame leaves that alone.
     after.assign([wire(T0 + 1), wire(T0 + 1, 1.5)], RECEIVED_US, 11.0, "newer")
-    after.assign([wire(), OTHER], RECEIVED_US, 11.0, "old")
+    after.assign([wire(), OTHER], RECEIVED_US, 11.0, "second")
     newest = after.assign([wire(T0 + 1)], RECEIVED_US, 11.0, "newest")
     assert (ids(newest), ranks(newest)) == ([first(1, T0 + 1)], [2])
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tapeline.api.problems import Problem
 
+_LONGEST_SHOWN: Final = 100
 _MEANT: Final[Mapping[str, str]] = {
     "from": "start",
     "since": "start",
@@ -44,7 +45,8 @@ def require_known_parameters(request: Request) -> None:
     }
     for name in request.query_params:
         if name not in known:
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {_hint(name, list(known))}")
+            shown = name[:_LONGEST_SHOWN] if name.isprintable() else ascii(name[:_LONGEST_SHOWN])
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{shown}: {_hint(name, list(known))}")
         if known[name].get("type") != "array" and len(request.query_params.getlist(name)) > 1:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: give it once")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import threading
 from contextlib import ExitStack, suppress
@@ -228,14 +229,22 @@ def _stop_on_signals(stop: threading.Event, spark: subprocess.Popen[bytes] | Non
 
     A batch or a round that takes longer than a stop may take is cut off: the next start repeats it.
     """
-
-    def ask(*_: object) -> None:
-        if not stop.is_set():
-            stop.set()
-            end_within(STOP_LIMIT_S, spark)
-
+    # Python's handlers wait until the main thread leaves what it is in, such as a call to a Kafka
+    # that does not answer; this socket is written at once.
+    told, tells = socket.socketpair()
+    tells.settimeout(0)
+    signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
+        signal.signal(number, lambda *_: stop.set())
+
+    def watch() -> None:
+        while told.recv(1)[0] not in {signal.SIGINT, signal.SIGTERM}:
+            pass
+        stop.set()
+        tells.detach()  # open as long as a signal may come
+        end_within(STOP_LIMIT_S, spark)
+
+    threading.Thread(target=watch, name="signal-watch", daemon=True).start()
 
 
 def _round(finalizer: Finalizer, stop: threading.Event) -> RoundResult | None:
