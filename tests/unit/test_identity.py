@@ -250,13 +250,13 @@ OTHER = wire(price=189.14)
 
 
 def test_another_trade_of_the_same_millisecond_is_no_suspect():
-    memory = FrameMemory(600.0)
-    feed = TradeIdentity("finnhub", 2.0, memory)
+    metrics = Metrics(PRODUCER_METRICS)
+    feed = TradeIdentity("finnhub", 2.0, FrameMemory(600.0, metrics))
 
     feed.assign([wire()], RECEIVED_US, 10.0, "one")
     other = feed.assign([OTHER], RECEIVED_US, 10.0, "two")
 
-    assert (ranks(other), memory.suspects) == ([1], 0)
+    assert (ranks(other), metrics.total(SUSPECT_DUPLICATES)) == ([1], 0)
 
 
 def test_a_frame_of_different_trades_three_times_at_once_counts_once():
