@@ -82,6 +82,12 @@ def test_before_its_first_message_a_producer_covers_nothing():
     assert incomplete([producer("one"), producer("two", started=5)], []) == []
 
 
+def test_what_was_under_way_to_a_producer_that_is_gone_is_not_covered_either():
+    gone = producer("one", last=6.5, is_gone=True)
+    late = replace(gone, status=replace(gone.status, late_us=120_000_000))
+    assert incomplete([late], []) == [4, 5, 6, 7, 8, 9]
+
+
 def test_after_its_last_message_a_producer_that_is_gone_covers_nothing():
     assert incomplete([producer("one", last=6.5, is_gone=True)], []) == [6, 7, 8, 9]
     assert incomplete([producer("one", last=6.5)], []) == []

@@ -101,6 +101,17 @@ def test_a_feed_that_was_never_there_is_a_gap_since_the_first_attempt():
     assert told.on_message(9) == [gap(GapKind.REFUSED, 5, 9, 5)]
 
 
+def test_a_gap_takes_with_it_what_was_under_way_when_it_began():
+    """The feed is 25 s late: what was lost at 310 s after noon was traded at 285 s."""
+    told = Told()
+    told.watch.late_us = 25_000_000
+    told.on_message(310, BTC)
+    assert told.on_disconnect(GapKind.DISCONNECTED, 312) == [
+        gap(GapKind.DISCONNECTED, 285, None, 312)
+    ]
+    assert told.on_message(320) == [gap(GapKind.DISCONNECTED, 285, 320, 312)]
+
+
 def test_a_producer_that_was_killed_reports_the_time_since_it_last_heard_anything():
     told = Told(last_message_us=us(10))
 

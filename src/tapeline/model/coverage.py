@@ -4,7 +4,8 @@
     producer 2   ─────────────┐ gap      ┌────────
     missing                   ├────┤
 
-Times are of receipt, in µs since the epoch; a feed of the present is seconds behind at most.
+Times are of receipt, in µs since the epoch. A feed may be up to a minute behind; gaps begin earlier
+by what it is.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class Coverage:
         if status.producer_id in self._holes:
             spans += self._holes[status.producer_id].within(window)
         if producer.is_gone or (status.has_stopped and not status.end_of_tape):
-            spans.append((status.last_message_us, EVER))
+            spans.append((status.last_message_us - status.late_us, EVER))
         return spans
 
 

@@ -58,6 +58,9 @@ class FeedStatus:
     """
     has_stopped: bool = False
     """Whether it was stopped in order, so that it adds nothing to what it holds."""
+    late_us: int = 0
+    """How long after their event time trades come, µs: so much earlier than by its last message a
+    producer that is gone began to miss some."""
     made_us: int | None = None
     """When it was made, µs since the epoch; it may be sent much later, when Kafka is back."""
 

@@ -21,7 +21,7 @@ from tapeline.producer.steady import steady_s
 
 log = structlog.get_logger()
 
-_OLDEST_S: Final = 86_400.0
+OLDEST_S: Final = 86_400.0
 """A feed whose trades are older than this plays a tape: that is not the clock."""
 _LEAST_SAMPLES: Final = 3
 _LEAST_SPAN_S: Final = 2.0
@@ -102,7 +102,7 @@ class ClockCheck:
                 return [stamped]
         else:
             lag_s = stamped.received_at_us / _MICROS - newest_ms / 1000
-            if -MOST_OFF_S <= lag_s <= MOST_OFF_S or lag_s > _OLDEST_S:
+            if -MOST_OFF_S <= lag_s <= MOST_OFF_S or lag_s > OLDEST_S:
                 self._clock.is_checked = True
                 return [*self.release(), stamped]
             self._samples.append(_Sample(frame.monotonic_s, lag_s))

@@ -97,8 +97,11 @@ def gap_reporter(
     earlier = reported.get(producer_id)
     earlier_us = earlier.last_message_us if earlier else None
     started_us = earlier.started_us if earlier else None
+    late_us = earlier.late_us if earlier else 0
     # From its start on, what it does not report as a gap counts as heard.
     known = [us for us in (started_us, earlier_us, durable_us) if us is not None]
     last_us = max(known, default=None)
-    watch = GapWatch(blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_us, started_us)
+    watch = GapWatch(
+        blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_us, started_us, late_us
+    )
     return GapReporter(watch, kafka.gaps_topic, clock or FeedClock(), earlier_us, reported)

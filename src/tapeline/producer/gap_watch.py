@@ -1,7 +1,8 @@
 """Notice when the feed has a hole: lost, refused, silent, idle, or a frame that was dropped.
 
-A gap begins at the last message before it and not when it is noticed; it ends at the first
-message after it. Time-outs are measured on a clock that never steps.
+A gap begins at the last message before it and not when it is noticed, earlier by what the feed is
+late: trades that were under way then are lost too, and belong to windows that were over. It ends at
+the first message after it. Time-outs are measured on a clock that never steps.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class GapWatch:
         symbol_silence_s: how long a symbol may have no trade while others have.
         last_message_us: when this producer last heard something, in a previous run.
         started_us: when it first did, over all its runs.
+        late_us: how late its trades were in a previous run.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class GapWatch:
         symbol_silence_s: float,
         last_message_us: int | None,
         started_us: int | None = None,
+        late_us: int = 0,
     ) -> None:
         self._blank = blank
         self._idle_timeout_s = idle_timeout_s
@@ -50,6 +53,8 @@ class GapWatch:
         """When the newest message came, µs since the epoch."""
         self.started_us = started_us
         """When the first one came, over all runs of this producer."""
+        self.late_us = late_us
+        """How long after their event time trades come, µs."""
         self._trades: _Activity | None = None
         self._by_symbol: dict[str, _Activity] = {}
         self._outage: Gap | None = None
@@ -159,7 +164,9 @@ class GapWatch:
         return trading
 
     def _gap(self, kind: GapKind, started_us: int, now_us: int) -> Gap:
-        return replace(self._blank, kind=kind, started_us=started_us, detected_us=now_us)
+        return replace(
+            self._blank, kind=kind, started_us=started_us - self.late_us, detected_us=now_us
+        )
 
 
 class _Activity(NamedTuple):

@@ -13,11 +13,12 @@ from typing import Final
 from tapeline.model.gap import Gap, GapKind
 from tapeline.model.reasons import LATEST_AHEAD_MS
 from tapeline.producer.attention import TICK_S, Attention
-from tapeline.producer.clock import ClockCheck, ClockWarning
+from tapeline.producer.clock import OLDEST_S, ClockCheck, ClockWarning
 from tapeline.producer.finnhub_client import FinnhubClient, Frame
 from tapeline.producer.gap_reporter import GapReporter
 from tapeline.producer.holes import Hole
 from tapeline.producer.intake import Intake, Parsed, read_frame
+from tapeline.producer.lateness import Lateness
 from tapeline.producer.left_spools import LeftSpools
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.validation import TradeFrame
@@ -53,6 +54,7 @@ class LiveFeed:
         self._clock = gaps.clock
         self._check = ClockCheck(self._clock)
         self._warning = ClockWarning(self._clock)
+        self._lateness = Lateness()
         self._attention = Attention(self._clock.steady_s())
         self._holes = metrics[SPOOL_HOLES]
         metrics[CLOCK_WRONG].set_function(lambda: self._warning.is_wrong)
@@ -93,6 +95,8 @@ class LiveFeed:
             return  # the connection is gone with such a frame, and that gap goes on
         received_us, kept_up_us = frame.received_at_us, self._kept_up_us()
         trades = message.trades if isinstance(message, TradeFrame) else ()
+        if trades:
+            self._note_lateness(received_us, max(trade.event_time_ms for trade in trades))
         rejects = message.rejects if isinstance(message, TradeFrame) else ()
         watch, report = self.gaps.watch, self.gaps.report
         if any(reject.index is None for reject in rejects):
@@ -103,6 +107,11 @@ class LiveFeed:
         # After its messages: whoever reads this on disk has those too. A frame that is read late
         # may have others behind it in the socket, which a stop would lose.
         self._outbox.on_message(received_us if kept_up_us is None else min(received_us, kept_up_us))
+
+    def _note_lateness(self, received_us: int, newest_ms: int) -> None:
+        if received_us / 1e6 - newest_ms / 1000 <= OLDEST_S:
+            self._lateness.note(received_us, newest_ms)
+            self.gaps.watch.late_us = self._lateness.most_us
 
     def look_after(self) -> None:
         """Look for silence, for a clock that is wrong, and for frames that wait for it."""

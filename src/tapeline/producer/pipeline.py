@@ -202,6 +202,7 @@ class ProducerPipeline:
             is_live=live is not None,
             started_us=live.gaps.watch.started_us if live else None,
             last_message_us=self._acknowledged_until_us(),
+            late_us=live.gaps.watch.late_us if live else 0,
             end_of_tape=self._end_of_tape,
             frames=counted(FRAMES),
             trades=counted(TRADES, outcome="accepted"),
