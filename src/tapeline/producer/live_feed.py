@@ -95,7 +95,7 @@ class LiveFeed:
             return  # the connection is gone with such a frame, and that gap goes on
         received_us, kept_up_us = frame.received_at_us, self._kept_up_us()
         trades = message.trades if isinstance(message, TradeFrame) else ()
-        if trades:
+        if trades and kept_up_us is None:  # else it is we who are late
             self._note_lateness(received_us, max(trade.event_time_ms for trade in trades))
         rejects = message.rejects if isinstance(message, TradeFrame) else ()
         watch, report = self.gaps.watch, self.gaps.report
