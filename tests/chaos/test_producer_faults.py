@@ -59,7 +59,7 @@ DRAIN = 5
 """How many times as fast as the feed what Kafka missed must go there."""
 SECOND_US = 1_000_000
 # Frames hold 20 ms of trades, and a group 20 ms of frames; the rest is for a busy machine.
-ONE_GROUP_BYTES = 20_000
+ONE_GROUP_BYTES = 100_000
 """More than was read before the producer stood still and is written after it."""
 NEAR_US = 150_000
 
