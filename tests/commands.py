@@ -19,6 +19,8 @@ from tapeline.read.bars import read_bars
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 600
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
+"""For a process that gets a signal: one amid the bookkeeping of coverage can stop it for ever."""
 LAUNCHER = "org.apache.spark.launcher.Main"
 DRIVER = "org.apache.spark.deploy.SparkSubmit"
 

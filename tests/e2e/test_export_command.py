@@ -18,7 +18,7 @@ from tapeline.local.discovery import Endpoints
 from tapeline.model.bar import Bar, Interval
 from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
-from tests.commands import fail, run, start, wait_for
+from tests.commands import TIMEOUT_S, UNMEASURED, fail, run, start, wait_for
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.sample import a_bar
 
@@ -120,10 +120,10 @@ def test_an_export_that_is_stopped_leaves_whole_files_and_goes_on(
     many_days: int, tmp_path: Path, end: signal.Signals
 ) -> None:
     command = ("export", "bars", "--keyspace", MANY, "--exact", "-o", str(tmp_path))
-    process = start(*command)
+    process = start(*command, environment=UNMEASURED)
     wait_for(lambda: len(list(tmp_path.glob("*/*.parquet"))) >= 20)
     process.send_signal(end)
-    output, _ = process.communicate()
+    output, _ = process.communicate(timeout=TIMEOUT_S)
     done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.parquet")}
     whole = {path: pq.ParquetFile(path).read().num_rows for path in done}
 
