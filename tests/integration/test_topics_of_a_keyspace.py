@@ -258,9 +258,9 @@ def test_the_audit_names_windows_of_a_gone_topic_until_they_are_final(pipeline: 
 
     for pair in (Pair.SILVER_GOLD, Pair.GOLD_HOURS):
         assert before.unaudited[pair, NO_TOPIC].count == 1
-        tally = before.tallies[pair]
-        assert (tally.checked, tally.not_yet, tally.not_auditable) == (1, 0, 1)
-        assert (after.tallies[pair].checked, after.tallies[pair].not_auditable) == (2, 0)
+        count = before.counts[pair]
+        assert (count.checked, count.not_yet, count.not_auditable) == (1, 0, 1)
+        assert (after.counts[pair].checked, after.counts[pair].not_auditable) == (2, 0)
     assert (before.total_differences, after.total_differences) == (0, 0)
 
 

@@ -34,7 +34,8 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"][1:])
+        # Of a list, the parameter and not the place in it.
+        name = ".".join(part for part in first["loc"][1:] if isinstance(part, str))
         reason = str(first["msg"]).removeprefix("Value error, ")
         return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {reason}")
 

@@ -138,7 +138,7 @@ class Unaudited:
 
 @dataclass(slots=True)
 class Findings:
-    """Tallies by pair, the first differences of each, and what could not be audited."""
+    """Counts by pair, the first differences of each, and what could not be audited."""
 
     counts: dict[Pair, PairCount] = field(default_factory=lambda: defaultdict(PairCount))
     unaudited: dict[tuple[Pair, str], Unaudited] = field(default_factory=dict)
