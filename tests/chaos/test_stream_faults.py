@@ -120,14 +120,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
-    "away",
-    [
-        CASSANDRA,
-        pytest.param(KAFKA, marks=pytest.mark.long),
-        pytest.param(None, marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("away", [CASSANDRA, KAFKA, None])
 def test_sigterm_ends_the_stream_within_ten_seconds_whatever_hangs(
     stack: Endpoints,
     home: Home,

@@ -103,13 +103,13 @@ def test_bars_as_csv_have_the_documented_columns_and_iso_times() -> None:
 @pytest.mark.usefixtures("replayed")
 def test_times_before_and_after_all_data_are_no_error() -> None:
     always = ("--from", "0001-01-01", "--to", "9999-12-31", "--keyspace", "replay")
-    for interval in ("5m", "1d"):
-        options = ("bars", "TEST", "--interval", interval, "--format", "csv")
-        found = run(*options, *always, merge=False)
-        assert found == run(*options, *RANGE, "--keyspace", "replay", merge=False)
-        assert len(found.splitlines()) > 1
+    options = ("bars", "TEST", "--interval", "1d", "--format", "csv")
+
+    days = run(*options, *always, merge=False)
+
+    assert days == run(*options, *RANGE, "--keyspace", "replay", merge=False)
+    assert len(days.splitlines()) > 1
     assert json.loads(run("gaps", *always, "--format", "json", merge=False)) == []
-    run("audit", *always, "--topic", "replay")
 
 
 @pytest.mark.usefixtures("replayed")
