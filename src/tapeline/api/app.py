@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     described = app.openapi
 
+    @cache
     def describe() -> dict[str, Any]:
         """Name the form of errors, which no route returns."""
         description = described()

@@ -30,7 +30,7 @@ _MEANT: Final[Mapping[str, str]] = {
 """What other services call our parameters."""
 
 
-def require_known_parameters(request: Request) -> None:
+async def require_known_parameters(request: Request) -> None:
     """Check that a request's parameters are those of its route, each once but for lists.
 
     Raises:
