@@ -154,7 +154,7 @@ def test_nothing_counts_as_finalized_when_a_topic_is_read_again(pipeline: Pipeli
     client.write_finalized_bucket(topic, 0, 3)
     before = client.progress(topic)[0]
 
-    client.begin_anew(topic)
+    client.start_over(topic)
     after = client.progress(topic)[0]
 
     assert (before.finalized_bucket, before.read_bucket) == (3, 3)

@@ -347,7 +347,7 @@ def test_a_rebuild_goes_on_after_the_hour_that_was_done(
     assert not file.exists()
 
 
-def test_a_progress_file_that_is_damaged_begins_anew(tmp_path: Path) -> None:
+def test_a_progress_file_that_is_damaged_starts_over(tmp_path: Path) -> None:
     file = tmp_path / "damaged.json"
     file.write_text('{"version": 1, "started_at"')
 

@@ -141,6 +141,6 @@ def test_progress_is_read_back_as_it_was_saved(tmp_path):
 
 
 @pytest.mark.parametrize("text", ['{"version": 1, "started_at"', '{"version": 2}', "[]"])
-def test_progress_that_is_damaged_or_of_another_version_begins_anew(tmp_path, text):
+def test_progress_that_is_damaged_or_of_another_version_starts_over(tmp_path, text):
     (tmp_path / "progress.json").write_text(text)
     assert ProgressFile(tmp_path / "progress.json").load() is None

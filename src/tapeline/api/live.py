@@ -215,7 +215,7 @@ class Live:
         """Take what the live view has found."""
         if update.topic_id is not None:
             if self._topic_id not in {None, update.topic_id}:
-                self._begin_anew()
+                self._start_over()
             self._topic_id = update.topic_id
         if update.state is not self._state:
             self._state = update.state
@@ -245,7 +245,7 @@ class Live:
         if bar is not None:
             self._show(name, bar, is_live=True)
 
-    def _begin_anew(self) -> None:
+    def _start_over(self) -> None:
         """Forget what was shown: the topic was created again, and so perhaps the tables were."""
         self._shown.clear()
         self._longer.clear()

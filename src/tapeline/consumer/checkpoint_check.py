@@ -72,7 +72,7 @@ def prepare_checkpoint(
     if starts_over:
         # From the end on, what is unread before it would never be read.
         topic = replace(topic, starting_offsets="earliest")
-        client.begin_anew(topic.topic_id)
+        client.start_over(topic.topic_id)
     elif topic.starting_offsets == "latest" and is_new and not progress:
         # What lies before the start will never be read; nobody shall wait for it.
         skipped = [

@@ -123,7 +123,7 @@ class WindowTables(TopicTable):
         """Remember that every bucket below this one is finalized."""
         self.rows(_set("finalized_bucket"), (bucket, topic_id, kafka_partition))
 
-    def begin_anew(self, topic_id: str) -> None:
+    def start_over(self, topic_id: str) -> None:
         """Remember that a topic is read again from its start: nothing counts as finalized."""
         for kafka_partition in self.progress(topic_id):
             for column, value in (("read_offset", -1), ("finalized_bucket", 0)):
