@@ -83,6 +83,19 @@ def serving(app: FastAPI) -> Iterator[httpx.Client]:
         thread.join(30)
 
 
+def under_path(path: str, app: FastAPI) -> FastAPI:
+    """Return an application that serves another one under a path, as a proxy does."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with app.router.lifespan_context(app):
+            yield
+
+    outer = FastAPI(lifespan=lifespan)
+    outer.mount(path, app)
+    return outer
+
+
 @contextmanager
 def served_api(
     keyspace: str, environment: dict[str, str] | None = None, topic: str | None = None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from fastapi import FastAPI
 from playwright.sync_api import Browser
 
 from tapeline.api.app import create_app
 from tests.pipeline import Pipeline
-from tests.served import ServedApi, serving
+from tests.served import ServedApi, serving, under_path
 
 from .conftest import Tab
 
@@ -40,16 +38,7 @@ def test_a_dozen_tabs_of_one_browser_all_show_bars_and_are_live(
 def test_under_a_path_of_a_proxy_the_page_asks_for_nothing_else(
     pipeline: Pipeline, browser: Browser
 ) -> None:
-    inner = create_app(pipeline.settings)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI):
-        async with inner.router.lifespan_context(inner):
-            yield
-
-    outer = FastAPI(lifespan=lifespan)
-    outer.mount("/market/data", inner)
-    with serving(outer) as client:
+    with serving(under_path("/market/data", create_app(pipeline.settings))) as client:
         page = browser.new_page()
         tab = Tab(page)
         page.on("request", lambda request: tab.addresses.append(request.url))

@@ -80,6 +80,12 @@ def is_read_again(pipeline: Pipeline) -> bool:
     return any(p.read_offset != p.committed_offset for p in progress)
 
 
+def forget_silver(pipeline: Pipeline) -> None:
+    """Empty what says how far silver is, and silver."""
+    for table in ("ingest_progress", "window_state", "trades_silver"):
+        pipeline.session.execute(f"TRUNCATE {table}")
+
+
 def log_file(folder: Path, log: str) -> Path:
     """Return the newest file of one of Spark's logs."""
     return max((f for f in (folder / log).iterdir() if f.name.isdigit()), key=lambda f: int(f.name))
@@ -200,7 +206,7 @@ def run_all(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("field", ["format", "topic_id"])
-def test_a_checkpoint_of_another_version_or_topic_begins_anew(
+def test_a_checkpoint_of_another_version_or_topic_starts_over(
     pipeline: Pipeline, field: str
 ) -> None:
     send(pipeline, 1)
@@ -250,8 +256,7 @@ def test_what_the_keyspace_has_forgotten_since_is_read_again(pipeline: Pipeline)
     older = pipeline.client.progress(pipeline.topic_id).values()
     send(pipeline, 2)
     pipeline.ingest()
-    for table in ("ingest_progress", "window_state", "trades_silver"):
-        pipeline.session.execute(f"TRUNCATE {table}")
+    forget_silver(pipeline)
     pipeline.client.write_progress(pipeline.topic_id, older)
 
     prepare(pipeline, "checkpoint")
@@ -278,8 +283,7 @@ def test_a_running_stream_stops_when_the_keyspace_has_lost_its_progress_and_read
     query.processAllAvailable()
     assert processor.kept is not None
     processor.kept.require()
-    for table in ("ingest_progress", "window_state", "trades_silver"):
-        pipeline.session.execute(f"TRUNCATE {table}")
+    forget_silver(pipeline)
     pipeline.client.write_progress(pipeline.topic_id, older)
 
     options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "0 seconds", until_final=False)
@@ -306,8 +310,7 @@ def test_a_keyspace_that_forgot_all_of_a_topic_while_its_stream_ran_is_filled_ag
     processor = pipeline.processor()
     query = processor.start(ALL_LAYERS)
     query.processAllAvailable()
-    for table in ("ingest_progress", "window_state", "trades_silver"):
-        pipeline.session.execute(f"TRUNCATE {table}")
+    forget_silver(pipeline)
     send(pipeline, 2)
     with pytest.raises(StreamingQueryException, match="has lost writes"):
         query.processAllAvailable()
@@ -356,7 +359,7 @@ def test_an_older_checkpoint_repeats_what_it_has_forgotten(pipeline: Pipeline) -
     assert not (pipeline.folder / "older" / "ingest.aside").exists()
 
 
-def test_a_checkpoint_older_than_kafka_begins_anew_unless_messages_were_never_read(
+def test_a_checkpoint_older_than_kafka_starts_over_unless_messages_were_never_read(
     pipeline: Pipeline,
 ) -> None:
     send(pipeline, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -12,7 +11,7 @@ from fastapi import FastAPI
 from tapeline.api.app import create_app
 from tapeline.local.service import LOOPBACK
 from tapeline.program.settings import ApiSettings, load_settings
-from tests.served import serving
+from tests.served import serving, under_path
 
 ELSEWHERE = {"Origin": "https://charts.example"}
 
@@ -110,16 +109,7 @@ def test_only_pages_of_named_origins_may_read(client: httpx.Client) -> None:
 
 
 def test_under_a_path_of_a_proxy_everything_is_there() -> None:
-    inner = app_of()
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI):
-        async with inner.router.lifespan_context(inner):
-            yield
-
-    outer = FastAPI(lifespan=lifespan)
-    outer.mount("/market/data", inner)
-    with serving(outer) as client:
+    with serving(under_path("/market/data", app_of())) as client:
         page = client.get("/market/data/")
         named = client.get("/market/data/openapi.json").json()["servers"]
         bars = client.get("/market/data/v1/bars?symbols=A&from=1")

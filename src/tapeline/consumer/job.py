@@ -235,7 +235,7 @@ def _stop_on_signals(stop: threading.Event, spark: subprocess.Popen[bytes] | Non
     tells.settimeout(0)
     signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: None)  # only so that it does not end us
 
     def watch() -> None:
         while told.recv(1)[0] not in {signal.SIGINT, signal.SIGTERM}:

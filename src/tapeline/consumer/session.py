@@ -92,10 +92,7 @@ def _build(settings: Settings, endpoints: Endpoints, *, records: bool) -> SparkS
 
 def process_of(session: SparkSession) -> subprocess.Popen[bytes] | None:
     """Return the process of Spark's driver; None where it is our parent, of spark-submit."""
-    if is_submitted():
-        return None
-    process: subprocess.Popen[bytes] = session.sparkContext._gateway.proc  # type: ignore[union-attr]  # noqa: SLF001 - nothing else knows it
-    return process
+    return None if is_submitted() else _own_process(session)
 
 
 def end_with_spark(session: SparkSession) -> None:
@@ -167,8 +164,13 @@ def _start_own(builder: SparkSession.Builder, settings: Settings, *, records: bo
     for key, value in own.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
-    record_classes(archive, session.sparkContext._gateway.proc.pid)  # type: ignore[union-attr]  # noqa: SLF001 - nothing else knows it
+    record_classes(archive, _own_process(session).pid)
     return session
+
+
+def _own_process(session: SparkSession) -> subprocess.Popen[bytes]:
+    process: subprocess.Popen[bytes] = session.sparkContext._gateway.proc  # type: ignore[union-attr]  # noqa: SLF001 - nothing else knows it
+    return process
 
 
 def _own_spark(settings: Settings, *, records: bool = False) -> tuple[dict[str, str], ArchiveUse]:

@@ -20,8 +20,7 @@ def within_reach(bound: datetime) -> datetime:
 
     So sums of it and any length of bars are times too, and nobody looks where nothing can be.
     """
-    aware = bound if bound.tzinfo else bound.replace(tzinfo=timezone.utc)
-    return min(max(aware, EPOCH), LAST_TIME)
+    return min(max(bound if bound.tzinfo else as_utc(bound), EPOCH), LAST_TIME)
 
 
 def now_us() -> int:

@@ -95,8 +95,9 @@ class LiveFeed:
             return  # the connection is gone with such a frame, and that gap goes on
         received_us, kept_up_us = frame.received_at_us, self._kept_up_us()
         trades = message.trades if isinstance(message, TradeFrame) else ()
-        if trades and kept_up_us is None:  # else it is we who are late
-            self._note_lateness(received_us, max(trade.event_time_ms for trade in trades))
+        newest_ms = _newest_ms(message)
+        if newest_ms is not None and kept_up_us is None:  # else it is we who are late
+            self._note_lateness(received_us, newest_ms)
         rejects = message.rejects if isinstance(message, TradeFrame) else ()
         watch, report = self.gaps.watch, self.gaps.report
         if any(reject.index is None for reject in rejects):
@@ -127,9 +128,7 @@ class LiveFeed:
     def _admit(self, frame: Frame) -> None:
         """Take a frame, unless it shall wait until the clock is known."""
         message = read_frame(frame, _ANY_TIME_MS)
-        newest_ms = None
-        if isinstance(message, TradeFrame) and message.trades:
-            newest_ms = max(trade.event_time_ms for trade in message.trades)
+        newest_ms = _newest_ms(message)
         ready = self._check.admit(frame, newest_ms)
         if ready and ready[-1] is frame:
             latest_ms = frame.received_at_us // 1000 + LATEST_AHEAD_MS
@@ -169,3 +168,10 @@ class LiveFeed:
     def _host_ahead_s(self) -> float:
         ahead_s = self._clock.host_ahead_s()
         return math.nan if ahead_s is None else ahead_s
+
+
+def _newest_ms(message: Parsed) -> int | None:
+    """Return the event time of a frame's newest trade, ms since the epoch; None without one."""
+    if not isinstance(message, TradeFrame):
+        return None
+    return max((trade.event_time_ms for trade in message.trades), default=None)

@@ -38,7 +38,11 @@ STOPPED_EXIT_CODE: Final = 143
 
 def is_held() -> bool:
     """Return whether a parent has started us before what we need is there."""
-    return os.environ.get(SUPERVISED) == "1" and os.environ.get(HELD) == "1"
+    return _is_supervised() and os.environ.get(HELD) == "1"
+
+
+def _is_supervised() -> bool:
+    return os.environ.get(SUPERVISED) == "1"
 
 
 def end_with_parent() -> None:
@@ -47,7 +51,7 @@ def end_with_parent() -> None:
     Does nothing unless a parent asked for it. This works even when the parent was killed. A parent
     that starts us before the services that we need holds us here until they are there.
     """
-    if os.environ.get(SUPERVISED) != "1":
+    if not _is_supervised():
         return
     if is_held() and not os.read(sys.stdin.fileno(), 1):
         sys.exit(STOPPED_EXIT_CODE)
@@ -94,7 +98,7 @@ def end_within(limit_s: float, child: subprocess.Popen[Any] | None) -> None:
         log.warning("stopped_at_once", reason=f"an orderly stop took more than {limit_s:.1f} s")
         if child is not None:
             child.kill()
-        os._exit(STOPPED_EXIT_CODE if os.environ.get(SUPERVISED) == "1" else 0)
+        os._exit(STOPPED_EXIT_CODE if _is_supervised() else 0)
 
     timer = threading.Timer(limit_s, end)
     timer.daemon = True
@@ -113,7 +117,7 @@ def sigterm_interrupts() -> Iterator[None]:
 
 def exit_stopped() -> None:
     """End after a signal; a supervised process tells its parent that it has not finished."""
-    if os.environ.get(SUPERVISED) == "1":
+    if _is_supervised():
         sys.exit(STOPPED_EXIT_CODE)
 
 

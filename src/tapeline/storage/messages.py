@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -132,7 +133,10 @@ class _Bronze:
         row = heads[bucket]
         if row is None:
             low, high = bucket * BUCKET_OFFSETS, self._tail(bucket)
-            first = _first_true(low, high, lambda offset: self._rows([offset])[0] is not None)
+            offsets = range(low, high)
+            first = low + bisect_left(
+                offsets, 1, key=lambda offset: self._rows([offset])[0] is not None
+            )
             row = self._rows([first])[0] or tails[bucket]
         offset, received = row
         return BronzeSpan(*self._key, offset, self._last, as_utc(received))
@@ -154,17 +158,3 @@ class _Bronze:
 
     def _is_alive(self, row: tuple[int, datetime]) -> bool:
         return self._alive_after is None or as_utc(row[1]) > self._alive_after
-
-
-def _first_true(low: int, high: int, is_true: Callable[[int], bool]) -> int:
-    """Return the lowest number for which something is true that stays true above it.
-
-    `high` is returned untried.
-    """
-    while low < high:
-        middle = (low + high) // 2
-        if is_true(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return low
