@@ -89,7 +89,11 @@ export class Chart {
     this.#bars = new Map(bars.map((bar) => [at(bar), bar]));
     this.#digits = digitsOf(bars.map((bar) => bar.close));
     this.candles.applyOptions({
-      priceFormat: { type: "price", precision: this.#digits, minMove: 10 ** -this.#digits },
+      priceFormat: {
+        type: "custom",
+        minMove: 10 ** -this.#digits,
+        formatter: (value) => price(value, this.#digits),
+      },
     });
     this.candles.setData(bars.map((bar) => this.#candle(bar)));
     this.volume.setData(bars.map((bar) => this.#column(bar)));
