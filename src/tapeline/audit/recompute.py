@@ -173,9 +173,7 @@ def _amounts(trades: pa.Table) -> pa.Table:
     prices, counted = pairs["price"].to_pylist(), pairs["counted"].to_pylist()
     try:
         sizes = [_decimal(volume) for volume in counted]
-        notionals = [
-            _product(price, size) for price, size in zip(prices, sizes, strict=True)
-        ]
+        notionals = [_product(price, size) for price, size in zip(prices, sizes, strict=True)]
         return pa.table([prices, counted, sizes, notionals], schema=_AMOUNTS)
     except (InvalidOperation, pa.ArrowInvalid) as error:
         message = f"Silver has a trade whose price or size is no decimal(38, 10): {error}"

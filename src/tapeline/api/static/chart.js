@@ -87,7 +87,7 @@ export class Chart {
   show(bars, title) {
     this.#title = title;
     this.#bars = new Map(bars.map((bar) => [at(bar), bar]));
-    this.#digits = digitsOf(bars.map((bar) => bar.close));
+    this.#digits = digitsOf(bars.flatMap((bar) => [bar.open, bar.high, bar.low, bar.close]));
     this.candles.applyOptions({
       priceFormat: {
         type: "custom",

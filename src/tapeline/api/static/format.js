@@ -32,7 +32,7 @@ function decimals(number) {
 // As many decimals as the prices themselves have: two at least, and at most what six digits of
 // the largest of them need.
 export function digitsOf(prices) {
-  const known = prices.filter((p) => p !== null && p !== undefined).slice(-60);
+  const known = prices.filter((p) => p !== null && p !== undefined).slice(-240);
   const largest = Math.max(0, ...known.map(Math.abs));
   const most = largest > 0 ? 5 - Math.floor(Math.log10(largest)) : 6;
   return Math.min(Math.max(6, most), Math.max(2, ...known.map(decimals)), 20);
@@ -41,6 +41,12 @@ export function digitsOf(prices) {
 export function price(value, digits = digitsOf([value])) {
   return value === null || value === undefined ? "–"
     : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+// A price for a narrow column: 1.675e-9 rather than fourteen characters.
+export function shortPrice(value) {
+  const text = price(value);
+  return text.length > 12 ? String(value) : text;
 }
 
 export const amount = (value) =>

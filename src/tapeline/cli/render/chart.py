@@ -101,9 +101,7 @@ def _header(symbol: str, interval: ReadInterval, bars: Sequence[Bar], feed: Text
         since = next(b for b in bars if b.open is not None).window_start
         text.append(f"  {scale.fine_text(close)}", "bold")
         text.append(f"  {state_of(bars[-1])}")
-        text.append(
-            f"  {scale.fine_text(change[0], '+')} ({change[1]:+.2f}%)", _colour(change[0])
-        )
+        text.append(f"  {scale.fine_text(change[0], '+')} ({change[1]:+.2f}%)", _colour(change[0]))
         text.append(
             f" since {since:%H:%M}" if interval.duration < _DAY else f" since {since:%Y-%m-%d}"
         )
