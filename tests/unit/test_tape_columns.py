@@ -172,7 +172,9 @@ def test_a_constant_symbol_stands_for_a_missing_column(tmp_path):
 
 
 def test_a_constant_symbol_beside_a_column_of_symbols_is_refused(tmp_path):
-    assert "--symbol is for a tape without a column" in refusal(tmp_path, TAPE, TapeForm(symbol="A"))
+    assert "--symbol is for a tape without a column" in refusal(
+        tmp_path, TAPE, TapeForm(symbol="A")
+    )
 
 
 @pytest.mark.parametrize("symbol", ["BTC,USD", "A" * 129, "A\tB", ""])

@@ -15,9 +15,7 @@ from tapeline.simulator.tape_file.form import TapeForm
 
 def tape_of(folder: Path, codes: ConditionCodes | None, *conditions: str) -> Tape:
     path = folder / "tape.csv"
-    rows = [
-        f'{1_710_513_000_100 + n},SPY,512.10,100,"{text}"' for n, text in enumerate(conditions)
-    ]
+    rows = [f'{1_710_513_000_100 + n},SPY,512.10,100,"{text}"' for n, text in enumerate(conditions)]
     path.write_text("\n".join(["event_time_ms,symbol,price,volume,conditions", *rows]))
     return Tape(path, 100, TapeForm(codes=codes))
 
@@ -78,7 +76,7 @@ def test_letters_of_the_sips_become_the_ids_of_the_same_names(tmp_path, text, id
 def test_b_is_an_average_price_on_the_ctas_tape_and_bunched_on_utps(tmp_path, codes, b):
     tape = tape_of(tmp_path, codes, "@  B", "@", "B")
     assert [t["c"] for f in tape.frames(0) for t in f.trades] == [["1", b], ["1"], [b]]
-    doubt = "2 trades have condition B, read as UTP's bunched trade"
+    doubt = "Trades with condition B: 2. It is read as UTP's bunched trade"
     assert (doubt in " ".join(tape.notes.in_short())) == (codes is ConditionCodes.SIP)
 
 

@@ -146,7 +146,7 @@ def test_a_millisecond_that_must_be_cut_and_is_late_is_refused(tmp_path, rows):
 def test_a_millisecond_that_must_be_cut_needs_full_speed_and_no_faults(tmp_path):
     tape_of(tmp_path, [f"{T0 + n},A,1,1," for n in range(100)], 4_000).require_whole_milliseconds()
     tape = tape_of(tmp_path, [f"{T0},A,1,1,"] * 100, 4_000)
-    with pytest.raises(TapeError, match="100 trades in the one millisecond .* --speed max"):
+    with pytest.raises(TapeError, match=r"100 trades in the one millisecond .* --speed max"):
         tape.require_whole_milliseconds()
 
 

@@ -34,7 +34,9 @@ def played(tape: Tape) -> list[tuple[str, int, float, float, list[str] | None]]:
     return [(t["s"], t["t"] - T0, t["p"], t["v"], t["c"]) for t in trades]
 
 
-def bars(tape: Tape, policy: ConditionPolicy = ConditionPolicy.SIP) -> dict[str, tuple[object, ...]]:
+def bars(
+    tape: Tape, policy: ConditionPolicy = ConditionPolicy.SIP
+) -> dict[str, tuple[object, ...]]:
     """Return open, high, low, close, volume and count of each symbol's one window."""
     identity = TradeIdentity("replay", 2.0, speed=None)
     found: dict[str, OpenBar] = {}
@@ -94,8 +96,10 @@ def test_spot_trades_of_binance(tmp_path):
         # Aggregates of spot and futures; an id may look like seconds.
         "7,0.316,27.0,1710513000,1710513001,1710513000000123,True,True\n",
         "7,0.316,27.0,1710513000,1710513001,1710513000000,true\n",
-        "agg_trade_id,price,quantity,first_trade_id,last_trade_id,transact_time,is_buyer_maker\n"
-        "7,0.316,27.0,1710513000,1710513001,1710513000000,true\n",
+        (
+            "agg_trade_id,price,quantity,first_trade_id,last_trade_id,transact_time,is_buyer_maker\n"
+            "7,0.316,27.0,1710513000,1710513001,1710513000000,true\n"
+        ),
     ],
 )
 def test_other_dumps_of_binance(tmp_path, content):
@@ -169,7 +173,8 @@ def test_a_flat_file_of_polygon(tmp_path):
     assert tape.notes.times == "nanoseconds since 1970"
     short = " ".join(tape.notes.in_short())
     assert "Read as polygon's trades, by the names of its columns." in short
-    assert "1 trades have been corrected or cancelled later, and are played (column corr" in short
+    corrected = "have been corrected or cancelled later, and are played (column correction): 1."
+    assert f"Trades that {corrected}" in short
 
 
 def test_conditions_of_polygons_crypto_trades_are_the_buyers_side_and_none(tmp_path):
@@ -214,7 +219,12 @@ def test_a_data_frame_of_alpaca(tmp_path):
 def test_fields_of_alpacas_api(tmp_path):
     table = {
         "t": ["2024-03-15T14:30:00.123456789Z"],
-        **{"x": ["V"], "p": [45.45], "s": [100], "c": [["@", "T"]], "i": [625], "z": ["C"]},
+        "x": ["V"],
+        "p": [45.45],
+        "s": [100],
+        "c": [["@", "T"]],
+        "i": [625],
+        "z": ["C"],
     }
     path = tmp_path / "csco"
     pq.write_table(pa.table(table), path)
@@ -232,13 +242,17 @@ DATABENTO = (
     "rows",
     [
         # As they are on the wire: ns, and prices in units of 1e-9.
-        "1710513000100900000,1710513000100500000,0,2,7,T,B,0,4500250000000,3,0,165,1,ESM4\n"
-        "1710513000300900000,1710513000300500000,0,2,7,T,A,0,4500000000000,2,0,165,2,ESM4\n",
+        (
+            "1710513000100900000,1710513000100500000,0,2,7,T,B,0,4500250000000,3,0,165,1,ESM4\n"
+            "1710513000300900000,1710513000300500000,0,2,7,T,A,0,4500000000000,2,0,165,2,ESM4\n"
+        ),
         # As people read them.
-        "2024-03-15T14:30:00.1009Z,2024-03-15T14:30:00.100500000Z,0,2,7,T,B,0,4500.250000000,3,0,1"
-        ",1,ESM4\n"
-        "2024-03-15T14:30:00.3009Z,2024-03-15T14:30:00.300500000Z,0,2,7,T,A,0,4500.000000000,2,0,1"
-        ",2,ESM4\n",
+        (
+            "2024-03-15T14:30:00.1009Z,2024-03-15T14:30:00.100500000Z,0,2,7,T,B,0,4500.250000000,3,0,1"
+            ",1,ESM4\n"
+            "2024-03-15T14:30:00.3009Z,2024-03-15T14:30:00.300500000Z,0,2,7,T,A,0,4500.000000000,2,0,1"
+            ",2,ESM4\n"
+        ),
     ],
 )
 def test_trades_of_databento(tmp_path, rows):
@@ -249,7 +263,9 @@ def test_trades_of_databento(tmp_path, rows):
     ]
     assert bars(tape) == {"ESM4": (4500.25, 4500.25, 4500.0, 4500.0, Decimal(5), 2)}
     is_fixed = ".25" not in rows
-    assert ("Prices are whole numbers in units of 0.000000001." in tape.notes.in_short()) is is_fixed
+    assert (
+        "Prices are whole numbers in units of 0.000000001." in tape.notes.in_short()
+    ) is is_fixed
 
 
 @pytest.mark.parametrize(
@@ -281,8 +297,14 @@ def test_orders_of_databento_are_no_trades(tmp_path):
 def test_parquet_of_databento(tmp_path, prices):
     columns = {
         "ts_event": pa.array([1_710_513_000_100_500_000], pa.timestamp("ns", "UTC")),
-        **{"rtype": [0], "publisher_id": [2], "instrument_id": [7], "action": ["T"]},
-        **{"side": ["B"], "price": prices, "size": pa.array([3], pa.uint32()), "flags": [0]},
+        "rtype": [0],
+        "publisher_id": [2],
+        "instrument_id": [7],
+        "action": ["T"],
+        "side": ["B"],
+        "price": prices,
+        "size": pa.array([3], pa.uint32()),
+        "flags": [0],
         "sequence": [1],
     }
     path = tmp_path / "glbx.parquet"
@@ -293,7 +315,9 @@ def test_parquet_of_databento(tmp_path, prices):
 
 def test_the_user_goes_before_the_vendors_shape(tmp_path):
     form = TapeForm(
-        TapeFormat.POLYGON, parse_columns("time=participant_timestamp"), codes=ConditionCodes.FINNHUB
+        TapeFormat.POLYGON,
+        parse_columns("time=participant_timestamp"),
+        codes=ConditionCodes.FINNHUB,
     )
     rows = played(tape_of(tmp_path, POLYGON, form))
     assert rows[0] == ("A", 99, 10.1, 100.0, ["14", "41"])

@@ -145,7 +145,9 @@ def test_the_row_is_found_far_into_a_file(tmp_path):
 def test_a_time_in_years_to_come_is_refused_and_one_of_the_next_hours_is_not(tmp_path):
     soon = datetime.now(timezone.utc) + timedelta(hours=2)
     assert len(times_of(written(tmp_path, f"{soon:%Y-%m-%dT%H:%M:%SZ}"))) == 1
-    with pytest.raises(TapeError, match="row 3: '4000000000000' lies more than a day in the future"):
+    with pytest.raises(
+        TapeError, match="row 3: '4000000000000' lies more than a day in the future"
+    ):
         Tape(written(tmp_path, "1710513000100", "4000000000000"), 100)  # 2096
 
 
@@ -185,7 +187,7 @@ def test_other_columns_of_parquet_go_by_magnitude_or_as_text(tmp_path, times, ex
 @pytest.mark.parametrize(
     ("times", "sentence"),
     [
-        (pa.array([datetime(1899, 12, 30)], pa.timestamp("us")), "row 1: '1899-12-30 00:00:00' is"),
+        (pa.array([-2_209_161_600], pa.timestamp("s")), "row 1: '1899-12-30 00:00:00' is"),
         (pa.array([19_797], pa.date32()), "date32.*is no time of day"),
         (pa.array([True]), "is of type bool"),
         (pa.array([2**64 - 1], pa.uint64()), "row 1: '18446744073709551615' is no time"),

@@ -78,7 +78,7 @@ def produce(
     end_with_parent()
     default_topic = settings.kafka.topic if source is Source.FINNHUB else DEMO
     settings = settings.with_target(topic=topic or default_topic)
-    wanted = parse_symbols(symbols) if symbols_file is None else _symbols_in(symbols_file)
+    wanted = parse_symbols(symbols) if symbols_file is None else symbols_in(symbols_file)
     if source is Source.SIMULATOR and settings.finnhub.url == FinnhubSettings().url:
         with simulated_feed(settings.home) as feed:
             finnhub = settings.finnhub.model_copy(update={"url": feed.url})
@@ -133,7 +133,7 @@ def _run(
             run_until_signalled(pipeline.run(), limit_s=STOP_LIMIT_S)
 
 
-def _symbols_in(path: Path) -> tuple[str, ...]:
+def symbols_in(path: Path) -> tuple[str, ...]:
     """Return the symbols in a file.
 
     Raises:

@@ -44,7 +44,9 @@ class TapeNotes:
 
     def title(self) -> str:
         """Return how much there is."""
-        return f"{self.trades:,} trades of {len(self.symbols)} symbols in {self.path}"
+        trades = "1 trade" if self.trades == 1 else f"{self.trades:,} trades"
+        symbols = "1 symbol" if len(self.symbols) == 1 else f"{len(self.symbols):,} symbols"
+        return f"{trades} of {symbols} in {self.path}"
 
     def in_short(self) -> list[str]:
         """Return what a reader should know before the tape is played."""
@@ -81,8 +83,8 @@ class TapeNotes:
             )
         if self.conditions.ambiguous:
             lines.append(
-                f"{self.conditions.ambiguous:,} trades have condition B, read as UTP's bunched "
-                "trade; on the CTA's tape it is an average price: --conditions cta."
+                f"Trades with condition B: {self.conditions.ambiguous:,}. It is read as UTP's "
+                "bunched trade; on the CTA's tape it is an average price: --conditions cta."
             )
         return lines
 
@@ -108,10 +110,9 @@ class TapeNotes:
     def _order(self) -> str:
         if not self.back.trades:
             return "Order: no trade is older than one before it."
-        by_s = self.back.most_ms / 1000
         return (
-            f"Order: {self.back.trades:,} trades are older than one before them, by {by_s:,.3f} s "
-            "at most."
+            f"Order: trades that are older than one before them: {self.back.trades:,}, by "
+            f"{self.back.most_ms / 1000:,.3f} s at most."
         )
 
 

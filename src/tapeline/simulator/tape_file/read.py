@@ -183,7 +183,7 @@ class _Reading:
             regular = pc.is_in(texts, value_set=pa.array(["", "0", "00"]))
             if noted := pc.sum(pc.invert(regular)).as_py():
                 name, what = shape.noted
-                self._remarks.append(f"{noted:,} trades {what} (column {name}).")
+                self._remarks.append(f"Trades that {what} (column {name}): {noted:,}.")
 
 
 _NO_PRICE: Final = float(2**63 - 1)
