@@ -177,6 +177,32 @@ def test_a_flat_file_of_polygon(tmp_path):
     assert f"Trades that {corrected}" in short
 
 
+def test_a_file_of_polygon_that_goes_by_ticker_is_played_by_time(tmp_path):
+    names, first = POLYGON.splitlines()[:2]
+    rows = [
+        first.replace("1710513000100000001", f"{ns}").replace(",10.1,", f",{price},")
+        for ns, price in (
+            (1_710_513_000_100_000_001, 1),
+            (1_710_513_000_100_900_000, 2),
+            (1_710_513_000_300_000_000, 3),
+        )
+    ]
+    others = [row.replace("A,", "B,", 1) for row in rows]
+    tape = tape_of(tmp_path, "\n".join([names, *rows, *others]))
+    assert [row[:3] for row in played(tape)] == [
+        ("A", 100, 1.0),
+        ("A", 100, 2.0),
+        ("B", 100, 1.0),
+        ("B", 100, 2.0),
+        ("A", 300, 3.0),
+        ("B", 300, 3.0),
+    ]
+    assert tape.notes.back.trades == 0
+    assert "One symbol after the other in the file, played in order of time." in (
+        tape.notes.in_short()
+    )
+
+
 def test_conditions_of_polygons_crypto_trades_are_the_buyers_side_and_none(tmp_path):
     dump = (
         "ticker,conditions,exchange,id,participant_timestamp,price,size\n"

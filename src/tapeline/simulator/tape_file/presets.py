@@ -54,6 +54,7 @@ class Shape:
         is_known_by_names: whether nobody else's files have these names.
         only: what a column must hold everywhere, else its rows are not all trades.
         noted: a column whose values other than 0 are counted and said, with what they say.
+        is_by_symbol: whether such files hold one symbol after the other, each by time.
     """
 
     names: tuple[str, ...]
@@ -63,6 +64,7 @@ class Shape:
     is_known_by_names: bool = True
     only: tuple[str, str] | None = None
     noted: tuple[str, str] | None = None
+    is_by_symbol: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ _POLYGON: Final = Preset(
                 Role.CONDITIONS: "conditions",
             },
             noted=_CORRECTED,
+            is_by_symbol=True,
         ),
         Shape(  # options
             ("ticker", "conditions", "correction", "exchange", "price", "sip_timestamp", "size"),
@@ -158,6 +161,7 @@ _POLYGON: Final = Preset(
                 Role.CONDITIONS: "conditions",
             },
             noted=_CORRECTED,
+            is_by_symbol=True,
         ),
         Shape(  # crypto, whose conditions say who bought
             ("ticker", "conditions", "exchange", "id", "participant_timestamp", "price", "size"),
@@ -167,6 +171,7 @@ _POLYGON: Final = Preset(
                 Role.PRICE: "price",
                 Role.SIZE: "size",
             },
+            is_by_symbol=True,
         ),
     ),
     ConditionCodes.POLYGON,

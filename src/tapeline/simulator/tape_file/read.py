@@ -81,8 +81,16 @@ class _Reading:
         prices, sizes = self._numbers(Role.PRICE), self._numbers(Role.SIZE)
         conditions, counts = self._conditions(rows)
         arrays = [times, symbols, prices, sizes, conditions]
-        table = pa.table(arrays, names=SCHEMA.names).cast(SCHEMA)
+        table = self._in_order(pa.table(arrays, names=SCHEMA.names).cast(SCHEMA))
         return table, self._notes(table, meaning, counts)
+
+    def _in_order(self, table: pa.Table) -> pa.Table:
+        """Return the trades as they came, which a file with one symbol after the other is not."""
+        if not self._columns.shape.is_by_symbol or not _steps_back(table["event_time_ms"]).trades:
+            return table
+        self._remarks.append("One symbol after the other in the file, played in order of time.")
+        # The sort is stable: what shares a millisecond keeps its order.
+        return table.take(pc.sort_indices(table, sort_keys=[("event_time_ms", "ascending")]))
 
     def _read(self) -> dict[Role | str, Cells]:
         """Read the columns that have a role, and those that the shape looks at."""
