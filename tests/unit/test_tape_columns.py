@@ -136,6 +136,20 @@ def test_other_columns_are_ignored_even_if_they_are_there_twice(tmp_path):
     assert trades(tmp_path, "tape.csv", content) == TRADES
 
 
+def test_a_name_that_is_a_number_is_one_among_names(tmp_path):
+    """As pandas writes columns that nobody named."""
+    lines = TAPE.decode().splitlines()
+    content = "\n".join([f"0,{lines[0]},7", *(f"x,{line},y" for line in lines[1:])])
+    assert trades(tmp_path, "tape.csv", content.encode()) == TRADES
+
+
+def test_columns_of_two_vendors_are_nobodys(tmp_path):
+    binance = "id,price,qty,quote_qty,time,is_buyer_maker"
+    polygon = "ticker,conditions,exchange,participant_timestamp,size"
+    content = f"{binance},{polygon}\n1,2,3,6,1710513000000,true,A,,1,1710513000000,5\n"
+    assert "Say which column is which" in refusal(tmp_path, content.encode())
+
+
 def test_a_file_without_names_is_refused_with_what_to_do(tmp_path):
     message = refusal(tmp_path, b"51175358,17.8018,5.69,101.29,1583709433583,True,True\n")
     assert "its first row holds values, not names: 51175358,17.8018" in message

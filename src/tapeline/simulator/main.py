@@ -72,6 +72,8 @@ def simulate(
     """Serve Finnhub's protocol, from a tape or a random market.
 
     Example: tapeline simulate --tape day.csv.gz --speed 60 --fault redeliver=0.1
+
+    A vendor's: tapeline simulate --tape dump.csv --format kraken --symbol KRAKEN:XBT/USD
     """
     settings = load_settings()
     configure_logging(settings.log_level)

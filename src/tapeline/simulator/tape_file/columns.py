@@ -101,7 +101,7 @@ def _shape_of(
         for shape in preset.shapes
         if shape.is_known_by_names and names >= set(shape.names)
     ]
-    if found:
+    if len({tape_format for tape_format, _ in found}) == 1:
         # Of two shapes of which one has all columns of the other, the larger is meant.
         tape_format, shape = max(found, key=lambda one: len(one[1].names))
         return tape_format, shape, True

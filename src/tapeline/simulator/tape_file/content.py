@@ -58,7 +58,7 @@ def open_content(path: Path, known: Sequence[frozenset[str]] = ()) -> Content:
 
     Args:
         path: where it is.
-        known: sets of names, one of which tells the separator if more than one might be.
+        known: sets of names, of which one tells the separator and that the first line is names.
 
     Raises:
         TapeError: it is of a known kind that is not read, or its separator is not clear.
@@ -104,7 +104,7 @@ class _Csv:
         self.kind = "CSV" + (f", {packed}" if packed else "")
         if self._parsing.delimiter != ",":
             self.kind += ", tabs" if self._parsing.delimiter == "\t" else ", semicolons"
-        has_names = not any(_NUMBER.fullmatch(cell) for cell in self._raw)
+        has_names = _are_names([cell.strip() for cell in self._raw], known)
         self.first_row = 2 if has_names else 1  # blank lines are no rows
         self.first_values = None if has_names else tuple(cell.strip() for cell in self._raw)
         if not has_names:
@@ -179,6 +179,13 @@ def _text(file: pa.NativeFile) -> io.TextIOWrapper:
 
 def _cells(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter), [])
+
+
+def _are_names(cells: Sequence[str], known: Sequence[frozenset[str]]) -> bool:
+    """Return whether a first line names columns: it has no number, or names that are known."""
+    if not any(_NUMBER.fullmatch(cell) for cell in cells):
+        return True
+    return any(names <= set(cells) for names in known if not any(map(_NUMBER.fullmatch, names)))
 
 
 def _delimiter_of(line: str, known: Sequence[frozenset[str]], path: Path) -> str:
