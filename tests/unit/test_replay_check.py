@@ -78,6 +78,7 @@ def test_a_check_of_our_own_tape():
         ("1710513000,A,1,1,", {"columns": "when=x"}, "--columns: 'when=x' is not one of time"),
         ("1710513000,A,1,1,", {"columns": "time=x"}, "has no column x; it has event_time_ms"),
         ("1710513000,A,1,1,", {"symbol": "B"}, "--symbol is for a tape without a column"),
+        ("1,A,1,1,", {"symbol": "B", "columns": "symbol=x"}, "say two things: leave one out"),
         ("17,A,1,1,", {"check": True}, "column event_time_ms, row 2: '17' is no time"),
         ('1710513000,"A,B",1,1,', {}, "'A,B' is not a valid symbol"),
         ("1710513000,A,1,1,", {"tape_format": TapeFormat.KRAKEN}, "is no tape in format kraken"),

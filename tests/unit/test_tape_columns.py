@@ -24,6 +24,7 @@ TRADES = [
     {"s": "TEST", "p": 10.01, "t": 1_710_513_000_200, "v": 50.0, "c": ["1", "12"]},
 ]
 PLAIN = [{**trade, "c": None} for trade in TRADES]
+NUMBERED = "time=3,symbol=2,price=1,size=4"
 
 
 def as_parquet(content: dict[str, object]) -> bytes:
@@ -160,6 +161,11 @@ def test_a_file_without_names_is_refused_with_what_to_do(tmp_path):
 def test_a_file_without_names_is_read_by_the_numbers_of_its_columns(tmp_path):
     form = told("time=1,symbol=2,price=3,size=4,conditions=5")
     assert trades(tmp_path, "tape.csv", ROWS.encode(), form) == TRADES
+
+
+def test_a_value_of_a_file_without_names_is_named_by_its_number(tmp_path):
+    message = refusal(tmp_path, b"10,TEST,1710513000100,5\n10,TEST,17,5\n", told(NUMBERED))
+    assert "column 3, row 2: '17' is no time" in message
 
 
 def test_columns_are_named_by_the_user(tmp_path):

@@ -30,6 +30,8 @@ class Columns:
     shape: Shape
     is_recognised: bool
     """Whether the format was not named."""
+    names: tuple[str, ...]
+    """All columns in the file's order, by the shape where the file does not name them."""
     positions: Mapping[Role, int]
 
     @property
@@ -72,7 +74,7 @@ def find_columns(content: Content, form: TapeForm, path: Path) -> Columns:
         PRESETS[TapeFormat.TAPELINE].shapes[0],
         False,
     )
-    return Columns(tape_format, shape, is_recognised, positions)
+    return Columns(tape_format, shape, is_recognised, names, positions)
 
 
 def _shape_of(

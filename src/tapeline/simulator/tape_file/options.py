@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from tapeline.model.errors import UsageError
 from tapeline.simulator.tape_file.codes import ConditionCodes
 from tapeline.simulator.tape_file.form import TapeForm, parse_columns
-from tapeline.simulator.tape_file.presets import TapeFormat
+from tapeline.simulator.tape_file.presets import Role, TapeFormat
 
 FormatOption = Annotated[
     TapeFormat | None,
@@ -47,4 +48,8 @@ def tape_form(
     Raises:
         UsageError: one of them is not valid.
     """
-    return TapeForm(tape_format, parse_columns(columns or ""), symbol, codes)
+    roles = parse_columns(columns or "")
+    if symbol is not None and Role.SYMBOL in roles:
+        message = "--symbol and a symbol in --columns say two things: leave one out."
+        raise UsageError(message)
+    return TapeForm(tape_format, roles, symbol, codes)

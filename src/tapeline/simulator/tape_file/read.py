@@ -61,8 +61,7 @@ class _Reading:
         self._form = form
         self._content = content
         self._columns = columns
-        names = content.names if content.first_values is None else columns.shape.names
-        self._names = names if len(names) == len(content.names) else content.names
+        self._names = columns.names
         self._codes = form.codes or columns.preset.codes
         self._remarks: list[str] = []
         self._cells = self._read()
