@@ -118,6 +118,7 @@ def replay(
     if check:
         _print_lines(console, [f"{contents.notes.title()}.", *contents.notes.in_full()])
         return
+    _print_lines(console, [contents.notes.title(), *contents.notes.in_short()])
     configure_logging(settings.log_level)
     home = Home(settings.home)
     simulate = ["--tape", str(tape), "--speed", speed, "--seed", str(seed), *form.arguments()]
@@ -131,21 +132,31 @@ def replay(
     ):
         with console.status("Making topic and keyspace ready"):
             topic_id = _prepare(settings, endpoints, client)
-        _print_lines(console, [contents.notes.title(), *contents.notes.in_short()])
         started = time.monotonic()
         sent = _run(settings, contents, simulate, client, topic_id, console)
         elapsed_s = time.monotonic() - started
         replayed = _count(client, topic_id, contents.trades, sent)
     _print_summary(replayed, settings, elapsed_s, console, faulty=bool(fault))
     _print_lines(console, contents.notes.unknown_conditions())
+    _require_all(replayed, settings, is_faulty=bool(fault) and into == REPLAY)
+
+
+def _require_all(replayed: Replayed, settings: Settings, *, is_faulty: bool) -> None:
+    """Refuse an end at which a trade is in no final bar, or silver holds other than it must.
+
+    Raises:
+        StreamError: it is so.
+    """
     if not replayed.is_complete():
         message = (
             f"Not every trade is in a final bar; {replayed.windows} five-minute bars and "
             f"{replayed.hours} hours had to be. What is no valid trade is in topic "
-            f"{settings.kafka.dead_letter_topic}; the rest is in the logs in {home.logs}."
+            f"{settings.kafka.dead_letter_topic}; the rest is in the logs in "
+            f"{Home(settings.home).logs}."
         )
         raise StreamError(message)
-    if fault and into == REPLAY and not 0 <= sent.silver - replayed.silver <= sent.unsure:
+    sent = replayed.sent
+    if is_faulty and not 0 <= sent.silver - replayed.silver <= sent.unsure:
         message = f"Silver holds {replayed.silver} trades; it must hold {sent.silver}."
         raise StreamError(message)
 
