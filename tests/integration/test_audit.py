@@ -283,6 +283,7 @@ def test_the_command_exits_1_when_anything_differs_and_0_when_nothing_does(
     vendor.write_text(
         "window_start,symbol,open,high,low,close,volume\n"
         "2024-03-15T14:30:00Z,TEST,10.00,10.05,9.90,10.02,600\n"
+        "2024-03-15T14:35:00Z,TEST,,,,,100\n"
     )
     clean = run("audit", *target, "--against", str(vendor))
     where, trade_id = first_trade(finalized)
@@ -293,6 +294,8 @@ def test_the_command_exits_1_when_anything_differs_and_0_when_nothing_does(
     vendor_code, vendor_output = fail("audit", *target, "--against", str(vendor))
 
     assert "vendor → 5m bars" in clean
+    left_out = "1 rows of the file that have no prices, which are left out, 2024-03-15T14:35:00Z"
+    assert f"Not auditable, vendor → 5m bars: {left_out}" in clean
     assert (code, json_code, vendor_code) == (1, 1, 1)
     assert "TEST 5m 2024-03-15T14:30:00Z" in output
     assert f"id {trade_id}" in output.replace("\n", " ")

@@ -13,15 +13,19 @@ import orjson
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tapeline.live.decode import decode_trade
 from tapeline.model.errors import TapeError
+from tapeline.model.reasons import Reason
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.identity import TradeIdentity
 from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.validation import FeedMessage, Ping, TradeFrame, parse_frame
 from tapeline.simulator.tape import Tape
+from tapeline.simulator.tape_file.codes import ConditionCodes
+from tapeline.simulator.tape_file.form import TapeForm
 from tests.fuzz import hold, mutated
 
 NOW_MS = 1_763_649_060_000
@@ -174,7 +178,7 @@ def test_any_tape_is_read_whole_or_refused(tmp_path):
         outcomes.add(f"{name} read")
         text = (content if name == "tape.csv" else TAPE).decode(errors="replace")
         lines = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
-        symbols = [line["symbol"] for line in lines]
+        symbols = [line["symbol"].strip() for line in lines]
         assert len(trades) == tape.trades == len(symbols)
         if name != "tape.parquet":  # its bytes have no checksum
             assert [trade["s"] for trade in trades] == symbols
@@ -186,3 +190,66 @@ def test_any_tape_is_read_whole_or_refused(tmp_path):
     hold(check, tapes, tape_of, 100)
     names = ("tape.csv", "tape.csv.gz", "tape.parquet")
     assert outcomes == {f"{name} {outcome}" for name in names for outcome in ("read", "refused")}
+
+
+ROWS_OF = {
+    "": ["event_time_ms", "symbol", "price", "volume", "conditions"],
+    "polygon": ["ticker", "conditions", "correction", "exchange", "price", "sip_timestamp", "size"],
+    "databento": [
+        *("ts_event", "rtype", "publisher_id", "instrument_id", "action", "side", "price", "size"),
+        *("flags", "sequence", "symbol"),
+    ],
+    "alpaca": ["symbol", "timestamp", "exchange", "price", "size", "id", "conditions", "tape"],
+}
+values_in_cells = st.text(max_size=6) | st.sampled_from(
+    [
+        *("1710513000", "1710513000.5", "1710513000100", "1710513000100999", "946684799", "0x10"),
+        *("2024-03-15T14:30:00Z", "2024-03-15 14:30:00.5-04:00", "2024-02-30T00:00:00Z", "17"),
+        *("AAPL", " AAPL ", "A,B", "T", "1.5", "4500250000000", "9223372036854775807", "1_000"),
+        *("", " ", "nan", "-0.0", "1e999", "@F I", "B", "12,37", "1 | 12", "['@']", "12.0"),
+        *("\x00", '"', "\u0661\u0662", "9" * 30, "C", "\r", "\n", ";", "\t"),
+    ]
+)
+
+
+@st.composite
+def dumps(draw: st.DrawFn) -> tuple[list[str], list[list[str]], str, ConditionCodes | None]:
+    """Draw a file whose columns are known, and any values in them."""
+    names = ROWS_OF[draw(st.sampled_from(sorted(ROWS_OF)))]
+    good = {"price": "1.5", "volume": "7", "size": "7", "symbol": "A", "ticker": "A", "action": "T"}
+    times = dict.fromkeys(
+        ("event_time_ms", "sip_timestamp", "ts_event", "timestamp"), "1710513000100"
+    )
+    row = [{**times, **good}.get(name, "") for name in names]
+    content = [list(row) for _ in range(draw(st.integers(1, 3)))]
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(content) - 1)), draw(st.integers(0, len(names) - 1))
+        content[at[0]][at[1]] = draw(values_in_cells)
+    codes = draw(st.none() | st.sampled_from(ConditionCodes))
+    return names, content, draw(st.sampled_from([",", ";", "\t"])), codes
+
+
+def test_any_value_in_any_dump_is_read_or_refused_and_what_is_read_has_a_time(tmp_path):
+    outcomes = set()
+    path = tmp_path / "dump"
+
+    def check(dump: tuple[list[str], list[list[str]], str, ConditionCodes | None]) -> None:
+        names, rows, delimiter, codes = dump
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter=delimiter).writerows([names, *rows])
+        try:
+            tape = Tape(path, 100, TapeForm(codes=codes))
+        except TapeError as error:
+            outcomes.add("refused")
+            require_sentence(str(error), path)
+            return
+        outcomes.add("read")
+        trades = [trade for frame in tape.frames(0) for trade in frame.trades]
+        assert len(trades) == tape.trades == len(rows)
+        assert all(line.isprintable() for line in tape.notes.in_full() + tape.notes.in_short())
+        parsed = parse_frame(json_of({"type": "trade", "data": trades}), NOW_MS)
+        assert isinstance(parsed, TradeFrame)
+        assert {r.reason for r in parsed.rejects} <= {Reason.BAD_PRICE, Reason.BAD_VOLUME}
+
+    settings(max_examples=400, suppress_health_check=list(HealthCheck))(given(dumps())(check))()
+    assert outcomes == {"read", "refused"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tapeline.audit.findings import Compared
-from tapeline.audit.vendor_check import VendorBar, compare_vendor, read_vendor_bars
+from tapeline.audit.vendor_check import NoPrices, VendorBar, compare_vendor, read_vendor_bars
 from tapeline.model.errors import UsageError
 from tests.sample import START, a_bar
 
@@ -41,6 +41,38 @@ def test_a_file_is_read_gzip_or_not_without_what_is_not_exact(tmp_path: Path) ->
 
     assert list(read_vendor_bars(plain)) == expected
     assert list(read_vendor_bars(packed)) == expected
+
+
+def test_a_row_without_prices_is_told_apart_from_a_bar(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        HEADER,
+        "SPY,1381132800000,,,,,100,1",
+        "SPY ,1381133100000,13.94,13.95,13.94,13.95,1000,1",
+        "SPY,1381133400000, , , , ,,1",
+        "SPY,1381133700000,,,,,100,0",
+    )
+    start = datetime(2013, 10, 7, 8, tzinfo=timezone.utc)
+    assert list(read_vendor_bars(path)) == [
+        NoPrices("SPY", start),
+        VendorBar("SPY", start.replace(minute=5), 13.94, 13.95, 13.94, 13.95, Decimal(1000)),
+        NoPrices("SPY", start.replace(minute=10)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("symbol,window_start_ms,open,open,high,low,close,volume", "open"),
+        ("symbol,window_start_ms,open,high,low,close,volume,symbol", "symbol"),
+        ("window_start,window_start,symbol,open,high,low,close,volume", "window_start"),
+    ],
+)
+def test_a_column_that_is_there_twice_is_refused_and_named(
+    tmp_path: Path, header: str, name: str
+) -> None:
+    with pytest.raises(UsageError, match=f"holds no bars: it has column {name} twice"):
+        list(read_vendor_bars(write(tmp_path, header)))
 
 
 @pytest.mark.parametrize(

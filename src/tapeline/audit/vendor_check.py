@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import IO, Final
 
 from tapeline.audit.context import Context
-from tapeline.audit.findings import Compared, Difference, Pair, text_of
+from tapeline.audit.findings import NO_PRICES, Compared, Difference, Pair, text_of
 from tapeline.audit.tables import BUCKET_MS
 from tapeline.model.bar import Bar, Interval, WindowKey
+from tapeline.model.columns import named_twice
 from tapeline.model.errors import UsageError
 from tapeline.model.times import from_millis, to_millis
 
@@ -44,15 +45,33 @@ class VendorBar:
         return self.symbol, self.window_start
 
 
+@dataclass(frozen=True, slots=True)
+class NoPrices:
+    """A row of a vendor's file that has no prices: nothing traded, or nothing that may set one."""
+
+    symbol: str
+    window_start: datetime
+
+    @property
+    def key(self) -> WindowKey:
+        """The window, as readers of bars name it."""
+        return self.symbol, self.window_start
+
+
 def check_vendor(context: Context, path: Path) -> None:
-    """Compare a vendor's bars in scope with the stored ones.
+    """Compare a vendor's bars in scope with the stored ones; rows without prices are counted.
 
     Raises:
         UsageError: the file has none.
     """
-    in_scope = (bar for bar in read_vendor_bars(path) if context.scope.covers(bar.key))
+    in_scope = (row for row in read_vendor_bars(path) if context.scope.covers(row.key))
     total = 0
-    while some := list(islice(in_scope, _BARS_AT_ONCE)):
+    while rows := list(islice(in_scope, _BARS_AT_ONCE)):
+        some = [row for row in rows if isinstance(row, VendorBar)]
+        left_out = [row.window_start for row in rows if isinstance(row, NoPrices)]
+        context.findings.not_auditable(Pair.VENDOR, NO_PRICES, left_out)
+        if not some:
+            continue
         total += len(some)
         stored = context.client.stored_bars(Interval.FIVE_MINUTES, [bar.key for bar in some])
         bars = {key: found.bar for key, found in stored.items()}
@@ -62,14 +81,14 @@ def check_vendor(context: Context, path: Path) -> None:
         raise UsageError(message)
 
 
-def read_vendor_bars(path: Path) -> Iterator[VendorBar]:
-    """Yield the bars of a CSV with the columns symbol, open, high, low, close, volume.
+def read_vendor_bars(path: Path) -> Iterator[VendorBar | NoPrices]:
+    """Yield the rows of a CSV with the columns symbol, open, high, low, close, volume.
 
     The start of a window is `window_start_ms` (ms since the epoch) or `window_start` (ISO, UTC
     where it names no zone). A row whose column `exact` is 0 is left out.
 
     Raises:
-        UsageError: there is no such file, a column is missing, or a row is no bar.
+        UsageError: there is no such file, a column is missing or there twice, or a row is no bar.
     """
     try:
         with _open(path) as file:
@@ -80,6 +99,9 @@ def read_vendor_bars(path: Path) -> Iterator[VendorBar]:
                     f"{path} holds no bars: its columns must be window_start_ms or window_start, "
                     "symbol, open, high, low, close, volume."
                 )
+                raise UsageError(message)
+            if twice := named_twice(rows.fieldnames or ()):
+                message = f"{path} holds no bars: it has column {twice} twice."
                 raise UsageError(message)
             for row in rows:
                 if row.get("exact") != "0":
@@ -134,9 +156,12 @@ def _open(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if is_gzip else path.open("rb")  # type: ignore[return-value]
 
 
-def _bar(row: Mapping[str, str | None], where: str) -> VendorBar:
+def _bar(row: Mapping[str, str | None], where: str) -> VendorBar | NoPrices:
+    symbol = (row["symbol"] or "").strip()
     try:
         start = _window_start(row)
+        if not any((row[name] or "").strip() for name in _PRICES):
+            return NoPrices(symbol, start)
         first, high, low, last = (float(row[name] or "") for name in _PRICES)
         volume = Decimal(row["volume"] or "")
     except (ValueError, OverflowError, InvalidOperation) as error:
@@ -145,7 +170,7 @@ def _bar(row: Mapping[str, str | None], where: str) -> VendorBar:
     if to_millis(start) % BUCKET_MS:
         message = f"{where}: {text_of(start)} is no start of a five-minute window."
         raise UsageError(message)
-    return VendorBar(row["symbol"] or "", start, first, high, low, last, volume)
+    return VendorBar(symbol, start, first, high, low, last, volume)
 
 
 def _window_start(row: Mapping[str, str | None]) -> datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +34,14 @@ from tapeline.simulator.faults import FAULT_HELP, parse_faults
 from tapeline.simulator.ledger import SentReport
 from tapeline.simulator.main import DEFAULT_FRAME_MS, parse_speed
 from tapeline.simulator.tape import Tape
+from tapeline.simulator.tape_file.options import (
+    CheckOption,
+    CodesOption,
+    ColumnsOption,
+    FormatOption,
+    SymbolOption,
+    tape_form,
+)
 from tapeline.storage.cassandra_client import CassandraClient
 
 REPLAY: Final = "replay"
@@ -68,6 +76,10 @@ class Replayed:
 
 def replay(
     tape: Annotated[Path, typer.Argument(help="Trades, CSV (gzip or not) or Parquet.")],
+    tape_format: FormatOption = None,
+    columns: ColumnsOption = None,
+    symbol: SymbolOption = None,
+    conditions: CodesOption = None,
     policy: Annotated[ConditionPolicy | None, typer.Option(help="Which trades set prices.")] = None,
     speed: Annotated[str, typer.Option(help="'max', or how many times real time.")] = "max",
     into: Annotated[
@@ -78,6 +90,8 @@ def replay(
     ] = REPLAY,
     fault: Annotated[list[str] | None, typer.Option(help=FAULT_HELP)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the faults.")] = 1,
+    *,
+    check: CheckOption = False,
 ) -> None:
     """Send a tape through simulator, producer, Kafka, Spark and Cassandra.
 
@@ -85,18 +99,29 @@ def replay(
 
     Example: tapeline replay day.csv.gz --policy sip
 
+    Is it read right: tapeline replay their.csv --columns time=ts,price=px,size=qty --check
+
+    A vendor's: tapeline replay BTCUSDT.csv --format binance --symbol BINANCE:BTCUSDT
+
     Backfill of one's own trades: tapeline replay my.csv --into market_data
     """
     console = Console()
-    parse_speed(speed)
+    factor = parse_speed(speed)
     parse_faults(fault or [])
-    contents = Tape(tape, DEFAULT_FRAME_MS)
     settings = load_settings().with_target(
         topic=REPLAY if into == REPLAY else f"{REPLAY}_{into}", keyspace=into, policy=policy
     )
+    form = tape_form(tape_format, columns, symbol, conditions)
+    contents = Tape(tape, DEFAULT_FRAME_MS, form, settings.finnhub.max_frame_bytes)
+    if fault or factor is not None:
+        contents.require_whole_milliseconds()
+    if check:
+        _print_lines(console, [f"{contents.notes.title()}.", *contents.notes.in_full()])
+        return
+    _print_lines(console, [contents.notes.title(), *contents.notes.in_short()])
     configure_logging(settings.log_level)
     home = Home(settings.home)
-    simulate = ["--tape", str(tape), "--speed", speed, "--seed", str(seed)]
+    simulate = ["--tape", str(tape), "--speed", speed, "--seed", str(seed), *form.arguments()]
     simulate += ["--symbol-cap", str(len(contents.symbols))]
     simulate += [text for one in fault or [] for text in ("--fault", one)]
     with (
@@ -107,20 +132,31 @@ def replay(
     ):
         with console.status("Making topic and keyspace ready"):
             topic_id = _prepare(settings, endpoints, client)
-        console.print(f"{contents.trades:,} trades of {len(contents.symbols)} symbols in {tape}")
         started = time.monotonic()
         sent = _run(settings, contents, simulate, client, topic_id, console)
         elapsed_s = time.monotonic() - started
         replayed = _count(client, topic_id, contents.trades, sent)
     _print_summary(replayed, settings, elapsed_s, console, faulty=bool(fault))
+    _print_lines(console, contents.notes.unknown_conditions())
+    _require_all(replayed, settings, is_faulty=bool(fault) and into == REPLAY)
+
+
+def _require_all(replayed: Replayed, settings: Settings, *, is_faulty: bool) -> None:
+    """Refuse an end at which a trade is in no final bar, or silver holds other than it must.
+
+    Raises:
+        StreamError: it is so.
+    """
     if not replayed.is_complete():
         message = (
             f"Not every trade is in a final bar; {replayed.windows} five-minute bars and "
             f"{replayed.hours} hours had to be. What is no valid trade is in topic "
-            f"{settings.kafka.dead_letter_topic}; the rest is in the logs in {home.logs}."
+            f"{settings.kafka.dead_letter_topic}; the rest is in the logs in "
+            f"{Home(settings.home).logs}."
         )
         raise StreamError(message)
-    if fault and into == REPLAY and not 0 <= sent.silver - replayed.silver <= sent.unsure:
+    sent = replayed.sent
+    if is_faulty and not 0 <= sent.silver - replayed.silver <= sent.unsure:
         message = f"Silver holds {replayed.silver} trades; it must hold {sent.silver}."
         raise StreamError(message)
 
@@ -153,7 +189,10 @@ def _run(
     kafka, cassandra = settings.kafka, settings.cassandra
     report = Home(settings.home).logs / f"sent-{cassandra.keyspace}.json"
     produce = ["produce", "--source", REPLAY, "--topic", kafka.topic]
-    produce += ["--symbols", ",".join(contents.symbols)]
+    # A list of some thousand is longer than an argument may be.
+    named = Home(settings.home).logs / f"symbols-{cassandra.keyspace}.txt"
+    named.write_text("\n".join(contents.symbols), encoding="utf-8")
+    produce += ["--symbols-file", str(named)]
     produce += ["--speed", simulate[simulate.index("--speed") + 1]]
     stream = ["stream", "--topic", kafka.topic, "--keyspace", cassandra.keyspace]
     stream += ["--checkpoint-dir", str(_checkpoints(settings)), "--until-final"]
@@ -199,6 +238,11 @@ def _count_final(
     client: CassandraClient, interval: Interval, keys: Collection[tuple[str, datetime]]
 ) -> int:
     return sum(s.bar.is_final for s in client.stored_bars(interval, list(keys)).values())
+
+
+def _print_lines(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_summary(

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Final
 
 from tapeline.model.errors import UsageError
+from tapeline.model.reasons import MAX_SYMBOL_CHARACTERS
 
 _NAMED: Final = 10
 
@@ -42,3 +43,19 @@ def some_of(symbols: Collection[str]) -> str:
     some = ", ".join(sorted(symbols)[:_NAMED]) or "none yet"
     more = len(symbols) - _NAMED
     return f"{some} and {more} more" if more > 0 else some
+
+
+def what_is_wrong_with(symbol: str) -> str | None:
+    """Return why a name is not a valid symbol, as the rest of a sentence; None if it is one.
+
+    Lists of symbols have commas between them, in every command, request and file.
+    """
+    if not symbol:
+        return "is empty and is not a valid symbol"
+    if "," in symbol:
+        return "is not a valid symbol: a comma separates symbols in lists, so none may hold one"
+    if len(symbol) > MAX_SYMBOL_CHARACTERS:
+        return f"is not a valid symbol: it has more than {MAX_SYMBOL_CHARACTERS} characters"
+    if not symbol.isprintable():
+        return "is not a valid symbol: it holds a control character"
+    return None

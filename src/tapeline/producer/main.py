@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import structlog
@@ -48,6 +49,10 @@ def produce(
     symbols: Annotated[str, typer.Option(help="Comma-separated, in the feed's names.")] = (
         "AAPL,MSFT,NVDA,AMZN,TSLA,SPY,BINANCE:BTCUSDT"
     ),
+    symbols_file: Annotated[
+        Path | None,
+        typer.Option(help="File of symbols in place of --symbols, one a line, for thousands."),
+    ] = None,
     source: Annotated[Source, typer.Option(help="Where trades come from.")] = Source.FINNHUB,
     topic: Annotated[
         str | None, typer.Option(help="Kafka topic; trades_raw, or demo for the simulator.")
@@ -73,7 +78,7 @@ def produce(
     end_with_parent()
     default_topic = settings.kafka.topic if source is Source.FINNHUB else DEMO
     settings = settings.with_target(topic=topic or default_topic)
-    wanted = parse_symbols(symbols)
+    wanted = parse_symbols(symbols) if symbols_file is None else symbols_in(symbols_file)
     if source is Source.SIMULATOR and settings.finnhub.url == FinnhubSettings().url:
         with simulated_feed(settings.home) as feed:
             finnhub = settings.finnhub.model_copy(update={"url": feed.url})
@@ -126,6 +131,20 @@ def _run(
         pipeline = ProducerPipeline(settings, origin, client, producer, spools, gaps, metrics)
         with serve_metrics(metrics, settings.metrics.host, settings.metrics.producer_port):
             run_until_signalled(pipeline.run(), limit_s=STOP_LIMIT_S)
+
+
+def symbols_in(path: Path) -> tuple[str, ...]:
+    """Return the symbols in a file.
+
+    Raises:
+        UsageError: it cannot be read or names none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        message = f"--symbols-file: {path} cannot be read: {error}."
+        raise UsageError(message) from error
+    return parse_symbols(",".join(lines))
 
 
 def _name_of(producer_id: str, symbols: Sequence[str]) -> str:

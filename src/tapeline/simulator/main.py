@@ -19,6 +19,14 @@ from tapeline.simulator.faults import FAULT_HELP, FaultyFeed, parse_faults
 from tapeline.simulator.feed import Feed
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import SYMBOL_CAP, ServerOptions, SimulatedFinnhub
+from tapeline.simulator.tape_file.form import TapeForm
+from tapeline.simulator.tape_file.options import (
+    CodesOption,
+    ColumnsOption,
+    FormatOption,
+    SymbolOption,
+    tape_form,
+)
 
 log = structlog.get_logger()
 
@@ -32,6 +40,10 @@ def simulate(
     tape: Annotated[
         Path | None, typer.Option(help="Tape to send (CSV or Parquet); else a random market.")
     ] = None,
+    tape_format: FormatOption = None,
+    columns: ColumnsOption = None,
+    symbol: SymbolOption = None,
+    conditions: CodesOption = None,
     speed: Annotated[str, typer.Option(help="'max', or how many times real time.")] = "1",
     seed: Annotated[int, typer.Option(help="Seed of the random market and of the faults.")] = 1,
     host: Annotated[
@@ -60,6 +72,8 @@ def simulate(
     """Serve Finnhub's protocol, from a tape or a random market.
 
     Example: tapeline simulate --tape day.csv.gz --speed 60 --fault redeliver=0.1
+
+    A vendor's: tapeline simulate --tape dump.csv --format kraken --symbol KRAKEN:XBT/USD
     """
     settings = load_settings()
     configure_logging(settings.log_level)
@@ -71,18 +85,33 @@ def simulate(
     if send_limit is not None and factor is None:
         message = "--send-limit needs a clock: --speed max has none."
         raise UsageError(message)
+    form = tape_form(tape_format, columns, symbol, conditions)
     feed: Feed
-    if tape is None:
-        feed = RandomMarket(seed, int(time.time() * 1000), frame_ms)
+    if tape is not None:
+        parted = fault is not None or factor is not None
+        feed = _tape(tape, frame_ms, form, settings.finnhub.max_frame_bytes, parted=parted)
+    elif form.arguments():
+        message = "--format, --columns, --symbol and --conditions go with --tape."
+        raise UsageError(message)
     else:
-        from tapeline.simulator.tape import Tape  # noqa: PLC0415 - Arrow is large; no market needs it
-
-        feed = Tape(tape, frame_ms)
+        feed = RandomMarket(seed, int(time.time() * 1000), frame_ms)
     if fault:
         feed = FaultyFeed(feed, parse_faults(fault), seed)
     token = os.environ.get(TOKEN_VARIABLE, DEFAULT_TOKEN)
     options = ServerOptions(host, port, token, factor, symbol_cap, send_limit=send_limit)
     run_until_signalled(_serve(SimulatedFinnhub(options, feed), report))
+
+
+def _tape(path: Path, frame_ms: int, form: TapeForm, max_frame_bytes: int, *, parted: bool) -> Feed:
+    """Read a tape; `parted` when frames of one millisecond may not be read one after the other."""
+    from tapeline.simulator.tape import Tape  # noqa: PLC0415 - Arrow is large; no market needs it
+
+    tape = Tape(path, frame_ms, form, max_frame_bytes)
+    if parted:
+        tape.require_whole_milliseconds()
+    for line in tape.notes.in_short():
+        log.info("tape", note=line)
+    return tape
 
 
 def parse_speed(text: str) -> float | None:

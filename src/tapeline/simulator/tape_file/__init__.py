@@ -1,0 +1,1 @@
+"""What is in a tape: files as people have them, read into one table of trades."""
