@@ -128,6 +128,19 @@ def test_a_page_ends_with_a_real_bar_when_the_next_one_does_not_fit():
     assert len(filled(rows, FIVE, 5, Known("AAPL", None))) == 5
 
 
+def test_where_one_session_is_wanted_others_are_not_filled():
+    """From the last bar of Friday, 15:55 in New York, to the first of Monday: no bar between."""
+    last = START.replace(hour=20, minute=55)
+    bars = [a_bar(window_start=last), a_bar(window_start=START.replace(day=23))]
+    rows = [row_of(bar) for bar in bars]
+
+    found = filled(rows, FIVE.of_session("regular"), 100, Known("AAPL", None))
+
+    # Regular hours begin at 14:30; the bar of Monday is that of 14:35.
+    between = [row["window_start"] for row in found[1:-1]]
+    assert between == [START.replace(day=23, minute=30)]
+
+
 def test_days_are_not_filled():
     rows = [row_of(bar) for bar in BARS]
     assert filled(rows, ReadInterval.parse("1d"), 100, Known("AAPL", None)) == rows
