@@ -11,8 +11,8 @@ from typing import Any
 
 from tapeline.model.gap import Gap, joined
 from tapeline.model.rollup import ReadInterval
-from tapeline.model.sessions import Session, sessions_between
-from tapeline.model.times import to_micros
+from tapeline.model.sessions import sessions_between
+from tapeline.model.times import floor_to, to_micros
 
 
 class Known:
@@ -90,13 +90,8 @@ def _flat(
     known: Known,
 ) -> Iterator[dict[str, Any]]:
     """Yield bars at the last known close. Nothing is stored of them, so their revision is 0."""
-    start = before["window_end"]
-    symbol = before["symbol"]
-    while start < after["window_start"]:
+    for start in _starts(before["symbol"], before["window_end"], after["window_start"], length):
         end = start + length.duration
-        if length.session is not None and not _has(length.session, symbol, start, end):
-            start = end
-            continue
         is_final = known.is_final(end)
         yield {
             **before,
@@ -112,8 +107,18 @@ def _flat(
             "is_filled": True,
             "is_complete": known.is_complete(start, end) if is_final else None,
         }
-        start = end
 
 
-def _has(session: Session, symbol: str, start: datetime, end: datetime) -> bool:
-    return any(found is session for _, _, found in sessions_between(symbol, start, end))
+def _starts(
+    symbol: str, start: datetime, end: datetime, length: ReadInterval
+) -> Iterator[datetime]:
+    """Yield the windows from one to another, or those that hold some of the wanted session."""
+    whole = [(start, end, None)]
+    spans = whole if length.session is None else sessions_between(symbol, start, end)
+    for first, last, session in spans:
+        if session is length.session:
+            # Windows begin at whole multiples of their length; one may hold two parts.
+            start = max(start, floor_to(length.duration, first))
+            while start < last:
+                yield start
+                start += length.duration
