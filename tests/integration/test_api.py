@@ -19,6 +19,7 @@ from tapeline.local.discovery import Endpoints
 from tapeline.local.service import LOOPBACK
 from tapeline.model.bar import Interval
 from tapeline.program.settings import load_settings
+from tapeline.read.bars import read_bars
 from tests.commands import is_healthy, wait_for
 from tests.hand import TAPE, hand_bars
 from tests.pipeline import Pipeline
@@ -247,6 +248,54 @@ def test_gaps_between_bars_are_filled_flat_on_request(client: httpx.Client) -> N
     assert {(row["is_final"], row["revision"], row["is_complete"]) for row in filled} == {
         (True, 0, None)
     }
+
+
+def test_one_session_can_be_asked_for(pipeline: Pipeline) -> None:
+    """A bar each five minutes from 13:30 to 14:55 UTC; New York opens at 14:30 in November."""
+    opening = datetime(2026, 11, 20, 14, 30, tzinfo=timezone.utc)
+    bars = [
+        a_bar(
+            window_start=opening + timedelta(minutes=5 * n),
+            session="pre" if n < 0 else "regular",
+            open=float(100 + n),
+        )
+        for n in range(-12, 6)
+    ]
+    pipeline.client.write_bars(Interval.FIVE_MINUTES, [(bar, 10) for bar in bars])
+    day = {"start": "2026-11-20", "end": "2026-11-21"}
+
+    with serving(create_app(pipeline.settings)) as client:
+
+        def rows(interval: str, **query: str) -> list[dict[str, Any]]:
+            found = client.get("/v1/bars/AAPL", params={**day, "interval": interval, **query})
+            return list(found.json()["bars"])
+
+        assert len(rows("5m")) == 18
+        regular = rows("5m", session="regular", limit="4")
+        assert [row["open"] for row in regular] == [100.0, 101.0, 102.0, 103.0]
+        # 14:00 to 15:00 without the half hour before the opening.
+        (hour,) = rows("1h", session="regular")
+        assert (hour["window_start"], hour["open"]) == ("2026-11-20T14:00:00Z", 100.0)
+        assert (hour["session"], hour["trade_count"]) == ("regular", 6 * 4)
+        assert [row["open"] for row in rows("1h", session="pre")] == [88.0, 94.0]
+        (whole,) = rows("1d", session="regular")
+        assert whole == rows("1d")[0]
+        assert whole["session"] == "regular"
+        several = client.get(
+            "/v1/bars",
+            params={**day, "symbols": "AAPL", "interval": "30m", "session": "pre"},
+        )
+        assert [row["open"] for row in several.json()["bars"]] == [88.0, 94.0]
+    table = read_bars(
+        "AAPL",
+        "1h",
+        datetime(2026, 11, 20, tzinfo=timezone.utc),
+        datetime(2026, 11, 21, tzinfo=timezone.utc),
+        keyspace=pipeline.name,
+        session="regular",
+        settings=pipeline.settings,
+    )
+    assert table["open"].to_pylist() == [100.0]
 
 
 def test_symbols_gaps_and_health(client: httpx.Client) -> None:

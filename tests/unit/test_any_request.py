@@ -117,11 +117,12 @@ def client() -> Iterator[Client]:
 asked = st.sampled_from(
     [
         *("AAPL", "AAPL,MSFT", "5m", "1d", "1m,1h", "flat", "bars,trades", "0", "1", "10000"),
+        *("regular", "mixed"),
         *("1970-01-01", "2099-12-31", "9999-12-31T24:00:00Z", "2026-11-20T14:30:00+23:59"),
         *(cursor_of("AAPL", NOW_MS), cursor_of(NOW_MS), cursor_of(NOW_MS, -(2**63))),
     ]
 )
-names = ["symbols", "interval", "start", "end", "limit", "cursor", "fill", "channels"]
+names = ["symbols", "interval", "start", "end", "limit", "cursor", "fill", "session", "channels"]
 paths = ["bars", "bars/latest", "bars/AAPL", "trades/AAPL", "gaps", "stream", "symbols"]
 requests = st.tuples(
     st.sampled_from([f"/v1/{path}".encode() for path in paths]),

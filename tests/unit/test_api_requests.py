@@ -73,6 +73,24 @@ def test_an_unknown_parameter_is_named_with_the_one_that_was_meant(
     assert answer.json()["detail"] == detail
 
 
+@pytest.mark.parametrize("path", ["/v1/bars/AAPL?", "/v1/bars?symbols=AAPL&"])
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("interval=1d&session=pre", "session: 'pre' is no session of 1d bars: give regular"),
+        ("session=mixed", "session: 'mixed' is no session of 5m bars: give pre, regular"),
+        ("session=lunch", "session: Input should be 'pre', 'regular'"),
+    ],
+)
+def test_a_session_that_no_bar_can_hold_is_refused(
+    client: httpx.Client, path: str, query: str, detail: str
+) -> None:
+    answer = client.get(path + query)
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(detail)
+
+
 def test_where_nothing_is_near_the_parameters_are_listed(client: httpx.Client) -> None:
     answer = client.get("/v1/symbols?xyz=1")
     assert answer.json()["detail"] == "xyz: there is no such parameter here; there are none"

@@ -13,11 +13,11 @@ from pyspark.sql import functions as F  # noqa: N812 - the usual name
 from tapeline.audit.messages import sort_messages
 from tapeline.audit.recompute import recompute_bars
 from tapeline.audit.tables import conditions_texts
+from tapeline.consumer.silver_bars import collect_bars
 from tapeline.consumer.transformations import calculate_ohlcv, parse_trade_from_avro
 from tapeline.model import conditions as sale
 from tapeline.model.bar import VALUES
 from tapeline.model.conditions import ConditionPolicy
-from tapeline.model.times import from_millis
 from tapeline.model.trade import Trade, encode_trade
 from tests.audit_rows import a_trade, frame
 
@@ -35,7 +35,10 @@ TIMES = [
     for text in ("2026-11-20T14:20", "2026-11-20T20:50", "2026-11-27T17:50", "2026-07-03T14:20")
 ]
 IDS = sorted(sale.KNOWN | {"99"})
-SYMBOLS = ("AAPL", "BINANCE:BTCUSDT", "OANDA:EUR_USD")
+SYMBOLS = (
+    *("AAPL", "BINANCE:BTCUSDT", "OANDA:EUR_USD", "OANDA:XAU_USD", "VOD.L", "7203.T", "NYSE:IBM"),
+    "SOMEWHERE:1",
+)
 
 
 def garbled(chance: random.Random) -> bytes:
@@ -126,15 +129,10 @@ def test_both_make_the_same_bars_of_random_trades(
         .withColumn("received_at", F.timestamp_millis("event_ms")),
         policy,
     )
-    times = ("window_start", "first_trade_time", "last_trade_time")
-    for name in times:
-        bars = bars.withColumn(name, F.unix_millis(name))
-    spark_bars = [row.asDict() | {"policy": policy.value} for row in bars.collect()]
-    windows = {(bar["symbol"], from_millis(bar["window_start"])): bar for bar in spark_bars}
+    windows = {(bar.symbol, bar.window_start): bar for bar in collect_bars(bars, policy)}
 
     ours = recompute_bars(frame(*trades), dict.fromkeys(windows, policy.value))
 
     assert len(windows) > 60
     for key, bar in windows.items():
-        expected = {n: from_millis(bar[n]) if n in times else bar[n] for n in VALUES}
-        assert ours[key] == expected
+        assert ours[key] == {name: getattr(bar, name) for name in VALUES}

@@ -17,6 +17,7 @@ from tapeline.model.times import to_micros
 from tests.sample import START, a_bar
 
 FIVE = ReadInterval.parse("5m")
+DAY, HOURS = timedelta(days=1), timedelta(hours=4)
 BARS = [a_bar(), a_bar(window_start=START + timedelta(minutes=20), is_final=True, revision=1)]
 
 
@@ -126,6 +127,36 @@ def test_a_page_ends_with_a_real_bar_when_the_next_one_does_not_fit():
     rows = [row_of(bar) for bar in BARS]
     assert filled(rows, FIVE, 4, Known("AAPL", None)) == rows[:1]
     assert len(filled(rows, FIVE, 5, Known("AAPL", None))) == 5
+
+
+def test_where_one_session_is_wanted_others_are_not_filled():
+    """From the last bar of Friday, 15:55 in New York, to the first of Monday: no bar between."""
+    last = START.replace(hour=20, minute=55)
+    bars = [a_bar(window_start=last), a_bar(window_start=START.replace(day=23))]
+    rows = [row_of(bar) for bar in bars]
+
+    found = filled(rows, FIVE.of_session("regular"), 100, Known("AAPL", None))
+
+    # Regular hours begin at 14:30; the bar of Monday is that of 14:35.
+    between = [row["window_start"] for row in found[1:-1]]
+    assert between == [START.replace(day=23, minute=30)]
+
+
+def test_a_window_with_two_parts_of_a_session_is_filled_once():
+    """Four hours from 00:00 UTC hold Tokyo's morning and the first half hour of its afternoon."""
+    monday = START.replace(month=3, day=9, hour=4, minute=0)
+    bars = [a_bar(symbol="7203.T", window_start=start) for start in (monday, monday + 2 * DAY)]
+    four_hours = ReadInterval.parse("4h").of_session("regular")
+    rows = [{**row_of(bar), "window_end": bar.window_start + HOURS} for bar in bars]
+
+    found = filled(rows, four_hours, 100, Known("7203.T", None))
+
+    # Of Tuesday and Wednesday the windows of 00:00 and 04:00; the last is there.
+    assert [row["window_start"] - monday for row in found[1:-1]] == [
+        5 * HOURS,
+        6 * HOURS,
+        11 * HOURS,
+    ]
 
 
 def test_days_are_not_filled():

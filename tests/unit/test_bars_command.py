@@ -56,10 +56,10 @@ class Asked:
 
     table = TABLE
 
-    def __call__(self, symbols, interval, start, end, *, keyspace, detail, settings):
+    def __call__(self, symbols, interval, start, end, *, keyspace, detail, session, settings):
         assert settings.cassandra.keyspace == "market_data"  # a default that keyspace replaces
         self.symbols, self.interval, self.keyspace = symbols, interval, keyspace
-        self.start, self.end, self.detail = start, end, detail
+        self.start, self.end, self.detail, self.session = start, end, detail, session
         return self.table
 
 
@@ -74,6 +74,24 @@ def asked(monkeypatch) -> Asked:
 def test_symbols_interval_and_keyspace_are_passed_on(asked):
     bars(["AAPL", "MSFT"], interval="1h", keyspace="replay")
     assert (asked.symbols, asked.interval, asked.keyspace) == (["AAPL", "MSFT"], "1h", "replay")
+
+
+def test_one_session_is_passed_on(asked):
+    bars(["AAPL"], interval="1h", session="regular")
+    assert asked.session == "regular"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"session": "lunch"}, "'lunch' is no session of 5m bars: give pre, regular, post"),
+        ({"session": "pre", "interval": "1d"}, "'pre' is no session of 1d bars: give regular"),
+        ({"session": "regular", "watch": True}, "--watch shows every session"),
+    ],
+)
+def test_a_session_that_cannot_be_shown_is_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        bars(["AAPL"], **options)
 
 
 def test_times_are_taken_as_utc(asked):

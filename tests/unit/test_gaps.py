@@ -261,6 +261,68 @@ def test_a_closed_market_is_not_idle_and_its_night_is_no_gap():
     assert (found.kind, found.started_us) == (GapKind.IDLE, us(monday_s - 1))
 
 
+EUR, GOLD = "OANDA:EUR_USD", "OANDA:XAU_USD"
+WEEK_END_S = 10 * 3600.0  # Friday 22:00 UTC, 17:00 in New York
+WEEK_BEGIN_S = WEEK_END_S + 48 * 3600
+
+
+def test_currencies_miss_nothing_at_the_weekend():
+    """Pings all the time and no trade from Friday 22:00 to Sunday 22:00 UTC."""
+    told = Told(EUR)
+    told.trades_each_second(int(WEEK_END_S) - 100, int(WEEK_END_S) - 1, EUR)
+    for minute in range(48 * 60 + 4):
+        told.on_message(WEEK_END_S + minute * 60)
+        assert told.check(WEEK_END_S + minute * 60 + 1) == []
+
+    # The week has begun: five minutes later it is idle, from its first instant on.
+    (found,) = told.check(WEEK_BEGIN_S + 305)
+    assert found.kind is GapKind.IDLE
+    assert us(WEEK_BEGIN_S - 60) <= found.started_us <= us(WEEK_BEGIN_S)
+
+
+@pytest.mark.parametrize(("symbol", "gaps"), [(GOLD, 0), (EUR, 1)])
+def test_metals_pause_for_an_hour_each_day(symbol, gaps):
+    told = Told(symbol)
+    monday_s = WEEK_BEGIN_S + 86_400  # 17:00 in New York
+    told.trades_each_second(int(monday_s) - 100, int(monday_s) - 1, symbol)
+
+    found = [gap for second in range(0, 3600, 60) for gap in told.check(monday_s + second)]
+
+    assert len(found) == gaps
+
+
+def test_what_is_idle_is_over_when_the_market_closes():
+    """Nothing is missed from then on, so a status at the weekend shows no gap that lasts."""
+    told = Told(EUR)
+    told.trades_each_second(int(WEEK_END_S) - 1000, int(WEEK_END_S) - 900, EUR)
+    (idle,) = told.check(WEEK_END_S - 100)
+    assert told.check(WEEK_END_S - 1) == []
+
+    assert told.check(WEEK_END_S + 1) == [replace(idle, ended_us=us(WEEK_END_S + 1))]
+    assert told.check(WEEK_END_S + 3600) == []
+    assert told.on_message(WEEK_BEGIN_S + 5, EUR) == []
+
+
+def test_idle_shares_stay_idle_while_they_may_trade_after_hours():
+    told = Told(AAPL)
+    told.trades_each_second(int(CLOSE_S) - 1000, int(CLOSE_S) - 900, AAPL)
+    (idle,) = told.check(CLOSE_S - 100)
+
+    assert told.check(CLOSE_S + 100) == []
+    # The late session ends at 20:00 New York time, four hours after the close.
+    night_s = CLOSE_S + 4 * 3600
+    assert told.check(night_s - 1) == []
+    assert told.check(night_s) == [replace(idle, ended_us=us(night_s))]
+
+
+def test_of_a_venue_whose_hours_are_not_known_silence_says_nothing():
+    told = Told("SOMEWHERE:1")
+    told.trades_each_second(0, 100, "SOMEWHERE:1")
+    told.on_message(5000)
+
+    assert told.check(5000) == []
+
+
 def test_one_symbol_that_stays_silent_while_others_trade_is_reported():
     told = Told()
     told.trades_each_second(int(OPEN_S), int(OPEN_S) + 60, BTC, AAPL)

@@ -25,7 +25,7 @@ FINAL = {"is_final": True, "is_complete": True, "revision": 1}
 
 
 def bar(number: int, **changes):
-    start = START + number * FIVE
+    start = changes.pop("window_start", START + number * FIVE)
     times = {"first_trade_time": start, "last_trade_time": start + timedelta(seconds=7)}
     return a_bar(window_start=start, **{**FINAL, **times, **changes})
 
@@ -153,6 +153,113 @@ def test_a_day_of_an_equity_is_its_regular_session_in_new_york():
 
     assert (day.window_start, day.window_end) == (START, START + timedelta(hours=6, minutes=30))
     assert (day.open, day.close, day.session) == (1.0, 1.0, "regular")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "start", "length", "missing"),
+    [
+        # London's day is 08:00 to 16:30, UTC in March.
+        ("VOD.L", "08:00", timedelta(hours=8, minutes=30), "07:59"),
+        # Tokyo's is 09:00 to 15:30 with a rest at noon, nine hours ahead.
+        ("7203.T", "00:00", timedelta(hours=6, minutes=30), "02:30"),
+    ],
+)
+def test_a_day_of_an_exchange_is_its_own(symbol, start, length, missing):
+    """A bar of the first minutes and one an hour later, and what traded in no regular hours."""
+    opening = datetime.fromisoformat(f"2026-03-10T{start}+00:00")
+    other = datetime.fromisoformat(f"2026-03-10T{missing}+00:00")
+    first = bar(0, symbol=symbol, window_start=opening, open=3.0)
+    later = bar(0, symbol=symbol, window_start=opening + timedelta(hours=1), close=4.0)
+    parts = [first, later, bar(0, symbol=symbol, window_start=other, session="closed", high=99.0)]
+
+    (day,) = rolled(parts, "1d")
+
+    assert (day.window_start, day.window_end) == (opening, opening + length)
+    assert (day.open, day.close, day.high, day.session) == (3.0, 4.0, 3.0, "regular")
+
+
+def test_a_day_whose_hours_are_not_known_is_the_utc_day():
+    """Shanghai's calendar of 2027 is not known."""
+    start = datetime(2027, 3, 10, 2, tzinfo=timezone.utc)
+    (day,) = rolled([bar(0, symbol="600519.SS", window_start=start, session="unknown")], "1d")
+
+    assert day.window_start == datetime(2027, 3, 10, tzinfo=timezone.utc)
+    assert (day.session, day.asset_class) == ("unknown", "equity")
+
+
+def test_rows_with_the_hours_of_an_earlier_version_are_no_part_of_the_day():
+    """London's share was `regular` by New York until 21:00 UTC; its own day ends at 16:30."""
+    times = [datetime(2026, 3, 10, hour, tzinfo=timezone.utc) for hour in (14, 18)]
+    parts = [bar(0, symbol="VOD.L", window_start=at, trade_count=7) for at in times]
+
+    (day,) = rolled(parts, "1d")
+
+    assert day.trade_count == 7
+
+
+def minutes_after_start(at):
+    return (at - START).total_seconds() / 60
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "complete"),
+    [
+        ("22:00", "23:30", True),  # Friday 17:00 New York and later
+        ("21:59", "23:30", None),
+        ("12:00", "12:10", None),
+    ],
+)
+def test_a_gap_at_the_weekend_takes_nothing_from_currencies(first, last, complete):
+    parts = [bar(n, symbol="OANDA:EUR_USD", session="continuous") for n in range(3)]
+    bounds = [
+        minutes_after_start(datetime.fromisoformat(f"2026-11-20T{clock}+00:00"))
+        for clock in (first, last)
+    ]
+
+    (day,) = rolled(parts, "1d", gaps=[gap(*bounds, symbols=("OANDA:EUR_USD",))])
+
+    assert day.is_complete is complete
+
+
+def test_a_gap_at_noon_takes_nothing_from_a_day_in_tokyo():
+    """The exchange rests from 02:30 to 03:30 UTC."""
+    opening = datetime(2026, 3, 10, tzinfo=timezone.utc)
+    parts = [bar(0, symbol="7203.T", window_start=opening)]
+    first, last = (minutes_after_start(opening + timedelta(minutes=m)) for m in (150, 210))
+
+    for late, complete in ((0, True), (1, None)):
+        found = gap(first, last + late, symbols=("7203.T",))
+        assert rolled(parts, "1d", gaps=[found])[0].is_complete is complete
+
+
+@pytest.mark.parametrize(("text", "stored"), [("5m", "5m"), ("1h", "5m"), ("1d", "5m")])
+def test_bars_of_one_session_are_made_of_bars_that_lie_in_one(text, stored):
+    length = ReadInterval.parse(text).of_session("regular")
+    assert length.stored is Interval(stored)
+
+
+def test_an_hour_of_one_session_holds_its_trades_alone_and_misses_none_of_others():
+    """14:00 to 15:00 UTC: half an hour before the opening and half an hour after it."""
+    length = ReadInterval.parse("1h").of_session("regular")
+    before = bar(-1, session="pre", open=9.0, high=9.0)
+    parts = list(length.of_wanted([before, *(bar(n) for n in range(6))]))
+
+    (hour,) = roll_up_bars(parts, length, LATER, lambda: [gap(-30, -5)])
+
+    assert (hour.open, hour.high, hour.session, hour.trade_count) == (1.0, 3.0, "regular", 24)
+    assert hour.window_start == START - timedelta(minutes=30)
+    assert hour.is_complete is True
+    lacking = parts[1:]
+    (hour,) = roll_up_bars(lacking, length, LATER, lambda: [gap(-5, 1)])
+    assert hour.is_complete is None
+
+
+@pytest.mark.parametrize(
+    ("text", "session"), [("5m", "mixed"), ("1h", "lunch"), ("1d", "pre"), ("1d", "closed")]
+)
+def test_a_session_that_no_bar_of_the_length_can_hold_is_refused(text, session):
+    with pytest.raises(ValueError, match=f"'{session}' is no session of {text} bars: give .*reg"):
+        ReadInterval.parse(text).of_session(session)
 
 
 @pytest.mark.parametrize(

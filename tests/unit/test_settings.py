@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.errors import UsageError
+from tapeline.model.sessions import Session, session_at
 from tapeline.program.settings import FinnhubSettings, Settings, load_settings
 
 
@@ -35,6 +37,28 @@ def test_the_defaults_are_the_documented_ones():
     assert settings.cassandra.keyspace == "market_data"
     assert settings.stream.watermark_s == 600
     assert settings.stream.policy is ConditionPolicy.SIP_ODDLOT
+
+
+@pytest.mark.parametrize("begins", ["20:00", "21:00"])
+def test_the_night_of_american_shares_holds_for_the_process(monkeypatch, begins):
+    evening = datetime(2026, 11, 24, 2, 30, tzinfo=timezone.utc)  # Monday 21:30 in New York
+    assert load_settings().overnight_from is None
+    assert session_at("AAPL", evening) is Session.CLOSED
+
+    monkeypatch.setenv("TAPELINE_OVERNIGHT_FROM", begins)
+    load_settings()
+    assert session_at("AAPL", evening) is Session.OVERNIGHT
+
+    monkeypatch.delenv("TAPELINE_OVERNIGHT_FROM")
+    load_settings()
+    assert session_at("AAPL", evening) is Session.CLOSED
+
+
+@pytest.mark.parametrize("begins", ["19:55", "20:02", "20:00:30", "21:00Z", "evening"])
+def test_a_night_that_begins_at_no_possible_time_is_refused(monkeypatch, begins):
+    monkeypatch.setenv("TAPELINE_OVERNIGHT_FROM", begins)
+    with pytest.raises(ValidationError, match="overnight_from"):
+        load_settings()
 
 
 def test_names_with_two_underscores_reach_into_the_tree(monkeypatch):

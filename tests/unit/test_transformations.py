@@ -320,6 +320,30 @@ def with_ids(trades: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return [(*trade, trade_id) for trade_id, trade in enumerate(trades)]
 
 
+@pytest.mark.parametrize(
+    ("symbol", "time", "session", "asset_class"),
+    [
+        ("AAPL", "2026-11-27T23:30", "closed", "equity"),  # 18:30 in New York, a half day
+        ("VOD.L", "2026-03-10T12:00", "regular", "equity"),
+        ("7203.T", "2026-03-10T03:00", "closed", "equity"),  # noon in Tokyo
+        ("FHFX:EUR-USD", "2026-03-10T12:00", "continuous", "fx"),
+        ("OANDA:XAU_USD", "2026-03-10T21:30", "closed", "fx"),  # 17:30 in New York, in summer
+        ("NASDAQ:AAPL", "2026-03-10T12:00", "pre", "equity"),
+        ("SOMEWHERE:1", "2026-03-10T12:00", "unknown", "unknown"),
+    ],
+)
+def test_a_bar_of_spark_tells_its_session_and_asset_class(
+    spark: SparkSession, symbol: str, time: str, session: str, asset_class: str
+) -> None:
+    instant = datetime.fromisoformat(f"{time}+00:00")
+    event_ms = (instant - EPOCH) // timedelta(milliseconds=1)
+    trades = trades_of(spark, [(symbol, 10.0, 100.0, event_ms, None, 0, 1)])
+
+    (bar,) = collect_bars(calculate_ohlcv(trades, ConditionPolicy.SIP), ConditionPolicy.SIP)
+
+    assert (bar.window_start, bar.session, bar.asset_class) == (instant, session, asset_class)
+
+
 @slow
 @given(trades=hour_of_trades)
 def test_hours_rolled_up_from_parts_equal_hours_of_the_trades(

@@ -28,6 +28,7 @@ from tapeline.api.parameters import (
     Between,
     Cursor,
     Length,
+    LengthOfSession,
     Limit,
     Symbol,
     Symbols,
@@ -111,7 +112,7 @@ async def latest(request: Request, symbols: Symbols, interval: Length) -> Respon
 async def of_symbols(
     request: Request,
     symbols: Symbols,
-    interval: Length,
+    interval: LengthOfSession,
     span: Between,
     limit: Limit = 1000,
     cursor: Cursor = None,
@@ -151,7 +152,7 @@ async def of_symbols(
 async def of_symbol(
     request: Request,
     symbol: Symbol,
-    interval: Length,
+    interval: LengthOfSession,
     span: Between,
     limit: Limit = 1000,
     cursor: Cursor = None,

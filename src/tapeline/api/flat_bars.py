@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from itertools import islice
@@ -11,7 +11,8 @@ from typing import Any
 
 from tapeline.model.gap import Gap, joined
 from tapeline.model.rollup import ReadInterval
-from tapeline.model.times import to_micros
+from tapeline.model.sessions import sessions_between
+from tapeline.model.times import floor_to, to_micros
 
 
 class Known:
@@ -64,15 +65,15 @@ def filled(
 ) -> list[dict[str, Any]]:
     """Put flat bars where none is, at the close before them; days are left as they are.
 
-    Never more than `limit` rows, and the last one is never a flat one, so that the next page
-    begins after a bar.
+    Where one session is wanted, none where it has no part. Never more than `limit` rows, and the
+    last one is never a flat one, so that the next page begins after a bar.
     """
     if length.is_day:
         return list(rows)
     result: list[dict[str, Any]] = []
     close = None
     for row in rows:
-        flat = _flat(result[-1], row, length.duration, close, known) if result else ()
+        flat = _flat(result[-1], row, length, close, known) if result else ()
         between = list(islice(flat, limit))
         if len(result) + len(between) + 1 > limit:
             break
@@ -84,14 +85,13 @@ def filled(
 def _flat(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
-    duration: timedelta,
+    length: ReadInterval,
     close: float | None,
     known: Known,
 ) -> Iterator[dict[str, Any]]:
     """Yield bars at the last known close. Nothing is stored of them, so their revision is 0."""
-    start = before["window_end"]
-    while start < after["window_start"]:
-        end = start + duration
+    for start in _starts(before["symbol"], before["window_end"], after["window_start"], length):
+        end = start + length.duration
         is_final = known.is_final(end)
         yield {
             **before,
@@ -107,4 +107,18 @@ def _flat(
             "is_filled": True,
             "is_complete": known.is_complete(start, end) if is_final else None,
         }
-        start = end
+
+
+def _starts(
+    symbol: str, start: datetime, end: datetime, length: ReadInterval
+) -> Iterator[datetime]:
+    """Yield the windows from one to another, or those that hold some of the wanted session."""
+    whole = [(start, end, None)]
+    spans = whole if length.session is None else sessions_between(symbol, start, end)
+    for first, last, session in spans:
+        if session is length.session:
+            # Windows begin at whole multiples of their length; one may hold two parts.
+            start = max(start, floor_to(length.duration, first))
+            while start < last:
+                yield start
+                start += length.duration

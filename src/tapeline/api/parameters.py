@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, StringConstraints, TypeAdapter, WithJsonSc
 
 from tapeline.api.problems import Problem
 from tapeline.model.rollup import ReadInterval
+from tapeline.model.sessions import Session
 from tapeline.model.symbols import split_symbols
 from tapeline.model.times import EPOCH, LAST_TIME, from_millis, to_millis
 
@@ -114,6 +115,22 @@ def interval_of(
     return ReadInterval.parse(interval.value)
 
 
+def interval_of_session(
+    interval: Annotated[ReadInterval, Depends(interval_of)],
+    session: Annotated[
+        Session | None,
+        Query(description="Only trades of this session; longer bars are made of those alone."),
+    ] = None,
+) -> ReadInterval:
+    """Read the length of the bars, and the session whose trades they hold."""
+    if session is None:
+        return interval
+    try:
+        return interval.of_session(session.value)
+    except ValueError as error:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"session: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
     """The time that a request asks for; `is_closed` when it named its end."""
@@ -137,6 +154,7 @@ def span_of(
 
 Symbols = Annotated[tuple[str, ...], Depends(symbols_of)]
 Length = Annotated[ReadInterval, Depends(interval_of)]
+LengthOfSession = Annotated[ReadInterval, Depends(interval_of_session)]
 Between = Annotated[TimeSpan, Depends(span_of)]
 
 

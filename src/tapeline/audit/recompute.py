@@ -1,7 +1,7 @@
 """Bars from trades by docs/bars.md, in SQL and Python: a second way to the same values.
 
-Only tables of data are shared with the code that is audited: the sale conditions' ids, and
-the exchange's days.
+Only tables of data are shared with the code that is audited, the sale conditions' ids and the
+hours of exchanges; and what a bar's name and start tell, its session and asset class.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow as pa
@@ -21,7 +20,9 @@ from tapeline.model import sessions
 from tapeline.model.bar import WindowKey
 from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.errors import AuditError
+from tapeline.model.exchange_hours import exchange
 from tapeline.model.times import from_millis, to_millis
+from tapeline.model.venues import AMERICAN
 
 AMOUNT: Final = pa.decimal128(38, 10)
 """Volume and notional."""
@@ -29,7 +30,6 @@ _AMOUNT_LIMIT: Final = Decimal(10**28)
 _TEN_PLACES: Final = Decimal("1e-10")
 _PRICE_PLACES: Final = Decimal("1e-26")
 _EXACT: Final = Context(prec=80, rounding=ROUND_HALF_UP)
-_SATURDAY: Final = 5
 
 _WANTED: Final = WINDOWS.append(pa.field("policy", pa.string()))
 _KINDS: Final = pa.schema(
@@ -156,12 +156,11 @@ def _eligibility(conditions: str | None, policy: str) -> tuple[bool, bool, bool,
 
 
 def _is_open(instant: datetime) -> bool:
-    """Return whether the exchange is; it opens and closes at full five minutes."""
-    day = instant.astimezone(ZoneInfo(sessions.NEW_YORK)).date()
-    if day.weekday() >= _SATURDAY or day in sessions.holidays():
-        return False
-    start, end = sessions.regular_hours(day)
-    return start <= instant < end
+    """Return whether American shares are in regular hours; these turn at full five minutes."""
+    new_york = exchange(AMERICAN)
+    local = instant.astimezone(new_york.zone)
+    hours = new_york.hours_on(local.date()) or ()
+    return any(start <= local.time() < end for start, end in hours)
 
 
 def _amounts(trades: pa.Table) -> pa.Table:

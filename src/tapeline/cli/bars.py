@@ -52,6 +52,10 @@ def bars(
     keyspace: Keyspace = None,
     output_format: Annotated[BarFormat, format_option("How to write them.")] = BarFormat.TABLE,
     detail: Detail = False,
+    session: Annotated[
+        str | None,
+        typer.Option(help="Only trades of one session: regular, pre, post …", show_default=False),
+    ] = None,
     output: OutputFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Draw live candles until Ctrl-C.")] = False,
 ) -> None:
@@ -59,9 +63,12 @@ def bars(
 
     Example: tapeline bars AAPL MSFT --interval 1h --from 2026-11-20 --format csv -o bars.csv
 
+    Example: tapeline bars AAPL --interval 1h --session regular
+
     Example: tapeline bars AAPL --watch
     """
     symbols = list(parse_symbols(",".join(symbols)))
+    _check_session(session, interval, watch=watch)
     if watch:
         watch_bars(
             symbols,
@@ -81,7 +88,14 @@ def bars(
     settings = load_settings()
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
     table = read_bars(
-        symbols, interval, first, last, keyspace=keyspace, detail=detail, settings=settings
+        symbols,
+        interval,
+        first,
+        last,
+        keyspace=keyspace,
+        detail=detail,
+        session=session,
+        settings=settings,
     )
     lacking = set(symbols).difference(table["symbol"].unique().to_pylist())
     if lacking:
@@ -100,6 +114,18 @@ def bars(
     else:
         with output.open("wb") as file:
             _write(table, output_format, file, detail=detail)
+
+
+def _check_session(session: str | None, interval: str, *, watch: bool) -> None:
+    if session is None:
+        return
+    if watch:
+        message = "--watch shows every session: leave out --session."
+        raise UsageError(message)
+    try:
+        ReadInterval.parse(interval).of_session(session)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _require_known(

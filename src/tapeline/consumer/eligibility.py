@@ -11,9 +11,10 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.model import conditions as sale
-from tapeline.model import sessions
 from tapeline.model.conditions import ConditionPolicy
-from tapeline.model.sessions import AssetClass, Session
+from tapeline.model.exchange_hours import Hours, exchange
+from tapeline.model.sessions import NEW_YORK
+from tapeline.model.venues import AMERICAN
 
 HIGH_LOW: Final = 1
 LAST: Final = 2
@@ -47,8 +48,7 @@ def withheld(policy: ConditionPolicy) -> Column:
         f"{_ONE} IN ({ids})", " OR ", f"arrays_overlap(conditions, array({ids}))"
     )
     # The local time costs more than all the rest: it is worked out for these trades only.
-    is_by_day = _new_york_session("event_time") == Session.REGULAR.value
-    by_day = F.when(is_by_day, _PRICES).otherwise(0)
+    by_day = F.when(is_regular("event_time"), _PRICES).otherwise(0)
     return bits.bitwiseOR(F.when(F.expr(is_out_of_hours), by_day).otherwise(0))
 
 
@@ -57,44 +57,38 @@ def may_update(field: int) -> Column:
     return F.col("withheld").bitwiseAND(F.lit(field)) == 0
 
 
-def asset_class() -> Column:
-    """Return the asset class of column `symbol`, as `sessions.asset_class_of`."""
-    venue = F.substring_index("symbol", ":", 1)
-    return (
-        F.when(~F.contains("symbol", F.lit(":")), AssetClass.EQUITY.value)
-        .when(venue.isin(*sorted(sessions.FX_VENUES)), AssetClass.FX.value)
-        .otherwise(AssetClass.CRYPTO.value)
-    )
+def is_regular(instant: str) -> Column:
+    """Return whether American shares are in their regular hours at a timestamp.
 
-
-def session_at(instant: str) -> Column:
-    """Return the session of column `symbol` at a timestamp, as `sessions.session_at`."""
-    return F.when(asset_class() == AssetClass.EQUITY.value, _new_york_session(instant)).otherwise(
-        Session.CONTINUOUS.value
-    )
-
-
-def _new_york_session(instant: str) -> Column:
-    local = F.from_utc_timestamp(instant, sessions.NEW_YORK)
+    The same as `sessions.session_at`, whatever the symbol: only the American tape marks trades as
+    out of hours. The session of a bar is no column: it is worked out once a bar, in Python.
+    """
+    hours_by_day = exchange(AMERICAN)
+    days_by_hours: dict[Hours, set[date]] = defaultdict(set)
+    for day, hours in hours_by_day.exceptions.items():
+        days_by_hours[hours].add(day)
+    local = F.from_utc_timestamp(instant, NEW_YORK)
     minute = F.hour(local) * 60 + F.minute(local)
-    is_weekend = F.dayofweek(local).isin(*_SATURDAY_AND_SUNDAY)
-    is_trading_day = ~is_weekend & ~_is_one_of(sessions.holidays(), instant)
-    close = F.when(
-        _is_one_of(sessions.half_days(), instant), _minute(sessions.HALF_DAY_CLOSE)
-    ).otherwise(_minute(sessions.REGULAR_CLOSE))
-    return (
-        F.when(~is_trading_day | (minute < _minute(sessions.PRE_OPEN)), Session.CLOSED.value)
-        .when(minute < _minute(sessions.REGULAR_OPEN), Session.PRE.value)
-        .when(minute < close, Session.REGULAR.value)
-        .when(minute < _minute(sessions.POST_CLOSE), Session.POST.value)
-        .otherwise(Session.CLOSED.value)
-    )
+    is_open = F.when(F.dayofweek(local).isin(*_SATURDAY_AND_SUNDAY), F.lit(False))  # noqa: FBT003 - a literal column
+    for hours, days in days_by_hours.items():
+        is_open = is_open.when(_is_one_of(days, instant), _is_within(hours, minute))
+    for first, last, hours in hours_by_day.periods:
+        is_in = F.to_date(local).between(F.lit(first), F.lit(last))
+        is_open = is_open.when(is_in, _is_within(hours, minute))
+    return is_open.otherwise(F.lit(False))  # noqa: FBT003 - a literal column
 
 
-def _is_one_of(days: frozenset[date], instant: str) -> Column:
+def _is_within(hours: Hours, minute: Column) -> Column:
+    found = F.lit(False)  # noqa: FBT003 - a literal column
+    for start, end in hours:
+        found |= (minute >= _minute(start)) & (minute < _minute(end))
+    return found
+
+
+def _is_one_of(days: Iterable[date], instant: str) -> Column:
     """Return whether the day in New York is one of some; as text, since each literal is a call."""
     dates = ", ".join(f"DATE'{day}'" for day in sorted(days))
-    return F.expr(f"to_date(from_utc_timestamp({instant}, '{sessions.NEW_YORK}')) IN ({dates})")
+    return F.expr(f"to_date(from_utc_timestamp({instant}, '{NEW_YORK}')) IN ({dates})")
 
 
 def _minute(clock: time) -> int:

@@ -13,6 +13,7 @@ from tapeline.consumer.transformations import BAR_COLUMNS, FIVE_MINUTES, ONE_MIN
 from tapeline.consumer.window_keys import window_keys
 from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.sessions import asset_class_of, session_at
 from tapeline.model.times import from_micros
 
 _TIMES: Final = (
@@ -50,7 +51,7 @@ def bars_from_silver(
 
 
 def collect_bars(rows: DataFrame, policy: ConditionPolicy) -> list[Bar]:
-    """Return the bars of `calculate_ohlcv`."""
+    """Return the bars of `calculate_ohlcv`, with what their name and their time tell."""
     # Times as numbers: PySpark hands timestamps over in the machine's own time zone.
     columns = [F.unix_micros(c) if c in _TIMES else F.col(c) for c in BAR_COLUMNS]
     bars = []
@@ -59,5 +60,8 @@ def collect_bars(rows: DataFrame, policy: ConditionPolicy) -> list[Bar]:
         for place in _TIME_PLACES:
             values[place] = from_micros(values[place])
         fields = dict(zip(BAR_COLUMNS, values, strict=True))
-        bars.append(Bar(**fields, policy=policy.value))
+        symbol = fields["symbol"]
+        session = session_at(symbol, fields["window_start"]).value
+        asset_class = asset_class_of(symbol).value
+        bars.append(Bar(**fields, session=session, asset_class=asset_class, policy=policy.value))
     return bars

@@ -18,9 +18,7 @@ from tapeline.consumer.eligibility import (
     HIGH_LOW,
     LAST,
     VOLUME,
-    asset_class,
     may_update,
-    session_at,
     withheld,
 )
 from tapeline.model.bar import Interval
@@ -70,8 +68,6 @@ BAR_COLUMNS: Final = (
     "first_trade_time",
     "last_trade_time",
     "first_received_at",
-    "session",
-    "asset_class",
 )
 
 
@@ -223,7 +219,7 @@ def calculate_ohlcv(
         )
         .groupBy("symbol", "window")
         .agg(*bar_aggregates())
-        .select(*_bar_columns(session_at("window.start")))
+        .select(*_bar_columns())
     )
 
 
@@ -285,14 +281,12 @@ def _exact_sum(amount: Column, name: str) -> Column:
     return F.coalesce(F.sum(amount), overflow.cast(_SUM_DECIMAL)).alias(name)
 
 
-def _bar_columns(session: Column) -> list[Column]:
+def _bar_columns() -> list[Column]:
     """Return `BAR_COLUMNS` from an aggregate by `symbol` and `window`."""
     volume = F.col("volume").cast("double")
     derived = {
         "window_start": F.col("window.start"),
         "window_end": F.col("window.end"),
         "vwap": F.when(volume > 0, F.col("notional").cast("double") / volume),
-        "session": session,
-        "asset_class": asset_class(),
     }
     return [derived.get(name, F.col(name)).alias(name) for name in BAR_COLUMNS]

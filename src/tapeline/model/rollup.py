@@ -12,16 +12,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Context, Decimal, localcontext
 from typing import Final, TypeVar
-from zoneinfo import ZoneInfo
 
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.gap import Gap
-from tapeline.model.sessions import NEW_YORK, AssetClass, Session, asset_class_of, regular_hours
+from tapeline.model.sessions import Session, asset_class_of, sessions_between, trading_day
 from tapeline.model.times import floor_to
+from tapeline.model.venues import AssetClass
 
 _DAY: Final = timedelta(days=1)
 _EXACT_DIGITS: Final = 60
 _T = TypeVar("_T")
+_Span = tuple[datetime, datetime]
+_SESSIONS: Final = tuple(s.value for s in Session if s is not Session.MIXED)
+_SESSIONS_OF_DAYS: Final = tuple(
+    s.value for s in (Session.REGULAR, Session.CONTINUOUS, Session.UNKNOWN)
+)
+"""A day of an exchange is its regular hours; others have these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +36,38 @@ class ReadInterval:
 
     name: str
     duration: timedelta
+    session: Session | None = None
+    """The only one whose trades are wanted."""
 
     @property
     def stored(self) -> Interval:
-        """The stored interval that is read; a day of an exchange needs one below the hour."""
+        """The stored interval that is read; a day or one session needs one below the hour."""
         if self.duration % Interval.FIVE_MINUTES.duration:
             return Interval.ONE_MINUTE
-        is_whole_hours = not self.duration % Interval.ONE_HOUR.duration
-        return Interval.ONE_HOUR if is_whole_hours and not self.is_day else Interval.FIVE_MINUTES
+        is_of_hours = not self.duration % Interval.ONE_HOUR.duration
+        is_whole = is_of_hours and not self.is_day and self.session is None
+        return Interval.ONE_HOUR if is_whole else Interval.FIVE_MINUTES
 
     @property
     def is_stored(self) -> bool:
         """Whether stored bars are of just this length."""
         return self.duration == self.stored.duration
+
+    def of_session(self, name: str) -> ReadInterval:
+        """Return the same length for the trades of one session alone.
+
+        Raises:
+            ValueError: there is no such session, or bars of this length never hold it.
+        """
+        held = _SESSIONS_OF_DAYS if self.is_day else _SESSIONS
+        if name not in held:
+            message = f"{name!r} is no session of {self.name} bars: give {', '.join(held)}."
+            raise ValueError(message)
+        return replace(self, session=Session(name))
+
+    def of_wanted(self, bars: Iterable[Bar]) -> Iterator[Bar]:
+        """Yield those of stored bars whose trades are wanted."""
+        return (b for b in bars if self.session is None or b.session == self.session.value)
 
     @property
     def is_day(self) -> bool:
@@ -76,16 +101,16 @@ def roll_up_bars(
 ) -> list[Bar]:
     """Combine stored bars of one symbol, in order of time, into longer ones.
 
-    A day of an equity is its regular session in New York; of anything else, the UTC day.
+    A day of a share is the regular hours of its exchange; of anything else, the UTC day.
 
     Args:
-        bars: of the interval's stored length.
+        bars: of the interval's stored length, and of its session if it has one.
         interval: what to make of them.
         final_until: a longer bar is final when it ends by then and all its parts are final.
         gaps: reads those of the feed; while one touches a part that has no bar, nobody can say
             whether the longer bar is complete. Called only when there is such a part.
     """
-    parts: dict[tuple[datetime, datetime], list[Bar]] = defaultdict(list)
+    parts: dict[_Span, list[Bar]] = defaultdict(list)
     for bar in bars:
         window = window_of(bar, interval)
         if window is not None:
@@ -99,7 +124,9 @@ def roll_up_bars(
             replace(
                 combined(group, start, end),
                 is_final=is_final,
-                is_complete=_is_complete(group, start, end, gaps) if is_final else None,
+                is_complete=_is_complete(group, start, end, gaps, interval.session)
+                if is_final
+                else None,
                 # The first final bar is 1; each revision of a part is one of the whole.
                 revision=1 + sum(p.revision - 1 for p in group) if is_final else 0,
                 reason=next((p.reason for p in reversed(group) if p.reason is not None), None),
@@ -144,33 +171,59 @@ def combined(parts: Sequence[Bar], start: datetime, end: datetime) -> Bar:
     )
 
 
-def window_of(bar: Bar, interval: ReadInterval) -> tuple[datetime, datetime] | None:
+def window_of(bar: Bar, interval: ReadInterval) -> _Span | None:
     """Return the longer window that a bar belongs to, None if it belongs to none."""
-    if interval.is_day and asset_class_of(bar.symbol) is AssetClass.EQUITY:
-        if bar.session != Session.REGULAR.value:
-            return None
-        return regular_hours(bar.window_start.astimezone(ZoneInfo(NEW_YORK)).date())
+    is_share = asset_class_of(bar.symbol) is AssetClass.EQUITY
+    # Where the hours of an exchange are not known, its day is the UTC day like anybody's.
+    if interval.is_day and is_share and bar.session != Session.UNKNOWN.value:
+        day = trading_day(bar.symbol, bar.window_start)
+        is_regular = bar.session == Session.REGULAR.value
+        # Rows of an earlier version may know other hours.
+        is_in = day is not None and day[0] <= bar.window_start < day[1]
+        return day if is_regular and is_in else None
     start = floor_to(interval.duration, bar.window_start)
     return start, start + interval.duration
 
 
 def _is_complete(
-    parts: Sequence[Bar], start: datetime, end: datetime, gaps: Callable[[], Sequence[Gap]]
+    parts: Sequence[Bar],
+    start: datetime,
+    end: datetime,
+    gaps: Callable[[], Sequence[Gap]],
+    session: Session | None,
 ) -> bool | None:
     known = [p.is_complete for p in parts]
     if False in known:
         return False
+    symbol = parts[0].symbol
     is_unknown = None in known or any(
-        gap.touches(parts[0].symbol, *empty)
+        gap.touches(symbol, *lacking)
         for empty in _empty(parts, start, end)
         for gap in gaps()
+        if gap.touches(symbol, *empty)
+        for lacking in _traded(symbol, (start, end), empty, session)
     )
     return None if is_unknown else True
 
 
-def _empty(
-    parts: Sequence[Bar], start: datetime, end: datetime
-) -> Iterator[tuple[datetime, datetime]]:
+def _traded(symbol: str, window: _Span, empty: _Span, session: Session | None) -> Iterator[_Span]:
+    """Yield the parts of an empty time of a window in which trades can be lacking.
+
+    Those of one session, if only that one is wanted or the window is an exchange's day. Else all
+    of it but the weekend and the pauses of currencies: shares trade around regular hours too.
+    """
+    wanted = session
+    if wanted is None and window == trading_day(symbol, window[0]):
+        wanted = Session.REGULAR
+    if wanted is None and asset_class_of(symbol) is not AssetClass.FX:
+        yield empty
+        return
+    for first, last, found in sessions_between(symbol, *empty):
+        if found is wanted or (wanted is None and found is not Session.CLOSED):
+            yield first, last
+
+
+def _empty(parts: Sequence[Bar], start: datetime, end: datetime) -> Iterator[_Span]:
     """Yield the times of a longer bar that no part covers."""
     for part in parts:
         if start < part.window_start:

@@ -1,103 +1,209 @@
-"""Trading sessions: which asset class a symbol has, and when its market is open.
+"""Trading sessions: when a symbol's market is open.
 
-The days are those of the New York Stock Exchange: its holidays, and the half days on which
-regular hours end at 13:00. `scripts/make_exchange_days.py` writes their file.
+One definition for every part: bars, gaps, the audit. `venues.py` says where a symbol trades,
+`exchange_hours.py` when exchanges are open. Each session begins and ends at full five minutes, so a
+five-minute bar lies in one of them.
+
+**American shares.** Regular hours are those of the New York Stock Exchange. Before and after them
+shares trade from 04:00 and until 20:00, on half days until 17:00: the late sessions of NYSE Arca,
+NYSE American, NYSE National and NYSE Texas, by the NYSE's yearly notice of holidays and early
+closings.
+
+Trading at night, 24 hours a day but for a pause, is `closed` here unless `overnight_from` is set.
+The SEC registered 24X National Exchange in November 2024; its night is to be 20:00 to 04:00, Sunday
+to Thursday evening, once the tapes carry it (release 34-101431). NYSE Arca has filed for 22 hours,
+01:30 to 23:30. Nasdaq has filed for a night from 21:00 to 04:00 from Sunday evening on, with trades
+before midnight belonging to the next day (SR-NASDAQ-2025-109, 91 FR 1350). Nothing opens in the
+evening before a day without trading.
+
+**Currencies and metals.** Trading begins on Sunday at 17:00 New York time and ends on Friday at
+17:00, as OANDA's hours of operation and others say. Metals begin on Sunday at 18:00 and pause from
+17:00 to 18:00 every day. Holidays are each venue's own and not known here.
 """
 
 from __future__ import annotations
 
-import csv
-from datetime import date, datetime, time, timezone
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta, timezone
 from enum import Enum
 from functools import lru_cache
-from importlib.resources import files
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from tapeline.model.exchange_hours import Hours, exchange
+from tapeline.model.venues import (
+    ALWAYS,
+    AMERICAN,
+    CURRENCIES,
+    METALS,
+    UNKNOWN_HOURS,
+    AssetClass,
+    venue_of,
+)
+
 NEW_YORK: Final = "America/New_York"
 PRE_OPEN: Final = time(4, 0)
-REGULAR_OPEN: Final = time(9, 30)
-REGULAR_CLOSE: Final = time(16, 0)
-HALF_DAY_CLOSE: Final = time(13, 0)
 POST_CLOSE: Final = time(20, 0)
+HALF_DAY_POST_CLOSE: Final = time(17, 0)
 
-FX_VENUES: Final = frozenset({"OANDA", "FXCM", "FOREX", "FOREX.COM", "IC MARKETS", "FXPIG"})
-"""What stands before the colon of a currency pair; any other venue trades crypto."""
-
-_DAYS: Final = files("tapeline.model") / "exchange_days.csv"
+_NEW_YORK: Final = ZoneInfo(NEW_YORK)
+_USUAL_CLOSE: Final = time(16, 0)
+_MIDNIGHT: Final = time(0, 0)
+_WEEK_ENDS: Final = time(17, 0)
+_METALS_OPEN: Final = time(18, 0)
+_FRIDAY: Final = 4
 _SATURDAY: Final = 5
-
-
-class AssetClass(str, Enum):
-    """What kind of instrument a symbol names."""
-
-    EQUITY = "equity"
-    CRYPTO = "crypto"
-    FX = "fx"
+_SUNDAY: Final = 6
+_ONE_DAY: Final = timedelta(days=1)
 
 
 class Session(str, Enum):
-    """When a bar's trades were made, by New York time for equities."""
+    """When a bar's trades were made, by the clock of the symbol's market."""
 
     PRE = "pre"
     REGULAR = "regular"
     POST = "post"
+    OVERNIGHT = "overnight"
+    """Round-the-clock trading of American shares, where it is set."""
     CLOSED = "closed"
-    """At night, on weekends and on holidays."""
+    """At night, at noon where an exchange rests then, on weekends and on holidays."""
     MIXED = "mixed"
     """An hour that lies in more than one."""
     CONTINUOUS = "continuous"
-    """Crypto and currencies, which have no sessions."""
+    """Crypto at any time; currencies and metals through the week."""
+    UNKNOWN = "unknown"
+    """The hours of the venue are not known, or not in this year."""
+
+
+_Changes = tuple[tuple[time, Session], ...]
+"""When sessions begin in a day, by the market's clock; the first at midnight."""
 
 
 def asset_class_of(symbol: str) -> AssetClass:
     """Return the asset class; a name without a venue is an equity."""
-    venue, colon, _ = symbol.partition(":")
-    if not colon:
-        return AssetClass.EQUITY
-    return AssetClass.FX if venue in FX_VENUES else AssetClass.CRYPTO
+    return venue_of(symbol).asset_class
 
 
 def session_at(symbol: str, instant: datetime) -> Session:
     """Return the session of a symbol at an instant (aware)."""
-    if asset_class_of(symbol) is not AssetClass.EQUITY:
-        return Session.CONTINUOUS
-    local = instant.astimezone(ZoneInfo(NEW_YORK))
-    day, clock = local.date(), local.time()
-    if day.weekday() >= _SATURDAY or day in holidays():
-        return Session.CLOSED
-    close = HALF_DAY_CLOSE if day in half_days() else REGULAR_CLOSE
-    for end, session in (
-        (PRE_OPEN, Session.CLOSED),
-        (REGULAR_OPEN, Session.PRE),
-        (close, Session.REGULAR),
-        (POST_CLOSE, Session.POST),
-    ):
-        if clock < end:
-            return session
-    return Session.CLOSED
+    hours = venue_of(symbol).hours
+    local = instant.astimezone(_zone(hours))
+    clock = local.time()
+    return next(s for begin, s in reversed(_changes(hours, local.date())) if begin <= clock)
 
 
-def regular_hours(day: date) -> tuple[datetime, datetime]:
-    """Return when the exchange opens and closes on a trading day, UTC."""
-    close = HALF_DAY_CLOSE if day in half_days() else REGULAR_CLOSE
-    zone = ZoneInfo(NEW_YORK)
-    start, end = (datetime.combine(day, clock, zone) for clock in (REGULAR_OPEN, close))
+def sessions_between(
+    symbol: str, start: datetime, end: datetime
+) -> Iterator[tuple[datetime, datetime, Session]]:
+    """Yield the sessions of a symbol in [start, end), each with its part of that time, UTC."""
+    hours = venue_of(symbol).hours
+    zone = _zone(hours)
+    day = start.astimezone(zone).date() - _ONE_DAY
+    begun, current = start, session_at(symbol, start)
+    while datetime.combine(day, _MIDNIGHT, zone) < end:
+        for clock, session in _changes(hours, day):
+            at = datetime.combine(day, clock, zone).astimezone(timezone.utc)
+            if start < at < end and session is not current:
+                yield begun, at, current
+                begun, current = at, session
+        day += _ONE_DAY
+    if begun < end:
+        yield begun, end, current
+
+
+def trading_day(symbol: str, instant: datetime) -> tuple[datetime, datetime] | None:
+    """Return when an exchange's regular hours of the day of an instant begin and end, UTC.
+
+    Of its own calendar's day; None where the symbol trades at no exchange or the exchange does not
+    trade that day, and where its hours are not known.
+    """
+    hours = venue_of(symbol).hours
+    zone = _zone(hours)
+    day = instant.astimezone(zone).date()
+    regular = _regular(hours, day)
+    if not regular:
+        return None
+    start, end = (datetime.combine(day, c, zone) for c in (regular[0][0], regular[-1][1]))
     return start.astimezone(timezone.utc), end.astimezone(timezone.utc)
 
 
-@lru_cache
-def holidays() -> frozenset[date]:
-    """Return the weekdays on which the exchange is closed, from 2000 to 2049."""
-    return _days("holiday")
+class _Overnight:
+    """Since when American shares trade in the evening; None is not at all."""
+
+    begins: time | None = None
 
 
-@lru_cache
-def half_days() -> frozenset[date]:
-    """Return the days on which regular hours end at 13:00, from 2000 to 2049."""
-    return _days("half day")
+def set_overnight(begins: time | None) -> None:
+    """Set when `overnight` begins, New York time, 20:00 or later; None has no such session.
+
+    Settings do so when they are read: the hours of a market are the same for all of a process.
+    """
+    if begins != _Overnight.begins:
+        _Overnight.begins = begins
+        _changes.cache_clear()
 
 
-def _days(kind: str) -> frozenset[date]:
-    rows = csv.DictReader(_DAYS.read_text(encoding="utf-8").splitlines())
-    return frozenset(date.fromisoformat(row["date"]) for row in rows if row["kind"] == kind)
+def _zone(hours: str) -> ZoneInfo | timezone:
+    if hours in {ALWAYS, UNKNOWN_HOURS}:
+        return timezone.utc
+    return _NEW_YORK if hours in {CURRENCIES, METALS} else exchange(hours).zone
+
+
+def _regular(hours: str, day: date) -> Hours | None:
+    if hours in {ALWAYS, UNKNOWN_HOURS, CURRENCIES, METALS}:
+        return None
+    return exchange(hours).hours_on(day)
+
+
+@lru_cache(maxsize=4096)
+def _changes(hours: str, day: date) -> _Changes:
+    if hours == ALWAYS:
+        return ((_MIDNIGHT, Session.CONTINUOUS),)
+    if hours in {CURRENCIES, METALS}:
+        return _changes_of_currencies(day, is_metal=hours == METALS)
+    regular = _regular(hours, day)
+    if regular is None:
+        return ((_MIDNIGHT, Session.UNKNOWN),)
+    if hours == AMERICAN:
+        return _changes_in_america(day, regular)
+    opened = (
+        change
+        for start, end in regular
+        for change in ((start, Session.REGULAR), (end, Session.CLOSED))
+    )
+    return ((_MIDNIGHT, Session.CLOSED), *opened)
+
+
+def _changes_in_america(day: date, regular: Hours) -> _Changes:
+    begins = _Overnight.begins
+    night = Session.CLOSED if begins is None else Session.OVERNIGHT
+    evening: _Changes = ()
+    if begins is not None and exchange(AMERICAN).hours_on(day + _ONE_DAY):
+        evening = ((begins, night),)
+    if not regular:
+        return ((_MIDNIGHT, Session.CLOSED), *evening)
+    ((start, end),) = regular
+    post_close = POST_CLOSE if end >= _USUAL_CLOSE else HALF_DAY_POST_CLOSE
+    return (
+        (_MIDNIGHT, night),
+        (PRE_OPEN, Session.PRE),
+        (start, Session.REGULAR),
+        (end, Session.POST),
+        (post_close, Session.CLOSED),
+        *evening,
+    )
+
+
+def _changes_of_currencies(day: date, *, is_metal: bool) -> _Changes:
+    weekday = day.weekday()
+    if weekday == _SATURDAY:
+        return ((_MIDNIGHT, Session.CLOSED),)
+    if weekday == _SUNDAY:
+        opens = _METALS_OPEN if is_metal else _WEEK_ENDS
+        return ((_MIDNIGHT, Session.CLOSED), (opens, Session.CONTINUOUS))
+    changes: list[tuple[time, Session]] = [(_MIDNIGHT, Session.CONTINUOUS)]
+    if is_metal or weekday == _FRIDAY:
+        changes.append((_WEEK_ENDS, Session.CLOSED))
+    if is_metal and weekday != _FRIDAY:
+        changes.append((_METALS_OPEN, Session.CONTINUOUS))
+    return tuple(changes)

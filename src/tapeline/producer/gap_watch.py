@@ -16,6 +16,7 @@ from tapeline.model.gap import Gap, GapKind
 from tapeline.model.sessions import Session, session_at
 
 _TRADING: Final = frozenset({Session.REGULAR, Session.CONTINUOUS})
+"""Trades are expected in these; of a venue whose hours are not known nobody can say."""
 _OVERDUE_FACTOR: Final = 20.0
 """Trades are overdue after so many times their usual pause."""
 _PAUSE_WEIGHT: Final = 0.05
@@ -130,8 +131,10 @@ class GapWatch:
 
     def check(self, now_us: int, monotonic_s: float) -> list[Gap]:
         """Look at what has not come."""
-        if self._trades is None or self._outage is not None or self._idle is not None:
+        if self._trades is None or self._outage is not None:
             return []
+        if self._idle is not None:
+            return self._over_at_close(self._idle, now_us, monotonic_s)
         trading = self._trading_at(now_us, monotonic_s)
         if trading and self._trades.is_overdue(monotonic_s, self._idle_timeout_s):
             self._idle = self._gap(GapKind.IDLE, self._trades.at_us, now_us)
@@ -162,6 +165,15 @@ class GapWatch:
         if not trading and self._trades is not None:
             self._trades = self._trades._replace(at_us=now_us, at_s=monotonic_s)
         return trading
+
+    def _over_at_close(self, idle: Gap, now_us: int, monotonic_s: float) -> list[Gap]:
+        """End an idle time once every market is closed: nothing is missed from then on."""
+        now = datetime.fromtimestamp(now_us / 1_000_000, timezone.utc)
+        if any(session_at(symbol, now) is not Session.CLOSED for symbol in self._by_symbol):
+            return []
+        self._idle = None
+        self._trading_at(now_us, monotonic_s)
+        return [replace(idle, ended_us=max(now_us, idle.started_us))]
 
     def _gap(self, kind: GapKind, started_us: int, now_us: int) -> Gap:
         return replace(

@@ -7,17 +7,19 @@ below a field is what `tapeline settings` prints, `docs/settings.md` and `.env.e
 from __future__ import annotations
 
 import os
+from datetime import time
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tapeline.model.bar import Interval
 from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.errors import UsageError
+from tapeline.model.sessions import POST_CLOSE, set_overnight
 from tapeline.program.profile import Profile
 
 
@@ -189,6 +191,14 @@ class ApiSettings(BaseModel):
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
 
+def _evening(begins: time) -> time:
+    is_full = begins == begins.replace(minute=begins.minute // 5 * 5, second=0, microsecond=0)
+    if begins.tzinfo is not None or begins < POST_CLOSE or not is_full:
+        message = "give a time from 20:00 to 23:55 in full five minutes, such as 20:00 or 21:00"
+        raise ValueError(message)
+    return begins
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with its default."""
 
@@ -211,6 +221,10 @@ class Settings(BaseSettings):
     set) or standard."""
     log_level: LogLevel = LogLevel.INFO
     """The least severe event that is logged: DEBUG, INFO, WARNING or ERROR."""
+    overnight_from: Annotated[time, AfterValidator(_evening)] | None = None
+    """When trading of American shares at night begins, New York time, as 20:00 or 21:00; bars from
+    then to 04:00 are `overnight`, and `closed` when not set. Every process of a keyspace needs the
+    same."""
     finnhub: FinnhubSettings = FinnhubSettings()
     kafka: KafkaSettings = KafkaSettings()
     spool: SpoolSettings = SpoolSettings()
@@ -246,4 +260,6 @@ def load_settings() -> Settings:
     if file is not None and not Path(file).is_file():
         message = f"{ENV_FILE_VARIABLE} names {file}, which is no file."
         raise UsageError(message)
-    return Settings(_env_file=file)  # type: ignore[call-arg]
+    settings = Settings(_env_file=file)  # type: ignore[call-arg]
+    set_overnight(settings.overnight_from)
+    return settings

@@ -74,6 +74,7 @@ def read_bars(
     keyspace: str | None = None,
     exact: bool = False,
     detail: bool = False,
+    session: str | None = None,
     settings: Settings | None = None,
 ) -> pa.Table:
     """Return bars as an Arrow table; `.to_pandas()` or `polars.from_arrow()` go on from there.
@@ -81,13 +82,14 @@ def read_bars(
     Args:
         symbols: one symbol or several, in the feed's names.
         interval: `5m` and `1h` are stored; any multiple of five minutes that divides a day is
-            made of them, e.g. `15m`, `4h`, or `1d` (an equity's regular session, else UTC days).
+            made of them, e.g. `15m`, `4h`, or `1d` (a share's regular hours, else UTC days).
             `1m` and its other multiples are there when setting `stream.store_1m` is on.
         start: first window start, aware.
         end: window starts are below this, aware.
         keyspace: market_data by default.
         exact: volumes and notionals as decimals instead of floats.
         detail: all columns of a bar.
+        session: only trades of that session, e.g. `regular`; longer bars are made of those alone.
         settings: instead of those from the environment.
 
     Returns:
@@ -95,7 +97,8 @@ def read_bars(
         its columns.
 
     Raises:
-        ValueError: the interval is unknown, or a time has no zone.
+        ValueError: the interval or the session is unknown, no bars can be of both, or a time has
+            no zone.
         ServiceUnavailableError: Cassandra does not answer.
         SchemaError: the keyspace is not there.
     """
@@ -104,6 +107,7 @@ def read_bars(
         raise ValueError(message)
     start, end = within_reach(start), within_reach(end)
     length = ReadInterval.parse(interval)
+    length = length if session is None else length.of_session(session)
     wanted = [symbols] if isinstance(symbols, str) else symbols
     settings = (settings or load_settings()).with_target(keyspace=keyspace)
     with open_keyspace(settings) as client:
@@ -131,13 +135,13 @@ def bars_between(
     """
     read = stored_bars or client.bars
     if length.is_stored:
-        yield from read(symbol, length.stored, start, end)
+        yield from length.of_wanted(read(symbol, length.stored, start, end))
         return
     # A longer bar that starts before the end goes on after it.
     last = end + length.duration
     # Before the bars: one that is finalized meanwhile is not final yet, instead of too early.
     final_until = client.final_until()
-    stored = read(symbol, length.stored, start, last)
+    stored = length.of_wanted(read(symbol, length.stored, start, last))
     gaps = cache(lambda: list(client.gaps(start, last)))
     for bar in roll_up_bars(stored, length, final_until, gaps):
         if start <= bar.window_start < end:
