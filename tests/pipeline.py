@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from pyspark.sql import SparkSession
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.sinks import CassandraSink
 from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
-from tapeline.finalize.finalizer import Finalizer, RoundResult
+from tapeline.finalize.bar_rules import BarRules
+from tapeline.finalize.finalizer import Finalizer, RoundResult, StreamKnowledge
 from tapeline.kafka.feed_view import FeedView
 from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
@@ -163,7 +164,6 @@ class Pipeline:
             self.settings,
             topic,
             CassandraSink(self.client),
-            self.client,
             Checkpoints(self.folder / checkpoint),
             "0 seconds",
             metrics,
@@ -196,6 +196,9 @@ class Pipeline:
         remembered: Callable[[StatesOfWindows], Mapping[WindowKey, Bar]] = lambda _: {},
     ) -> Iterator[Finalizer]:
         """Finalize at the instant `now`, as often as wanted."""
+        rules = replace(
+            BarRules.of(self.settings), silver_ttl=timedelta(0), max_windows=max_windows
+        )
         feed = FeedView(self.endpoints.bootstrap_servers, self.settings.kafka, self.topic_id)
         try:
             yield Finalizer(
@@ -203,14 +206,10 @@ class Pipeline:
                 self.client,
                 feed,
                 topic_id=self.topic_id,
-                keyspace=self.name,
-                policy=self.settings.stream.policy,
-                delay=timedelta(seconds=self.settings.stream.watermark_s),
-                max_windows=max_windows,
-                stores_1m=self.settings.stream.store_1m,
-                now=lambda: self.now,
+                rules=rules,
+                stream=StreamKnowledge(remembered),
                 is_stopping=is_stopping,
-                remembered=remembered,
+                now=lambda: self.now,
                 round_s=_LONG_ROUND_S,
             )
         finally:

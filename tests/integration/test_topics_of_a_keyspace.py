@@ -14,6 +14,7 @@ from tapeline.audit.context import Scope
 from tapeline.audit.findings import NO_TOPIC, Pair
 from tapeline.audit.run import run_audit
 from tapeline.consumer.spark_processor import ALL_LAYERS
+from tapeline.finalize.bar_rules import BarRules
 from tapeline.finalize.counted_empty import joined_late
 from tapeline.finalize.gone_topics import GoneTopics
 from tapeline.finalize.other_topics import OtherTopics
@@ -92,10 +93,8 @@ def four_hours(pipeline: Pipeline, symbol: str) -> Bar:
 
 
 def gone_topics(pipeline: Pipeline) -> GoneTopics:
-    policy = pipeline.settings.stream.policy
-    return GoneTopics(
-        pipeline.spark, pipeline.client, policy, timedelta(0), DELAY, 500, stores_1m=False
-    )
+    rules = replace(BarRules.of(pipeline.settings), silver_ttl=timedelta(0), delay=DELAY)
+    return GoneTopics(pipeline.spark, pipeline.client, rules)
 
 
 def finalize_gone(pipeline: Pipeline, now: datetime) -> int:
@@ -109,14 +108,8 @@ def look_after_others(pipeline: Pipeline, now: datetime) -> int:
     kafka = pipeline.settings.kafka
     with closing(FeedView(pipeline.endpoints.bootstrap_servers, kafka, pipeline.topic_id)) as feed:
         feed.snapshot(now)
-        return OtherTopics(
-            pipeline.client,
-            admin,
-            feed,
-            gone_topics(pipeline),
-            topic_id=pipeline.topic_id,
-            delay=DELAY,
-        ).look_after(now)
+        gone = gone_topics(pipeline)
+        return OtherTopics(admin, feed, gone, pipeline.topic_id).look_after(now)
 
 
 def test_a_longer_bar_is_not_final_before_every_topic_that_moves_has_passed_it(

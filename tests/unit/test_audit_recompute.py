@@ -149,6 +149,10 @@ def test_amounts_are_exact_decimals_to_ten_places() -> None:
     # 0.12345 * 0.0000012345 = 0.000000152399025, rounded once to ten places.
     tiny = bar_of(at(1, 0.12345, 0.0000012345))
     assert (tiny["volume"], tiny["notional"]) == (Decimal("0.0000012345"), Decimal("1.524E-7"))
+    # The product is rounded, not the price: 1.6743e-9 * 1e9 = 1.6743.
+    coin = bar_of(at(1, 1.6743e-09, 1e9), at(2, 1.6743e-09, 2e9))
+    assert coin["notional"] == Decimal("5.0229")
+    assert coin["vwap"] == pytest.approx(1.6743e-09, rel=1e-15)
     # A half is rounded up: 0.5 * 0.0000000001 is 0.00000000005.
     assert bar_of(at(1, 0.5, 1e-10))["notional"] == Decimal("1E-10")
     # Far more digits than a double has.
@@ -163,9 +167,9 @@ AWKWARD = [
 ]
 
 
-def units(number: Fraction) -> int:
-    """Return a number rounded half up to ten places, as a count of 1e-10."""
-    return math.floor(number * 10**10 + Fraction(1, 2))
+def units(number: Fraction, places: int = 10) -> int:
+    """Return a number rounded half up, as a count of its last place."""
+    return math.floor(number * 10**places + Fraction(1, 2))
 
 
 def test_amounts_of_awkward_and_random_prices_are_those_of_exact_fractions() -> None:
@@ -179,9 +183,9 @@ def test_amounts_of_awkward_and_random_prices_are_those_of_exact_fractions() -> 
     bar = bar_of(*(at(n, *pair) for n, pair in enumerate(pairs)))
 
     # What a text says is the number that was sent; a place of the sum is 1e-10.
-    sent = [tuple(units(Fraction(repr(number))) for number in pair) for pair in pairs]
+    sent = [(units(Fraction(repr(p)), 26), units(Fraction(repr(s)))) for p, s in pairs]
     volume = sum(size for _, size in sent)
-    notional = sum(units(Fraction(price * size, 10**20)) for price, size in sent)
+    notional = sum(units(Fraction(price * size, 10**36)) for price, size in sent)
     assert Fraction(bar["volume"]) == Fraction(volume, 10**10)
     assert Fraction(bar["notional"]) == Fraction(notional, 10**10)
 

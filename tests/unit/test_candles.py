@@ -56,18 +56,20 @@ def test_a_scale_holds_every_high_and_low_and_one_price_is_in_the_middle():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "rows", "ticks", "decimals"),
+    ("low", "high", "rows", "ticks", "lowest"),
     [
-        (0.0, 10.0, 10, [0, 2, 4, 6, 8, 10], 2),
-        (236.7, 238.1, 10, [237.0, 237.5, 238.0], 2),
-        (84_890.25, 84_950.5, 12, [84_900, 84_920, 84_940], 2),
-        (0.000_012_3, 0.000_012_6, 8, [0.000_012_3, 0.000_012_4, 0.000_012_5, 0.000_012_6], 7),
+        (0.0, 10.0, 10, [0, 2, 4, 6, 8, 10], "0.00"),
+        (236.7, 238.1, 10, [237.0, 237.5, 238.0], "237.00"),
+        (84_890.25, 84_950.5, 12, [84_900, 84_920, 84_940], "84,900.00"),
+        (12.3e-6, 12.6e-6, 8, [12.3e-6, 12.4e-6, 12.5e-6, 12.6e-6], "0.0000123"),
+        (1.6742e-9, 1.6745e-9, 8, [1.6742e-9, 1.6743e-9, 1.6744e-9, 1.6745e-9], "1.6742e-09"),
+        (-37.63, 0.01, 8, [-30.0, -20.0, -10.0, 0.0], "-30.00"),
     ],
 )
-def test_ticks_are_round_prices_at_most_one_in_two_rows(low, high, rows, ticks, decimals):
+def test_ticks_are_round_prices_at_most_one_in_two_rows(low, high, rows, ticks, lowest):
     scale = Scale(low, high, rows)
     assert scale.ticks() == pytest.approx(ticks)
-    assert scale.decimals == decimals
+    assert scale.tick_text(ticks[0]) == lowest
     assert len({scale.row(t) for t in ticks}) == len(ticks)
 
 

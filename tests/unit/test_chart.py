@@ -83,6 +83,13 @@ def test_a_long_price_is_not_cut(width):
     assert "╞ 123,515.25\n" in text
 
 
+def test_a_tiny_price_is_written_with_its_digits():
+    coin = [bar(n, *[(16_743 + n) * 1e-13] * 4) for n in range(3)]
+    text = draw_chart("KRAKEN:COIN-USD", FIVE_MINUTES, coin, Size(60, 12), FEED).plain
+    assert "╞ 1.6745e-09\n" in text
+    assert "5m  1.6745e-09  final  +2e-13 (+0.01%)" in text
+
+
 def test_without_a_price_it_says_so():
     blank = a_bar(open=None, high=None, low=None, close=None)
     assert lines_of([blank])[-1] == "No bar with a price yet."
@@ -112,6 +119,8 @@ def test_the_change_is_from_the_first_open_to_the_last_close():
         pytest.approx(3.0),
     )
     assert change_of([blank]) is None
+    # From below zero to above it is a rise.
+    assert change_of([bar(0, -37.5, 0.5, -38, 0)]) == (37.5, pytest.approx(100.0))
 
 
 def test_a_bar_says_how_sure_it_is():

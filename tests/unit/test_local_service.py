@@ -163,6 +163,19 @@ def test_waiting_ends_when_a_request_succeeds(start, log):
     assert accepts_connections(port)
 
 
+def test_a_port_that_another_process_has_is_not_the_services(start):
+    port = free_port(0)
+    first = start(LISTEN, str(port), port=port)
+    while not accepts_connections(port):
+        time.sleep(0.05)
+    second = start(SLEEP, port=port)
+
+    assert first.listens()
+    assert not second.listens()
+    first.stop()
+    assert not first.listens()
+
+
 def test_a_service_that_dies_while_starting_is_told_with_the_end_of_its_log(start, log):
     lines = "".join(f"line {i}\\n" for i in range(30))
     service = start(f"import sys; sys.exit('{lines}No room on disk')")

@@ -281,6 +281,16 @@ def test_a_rank_beyond_sixteen_bits_stays_in_its_millisecond(spark: SparkSession
     assert (bar["open"], bar["close"]) == (10.0, 12.0)
 
 
+def test_each_product_is_rounded_and_not_the_price(spark: SparkSession) -> None:
+    # 1.6743e-9 * 1e9 + 1.6743e-9 * 2e9 = 1.6743 + 3.3486 = 5.0229, and that over 3e9.
+    rows = [("TEST", 1.6743e-09, size, START_MS, None, 0, n) for n, size in enumerate((1e9, 2e9))]
+
+    (bar,) = calculate_ohlcv(trades_of(spark, rows), ConditionPolicy.SIP).collect()
+
+    assert bar["notional"] == Decimal("5.0229")
+    assert bar["vwap"] == pytest.approx(1.6743e-09, rel=1e-15)
+
+
 def test_a_sum_that_does_not_fit_is_an_error_and_not_a_null(spark: SparkSession) -> None:
     trades = trades_of(
         spark, [("TEST", 9.9e11, 9.9e14, START_MS + i, None, 0, i) for i in range(200)]

@@ -28,6 +28,7 @@ AMOUNT: Final = pa.decimal128(38, 10)
 """Volume and notional."""
 _AMOUNT_LIMIT: Final = Decimal(10**28)
 _TEN_PLACES: Final = Decimal("1e-10")
+_PRICE_PLACES: Final = Decimal("1e-26")
 _EXACT: Final = Context(prec=80, rounding=ROUND_HALF_UP)
 
 _WANTED: Final = WINDOWS.append(pa.field("policy", pa.string()))
@@ -163,7 +164,7 @@ def _is_open(instant: datetime) -> bool:
 
 
 def _amounts(trades: pa.Table) -> pa.Table:
-    """Return `size` and `notional`, exact to ten places, of each distinct price and `counted`.
+    """Return `size` and `notional`, rounded to ten places, of each distinct price and `counted`.
 
     Both are worked out in Python's decimals.
     """
@@ -171,9 +172,7 @@ def _amounts(trades: pa.Table) -> pa.Table:
     prices, counted = pairs["price"].to_pylist(), pairs["counted"].to_pylist()
     try:
         sizes = [_decimal(volume) for volume in counted]
-        notionals = [
-            _product(_decimal(price), size) for price, size in zip(prices, sizes, strict=True)
-        ]
+        notionals = [_product(price, size) for price, size in zip(prices, sizes, strict=True)]
         return pa.table([prices, counted, sizes, notionals], schema=_AMOUNTS)
     except (InvalidOperation, pa.ArrowInvalid) as error:
         message = f"Silver has a trade whose price or size is no decimal(38, 10): {error}"
@@ -185,5 +184,6 @@ def _decimal(value: float) -> Decimal:
     return Decimal(repr(value)).quantize(_TEN_PLACES, context=_EXACT)
 
 
-def _product(price: Decimal, size: Decimal) -> Decimal:
-    return _EXACT.multiply(price, size).quantize(_TEN_PLACES, context=_EXACT)
+def _product(price: float, size: Decimal) -> Decimal:
+    exact = Decimal(repr(price)).quantize(_PRICE_PLACES, context=_EXACT)
+    return _EXACT.multiply(exact, size).quantize(_TEN_PLACES, context=_EXACT)

@@ -8,20 +8,21 @@ import subprocess
 import threading
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum
 from typing import Final
 
 import structlog
+from pyspark.sql import SparkSession
 
 from tapeline.consumer.checkpoint_check import prepare_checkpoint
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.failures import AWAY, cause_of, failures_explained, full_disk
 from tapeline.consumer.recently_affected import RecentlyAffected
 from tapeline.consumer.session import build_session, end_with_spark, process_of
-from tapeline.consumer.sinks import CassandraSink, ConsoleSink, Sink
+from tapeline.consumer.sinks import CassandraSink, ConsoleSink
 from tapeline.consumer.spark_processor import ALL_LAYERS, Layer, SparkProcessor, Topic, query_of
-from tapeline.finalize.finalizer import Finalizer, RoundResult
+from tapeline.finalize.bar_rules import BarRules
+from tapeline.finalize.finalizer import Finalizer, RoundResult, StreamKnowledge
 from tapeline.finalize.gone_topics import GoneTopics
 from tapeline.finalize.other_topics import OtherTopics
 from tapeline.finalize.round_metrics import record_round
@@ -36,6 +37,7 @@ from tapeline.program.metrics import ROUND_DURATION, STREAM_METRICS, Metrics
 from tapeline.program.metrics_server import serve_metrics
 from tapeline.program.process import STOP_LIMIT_S, end_within, rare_collections
 from tapeline.program.settings import Settings
+from tapeline.storage.cassandra_client import CassandraClient
 
 log = structlog.get_logger()
 
@@ -164,43 +166,21 @@ def run_job(
             session = build_session(settings, endpoints, records=True)
             end_with_spark(session)
             _stop_on_signals(stop, process_of(session))
-            target: Sink = CassandraSink(client) if client else ConsoleSink()
             affected = RecentlyAffected() if options.job is Job.ALL and client is not None else None
             processor = SparkProcessor(
                 session,
                 settings,
                 source,
-                target,
-                client,
+                CassandraSink(client) if client else ConsoleSink(),
                 checkpoints,
                 options.trigger,
                 metrics,
                 affected,
             )
             finalizer = None
-            delay = timedelta(seconds=settings.stream.watermark_s)
             if client is not None and options.job.finalizes:
-                gone = GoneTopics.of(session, client, settings)
-                admin = topic_admin(source.bootstrap_servers)
-                others = OtherTopics(
-                    client, admin, feed, gone, topic_id=source.topic_id, delay=delay
-                )
-                finalizer = Finalizer(
-                    session,
-                    client,
-                    feed,
-                    topic_id=source.topic_id,
-                    keyspace=settings.cassandra.keyspace,
-                    policy=settings.stream.policy,
-                    delay=delay,
-                    max_windows=settings.stream.finalize_max_windows,
-                    stores_1m=settings.stream.store_1m,
-                    silver_ttl=timedelta(seconds=settings.cassandra.silver_ttl_s),
-                    is_stopping=stop.is_set,
-                    remembered=processor.previews.seen,
-                    others=others.look_after,
-                    affected=affected,
-                )
+                known = StreamKnowledge(processor.previews.seen, affected)
+                finalizer = _finalizer(session, client, settings, source, feed, known, stop)
             if options.job.layers:
                 processor.start(options.job.layers)
             log.info("streaming", job=options.job.value, topic=source.name)
@@ -211,6 +191,30 @@ def run_job(
             session.stop()
     log.info("stopped")
     return stop.is_set()
+
+
+def _finalizer(
+    session: SparkSession,
+    client: CassandraClient,
+    settings: Settings,
+    source: Topic,
+    feed: FeedView,
+    known: StreamKnowledge,
+    stop: threading.Event,
+) -> Finalizer:
+    rules = BarRules.of(settings)
+    gone = GoneTopics(session, client, rules)
+    others = OtherTopics(topic_admin(source.bootstrap_servers), feed, gone, source.topic_id)
+    return Finalizer(
+        session,
+        client,
+        feed,
+        topic_id=source.topic_id,
+        rules=rules,
+        stream=known,
+        others=others.look_after,
+        is_stopping=stop.is_set,
+    )
 
 
 def _hold_locks(stack: ExitStack, settings: Settings, source: Topic, options: JobOptions) -> None:

@@ -20,6 +20,11 @@ _CONSOLE_ROWS: Final = 20
 class Sink(Protocol):
     """Takes the rows of one table; writing the same rows again must change nothing."""
 
+    @property
+    def client(self) -> CassandraClient | None:
+        """The client of the keyspace where rows go; None where it is none."""
+        ...
+
     def write(self, table: str, rows: DataFrame) -> None:
         """Write rows; return when they are durable."""
         ...
@@ -41,6 +46,11 @@ class CassandraSink:
     def __init__(self, client: CassandraClient) -> None:
         self._client = client
 
+    @property
+    def client(self) -> CassandraClient:
+        """The client of the keyspace."""
+        return self._client
+
     def write(self, table: str, rows: DataFrame) -> None:
         """Upsert rows whose columns are the table's, with `write_time_us` and perhaps `ttl_s`."""
         lifetime = {"ttl": TTL} if TTL in rows.columns else {}
@@ -59,6 +69,8 @@ class CassandraSink:
 
 class ConsoleSink:
     """Prints rows, for trying a job out. Nothing is kept; repetitions are printed again."""
+
+    client = None
 
     def write(self, table: str, rows: DataFrame) -> None:
         """Print the first rows under the table's name."""

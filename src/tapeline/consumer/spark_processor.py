@@ -35,7 +35,6 @@ from tapeline.program.metrics import (
     Metrics,
 )
 from tapeline.program.settings import Settings
-from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.connection import RestartedError
 
 log = structlog.get_logger()
@@ -74,8 +73,7 @@ class SparkProcessor:
         session: where the query runs.
         settings: of the stream and the keyspace.
         topic: what to read.
-        sink: where rows go.
-        client: for progress and previews; None with a console sink.
+        sink: where rows go; its client, if any, is for progress and previews too.
         checkpoints: where each query keeps its own.
         trigger: processing time between batches, e.g. `0 seconds`.
         metrics: where batches are counted and timed.
@@ -88,7 +86,6 @@ class SparkProcessor:
         settings: Settings,
         topic: Topic,
         sink: Sink,
-        client: CassandraClient | None,
         checkpoints: Checkpoints,
         trigger: str,
         metrics: Metrics | None = None,
@@ -98,7 +95,7 @@ class SparkProcessor:
         self._settings = settings
         self._topic = topic
         self._sink = sink
-        self._client = client
+        self._client = client = sink.client
         self._checkpoints = checkpoints
         self._trigger = trigger
         self._affected = affected

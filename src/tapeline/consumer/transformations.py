@@ -45,8 +45,9 @@ _ID_BITS: Final = 20
 _RANK_MAX: Final = (1 << _RANK_BITS) - 1
 _ID_MASK: Final = (1 << _ID_BITS) - 1
 
-# Chosen so that Spark's product of the two is decimal(38,10), rounded once from the exact one.
-_PRICE_DECIMAL: Final = "decimal(22,10)"
+# Chosen so that Spark's product of the two is decimal(38,10), rounded once from the exact one:
+# twenty-six places hold every digit of a price from 1e-9 on.
+_PRICE_DECIMAL: Final = "decimal(38,26)"
 _VOLUME_DECIMAL: Final = "decimal(25,10)"
 _SUM_DECIMAL: Final = "decimal(38,10)"
 

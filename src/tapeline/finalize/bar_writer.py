@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from pyspark.sql import SparkSession
 
 from tapeline.consumer.longer_bars import longer_bars
 from tapeline.consumer.silver_bars import bars_from_silver
+from tapeline.finalize.bar_rules import BarRules
 from tapeline.finalize.final_bars import (
     first_receipt,
     has_expired,
@@ -23,7 +24,6 @@ from tapeline.finalize.final_bars import (
     shrinks,
 )
 from tapeline.model.bar import Bar, Interval, WindowKey
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.storage.bar_rows import StoredBar
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.windows import WindowState
@@ -102,9 +102,7 @@ class BarWriter:
     Args:
         session: recomputes bars.
         client: reads and writes bars.
-        keyspace: of the tables.
-        policy: which trades set prices.
-        silver_ttl: how long trades stay in silver; 0 is forever.
+        rules: which trades make a bar, and how long silver has them.
         is_complete: whether the feed covered a bar's window, given what is stored of it.
         now: the wall clock, UTC.
         counted_empty: which of some first final bars lie in windows that counted as without
@@ -116,10 +114,8 @@ class BarWriter:
         self,
         session: SparkSession,
         client: CassandraClient,
+        rules: BarRules,
         *,
-        keyspace: str,
-        policy: ConditionPolicy,
-        silver_ttl: timedelta,
         is_complete: Callable[[Bar, StoredBar | None], bool | None],
         now: Callable[[], datetime],
         counted_empty: CountedEmpty = lambda *_: frozenset(),
@@ -127,9 +123,7 @@ class BarWriter:
     ) -> None:
         self._session = session
         self._client = client
-        self._keyspace = keyspace
-        self._policy = policy
-        self._silver_ttl = silver_ttl
+        self._rules = rules
         self._is_complete = is_complete
         self._now = now
         self._counted_empty = counted_empty
@@ -228,8 +222,9 @@ class BarWriter:
         received: Mapping[WindowKey, datetime],
         now: datetime,
     ) -> bool:
-        expired = has_expired(stored.get(key), self._silver_ttl, now) or is_past_lifetime(
-            received.get(key), self._silver_ttl, now
+        lifetime = self._rules.silver_ttl
+        expired = has_expired(stored.get(key), lifetime, now) or is_past_lifetime(
+            received.get(key), lifetime, now
         )
         if expired:
             log.error("window_expired", symbol=key[0], window_start=key[1].isoformat())
@@ -239,8 +234,9 @@ class BarWriter:
         if not keys:
             return []
         if interval is Interval.ONE_HOUR:
-            return longer_bars(self._client, interval, keys, self._policy)
-        return bars_from_silver(self._session, self._keyspace, interval, keys, self._policy)
+            return longer_bars(self._client, interval, keys, self._rules.policy)
+        keyspace = self._client.keyspace
+        return bars_from_silver(self._session, keyspace, interval, keys, self._rules.policy)
 
 
 def first_receipts(states: Iterable[WindowState]) -> dict[WindowKey, datetime]:

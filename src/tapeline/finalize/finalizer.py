@@ -11,13 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Final
 
 import structlog
 from pyspark.sql import SparkSession
 
 from tapeline.consumer.recently_affected import RecentlyAffected
+from tapeline.finalize.bar_rules import BarRules
 from tapeline.finalize.bar_writer import BarWriter, Written
 from tapeline.finalize.counted_empty import counted_empty
 from tapeline.finalize.due_bars import DueBars
@@ -35,7 +36,6 @@ from tapeline.finalize.recent_gaps import RecentGaps
 from tapeline.finalize.topic_standing import OwnTopic, state_of
 from tapeline.kafka.feed_view import FeedSnapshot, FeedView
 from tapeline.model.bar import Bar, WindowKey
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.coverage import Coverage
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.windows import PartitionProgress, StatesOfWindows
@@ -69,6 +69,23 @@ class RoundResult:
         return self.finalized_5m + self.finalized_1h
 
 
+@dataclass(frozen=True, slots=True)
+class StreamKnowledge:
+    """What a stream in the same process knows, so that it need not be read again.
+
+    Args:
+        remembered: given the states of windows, returns the bars of those of which the stream knows
+            every trade that the states tell of.
+        affected: the windows that its batches touch.
+    """
+
+    remembered: Callable[[StatesOfWindows], Mapping[WindowKey, Bar]] = lambda _: {}
+    affected: RecentlyAffected | None = None
+
+
+NO_STREAM: Final = StreamKnowledge()
+
+
 class Finalizer:
     """Rounds of finalizing for one topic and keyspace.
 
@@ -77,18 +94,11 @@ class Finalizer:
         client: reads state, writes bars.
         feed: what Kafka knows.
         topic_id: of the topic whose windows are finalized.
-        keyspace: of the tables.
-        policy: which trades set prices.
-        delay: how late a trade may be before it means a revision.
-        max_windows: how many windows are computed, written and marked at once.
-        silver_ttl: how long trades stay in silver; 0 is forever.
-        stores_1m: keep bars of one minute too.
-        now: the wall clock, UTC.
-        is_stopping: asked between chunks; a round that is to stop leaves the rest to the next.
-        remembered: given the states of windows, returns the bars of those of which the stream knows
-            every trade that the states tell of.
+        rules: how bars are made.
+        stream: what the stream of this process knows, where there is one.
         others: looks after the other topics of the keyspace; returns how many bars it finalized.
-        affected: what the stream of this process touches, where it is in this process.
+        is_stopping: asked between chunks; a round that is to stop leaves the rest to the next.
+        now: the wall clock, UTC.
         round_s: after this long a round begins no further chunk.
     """
 
@@ -99,39 +109,31 @@ class Finalizer:
         feed: FeedView,
         *,
         topic_id: str,
-        keyspace: str,
-        policy: ConditionPolicy,
-        delay: timedelta,
-        max_windows: int,
-        silver_ttl: timedelta = timedelta(0),
-        stores_1m: bool = False,
-        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
-        is_stopping: Callable[[], bool] = lambda: False,
-        remembered: Callable[[StatesOfWindows], Mapping[WindowKey, Bar]] = lambda _: {},
+        rules: BarRules,
+        stream: StreamKnowledge = NO_STREAM,
         others: Callable[[datetime], int] = lambda _: 0,
-        affected: RecentlyAffected | None = None,
+        is_stopping: Callable[[], bool] = lambda: False,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         round_s: float = ROUND_S,
     ) -> None:
         self._client = client
         self._feed = feed
         self._topic_id = topic_id
-        self._delay = delay
-        self._max_windows = max_windows
+        self._delay = rules.delay
+        self._max_windows = rules.max_windows
         self._now = now
         self._is_stopping = is_stopping
         self._round_s = round_s
         self._others = others
         self._generation = client.generation()
-        self._states = OpenWindows(client, topic_id, affected)
+        self._states = OpenWindows(client, topic_id, stream.affected)
         self._gap_marks = GapMarks(client, now)
-        self._recent_gaps = RecentGaps(silver_ttl)
+        self._recent_gaps = RecentGaps(rules.silver_ttl)
         self._coverage = Coverage((), ())
         self._writer = BarWriter(
             session,
             client,
-            keyspace=keyspace,
-            policy=policy,
-            silver_ttl=silver_ttl,
+            rules,
             is_complete=lambda bar, _: self._coverage.is_complete(
                 bar.symbol, bar.window_start, bar.window_end
             ),
@@ -141,7 +143,11 @@ class Finalizer:
             ),
         )
         self._bars = DueBars(
-            client, self._writer, self._states, stores_1m=stores_1m, remembered=remembered
+            client,
+            self._writer,
+            self._states,
+            stores_1m=rules.stores_1m,
+            remembered=stream.remembered,
         )
         self._topic = OwnTopic(client, topic_id)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Final
 
 import structlog
 from pyspark.sql import SparkSession
 
+from tapeline.finalize.bar_rules import BarRules
 from tapeline.finalize.bar_writer import BarWriter
 from tapeline.finalize.counted_empty import counted_empty
 from tapeline.finalize.due_bars import DueBars
@@ -21,9 +22,7 @@ from tapeline.finalize.final_bars import TOPIC_GONE
 from tapeline.finalize.horizon import Horizon, newest_receipt
 from tapeline.finalize.open_windows import OpenWindows, in_chunks
 from tapeline.model.bar import Bar
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.coverage import Coverage
-from tapeline.program.settings import Settings
 from tapeline.storage.bar_rows import StoredBar
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.topics import TopicStanding, TopicState, final_until
@@ -46,34 +45,12 @@ class GoneTopics:
     Args:
         session: computes bars.
         client: of the keyspace.
-        policy: which trades set prices.
-        silver_ttl: how long trades stay in silver; 0 is forever.
-        delay: how late a trade may be; what was read or ended so lately is left alone.
-        max_windows: how many are finalized at once.
-        stores_1m: keep bars of one minute too.
+        rules: how bars are made; what was read or ended as lately as their delay is left alone.
     """
 
     session: SparkSession
     client: CassandraClient
-    policy: ConditionPolicy
-    silver_ttl: timedelta
-    delay: timedelta
-    max_windows: int
-    stores_1m: bool
-
-    @classmethod
-    def of(cls, session: SparkSession, client: CassandraClient, settings: Settings) -> GoneTopics:
-        """Return what finalizes by a keyspace's settings."""
-        stream = settings.stream
-        return cls(
-            session,
-            client,
-            stream.policy,
-            timedelta(seconds=settings.cassandra.silver_ttl_s),
-            timedelta(seconds=stream.watermark_s),
-            stream.finalize_max_windows,
-            stores_1m=stream.store_1m,
-        )
+    rules: BarRules
 
     def finalize(self, living: Collection[str], now: datetime) -> int:
         """Finalize what can be finalized; return how many bars that were.
@@ -110,7 +87,7 @@ class GoneTopics:
 
     def _reach(self, others: Collection[TopicStanding], now: datetime) -> Horizon:
         """Return how far the others have passed: they may still bring trades to a window."""
-        until = now - self.delay
+        until = now - self.rules.delay
         if any(t.state is not TopicState.OVER for t in others):
             until = min(until, final_until(others) or _NEVER)
         return Horizon(everything=False, until=until)
@@ -120,7 +97,7 @@ class GoneTopics:
     ) -> int:
         progress = self.client.progress(topic.topic_id)
         received = newest_receipt(progress)
-        if received is not None and received > now - self.delay:
+        if received is not None and received > now - self.rules.delay:
             # It has gone this minute, or lives in a Kafka that is not ours.
             return 0
         states = OpenWindows(self.client, topic.topic_id)
@@ -128,19 +105,17 @@ class GoneTopics:
         writer = BarWriter(
             self.session,
             self.client,
-            keyspace=self.client.keyspace,
-            policy=self.policy,
-            silver_ttl=self.silver_ttl,
+            self.rules,
             is_complete=is_complete,
             now=lambda: now,
             counted_empty=lambda interval, bars: counted_empty(self.client, topic, interval, bars),
             incomplete_reason=TOPIC_GONE,
         )
-        bars = DueBars(self.client, writer, states, stores_1m=self.stores_1m)
+        bars = DueBars(self.client, writer, states, stores_1m=self.rules.stores_1m)
         finalized = 0
-        for some in in_chunks(states.due_windows(reach), self.max_windows):
+        for some in in_chunks(states.due_windows(reach), self.rules.max_windows):
             finalized += bars.finalize_windows(some).finalized
-        for some in in_chunks(states.due_hours(reach), self.max_windows):
+        for some in in_chunks(states.due_hours(reach), self.rules.max_windows):
             finalized += bars.finalize_hours(some).finalized
         states.read(progress)
         if not states.one_of_each_start():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Final
 
 from confluent_kafka.admin import AdminClient
@@ -18,7 +18,6 @@ from tapeline.finalize.topic_standing import state_of
 from tapeline.kafka.feed_view import FeedView
 from tapeline.kafka.topics import living_topics
 from tapeline.model.coverage import Coverage
-from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.topics import TopicStanding, TopicState
 
 _EVERY_S: Final = 60.0
@@ -29,30 +28,25 @@ class OtherTopics:
     """Keeps the standings of all topics but our own; finalizes those that are gone.
 
     Args:
-        client: of the keyspace.
         admin: of Kafka.
         feed: has read what all producers report.
         gone: finalizes topics that no longer exist.
         topic_id: of our own.
-        delay: how late a trade may be.
     """
 
     def __init__(
         self,
-        client: CassandraClient,
         admin: AdminClient,
         feed: FeedView,
         gone: GoneTopics,
-        *,
         topic_id: str,
-        delay: timedelta,
     ) -> None:
-        self._client = client
+        self._client = gone.client
         self._admin = admin
         self._feed = feed
         self._gone = gone
         self._topic_id = topic_id
-        self._delay = delay
+        self._delay = gone.rules.delay
         self._next_s = 0.0
 
     def look_after(self, now: datetime) -> int:

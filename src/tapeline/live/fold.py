@@ -28,6 +28,7 @@ _PLACES: Final = 10
 _ONE: Final = 10**_PLACES
 """Amounts are whole numbers of 1e-10, and so exact."""
 _QUANTUM: Final = Decimal(1).scaleb(-_PLACES)
+_PRICE_QUANTUM: Final = Decimal("1e-26")
 _EXACT: Final = Context(prec=80, rounding=ROUND_HALF_UP)
 
 _Placed = tuple[int, float]
@@ -161,8 +162,7 @@ class OpenBar:
     def _add(self, trade: Trade, *, sets_high_low: bool, adds_volume: bool) -> None:
         size = _units(trade.volume) if adds_volume else 0
         self._volume += size
-        # Two amounts of ten places multiplied have twenty; halves are rounded up.
-        self._notional += (_units(trade.price) * size + _ONE // 2) // _ONE
+        self._notional += _product(trade.price, size)
         if not sets_high_low:
             self._unpriced += size
             self._unpriced_count += 1
@@ -195,6 +195,15 @@ def _units(value: float) -> int:
     # The shortest text that reads back as this number is what the feed sent.
     rounded = Decimal(repr(value)).quantize(_QUANTUM, context=_EXACT)
     return int(rounded.scaleb(_PLACES, context=_EXACT))
+
+
+def _product(price: float, size: int) -> int:
+    """Return price times size (in units), rounded once; the price keeps 26 places."""
+    whole = int(price)
+    if whole == price:
+        return whole * size
+    exact = Decimal(repr(price)).quantize(_PRICE_QUANTUM, context=_EXACT)
+    return int(_EXACT.multiply(exact, size).to_integral_value(context=_EXACT))
 
 
 def _amount(units: int) -> Decimal:

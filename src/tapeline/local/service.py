@@ -73,6 +73,20 @@ class RunningService:
             return None
         return process
 
+    def listens(self) -> bool:
+        """Return whether this process has its port, and not one of another home.
+
+        Of two stacks that start at once, both may have found the same port free.
+        """
+        process = self.process()
+        try:
+            return process is not None and any(
+                c.status == psutil.CONN_LISTEN and c.laddr.port == self.port
+                for c in process.net_connections("tcp")
+            )
+        except psutil.AccessDenied:  # not every system tells; then its answer must do
+            return True
+
     def stop(self) -> None:
         """Ask the process to end, wait, and kill it if it does not."""
         process = self.process()

@@ -226,7 +226,7 @@ class _Start:
             if self._is_abandoned.is_set():
                 message = f"{service.name} is waited for no longer."
                 raise LocalStackError(message)
-            return _PROBES[service.name](service.port)
+            return service.listens() and _PROBES[service.name](service.port)
 
         log = self._stack.log_of(service.name)
         try:

@@ -10,13 +10,14 @@ written yet, still has the window due, and we leave it alone; it is looked at ag
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
+from tapeline.finalize.bar_rules import BarRules
 from tapeline.finalize.bar_writer import BarWriter, Computed, Written
 from tapeline.model.bar import Interval, WindowKey
-from tapeline.rebuild.plan import Hour, hour_of, in_chunks
+from tapeline.rebuild.plan import Hour, Plan, hour_of, in_chunks
 from tapeline.rebuild.progress import Progress
 from tapeline.storage.bar_rows import StoredBar
 from tapeline.storage.cassandra_client import CassandraClient
@@ -34,10 +35,8 @@ class GoldRebuild:
     Args:
         writer: computes and writes bars.
         client: reads what is due and what is stored.
-        received: when the first trade of a window came in, where it is known.
-        stateless: windows that are known from their bar alone.
-        max_windows: the most windows that are computed at once.
-        stores_1m: rebuild bars of one minute too.
+        plan: what is known of each window besides.
+        rules: how bars are made.
         allow_shrink: let a final bar have fewer trades than before.
         has_new_trades: silver has just been rebuilt, so that a round of finalizing under way may
             have read less than it holds now.
@@ -48,21 +47,18 @@ class GoldRebuild:
         self,
         writer: BarWriter,
         client: CassandraClient,
+        plan: Plan,
+        rules: BarRules,
         *,
-        received: Mapping[WindowKey, datetime],
-        stateless: Collection[WindowKey],
-        max_windows: int,
-        stores_1m: bool = False,
         allow_shrink: bool = False,
         has_new_trades: bool = False,
         wait_s: float = ROUND_S,
     ) -> None:
         self._writer = writer
         self._client = client
-        self._received = received
-        self._stateless = stateless
-        self._max_windows = max_windows
-        self._stores_1m = stores_1m
+        self._received = plan.received
+        self._stateless = plan.stateless
+        self._rules = rules
         self._allow_shrink = allow_shrink
         self._has_new_trades = has_new_trades
         self._wait_s = wait_s
@@ -82,7 +78,7 @@ class GoldRebuild:
         """
         done = progress.hour
         rest = [h for h in hours if done is None or (h.start, h.symbol) > done]
-        for chunk in in_chunks(rest, self._max_windows):
+        for chunk in in_chunks(rest, self._rules.max_windows):
             self._rebuild(chunk, progress, has_new_trades=self._has_new_trades)
             progress.hour = chunk[-1].start, chunk[-1].symbol
             windows = sum(len(h.selected) for h in chunk)
@@ -115,7 +111,7 @@ class GoldRebuild:
         progress.empty.add(k for k in keys if k not in found)
         outcome = self._store(computed.without(foreign), progress)
         progress.kept.add(outcome.kept)
-        if self._stores_1m:
+        if self._rules.stores_1m:
             ours = [k for k in keys if k not in foreign]
             minutes = self._writer.compute(Interval.ONE_MINUTE, ours, self._received)
             self._store(minutes, progress)
@@ -154,7 +150,7 @@ class GoldRebuild:
                 return
             self._await_round(raced)
             again = Progress(started_at=progress.started_at)
-            for chunk in in_chunks(raced, self._max_windows):
+            for chunk in in_chunks(raced, self._rules.max_windows):
                 self._rebuild(chunk, again)
             progress.written.merge(again.written)
             progress.written_hours.merge(again.written_hours)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from enum import Enum
 
 import structlog
@@ -17,6 +17,7 @@ from rich.progress import Progress as ProgressBar
 from tapeline.consumer.failures import failures_explained
 from tapeline.consumer.session import build_session, end_with_spark
 from tapeline.consumer.sinks import CassandraSink
+from tapeline.finalize.bar_rules import BarRules
 from tapeline.finalize.bar_writer import BarWriter
 from tapeline.finalize.counted_empty import joined_late
 from tapeline.finalize.gone_topics import GoneTopics
@@ -97,7 +98,9 @@ def run_rebuild(
         end_with_spark(session)
         stack.callback(session.stop)
         living = living_topics(topic_admin(endpoints.bootstrap_servers))
-        made_final = GoneTopics.of(session, client, settings).finalize(living.keys(), _now())
+        made_final = GoneTopics(session, client, BarRules.of(settings)).finalize(
+            living.keys(), _now()
+        )
         if made_final:
             console.print(f"{made_final:,} bars of topics that no longer exist were made final.")
         rebuild = Rebuild(session, client, settings, options, is_complete, file, progress, console)
@@ -127,7 +130,7 @@ class Rebuild:
         self._file = file
         self._progress = progress
         self._console = console
-        self._silver_ttl = timedelta(seconds=settings.cassandra.silver_ttl_s)
+        self._rules = BarRules.of(settings)
 
     def run(self) -> None:
         """Rebuild the layer; after silver the bars of the windows that it was rebuilt for."""
@@ -137,7 +140,7 @@ class Rebuild:
 
     def _silver(self) -> set[WindowKey]:
         client, selection = self._client, self._options.selection
-        alive_after = _now() - self._silver_ttl if self._silver_ttl else None
+        alive_after = _now() - self._rules.silver_ttl if self._rules.silver_ttl else None
         spans = list(client.bronze_spans(alive_after))
 
         def windows() -> set[WindowKey]:
@@ -161,8 +164,8 @@ class Rebuild:
         return windows() - refused
 
     def _gold(self, only: Collection[WindowKey] | None) -> None:
-        client, settings = self._client, self._settings
-        plan = Plan(self._options.selection, self._silver_ttl, _now(), only)
+        client = self._client
+        plan = Plan(self._options.selection, self._rules.silver_ttl, _now(), only)
         plan.add_states(client.all_states())
         plan.add_bars(client.stored_starts())
         if self._progress.hour is None:
@@ -173,9 +176,7 @@ class Rebuild:
         writer = BarWriter(
             self._session,
             client,
-            keyspace=settings.cassandra.keyspace,
-            policy=settings.stream.policy,
-            silver_ttl=self._silver_ttl,
+            self._rules,
             is_complete=self._is_complete,
             now=_now,
             counted_empty=lambda interval, bars: joined_late(client, interval, bars, until, since),
@@ -183,10 +184,8 @@ class Rebuild:
         rebuild = GoldRebuild(
             writer,
             client,
-            received=plan.received,
-            stateless=plan.stateless,
-            max_windows=settings.stream.finalize_max_windows,
-            stores_1m=settings.stream.store_1m,
+            plan,
+            self._rules,
             allow_shrink=self._options.allow_shrink,
             has_new_trades=self._options.layer is RebuildLayer.SILVER,
         )

@@ -87,9 +87,13 @@ export class Chart {
   show(bars, title) {
     this.#title = title;
     this.#bars = new Map(bars.map((bar) => [at(bar), bar]));
-    this.#digits = digitsOf(bars.map((bar) => bar.close));
+    this.#digits = digitsOf(bars.flatMap((bar) => [bar.open, bar.high, bar.low, bar.close]));
     this.candles.applyOptions({
-      priceFormat: { type: "price", precision: this.#digits, minMove: 10 ** -this.#digits },
+      priceFormat: {
+        type: "custom",
+        minMove: 10 ** -this.#digits,
+        formatter: (value) => price(value, this.#digits),
+      },
     });
     this.candles.setData(bars.map((bar) => this.#candle(bar)));
     this.volume.setData(bars.map((bar) => this.#column(bar)));

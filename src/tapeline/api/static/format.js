@@ -23,16 +23,30 @@ export const day = part({ day: "numeric", month: "short" });
 export const month = part({ month: "short", year: "numeric" });
 export const moment = (ms) => `${day(ms)} ${clock(ms)}`;
 
-// As many digits as the prices themselves have, 2 to 6.
+// Decimals of a number as it is written: 1.6743e-9 has thirteen.
+function decimals(number) {
+  const [digits, exponent = "0"] = String(number).split("e");
+  return Math.max(0, (digits.split(".")[1] ?? "").length - Number(exponent));
+}
+
+// As many decimals as the prices themselves have: two at least, and at most what six digits of
+// the largest of them need.
 export function digitsOf(prices) {
-  const digits = prices.filter((p) => p !== null).slice(-60)
-    .map((p) => (String(p).split(".")[1] ?? "").length);
-  return Math.min(6, Math.max(2, ...digits));
+  const known = prices.filter((p) => p !== null && p !== undefined).slice(-240);
+  const largest = Math.max(0, ...known.map(Math.abs));
+  const most = largest > 0 ? 5 - Math.floor(Math.log10(largest)) : 6;
+  return Math.min(Math.max(6, most), Math.max(2, ...known.map(decimals)), 20);
 }
 
 export function price(value, digits = digitsOf([value])) {
   return value === null || value === undefined ? "–"
     : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+// A price for a narrow column: 1.675e-9 rather than fourteen characters.
+export function shortPrice(value) {
+  const text = price(value);
+  return text.length > 12 ? String(value) : text;
 }
 
 export const amount = (value) =>
@@ -41,7 +55,8 @@ export const amount = (value) =>
     : value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 4 : 0 });
 
 export function percent(now, before) {
-  const change = (now / before - 1) * 100;
+  // Below zero too, "up" is towards the larger price.
+  const change = before === 0 ? 0 : ((now - before) / Math.abs(before)) * 100;
   const way = change > 0.0005 ? "up" : change < -0.0005 ? "down" : "";
   const sign = change >= 0 ? "+" : "−";
   return { way, text: `${sign}${Math.abs(change).toFixed(2)} %` };

@@ -1,6 +1,6 @@
 // The watch list: last price, change of the day, and the last three hours as a line.
 
-import { element, percent, price } from "./format.js";
+import { element, percent, shortPrice } from "./format.js";
 
 const HOURS_MS = 3 * 3_600_000;
 const WIDTH = 46;
@@ -98,7 +98,7 @@ export class Watch {
 
   #draw(row) {
     if (row.last === null) return;
-    row.cells.last.textContent = price(row.last);
+    row.cells.last.textContent = shortPrice(row.last);
     if (row.reference) {
       const { way, text } = percent(row.last, row.reference);
       row.cells.change.textContent = text;

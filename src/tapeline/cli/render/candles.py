@@ -24,6 +24,8 @@ _GLYPHS: Final = {
 _PROVISIONAL: Final = {**_GLYPHS, "ww": "┊", "bb": "┋"}
 _EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 _STEPS: Final = (1, 2, 5, 10)
+_MOST_DECIMALS: Final = 9
+"""Of a price written in full: more would not fit beside the candles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,21 @@ class Scale:
         power = 10.0 ** math.floor(math.log10(least))
         return next(s * power for s in _STEPS if s * power >= least * (1 - 1e-9))
 
-    @property
-    def fine_decimals(self) -> int:
-        """How many decimals tell prices apart that are a twentieth of the height apart."""
-        return Scale(self.low, self.high, 40).decimals
+    def tick_text(self, price: float) -> str:
+        """Write a price so that two ticks can be told apart."""
+        return self._text(price, self.step)
 
-    @property
-    def decimals(self) -> int:
-        """How many decimals tell two ticks apart; two at least."""
-        return max(2, -math.floor(math.log10(self.step) + 1e-9))
+    def fine_text(self, price: float, sign: str = "") -> str:
+        """Write a price so that a twentieth of the height can be seen, with `+` as sign or none."""
+        return self._text(price, Scale(self.low, self.high, 40).step, sign)
+
+    def _text(self, price: float, step: float, sign: str = "") -> str:
+        decimals = max(2, -math.floor(math.log10(step) + 1e-9))
+        if decimals <= _MOST_DECIMALS:
+            return f"{price:{sign},.{decimals}f}"
+        largest = max(abs(self.low), abs(self.high))
+        digits = decimals + math.floor(math.log10(largest)) + 1
+        return f"{price:{sign}.{max(1, digits)}g}"
 
 
 def scale_of(bars: Sequence[Bar], rows: int) -> Scale | None:

@@ -88,7 +88,7 @@ def change_of(bars: Sequence[Bar]) -> tuple[float, float] | None:
     if not opens or not closes:
         return None
     change = closes[-1] - opens[0]
-    return change, change / opens[0] * 100 if opens[0] else 0.0
+    return change, change / abs(opens[0]) * 100 if opens[0] else 0.0
 
 
 def _header(symbol: str, interval: ReadInterval, bars: Sequence[Bar], feed: Text) -> Text:
@@ -97,12 +97,11 @@ def _header(symbol: str, interval: ReadInterval, bars: Sequence[Bar], feed: Text
     change = change_of(bars)
     scale = scale_of(bars, 1)
     if change is not None and scale is not None:
-        decimals = scale.fine_decimals
         close = next(b.close for b in reversed(bars) if b.close is not None)
         since = next(b for b in bars if b.open is not None).window_start
-        text.append(f"  {close:,.{decimals}f}", "bold")
+        text.append(f"  {scale.fine_text(close)}", "bold")
         text.append(f"  {state_of(bars[-1])}")
-        text.append(f"  {change[0]:+,.{decimals}f} ({change[1]:+.2f}%)", _colour(change[0]))
+        text.append(f"  {scale.fine_text(change[0], '+')} ({change[1]:+.2f}%)", _colour(change[0]))
         text.append(
             f" since {since:%H:%M}" if interval.duration < _DAY else f" since {since:%Y-%m-%d}"
         )
@@ -118,11 +117,11 @@ def state_of(bar: Bar) -> str:
 def _price_lines(bars: Sequence[Bar], scale: Scale) -> list[Text]:
     candles = [candle(bar, scale) for bar in bars]
     styles = [_colour((b.close or 0.0) - (b.open or 0.0)) for b in bars]
-    labels = {scale.row(p): Text(f"├ {p:,.{scale.decimals}f}", "dim") for p in scale.ticks()}
+    labels = {scale.row(p): Text(f"├ {scale.tick_text(p)}", "dim") for p in scale.ticks()}
     last = next(b for b in reversed(bars) if b.close is not None)
     if last.close is not None:
         labels[scale.row(last.close)] = Text.assemble(
-            "╞ ", (f"{last.close:,.{scale.fine_decimals}f}", "reverse")
+            "╞ ", (scale.fine_text(last.close), "reverse")
         )
     lines = []
     for row in range(scale.rows):
