@@ -47,7 +47,18 @@ STARTS = [
 ]
 # More than ten places, large and small, and sizes of which a product ends in a half.
 PRICES = st.sampled_from(
-    [100.0, 100.5, 0.00015, 271.49, 12.3456789012345, 99_999_999.25, 1.6743e-09, 2.5e-15, 1.5e-26]
+    [
+        100.0,
+        100.5,
+        0.00015,
+        271.49,
+        12.3456789012345,
+        99_999_999.25,
+        1.6743e-09,
+        2.5e-15,
+        1.5e-26,
+        -37.63,
+    ]
 )
 SIZES = st.sampled_from([0.0, 1.0, 100.0, 0.00000000015, 1.5e-9, 123_456.789, 7e12, 0.3, 2e9])
 COLUMNS = "symbol string, price double, volume double, event_ms bigint, conditions array<string>, "

@@ -16,6 +16,7 @@ import pyarrow as pa
 from tapeline.audit.tables import COPIES, conditions_texts, query
 from tapeline.kafka.reader import RawMessage
 from tapeline.model.trade import SINGLE_OBJECT_MARKER, TRADE_HEADER, TRADE_SCHEMA_JSON, fields_of
+from tapeline.model.venues import FUTURES
 
 _UNDECODABLE: Final = frozenset({"undecodable"})
 _UNKNOWN: Final = frozenset({"unknown_schema"})
@@ -117,11 +118,13 @@ _JUDGED: Final = """
             AND (least(received_us, (kafka_timestamp_ms + 86400000) * 1000) + 60000000) // 1000
             AS is_timely,
         -- NaN is above every number.
-        price > 0 AND price < 1e11 AS is_priced,
+        price < 1e11
+            AND (price > 0 OR (price > -1e11 AND regexp_full_match(symbol, '{futures}')))
+            AS is_priced,
         volume >= 0 AND volume < 1e13 AS is_sized,
         is_decodable AND is_named AND is_timely AND is_priced AND is_sized AS is_valid
     FROM records
-"""
+""".replace("{futures}", FUTURES)
 _GOOD: Final = """
     SELECT COLUMNS(lambda name: NOT starts_with(name, 'is_')) FROM judged WHERE is_valid
 """

@@ -33,11 +33,13 @@ from tapeline.model.reasons import (
     Reason,
 )
 from tapeline.model.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
+from tapeline.model.venues import FUTURES
 
 ONE_MINUTE: Final = "1 minute"
 FIVE_MINUTES: Final = "5 minutes"
 
 _HEADER_BYTES: Final = 10
+_FUTURE: Final = f"^{FUTURES}$"
 
 # An order key: ms since the window's start (27 bits), rank (16), low bits of the id (20).
 _RANK_BITS: Final = 16
@@ -138,7 +140,8 @@ def invalid_reason() -> Column:
     latest = receipt + F.expr(f"INTERVAL {LATEST_AHEAD_MS // 1000} SECONDS")
     is_bad_time = (event_time < earliest) | (event_time > latest)
     # Spark orders NaN above every number, so the upper limits catch it too.
-    is_bad_price = (price <= 0) | (price >= PRICE_LIMIT)
+    is_below_zero = (price <= 0) & ((price <= -PRICE_LIMIT) | ~F.rlike("symbol", F.lit(_FUTURE)))
+    is_bad_price = (price >= PRICE_LIMIT) | is_below_zero
     is_bad_volume = (volume < 0) | (volume >= VOLUME_LIMIT)
     return (
         F.when(~F.length("symbol").between(1, MAX_SYMBOL_CHARACTERS), Reason.EMPTY_SYMBOL.value)

@@ -13,6 +13,7 @@ from tapeline.model.reasons import (
     VOLUME_LIMIT,
 )
 from tapeline.model.trade import TRADE_HEADER, Trade, fields_of
+from tapeline.model.venues import may_be_below_zero
 
 _RANK_LIMIT: Final = 1 << 31
 
@@ -48,7 +49,10 @@ def _is_valid(trade: Trade, kafka_timestamp_ms: int) -> bool:
         0 < len(trade.symbol) <= MAX_SYMBOL_CHARACTERS
         and trade.event_time_ms >= EARLIEST_EVENT_TIME_MS
         and trade.event_time_ms * 1000 <= latest_us
-        and 0 < trade.price < PRICE_LIMIT
+        and (
+            0 < trade.price < PRICE_LIMIT
+            or (-PRICE_LIMIT < trade.price <= 0 and may_be_below_zero(trade.symbol))
+        )
         and 0 <= trade.volume < VOLUME_LIMIT
         # A rank that is no 32-bit number does not decode elsewhere.
         and -_RANK_LIMIT <= trade.sequence < _RANK_LIMIT

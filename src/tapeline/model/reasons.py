@@ -16,6 +16,7 @@ The producer's receipt is right by the feed's time, even where its host's clock 
 broker's clock, which may be the same wrong one, only bounds it.
 """
 PRICE_LIMIT: Final = 1e11
+"""Of a price without its sign."""
 VOLUME_LIMIT: Final = 1e13
 """Sums of a bar are decimals (38, 10), below 1e28. One trade adds less than 1e11 * 1e13 = 1e24, so
 10,000 trades at both limits fit; real ones are far from both: a bitcoin is some 3e9 dong or 9e9

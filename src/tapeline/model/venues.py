@@ -2,12 +2,14 @@
 
 The names are Finnhub's and Yahoo's: `VOD.L`, `7203.T`, `NASDAQ:AAPL`, `OANDA:EUR_USD`,
 `BINANCE:BTCUSDT`. A name with neither is American, and so is one with a class of shares, a unit, a
-warrant or a series after the dot: `BRK.B`, `XYZ.U`, `XYZ.WS`, `JPM.PR.L`.
+warrant or a series after the dot: `BRK.B`, `XYZ.U`, `XYZ.WS`, `JPM.PR.L`. No American share has a
+month's letter and a year behind its name, as the contract `CLK20` has.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from enum import Enum
 from functools import lru_cache
 from importlib.resources import files
@@ -19,6 +21,15 @@ ALWAYS: Final = "always"
 CURRENCIES: Final = "currencies"
 METALS: Final = "metals"
 UNKNOWN_HOURS: Final = "unknown"
+
+_CONTRACT: Final = "[A-Z0-9]{1,3}[FGHJKMNQUVXZ][0-9]{1,2}"
+"""A product, the letter of its month of delivery, the last digits of its year."""
+FUTURES: Final = (
+    f"(?:{_CONTRACT}(?:-{_CONTRACT})?|[A-Z0-9]+=F"
+    "|(?:NYMEX|COMEX|CME|CME_MINI|CBOT|CBOT_MINI|ICE|ICEUS|ICEEUR|EUREX):.+)"
+)
+"""A regular expression of the whole name of a future or of a spread of two: `CLK20`, `CL=F`,
+`NYMEX:CL1!`. It means the same in Python, Java and RE2."""
 
 _VENUES: Final = files("tapeline.model") / "venues.csv"
 _METALS: Final = ("XAU", "XAG", "XPT", "XPD", "XCU")
@@ -34,6 +45,8 @@ class AssetClass(str, Enum):
     CRYPTO = "crypto"
     FX = "fx"
     """Currencies and metals, and what else their venues trade."""
+    FUTURE = "future"
+    """Futures and spreads of them, whose prices may be 0 and below."""
     UNKNOWN = "unknown"
     """The venue is not known by its name."""
 
@@ -49,6 +62,7 @@ class Venue(NamedTuple):
 
 
 _OF_NO_VENUE: Final = Venue(AssetClass.UNKNOWN, UNKNOWN_HOURS)
+_OF_FUTURES: Final = Venue(AssetClass.FUTURE, UNKNOWN_HOURS)
 
 
 @lru_cache(maxsize=20_000)
@@ -58,6 +72,8 @@ def venue_of(symbol: str) -> Venue:
     To take it for an American share would give it a session that is wrong; to call it continuous
     would say that its market is always open, and make each night a gap of the feed.
     """
+    if re.fullmatch(FUTURES, symbol):
+        return _OF_FUTURES
     prefix, colon, name = symbol.upper().partition(":")
     if colon:
         found = _venues("prefixes").get(prefix, _OF_NO_VENUE)
@@ -84,3 +100,8 @@ def _venues(column: str) -> dict[str, Venue]:
         for name in row[column].split("|")
         if name
     }
+
+
+def may_be_below_zero(symbol: str) -> bool:
+    """Return whether a symbol may trade at 0 and below, as oil did in April 2020."""
+    return venue_of(symbol).asset_class is AssetClass.FUTURE

@@ -15,6 +15,7 @@ from tapeline.model.reasons import (
     VOLUME_LIMIT,
     Reason,
 )
+from tapeline.model.venues import may_be_below_zero
 
 _NO_TRADE: Final[dict[str, Any]] = {}
 
@@ -106,7 +107,9 @@ def _parse_trade(item: Any, latest_ms: int) -> WireTrade | Reason:
     if not 0 < len(symbol) <= MAX_SYMBOL_CHARACTERS:
         return Reason.EMPTY_SYMBOL
     # A comparison with NaN is false, so that it fails every range.
-    if not 0 < price < PRICE_LIMIT:
+    if not 0 < price < PRICE_LIMIT and not (
+        -PRICE_LIMIT < price <= 0 and may_be_below_zero(symbol)
+    ):
         return Reason.BAD_PRICE
     if not 0 <= volume < VOLUME_LIMIT:
         return Reason.BAD_VOLUME
