@@ -316,7 +316,7 @@ def test_a_missing_keyspace_and_a_missing_node_say_what_to_do(stack: Endpoints) 
     client.close()
     with pytest.raises(ServiceUnavailableError, match="tapeline up"):
         CassandraClient(settings, stack.cassandra_host, 9)
-    with pytest.raises(UsageError, match="is no keyspace name"):
+    with pytest.raises(UsageError, match="is not a valid keyspace name"):
         CassandraClient(
             CassandraSettings(keyspace="a; DROP"), stack.cassandra_host, stack.cassandra_port
         )

@@ -96,6 +96,7 @@ def replay(
     )
     configure_logging(settings.log_level)
     home = Home(settings.home)
+    home.make_writable()
     simulate = ["--tape", str(tape), "--speed", speed, "--seed", str(seed)]
     simulate += ["--symbol-cap", str(len(contents.symbols))]
     simulate += [text for one in fault or [] for text in ("--fault", one)]

@@ -6,8 +6,10 @@ from collections.abc import Collection
 from typing import Final
 
 from tapeline.model.errors import UsageError
+from tapeline.model.reasons import MAX_SYMBOL_CHARACTERS
 
 _NAMED: Final = 10
+_SHOWN: Final = 40
 
 
 def split_symbols(text: str) -> tuple[str, ...]:
@@ -19,12 +21,17 @@ def parse_symbols(text: str) -> tuple[str, ...]:
     """Return the names in an option such as `AAPL, MSFT`, each once.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or one that no trade can have.
     """
     names = split_symbols(text)
     if not names:
         message = f"{text!r} names no symbol: give names with commas between them, as AAPL,MSFT."
         raise UsageError(message)
+    for name in names:
+        if len(name) > MAX_SYMBOL_CHARACTERS or not name.isprintable() or ";" in name:
+            shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+            message = f"{shown!r} is not a valid symbol: give names with commas, as AAPL,MSFT."
+            raise UsageError(message)
     return names
 
 

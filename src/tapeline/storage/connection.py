@@ -40,9 +40,9 @@ from cassandra.query import (
 )
 
 from tapeline.model.errors import ServiceUnavailableError
+from tapeline.model.names import check_keyspace_name
 from tapeline.program.settings import CassandraSettings
 from tapeline.storage.packing import Packer
-from tapeline.storage.schema import check_keyspace_name
 
 SMALL_AHEAD: Final = 64
 """Requests under way that are answered with a row or none."""

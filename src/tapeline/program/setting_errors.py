@@ -1,0 +1,61 @@
+"""Say in a sentence which variable is wrong: its value, or its name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+_ALIKE: Final = 0.8
+_OURS: Final = frozenset({"ENV_FILE", "HELD", "SIMULATOR_TOKEN", "SUPERVISED", "TAPES"})
+"""What has our prefix and is no setting."""
+_HIDDEN: Final = frozenset({"url", "finnhub_api_key", "FINNHUB_API_KEY"})
+"""Settings whose wrong value may hold a secret."""
+
+
+def explain(error: ValidationError, prefix: str, delimiter: str) -> str:
+    """Return which variable is wrong, what it is and what it should be."""
+    first = error.errors(include_url=False)[0]
+    parts = [str(part) for part in first["loc"]]
+    name = parts[0] if parts[0].isupper() else prefix + delimiter.join(parts).upper()
+    text = first["msg"].removeprefix("Value error, ").rstrip(".")
+    value = first["input"]
+    is_shown = _HIDDEN.isdisjoint(parts) and isinstance(value, str) and repr(value) not in text
+    shown = f" is {value!r}" if is_shown else ""
+    return f"{name}{shown}: {text[:1].lower() if is_shown else text[:1]}{text[1:]}."
+
+
+def variables_of(fields: Mapping[str, FieldInfo], prefix: str, delimiter: str) -> Iterator[str]:
+    """Yield the variable of each setting of a tree."""
+    for name, field in fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            below = f"{prefix}{name.upper()}{delimiter}"
+            yield from variables_of(kind.model_fields, below, delimiter)
+        else:
+            alias = field.validation_alias
+            yield alias if isinstance(alias, str) else f"{prefix}{name.upper()}"
+
+
+def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str | None:
+    """Return a sentence on the first variable that is no setting but much like one.
+
+    Others that begin alike may be somebody else's: Kubernetes sets some for a service of our name.
+    """
+    ends = {_plain(name, prefix): name for name in known}
+    for name in sorted(names):
+        upper = name.upper()
+        is_right = upper in known or upper.removeprefix(prefix) in _OURS
+        if is_right or not upper.startswith(prefix):
+            continue
+        alike = get_close_matches(_plain(upper, prefix), ends, n=1, cutoff=_ALIKE)
+        if alike:
+            return f"There is no setting {upper}: do you mean {ends[alike[0]]}?"
+    return None
+
+
+def _plain(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).replace("_", "")
