@@ -19,6 +19,7 @@ from tapeline.local.home import Home
 from tapeline.model.errors import UsageError
 from tapeline.model.names import check_producer_name
 from tapeline.model.symbols import parse_symbols
+from tapeline.producer.feed_address import proxy_of
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
@@ -80,6 +81,8 @@ def produce(
     token = settings.finnhub_api_key
     if token is None and not needs_feed:
         raise UsageError(_without_key(symbols))
+    if not needs_feed:
+        proxy_of(settings.finnhub.url)
     Home(settings.home).make_writable()
     configure_logging(log_level or settings.log_level)
     end_with_parent()
