@@ -44,12 +44,49 @@ COLUMNS = (
 )
 
 
+def strange_environment(folder: Path) -> dict[str, str]:
+    """Return what no Spark, Java or Python of ours may mind; the home's name is another such."""
+    spark, programs = folder / "spark", folder / "bin"
+    for program in (spark / "bin" / "spark-submit", programs / "python3", programs / "java"):
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text("#!/bin/sh\necho 'openjdk version \"21.0.9\"' >&2\n")
+        program.chmod(0o755)
+    (spark / "conf").mkdir()
+    (spark / "conf" / "spark-defaults.conf").write_text("spark.master yarn\n")
+    pyspark = spark / "python" / "pyspark" / "__init__.py"
+    pyspark.parent.mkdir(parents=True)
+    pyspark.write_text("raise ImportError('another Spark')\n")
+    hadoop = folder / "core-site.xml"
+    hadoop.write_text(
+        "<configuration><property><name>fs.defaultFS</name>"
+        "<value>hdfs://nowhere.invalid:8020</value></property></configuration>"
+    )
+    python_path = [os.environ.get("PYTHONPATH", ""), str(spark / "python")]
+    return {
+        "TZ": "Asia/Kolkata",
+        "LC_ALL": "C",
+        "LANG": "C",
+        "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join(filter(None, python_path)),
+        "SPARK_HOME": str(spark),
+        "SPARK_CONF_DIR": str(spark / "conf"),
+        "SPARK_DIST_CLASSPATH": "/nonexistent/*",
+        "HADOOP_CONF_DIR": str(folder),
+        "PYSPARK_PYTHON": "/nonexistent/python",  # Spark starts no Python workers
+        "PYSPARK_SUBMIT_ARGS": "--master yarn pyspark-shell",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
+
+
 @pytest.fixture(scope="module")
-def replayed(stack: Endpoints) -> dict[str, int]:
-    """The tape worked by hand, replayed into the keyspace `replay`."""
+def replayed(stack: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """The tape worked by hand, replayed into the keyspace `replay`, in a strange environment."""
     assert stack
-    no_python = {"PYSPARK_PYTHON": "/nonexistent/python"}  # Spark starts no Python workers
-    output = run("replay", str(TAPE), "--policy", "sip", environment=no_python)
+    folder = tmp_path_factory.mktemp("other programs, like Jürgen's")
+    tape = folder / "trädes of a day.csv"
+    tape.write_bytes(TAPE.read_bytes())
+    output = run("replay", str(tape), "--policy", "sip", environment=strange_environment(folder))
     return rows_of_layers(output)
 
 

@@ -336,3 +336,74 @@ def test_a_mistake_is_a_sentence_with_code_2_and_nothing_is_made(
     assert said in shown
     assert code == 2
     assert list(user.iterdir()) == []
+
+
+OF_SETTINGS = {
+    "demo": "",
+    "replay": str(TAPE),
+    "bars": "AAPL",
+    "export": "bars -o x",
+    "gaps": "",
+    "api": "",
+    "up": "",
+    "down": "",
+    "status": "",
+    "init": "",
+    "produce": "--source simulator",
+    "stream": "",
+    "simulate": "",
+    "rebuild": "gold",
+    "dead-letters": "list",
+    "audit": "",
+}
+"""Commands that read the settings, without a mistake of their own."""
+WRITES_HOME = ("demo", "replay", "up", "down", "produce", "stream", "rebuild")
+
+
+@pytest.mark.parametrize(("command", "text"), OF_SETTINGS.items())
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("TAPELINE_KAFKA__PARTITIONS", "0", "TAPELINE_KAFKA__PARTITIONS is '0': input should be"),
+        ("TAPELINE_KAFKA_TOPIC", "x", "do you mean TAPELINE_KAFKA__TOPIC?"),
+        ("TAPELINE_HOME", __file__, "is a file: name a folder"),
+        ("TAPELINE_ENV_FILE", "no.env", "TAPELINE_ENV_FILE names no.env, which is no file"),
+    ],
+)
+@pytest.mark.usefixtures("user")
+def test_a_wrong_setting_is_said_by_every_command(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    text: str,
+    variable: str,
+    value: str,
+    said: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    code, shown = answer(monkeypatch, capsys, command, *shlex.split(text))
+    assert said in shown
+    assert code == 2
+
+
+@pytest.mark.parametrize("command", WRITES_HOME)
+@pytest.mark.usefixtures("user")
+def test_a_home_that_cannot_be_written_is_said_by_every_command_that_writes_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.setenv("TAPELINE_HOME", "/proc/none")
+    code, shown = answer(monkeypatch, capsys, command, *shlex.split(OF_SETTINGS[command]))
+    assert "set TAPELINE_HOME to a folder of your own" in shown
+    assert code == 2
+
+
+@pytest.mark.usefixtures("user")
+def test_a_proxy_that_cannot_be_used_is_said_before_the_producer_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FINNHUB_API_KEY", "c9secret")
+    monkeypatch.setenv("https_proxy", "ftp://me:secret@proxy")
+    code, shown = answer(monkeypatch, capsys, "produce")
+    assert "The environment's proxy is not a valid address" in shown
+    assert "secret" not in shown
+    assert code == 2

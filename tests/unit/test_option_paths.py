@@ -13,8 +13,10 @@ import typer
 
 from tapeline.local.home import Home
 from tapeline.local.lock import held
+from tapeline.local.state import read_state
 from tapeline.model.errors import UsageError
 from tapeline.program.options import input_file, output_file, output_folder
+from tapeline.program.settings import load_settings
 
 NOBODY = 65534
 
@@ -59,6 +61,28 @@ def test_a_file_that_may_not_be_read_is_refused(locked: Path) -> None:
 def test_a_home_that_may_not_be_written_names_its_setting(locked: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"cannot be written \(.*\): set TAPELINE_HOME"):
         Home(locked / name).make_writable()
+
+
+@pytest.mark.parametrize("name", ["home", "home/below"])
+def test_a_home_of_somebody_else_names_its_setting(
+    locked: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if os.geteuid() != NOBODY:
+        locked.chmod(0)
+    else:
+        os.setresuid(0, 0, 0)
+        locked.chmod(0o700)
+        os.setresuid(NOBODY, NOBODY, 0)
+    monkeypatch.setenv("TAPELINE_HOME", str(locked / name))
+    with pytest.raises(UsageError, match="set TAPELINE_HOME to your own folder"):
+        read_state(Home(load_settings().home))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"kept": true, "services": [{}]}', "7"])
+def test_a_damaged_list_of_what_runs_says_what_to_do(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stack.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"stack\.json is damaged: .* delete it"):
+        read_state(Home(tmp_path))
 
 
 def test_a_home_that_the_system_does_not_allow_names_its_setting() -> None:

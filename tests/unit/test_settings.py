@@ -133,6 +133,7 @@ NO_NUMBER = "should be a finite number"
         ("KAFKA__REPLICATION_FACTOR", "1e3", "valid integer"),
         ("KAFKA__RETENTION_HOURS", "-1", "greater than or equal to 1"),
         ("KAFKA__RETENTION_HOURS", "999999999999", "less than or equal to 175200"),
+        ("KAFKA", "trades_raw", "name one setting, as TAPELINE_KAFKA__TOPIC"),
         ("KAFKA__TOPIC", "trades raw", "'trades raw' is not a valid topic name"),
         ("KAFKA__STATUS_TOPIC", "..", "is not a valid topic name"),
         ("KAFKA__BOOTSTRAP_SERVERS", "broker", "'broker' is not a valid address: give host:port"),
@@ -170,7 +171,8 @@ NO_NUMBER = "should be a finite number"
         ("PROFILE", "large", "input should be 'small' or 'standard'"),
         ("LOG_LEVEL", "LOUD", "input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("HOME", "$HOME/tapeline", "names a variable"),
-        ("HOME", "/a:b", "which Java's class paths cannot"),
+        ("HOME", "/a:b", "which Java's options cannot"),
+        ("HOME", '/a"b', "which Java's options cannot"),
         ("HOME", "~no-such-user/x", "names no user of this machine"),
         ("HOME", __file__, "is a file: name a folder"),
         ("HOME", f"{__file__}/below", "is a file: name a folder"),
@@ -180,7 +182,7 @@ def test_a_wrong_value_is_named_by_its_variable(monkeypatch, name, value, said):
     monkeypatch.setenv(f"TAPELINE_{name}", value)
     with pytest.raises(UsageError) as caught:
         load_settings()
-    assert str(caught.value).startswith(f"TAPELINE_{name}")
+    assert f"TAPELINE_{name}" in str(caught.value)
     assert said in str(caught.value)
     assert "c9secret" not in str(caught.value)
 
@@ -217,6 +219,12 @@ def test_a_variable_that_is_no_setting_is_answered_with_the_one_that_is(
     file.write_text(f"{wrong}=x\n", encoding="utf-8")
     monkeypatch.setenv("TAPELINE_ENV_FILE", str(file))
     with pytest.raises(UsageError, match=said):
+        load_settings()
+
+
+def test_a_variable_of_a_part_that_has_no_such_setting_is_named(monkeypatch):
+    monkeypatch.setenv("TAPELINE_KAFKA__PASSWORD", "x")
+    with pytest.raises(UsageError, match="There is no setting TAPELINE_KAFKA__PASSWORD: `tape"):
         load_settings()
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tapeline.model.errors import TapelineError
+from tapeline.program.other_pyspark import leave_other_pyspark
 
 
 def run_command(command: Callable[..., Any]) -> None:
@@ -24,6 +25,7 @@ def run_command(command: Callable[..., Any]) -> None:
 
 def run_program(program: typer.Typer) -> None:
     """Run a program; print what went wrong without a traceback and exit with its code."""
+    leave_other_pyspark()
     try:
         program()
     except TapelineError as error:

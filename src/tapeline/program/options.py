@@ -1,4 +1,8 @@
-"""Options that commands of several rooms take alike, refused before a command begins."""
+"""Options that commands of several rooms take alike, refused before a command begins.
+
+Where a folder may not be looked into, `os.path` says that nothing is there; pathlib raises.
+"""
+# ruff: noqa: PTH110, PTH112, PTH113
 
 from __future__ import annotations
 
@@ -44,13 +48,13 @@ def output_file(path: Path | None) -> Path | None:
     if path is None:
         return None
     file = _expanded(path)
-    if file.is_dir():
+    if os.path.isdir(file):
         message = f"{file} is a folder: name a file in it."
         raise typer.BadParameter(message)
-    if not file.parent.is_dir():
+    if not os.path.isdir(file.parent):
         message = f"There is no folder {file.parent}: make it first, or name another file."
         raise typer.BadParameter(message)
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
+    if not os.access(file if os.path.exists(file) else file.parent, os.W_OK):
         message = f"{file} may not be written: name another file."
         raise typer.BadParameter(message)
     return file
@@ -65,8 +69,8 @@ def output_folder(path: Path | None) -> Path | None:
     if path is None:
         return None
     folder = _expanded(path)
-    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
-    if not there.is_dir():
+    there = next(part for part in (folder, *folder.absolute().parents) if os.path.exists(part))
+    if not os.path.isdir(there):
         message = f"{there} is a file: name a folder."
         raise typer.BadParameter(message)
     if not os.access(there, os.W_OK | os.X_OK):
@@ -84,7 +88,7 @@ def input_file(path: Path | None) -> Path | None:
     if path is None:
         return None
     file = _expanded(path)
-    if not file.is_file():
+    if not os.path.isfile(file):
         message = f"There is no file {file}."
         raise typer.BadParameter(message)
     if not os.access(file, os.R_OK):

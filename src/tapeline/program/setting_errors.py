@@ -21,6 +21,8 @@ def explain(error: ValidationError, prefix: str, delimiter: str) -> str:
     first = error.errors(include_url=False)[0]
     parts = [str(part) for part in first["loc"]]
     name = parts[0] if parts[0].isupper() else prefix + delimiter.join(parts).upper()
+    if first["type"] == "extra_forbidden":
+        return f"There is no setting {name}: `tapeline settings` lists those that there are."
     text = first["msg"].removeprefix("Value error, ").rstrip(".")
     value = first["input"]
     is_shown = _HIDDEN.isdisjoint(parts) and isinstance(value, str) and repr(value) not in text

@@ -22,6 +22,7 @@ _MASTER: Final = re.compile(
     r"local(\[(\d+|\*)(,\s*\d+)?\])?|local-cluster\[.+\]|spark://[^\s,:]+:\d+(,[^\s,:]+:\d+)*"
     r"|yarn|k8s://\S+"
 )
+_NO_JAVA: Final = frozenset({os.pathsep, '"', "\\"})
 _MEMORY: Final = re.compile(r"[1-9]\d{0,8}[kKmMgGtT]")
 _ORIGIN: Final = re.compile(r"\*|https?://[^\s/?#@]+")
 _SERVER: Final = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(\d{1,5})")
@@ -38,9 +39,9 @@ def folder_path(path: Path) -> Path:
     if "$" in text:
         message = f"{text!r} names a variable, which nobody fills in: write the folder itself."
         raise ValueError(message)
-    if os.pathsep in text or not text.isprintable():
+    if set(text) & _NO_JAVA or not text.isprintable():
         message = (
-            f"{text!r} holds {os.pathsep!r} or a control character, which Java's class paths "
+            f"{text!r} holds {os.pathsep}, \", \\ or a control character, which Java's options "
             "cannot: choose another folder."
         )
         raise ValueError(message)
@@ -50,7 +51,8 @@ def folder_path(path: Path) -> Path:
         message = f"{text!r} names no user of this machine: write the folder itself."
         raise ValueError(message) from error
     for part in (expanded, *expanded.parents):
-        if part.exists() and not part.is_dir():
+        # Unlike pathlib, this says no where a folder may not be looked into.
+        if os.path.exists(part) and not os.path.isdir(part):  # noqa: PTH110, PTH112
             message = f"{part} is a file: name a folder."
             raise ValueError(message)
     return expanded
