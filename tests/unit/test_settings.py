@@ -231,6 +231,18 @@ def test_a_variable_of_a_part_that_has_no_such_setting_is_named(monkeypatch):
 def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_none_of_ours(monkeypatch):
     for name in ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_8700_TCP", "PORT_8700_TCP_ADDR"):
         monkeypatch.setenv(f"TAPELINE_{name}", "tcp://10.0.0.1:8700")
+    for name, value in {
+        "PORT": "tcp://10.0.0.1:9042",
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "9042",
+        "SERVICE_PORT_CQL": "9042",
+        "PORT_9042_TCP": "tcp://10.0.0.1:9042",
+        "PORT_9042_TCP_PROTO": "tcp",
+        "PORT_9042_TCP_PORT": "9042",
+        "PORT_9042_TCP_ADDR": "10.0.0.1",
+    }.items():
+        for service in ("KAFKA", "CASSANDRA", "METRICS", "API", "STREAM"):
+            monkeypatch.setenv(f"TAPELINE_{service}_{name}", value)
     assert load_settings() == Settings()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Final
 
@@ -42,21 +42,28 @@ def variables_of(fields: Mapping[str, FieldInfo], prefix: str, delimiter: str) -
             yield alias if isinstance(alias, str) else f"{prefix}{name.upper()}"
 
 
-def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str | None:
+def misspelt(
+    variables: Mapping[str, str | None], known: Collection[str], prefix: str
+) -> str | None:
     """Return a sentence on the first variable that is no setting but much like one.
 
-    Others that begin alike may be somebody else's: Kubernetes sets some for a service of our name.
+    Others that begin alike may be somebody else's: for a service `tapeline-cassandra` Kubernetes
+    sets `TAPELINE_CASSANDRA_PORT` to tcp://10.0.0.1:9042, and more.
     """
     ends = {_plain(name, prefix): name for name in known}
-    for name in sorted(names):
+    for name, value in sorted(variables.items()):
         upper = name.upper()
         is_right = upper in known or upper.removeprefix(prefix) in _OURS
-        if is_right or not upper.startswith(prefix):
+        if is_right or not upper.startswith(prefix) or _is_of_a_service(upper, value or ""):
             continue
         alike = get_close_matches(_plain(upper, prefix), ends, n=1, cutoff=_ALIKE)
         if alike:
             return f"There is no setting {upper}: do you mean {ends[alike[0]]}?"
     return None
+
+
+def _is_of_a_service(name: str, value: str) -> bool:
+    return "_SERVICE_" in name or "_PORT_" in name or value.startswith(("tcp://", "udp://"))
 
 
 def _plain(name: str, prefix: str) -> str:

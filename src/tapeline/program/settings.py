@@ -275,7 +275,7 @@ def load_settings() -> Settings:
     try:
         in_file = DotEnvSettingsSource(Settings, env_file=file).env_vars
         known = set(variables_of(Settings.model_fields, ENV_PREFIX, ENV_DELIMITER))
-        if mistake := misspelt({*os.environ, *in_file}, known, ENV_PREFIX):
+        if mistake := misspelt({**in_file, **os.environ}, known, ENV_PREFIX):
             raise UsageError(mistake)
         return Settings(_env_file=file)  # type: ignore[call-arg]
     except ValidationError as error:
