@@ -80,14 +80,20 @@ def strange_environment(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def replayed(stack: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+def strange(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a user who has other programs, elsewhere."""
+    return strange_environment(tmp_path_factory.mktemp("other programs, like Jürgen's"))
+
+
+@pytest.fixture(scope="module")
+def replayed(
+    stack: Endpoints, strange: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, int]:
     """The tape worked by hand, replayed into the keyspace `replay`, in a strange environment."""
     assert stack
-    folder = tmp_path_factory.mktemp("other programs, like Jürgen's")
-    tape = folder / "trädes of a day.csv"
+    tape = tmp_path_factory.mktemp("tapes") / "trädes of a day.csv"
     tape.write_bytes(TAPE.read_bytes())
-    output = run("replay", str(tape), "--policy", "sip", environment=strange_environment(folder))
-    return rows_of_layers(output)
+    return rows_of_layers(run("replay", str(tape), "--policy", "sip", environment=strange))
 
 
 def metric(log: str, name: str) -> float | None:
@@ -109,7 +115,7 @@ def test_a_replay_ends_by_itself_with_every_trade_in_its_bar(replayed: dict[str,
 
 
 @pytest.mark.usefixtures("replayed")
-def test_bars_as_csv_have_the_documented_columns_and_iso_times() -> None:
+def test_bars_as_csv_have_the_documented_columns_and_iso_times(strange: dict[str, str]) -> None:
     output = run(
         "bars",
         "TEST",
@@ -119,6 +125,7 @@ def test_bars_as_csv_have_the_documented_columns_and_iso_times() -> None:
         "replay",
         "--format",
         "csv",
+        environment=strange,
         merge=False,
     )
 

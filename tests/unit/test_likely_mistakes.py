@@ -202,6 +202,8 @@ TABLE = {
     "stream": [
         ("--job golden", "'bronze', 'silver', 'gold', 'finalize', 'all'"),
         ("--symbols AAPL", NO_SUCH_OPTION),
+        ("--job finalize --reset-checkpoint --yes", "has no checkpoint"),
+        ("--job silver --until-final", "makes no bar final"),
         ("--policy none", "'sip', 'sip+oddlot', 'all'"),
         ("--sink kafka", "'cassandra', 'console'"),
         ("--starting-offsets oldest", "'earliest', 'latest'"),

@@ -19,6 +19,7 @@ from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
 from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.errors import UsageError
 from tapeline.program.command import run_command
 from tapeline.program.logs import configure_logging
 from tapeline.program.options import output_folder
@@ -43,6 +44,16 @@ def _check_trigger(trigger: str | None) -> str | None:
         message = f"{trigger!r} is not a valid time: write e.g. '500 milliseconds' or '5 seconds'."
         raise typer.BadParameter(message)
     return trigger
+
+
+def _check_job(job: Job, *, resets: bool, ends: bool) -> None:
+    """Refuse what a job cannot do, rather than do nothing of it or wait forever."""
+    if resets and job.query is None:
+        message = f"Job {job.value} has no checkpoint: leave out --reset-checkpoint."
+        raise UsageError(message)
+    if ends and not job.finalizes:
+        message = f"Job {job.value} makes no bar final: leave out --until-final, or add --job all."
+        raise UsageError(message)
 
 
 def stream(
@@ -89,6 +100,7 @@ def stream(
     settings = load_settings().with_target(
         topic=topic, keyspace=keyspace, policy=policy, profile=profile
     )
+    _check_job(job, resets=reset_checkpoint, ends=until_final)
     os.environ.pop(API_KEY_VARIABLE, None)  # Spark's Java process inherits what is left
     configure_logging(log_level or settings.log_level)
     home = Home(settings.home)

@@ -72,7 +72,7 @@ def produce(
     Example: FINNHUB_API_KEY=… tapeline produce --symbols AAPL,MSFT
     """
     factor = parse_speed(speed)
-    wanted = parse_symbols(symbols)
+    wanted = parse_symbols(symbols, any_name=source is Source.REPLAY)
     host = socket.gethostname() if producer_id is None else check_producer_name(producer_id)
     settings = load_settings()
     default_topic = settings.kafka.topic if source is Source.FINNHUB else DEMO
