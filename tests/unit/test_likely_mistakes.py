@@ -5,6 +5,7 @@ Each is answered with exit code 2 and a sentence before anything is started, fet
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tapeline.cli.app import COMMANDS, main
 from tests.hand import TAPE
@@ -307,6 +309,8 @@ def user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+    structlog.reset_defaults()
+    logging.getLogger("cassandra").setLevel(logging.NOTSET)
 
 
 def answer(
