@@ -22,6 +22,8 @@ from tapeline.model.feed_status import FeedStatus
 from tapeline.program.settings import Settings, load_settings
 
 TIMEOUT_S = 5.0
+# The services are our own, whatever proxy the environment names.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 LAST_REPORTS = 100
 REPORT_IS_OLD_AFTER_S = 30.0
 
@@ -42,7 +44,7 @@ def stream_runs(url: str, settings: Settings) -> bool:
 def simulator_answers(url: str) -> bool:
     """Return whether it refuses a wrong key; a right one would throw its client out."""
     try:
-        urllib.request.urlopen(f"{url}/?token=", timeout=TIMEOUT_S)  # noqa: S310 - our own
+        OPENER.open(f"{url}/?token=", timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         return error.code == HTTPStatus.UNAUTHORIZED
     return False
@@ -51,7 +53,7 @@ def simulator_answers(url: str) -> bool:
 def api_is_ready(url: str) -> bool:
     """Return whether the API can read bars."""
     try:
-        urllib.request.urlopen(f"{url}/health/ready", timeout=TIMEOUT_S)  # noqa: S310 - our own
+        OPENER.open(f"{url}/health/ready", timeout=TIMEOUT_S)
     except OSError:
         return False
     return True
@@ -81,7 +83,7 @@ def producer_reports(settings: Settings) -> bool:
 
 
 def _state(url: str) -> Any:
-    with urllib.request.urlopen(f"{url}/json/", timeout=TIMEOUT_S) as answer:  # noqa: S310
+    with OPENER.open(f"{url}/json/", timeout=TIMEOUT_S) as answer:
         return json.load(answer)
 
 

@@ -56,7 +56,7 @@ def home(
     jars = Home(load_settings().home).jars
     if any(item.get_closest_marker("jvm") for item in request.session.items):
         fetch_jars(jars, ALL_JARS, find_java(), Console())
-    root = tmp_path_factory.mktemp("home")
+    root = tmp_path_factory.mktemp("Jürgen's home, of tests")
     jars.mkdir(parents=True, exist_ok=True)
     (root / "jars").symlink_to(jars.resolve())
     before = dict(os.environ)

@@ -316,7 +316,9 @@ def test_a_missing_keyspace_and_a_missing_node_say_what_to_do(stack: Endpoints) 
     client.close()
     with pytest.raises(ServiceUnavailableError, match="tapeline up"):
         CassandraClient(settings, stack.cassandra_host, 9)
-    with pytest.raises(UsageError, match="is no keyspace name"):
-        CassandraClient(
-            CassandraSettings(keyspace="a; DROP"), stack.cassandra_host, stack.cassandra_port
-        )
+    other = settings.model_copy(update={"local_datacenter": "dc1"})
+    with pytest.raises(UsageError, match=r"no data centre dc1, only datacenter1: set TAPELINE_CAS"):
+        CassandraClient(other, stack.cassandra_host, stack.cassandra_port)
+    wrong = settings.model_copy(update={"keyspace": "a; DROP"})
+    with pytest.raises(UsageError, match="is not a valid keyspace name"):
+        CassandraClient(wrong, stack.cassandra_host, stack.cassandra_port)

@@ -56,9 +56,9 @@ class Asked:
 
     table = TABLE
 
-    def __call__(self, symbols, interval, start, end, *, keyspace, detail, session, settings):
-        assert settings.cassandra.keyspace == "market_data"  # a default that keyspace replaces
-        self.symbols, self.interval, self.keyspace = symbols, interval, keyspace
+    def __call__(self, symbols, interval, start, end, *, detail, session, settings):
+        self.symbols, self.interval = symbols, interval
+        self.keyspace = settings.cassandra.keyspace
         self.start, self.end, self.detail, self.session = start, end, detail, session
         return self.table
 

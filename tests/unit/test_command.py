@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import pytest
 import typer
-from pydantic import BaseModel, Field
 
 from tapeline.model import errors
 from tapeline.program.command import run_program
-
-
-class Part(BaseModel):
-    port: int = Field(gt=0)
-
-
-class Tree(BaseModel):
-    part: Part
 
 
 def end_of(monkeypatch, capsys, work):
@@ -57,16 +48,6 @@ def test_a_sentence_may_hold_brackets(monkeypatch, capsys):
     code, shown = end_of(monkeypatch, capsys, raiser(errors.LocalStackError(message)))
     assert code == 4
     assert " ".join(shown.split()) == f"Error: {message}"
-
-
-def test_a_wrong_setting_is_named_with_code_2(monkeypatch, capsys):
-    def work():
-        Tree.model_validate({"part": {"port": 0}})
-
-    code, shown = end_of(monkeypatch, capsys, work)
-
-    assert code == 2
-    assert shown == "Error: setting part.port: Input should be greater than 0.\n"
 
 
 def test_a_command_that_ends_well_exits_with_0(monkeypatch, capsys):

@@ -9,6 +9,8 @@ import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from rich.console import Console
@@ -100,3 +102,27 @@ def test_a_bar_is_shown_as_the_api_sends_it():
 
 def test_there_are_no_bars_while_the_api_is_not_there():
     assert LatestBars(f"http://127.0.0.1:{free_port(0)}/").read() == []
+
+
+class OneBar(BaseHTTPRequestHandler):
+    """Answers every request with a bar."""
+
+    def do_GET(self):
+        body = b'{"bars": [%s]}' % to_json(
+            row_of(Bar("KO", START, END, *PRICES, Decimal(1), Decimal(2), 2.0, 1))
+        )
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_the_api_of_this_machine_is_asked_without_a_proxy(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with HTTPServer(("127.0.0.1", 0), OneBar) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        bars = LatestBars(f"http://127.0.0.1:{server.server_port}/").read()
+    assert [bar.symbol for bar in bars] == ["KO"]

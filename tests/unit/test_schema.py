@@ -7,8 +7,9 @@ import re
 import pytest
 
 from tapeline.model.errors import UsageError
+from tapeline.model.names import check_keyspace_name
 from tapeline.program.settings import CassandraSettings
-from tapeline.storage.schema import check_keyspace_name, require_no_loss, table_statements
+from tapeline.storage.schema import require_no_loss, table_statements
 
 TABLES = {
     "trades_bronze": "PRIMARY KEY ((topic_id, kafka_partition, bucket), kafka_offset)",

@@ -145,23 +145,172 @@ def test_settings_cannot_be_changed():
         settings.kafka.topic = "other"  # type: ignore[misc]
 
 
+NO_NUMBER = "should be a finite number"
+
+
 @pytest.mark.parametrize(
-    ("name", "value", "field"),
+    ("name", "value", "said"),
     [
-        ("TAPELINE_KAFKA__PARTITIONS", "0", ("kafka", "partitions")),
-        ("TAPELINE_KAFKA__PARTITIONS", "many", ("kafka", "partitions")),
-        ("TAPELINE_CASSANDRA__PORT", "65536", ("cassandra", "port")),
-        ("TAPELINE_CASSANDRA__GOLD_TTL_S", "-1", ("cassandra", "gold_ttl_s")),
-        ("TAPELINE_FINNHUB__HEARTBEAT_TIMEOUT_S", "0", ("finnhub", "heartbeat_timeout_s")),
-        ("TAPELINE_STREAM__POLICY", "none", ("stream", "policy")),
-        ("TAPELINE_KAFKA__TOPICS", "typo", ("kafka", "topics")),
+        ("KAFKA__PARTITIONS", "0", "is '0': input should be greater than or equal to 1"),
+        ("KAFKA__PARTITIONS", "many", "is 'many': input should be a valid integer"),
+        ("KAFKA__PARTITIONS", "99999999999999999999", "less than or equal to 10000"),
+        ("KAFKA__REPLICATION_FACTOR", "1e3", "valid integer"),
+        ("KAFKA__RETENTION_HOURS", "-1", "greater than or equal to 1"),
+        ("KAFKA__RETENTION_HOURS", "999999999999", "less than or equal to 175200"),
+        ("KAFKA", "trades_raw", "name one setting, as TAPELINE_KAFKA__TOPIC"),
+        ("KAFKA__TOPIC", "trades raw", "'trades raw' is not a valid topic name"),
+        ("KAFKA__STATUS_TOPIC", "..", "is not a valid topic name"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "broker", "'broker' is not a valid address: give host:port"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "a:1,b:99999", "'b:99999' is not a valid address"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "a:1;b:2", "is not a valid address"),
+        ("CASSANDRA__PORT", "65536", "less than or equal to 65535"),
+        ("CASSANDRA__PORT", "0", "greater than or equal to 1"),
+        ("CASSANDRA__HOST", "db:9042", "the port goes into TAPELINE_CASSANDRA__PORT"),
+        ("CASSANDRA__HOST", "a,b", "give one name or address"),
+        ("CASSANDRA__KEYSPACE", "Market-Data", "'Market-Data' is not a valid keyspace name"),
+        ("CASSANDRA__GOLD_TTL_S", "-1", "greater than or equal to 0"),
+        ("CASSANDRA__GOLD_TTL_S", "630720001", "less than or equal to 630720000"),
+        ("CASSANDRA__REQUEST_TIMEOUT_S", "nan", NO_NUMBER),
+        ("FINNHUB__HEARTBEAT_TIMEOUT_S", "0", "greater than 0"),
+        ("FINNHUB__HEARTBEAT_TIMEOUT_S", "inf", NO_NUMBER),
+        ("FINNHUB__IDLE_TIMEOUT_S", "1e300", "less than or equal to 630720000"),
+        ("FINNHUB__REDELIVERY_MEMORY_S", "NaN", NO_NUMBER),
+        ("FINNHUB__URL", "https://ws.finnhub.io", "is not a valid WebSocket address"),
+        ("FINNHUB__URL", "wss://ws.finnhub.io?token=c9secret", "without the token"),
+        ("FINNHUB__URL", "ws://localhost:99999", "is not a valid WebSocket address"),
+        ("METRICS__PRODUCER_PORT", "-1", "greater than or equal to 0"),
+        ("METRICS__STREAM_PORT", "65536", "less than or equal to 65535"),
+        ("METRICS__HOST", "http://0.0.0.0", "is not a valid host"),
+        ("SPOOL__MAX_MB", "1", "greater than or equal to 64"),
+        ("SPOOL__GROUP_MS", "5000", "less than or equal to 1000"),
+        ("STREAM__POLICY", "none", "input should be 'sip', 'sip+oddlot' or 'all'"),
+        ("STREAM__MASTER", "spark:7077", "is not a valid Spark master"),
+        ("STREAM__DRIVER_MEMORY", "512", "is not a valid size: give one such as 512m"),
+        ("STREAM__POISON_SHARE", "1.5", "less than or equal to 1"),
+        ("STREAM__POISON_SHARE", "nan", NO_NUMBER),
+        ("STREAM__WATERMARK_S", "1e99", "valid integer"),
+        ("STREAM__STORE_1M", "perhaps", "valid boolean"),
+        ("API__CORS_ORIGINS", "https://charts.example/", "is not a valid origin"),
+        ("API__CORS_ORIGINS", "charts.example", "is not a valid origin"),
+        ("PROFILE", "large", "input should be 'small' or 'standard'"),
+        ("LOG_LEVEL", "LOUD", "input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("HOME", "$HOME/tapeline", "names a variable"),
+        ("HOME", "/a:b", "which Java's options cannot"),
+        ("HOME", '/a"b', "which Java's options cannot"),
+        ("HOME", "~no-such-user/x", "names no user of this machine"),
+        ("HOME", __file__, "is a file: name a folder"),
+        ("HOME", f"{__file__}/below", "is a file: name a folder"),
     ],
 )
-def test_a_wrong_value_is_named_by_its_field(monkeypatch, name, value, field):
-    monkeypatch.setenv(name, value)
-    with pytest.raises(ValidationError) as caught:
+def test_a_wrong_value_is_named_by_its_variable(monkeypatch, name, value, said):
+    monkeypatch.setenv(f"TAPELINE_{name}", value)
+    with pytest.raises(UsageError) as caught:
         load_settings()
-    assert [error["loc"] for error in caught.value.errors()] == [field]
+    assert f"TAPELINE_{name}" in str(caught.value)
+    assert said in str(caught.value)
+    assert "c9secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["two words", '"quoted"', "schlüssel", "a\nb"])
+def test_a_key_that_cannot_be_one_is_refused_without_being_shown(monkeypatch, value):
+    monkeypatch.setenv("FINNHUB_API_KEY", value)
+    with pytest.raises(UsageError, match=r"^FINNHUB_API_KEY: a key has no blanks") as caught:
+        load_settings()
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("TAPELINE_KAFKA_BOOTSTRAP_SERVERS", "TAPELINE_KAFKA__BOOTSTRAP_SERVERS"),
+        ("TAPELINE_CASSANDRA_HOST", "TAPELINE_CASSANDRA__HOST"),
+        ("TAPELINE_CASANDRA__HOST", "TAPELINE_CASSANDRA__HOST"),
+        ("TAPELINE_FINNHUB_API_KEY", "FINNHUB_API_KEY"),
+        ("TAPELINE_KAFKA__TOPICS", "TAPELINE_KAFKA__TOPIC"),
+        ("TAPELINE_LOGLEVEL", "TAPELINE_LOG_LEVEL"),
+        ("tapeline_profil", "TAPELINE_PROFILE"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_answered_with_the_one_that_is(
+    monkeypatch, tmp_path, wrong, right
+):
+    said = f"There is no setting {wrong.upper()}: do you mean {right}"
+    with monkeypatch.context() as environment:
+        environment.setenv(wrong, "x")
+        with pytest.raises(UsageError, match=said):
+            load_settings()
+    file = tmp_path / "tapeline.env"
+    file.write_text(f"{wrong}=x\n", encoding="utf-8")
+    monkeypatch.setenv("TAPELINE_ENV_FILE", str(file))
+    with pytest.raises(UsageError, match=said):
+        load_settings()
+
+
+def test_a_variable_of_a_part_that_has_no_such_setting_is_named(monkeypatch):
+    monkeypatch.setenv("TAPELINE_KAFKA__PASSWORD", "x")
+    with pytest.raises(UsageError, match="There is no setting TAPELINE_KAFKA__PASSWORD: `tape"):
+        load_settings()
+
+
+def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_none_of_ours(monkeypatch):
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_8700_TCP", "PORT_8700_TCP_ADDR"):
+        monkeypatch.setenv(f"TAPELINE_{name}", "tcp://10.0.0.1:8700")
+    for name, value in {
+        "PORT": "tcp://10.0.0.1:9042",
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "9042",
+        "SERVICE_PORT_CQL": "9042",
+        "PORT_9042_TCP": "tcp://10.0.0.1:9042",
+        "PORT_9042_TCP_PROTO": "tcp",
+        "PORT_9042_TCP_PORT": "9042",
+        "PORT_9042_TCP_ADDR": "10.0.0.1",
+    }.items():
+        for service in ("KAFKA", "CASSANDRA", "METRICS", "API", "STREAM"):
+            monkeypatch.setenv(f"TAPELINE_{service}_{name}", value)
+    assert load_settings() == Settings()
+
+
+def test_blanks_around_a_value_are_no_part_of_it(monkeypatch):
+    monkeypatch.setenv("FINNHUB_API_KEY", " c9secret ")
+    monkeypatch.setenv("TAPELINE_KAFKA__TOPIC", " other ")
+    monkeypatch.setenv("TAPELINE_KAFKA__BOOTSTRAP_SERVERS", "a:1, [::1]:2")
+    settings = load_settings()
+    assert settings.finnhub_api_key is not None
+    assert settings.finnhub_api_key.get_secret_value() == "c9secret"
+    assert settings.kafka.topic == "other"
+    assert settings.kafka.bootstrap_servers == "a:1,[::1]:2"
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_tilde_is_the_users_own_folder(monkeypatch, tmp_path, in_file):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if in_file:
+        file = tmp_path / "tapeline.env"
+        file.write_text("TAPELINE_HOME=~/x\n", encoding="utf-8")
+        monkeypatch.setenv("TAPELINE_ENV_FILE", "~/tapeline.env")
+    else:
+        monkeypatch.setenv("TAPELINE_HOME", "~/x")
+    assert load_settings().home == tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STREAM__MASTER", "local[*]"),
+        ("STREAM__MASTER", "spark://spark-master:7077"),
+        ("STREAM__MASTER", "yarn"),
+        ("STREAM__DRIVER_MEMORY", "2g"),
+        ("API__CORS_ORIGINS", "https://charts.example, http://localhost:3000"),
+        ("API__CORS_ORIGINS", "*"),
+        ("FINNHUB__URL", "ws://127.0.0.1:18765"),
+        ("CASSANDRA__HOST", "::1"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "PLAINTEXT://kafka:29092"),
+    ],
+)
+def test_what_is_valid_is_taken_as_it_is(monkeypatch, name, value):
+    monkeypatch.setenv(f"TAPELINE_{name}", value)
+    branch, field = name.lower().split("__")
+    assert getattr(getattr(load_settings(), branch), field) == value
 
 
 def test_another_target_changes_topic_and_keyspace_only():

@@ -17,7 +17,9 @@ def test_max_is_as_fast_as_the_client_reads():
     assert parse_speed("max") is None
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "inf", "-inf", "nan", "fast", "", "MAX"])
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "inf", "-inf", "nan", "1e9", "1e-9", "fast", "", "MAX"]
+)
 def test_anything_else_is_refused_and_named(text):
     with pytest.raises(UsageError) as caught:
         parse_speed(text)

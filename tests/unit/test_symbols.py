@@ -31,6 +31,13 @@ def test_a_list_without_a_name_is_an_error_and_not_everything(text):
             read(text)
 
 
+@pytest.mark.parametrize("name", ["AAPL;MSFT", "A" * 129, "AA\tPL"])
+def test_a_name_that_no_symbol_has_is_an_error_unless_it_is_a_tapes(name):
+    with pytest.raises(UsageError, match="is not a valid symbol"):
+        parse_symbols(f"KO,{name}")
+    assert parse_symbols(f"KO,{name}", any_name=True) == ("KO", name)
+
+
 def test_no_list_is_every_symbol():
     assert selected_symbols(None) is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -19,19 +20,28 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.local.service import LOOPBACK
 from tapeline.model.errors import UsageError
 from tapeline.program.logs import configure_logging
+from tapeline.program.options import ListenHost, port_option
 from tapeline.program.process import end_with_parent, exit_stopped
 from tapeline.program.settings import API_PORT, load_settings
 
 _BACKLOG: Final = 1024
 
 
+def _valid_path(text: str) -> str:
+    if text and not re.fullmatch(r"(/[^\s/?#]+)*/?", text):
+        message = f"{text!r} is not a valid path: give one such as /tapeline."
+        raise typer.BadParameter(message)
+    return text
+
+
 def api(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines too.")
-    ] = LOOPBACK,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any.")] = API_PORT,
+    host: ListenHost = LOOPBACK,
+    port: Annotated[int, port_option("0 takes any.", least=0)] = API_PORT,
     root_path: Annotated[
-        str, typer.Option(help="Path under which a proxy serves us, as /tapeline.")
+        str,
+        typer.Option(
+            callback=_valid_path, help="Path under which a proxy serves us, as /tapeline."
+        ),
     ] = "",
     keyspace: Annotated[str | None, typer.Option(help="market_data by default.")] = None,
     topic: Annotated[
@@ -94,9 +104,10 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         listening = socket.create_server((host, port), backlog=_BACKLOG, reuse_port=False)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         message = (
-            f"{host}:{port} cannot be listened on ({error.strerror or error}): choose another "
+            f"{host}:{port} cannot be listened on ({reason}): choose another "
             "address with --host and --port; --port 0 takes any free one."
         )
         raise UsageError(message) from error

@@ -26,7 +26,8 @@ from tapeline.cli.options import (
 )
 from tapeline.model.errors import AuditError, UsageError
 from tapeline.model.symbols import selected_symbols
-from tapeline.model.times import within_reach
+from tapeline.model.times import time_span
+from tapeline.program.options import input_file
 from tapeline.program.settings import load_settings
 
 _FILE_WIDTH: Final = 200
@@ -41,7 +42,8 @@ def audit(
     keyspace: Keyspace = None,
     topic: Topic = None,
     against: Annotated[
-        Path | None, typer.Option(help="CSV of five-minute bars to compare ours with.")
+        Path | None,
+        typer.Option(callback=input_file, help="CSV of five-minute bars to compare ours with."),
     ] = None,
     output_format: Annotated[
         TableOrJson, format_option("How to write the report.")
@@ -56,9 +58,7 @@ def audit(
     Example: tapeline audit --from 2026-11-20 --to 2026-11-21 --symbols AAPL,MSFT
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
-    scope = Scope.of(
-        start and within_reach(start), end and within_reach(end), selected_symbols(symbols)
-    )
+    scope = Scope.of(*time_span(start, end), selected_symbols(symbols))
     progress = progress_on(Console(stderr=True))
     with progress:
         findings = run_audit(settings, scope, against, progress)

@@ -6,6 +6,7 @@ import io
 import sys
 from datetime import datetime, timedelta, timezone
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import pyarrow as pa
@@ -30,7 +31,7 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.model.errors import UsageError
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.symbols import parse_symbols
-from tapeline.model.times import floor_to, iso, within_reach
+from tapeline.model.times import floor_to, iso, time_span, within_reach
 from tapeline.program.settings import Settings, load_settings
 from tapeline.read.bars import known_symbols, read_bars
 
@@ -69,44 +70,23 @@ def bars(
     """
     symbols = list(parse_symbols(",".join(symbols)))
     _check_session(session, interval, watch=watch)
+    _check_output(output, output_format, watch=watch)
+    settings = load_settings().with_target(keyspace=keyspace)
     if watch:
-        watch_bars(
-            symbols,
-            ReadInterval.parse(interval),
-            within_reach(start) if start else None,
-            within_reach(end) if end else None,
-            load_settings().with_target(keyspace=keyspace),
-        )
+        watch_bars(symbols, ReadInterval.parse(interval), *time_span(start, end), settings)
         return
-    now = datetime.now(timezone.utc)
-    first = within_reach(start) if start else floor_to(timedelta(days=1), now)
-    last = within_reach(end) if end else now
-    if last <= first:
-        hint = "give --from" if start is None else "see --from and --to"
-        message = f"The bars would end ({iso(last)}) before any could start ({iso(first)}): {hint}."
-        raise UsageError(message)
-    settings = load_settings()
+    first, last = _span(start, end)
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
     table = read_bars(
-        symbols,
-        interval,
-        first,
-        last,
-        keyspace=keyspace,
-        detail=detail,
-        session=session,
-        settings=settings,
+        symbols, interval, first, last, detail=detail, session=session, settings=settings
     )
     lacking = set(symbols).difference(table["symbol"].unique().to_pylist())
     if lacking:
-        _require_known(symbols, lacking, keyspace, settings)
+        _require_known(symbols, lacking, settings)
     if table.num_rows == 0:
         typer.echo(
             f"No bar starts from {iso(first)} to {iso(last)}: see --from and --to.", err=True
         )
-    if output_format is BarFormat.PARQUET and output is None and sys.stdout.isatty():
-        message = "Parquet is binary: add -o FILE."
-        raise UsageError(message)
     if output_format is BarFormat.TABLE and output is None:
         print_bars(table, Console(), detail=detail)
     elif output is None:
@@ -128,15 +108,39 @@ def _check_session(session: str | None, interval: str, *, watch: bool) -> None:
         raise UsageError(str(error)) from error
 
 
-def _require_known(
-    symbols: list[str], lacking: set[str], keyspace: str | None, settings: Settings
-) -> None:
+def _check_output(output: Path | None, output_format: BarFormat, *, watch: bool) -> None:
+    """Refuse what would write something else than its name says, or nothing."""
+    if watch and (output is not None or output_format is not BarFormat.TABLE):
+        message = "--watch draws on the terminal: leave out --format and --output."
+        raise UsageError(message)
+    if output_format is BarFormat.PARQUET and output is None and sys.stdout.isatty():
+        message = "Parquet is binary: add -o FILE."
+        raise UsageError(message)
+    named = output.suffix.removeprefix(".").lower() if output else ""
+    others = {form.value for form in BarFormat} - {output_format.value}
+    if named in others:
+        message = f"{output} would hold a {output_format.value}: add --format {named}."
+        raise UsageError(message)
+
+
+def _span(start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
+    now = datetime.now(timezone.utc)
+    first = within_reach(start) if start else floor_to(timedelta(days=1), now)
+    last = within_reach(end) if end else now
+    if last <= first:
+        hint = "give --from" if start is None else "see --from and --to"
+        message = f"The bars would end ({iso(last)}) before any could start ({iso(first)}): {hint}."
+        raise UsageError(message)
+    return first, last
+
+
+def _require_known(symbols: list[str], lacking: set[str], settings: Settings) -> None:
     """Tell wrong names from a time without bars: refuse nothing but them, else name them."""
-    known = known_symbols(keyspace, settings=settings)
+    known = known_symbols(settings=settings)
     unknown = [symbol for symbol in symbols if symbol in lacking - known]
     if not unknown:
         return
-    text = no_bar_of(unknown, known, keyspace or settings.cassandra.keyspace)
+    text = no_bar_of(unknown, known, settings.cassandra.keyspace)
     if len(unknown) == len(symbols):
         raise UsageError(text)
     typer.echo(text, err=True)

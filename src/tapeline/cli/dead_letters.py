@@ -22,9 +22,11 @@ from tapeline.dead_letters.redrive import Redriven, redrive
 from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
+from tapeline.model.reasons import Reason
 from tapeline.model.times import iso_of_micros, to_micros
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.program.options import LARGEST
 from tapeline.program.settings import Settings, load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -41,8 +43,10 @@ class Action(str, Enum):
 
 def dead_letters(
     action: Annotated[Action, typer.Argument(help="What to do.")],
-    reason: Annotated[str | None, typer.Option(help="Only what was refused for this.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The most letters that `show` prints.")] = 10,
+    reason: Annotated[Reason | None, typer.Option(help="Only what was refused for this.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=LARGEST, help="The most letters that `show` prints.")
+    ] = 10,
     yes: Annotated[
         bool, typer.Option("--yes", help="Let `redrive` send; otherwise it only counts.")
     ] = False,
@@ -63,9 +67,10 @@ def dead_letters(
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
     with _letters(settings) as (client, found):
-        letters = (letter for letter in found if _is_wanted(letter, reason))
+        why = reason and reason.value
+        letters = (letter for letter in found if _is_wanted(letter, why))
         if action is Action.LIST:
-            _list(letters, reason, output_format)
+            _list(letters, why, output_format)
         elif action is Action.SHOW:
             _show(islice(letters, limit), output_format)
         else:

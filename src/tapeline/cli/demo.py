@@ -24,6 +24,7 @@ from tapeline.local.lock import only_one
 from tapeline.local.supervisor import Child, keep_alive
 from tapeline.model.bar import state_text
 from tapeline.program.logs import configure_logging
+from tapeline.program.options import seconds_option
 from tapeline.program.profile import PROFILE_HELP, Profile
 from tapeline.program.settings import load_settings
 from tapeline.simulator.child import DEMO
@@ -34,7 +35,7 @@ _WIDE: Final = 118
 
 def demo(
     for_s: Annotated[
-        float | None, typer.Option("--for", min=1, help="End after so many seconds of new bars.")
+        float | None, seconds_option("--for", "End after so many seconds of new bars.")
     ] = None,
     profile: Annotated[
         Profile | None, typer.Option(help=f"{PROFILE_HELP} Small unless TAPELINE_PROFILE is set.")
@@ -52,6 +53,7 @@ def demo(
     if profile is None and "profile" not in settings.model_fields_set:
         profile = Profile.SMALL
     settings = settings.with_target(topic=DEMO, keyspace=DEMO, profile=profile)
+    Home(settings.home).make_writable()
     configure_logging(settings.log_level)
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping_on_signals())

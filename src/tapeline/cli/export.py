@@ -19,6 +19,8 @@ from tapeline.local.lock import held
 from tapeline.model.errors import UsageError
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.symbols import selected_symbols
+from tapeline.model.times import time_span
+from tapeline.program.options import output_folder
 from tapeline.program.process import sigterm_interrupts
 from tapeline.program.settings import load_settings
 
@@ -28,10 +30,23 @@ _DAYS: Final = ["%Y-%m-%d"]
 _NAMED: Final = 5
 
 
+def _export_folder(path: Path) -> Path | None:
+    if path.suffix in {f".{form.value}" for form in ExportFormat}:
+        message = f"{path} is a file's name: name a folder, and the form with --format."
+        raise typer.BadParameter(message)
+    return output_folder(path)
+
+
 def export(
     kind: Annotated[Kind, typer.Argument(help="What to write.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder; one for each kind and interval.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            callback=_export_folder,
+            help="Folder; one for each kind and interval.",
+        ),
     ],
     file_format: Annotated[ExportFormat, format_option("How to write it.")] = ExportFormat.PARQUET,
     symbols: Annotated[
@@ -70,7 +85,7 @@ def export(
     Then: duckdb.sql("FROM 'bars-1h/*/*.parquet'") or polars.scan_parquet("bars-1h/*/*.parquet")
     """
     settings = load_settings().with_target(keyspace=keyspace)
-    typer.echo(f"Using {find_endpoints(settings)}", err=True)
+    time_span(start, end)
     options = ExportOptions(
         kind,
         file_format,
@@ -84,6 +99,7 @@ def export(
         overwrite=overwrite,
         delay=timedelta(seconds=settings.stream.watermark_s),
     )
+    typer.echo(f"Using {find_endpoints(settings)}", err=True)
     progress = progress_on(Console(stderr=True))
     message = f"Another export is writing into {output}: stop it first, or wait."
     try:

@@ -19,7 +19,7 @@ from tapeline.cli.options import (
 )
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.gap import Gap
-from tapeline.model.times import iso_of_micros, within_reach
+from tapeline.model.times import iso_of_micros, time_span
 from tapeline.program.settings import load_settings
 
 _TIME_WIDTH: Final = len("2026-11-20T14:35:00Z")
@@ -27,7 +27,7 @@ _SYMBOLS_SHOWN: Final = 3
 
 
 def gaps(
-    start: Annotated[datetime | None, from_option("UTC; a week ago by default.")] = None,
+    start: Annotated[datetime | None, from_option("UTC; a week before --to.")] = None,
     end: Annotated[datetime | None, to_option("UTC; now by default.")] = None,
     keyspace: Keyspace = None,
     output_format: Annotated[TableOrJson, format_option("How to write them.")] = TableOrJson.TABLE,
@@ -38,10 +38,11 @@ def gaps(
 
     Example: tapeline gaps --from 2026-11-20
     """
-    now = datetime.now(timezone.utc)
-    first = within_reach(start) if start else now - timedelta(days=7)
+    first, last = time_span(start, end)
+    last = last or datetime.now(timezone.utc)
+    first = first or last - timedelta(days=7)
     with open_keyspace(load_settings().with_target(keyspace=keyspace)) as client:
-        found = sorted(client.gaps(first, within_reach(end) if end else now), key=_started)
+        found = sorted(client.gaps(first, last), key=_started)
     rows = [_row(gap) for gap in found]
     if output_format is TableOrJson.JSON:
         write_json(rows)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.times import TIME_FORMATS
+from tapeline.program.options import output_file
 
 
 class TableOrJson(str, Enum):
@@ -57,7 +58,9 @@ Length = Annotated[
     str, typer.Option(callback=check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …")
 ]
 Detail = Annotated[bool, typer.Option("--detail", help="All columns of a bar.")]
-OutputFile = Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")]
+OutputFile = Annotated[
+    Path | None, typer.Option("-o", "--output", callback=output_file, help="File to write.")
+]
 
 
 def write_json(content: object, file: BinaryIO | None = None) -> None:

@@ -121,6 +121,7 @@ def replay(
     _print_lines(console, [contents.notes.title(), *contents.notes.in_short()])
     configure_logging(settings.log_level)
     home = Home(settings.home)
+    home.make_writable()
     simulate = ["--tape", str(tape), "--speed", speed, "--seed", str(seed), *form.arguments()]
     simulate += ["--symbol-cap", str(len(contents.symbols))]
     simulate += [text for one in fault or [] for text in ("--fault", one)]

@@ -19,12 +19,13 @@ from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
 from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.errors import UsageError
 from tapeline.program.command import run_command
 from tapeline.program.logs import configure_logging
+from tapeline.program.options import output_folder
 from tapeline.program.process import end_with_parent, exit_stopped, is_held
 from tapeline.program.profile import PROFILE_HELP, Profile
 from tapeline.program.settings import API_KEY_VARIABLE, LogLevel, load_settings
-from tapeline.storage.schema import check_keyspace_name
 
 log = structlog.get_logger()
 
@@ -37,10 +38,22 @@ class StartingOffsets(str, Enum):
 
 
 def _check_trigger(trigger: str | None) -> str | None:
-    if trigger is not None and not re.fullmatch(r"\d+ (milliseconds?|seconds?|minutes?)", trigger):
-        message = f"{trigger!r} is no time: write e.g. '500 milliseconds' or '5 seconds'."
+    if trigger is not None and not re.fullmatch(
+        r"\d{1,6} (milliseconds?|seconds?|minutes?)", trigger
+    ):
+        message = f"{trigger!r} is not a valid time: write e.g. '500 milliseconds' or '5 seconds'."
         raise typer.BadParameter(message)
     return trigger
+
+
+def _check_job(job: Job, *, resets: bool, ends: bool) -> None:
+    """Refuse what a job cannot do, rather than do nothing of it or wait forever."""
+    if resets and job.query is None:
+        message = f"Job {job.value} has no checkpoint: leave out --reset-checkpoint."
+        raise UsageError(message)
+    if ends and not job.finalizes:
+        message = f"Job {job.value} makes no bar final: leave out --until-final, or add --job all."
+        raise UsageError(message)
 
 
 def stream(
@@ -54,7 +67,11 @@ def stream(
     ] = None,
     policy: Annotated[ConditionPolicy | None, typer.Option(help="Which trades set prices.")] = None,
     checkpoint_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the checkpoints; below TAPELINE_HOME by default.")
+        Path | None,
+        typer.Option(
+            callback=output_folder,
+            help="Folder of the checkpoints; below TAPELINE_HOME by default.",
+        ),
     ] = None,
     reset_checkpoint: Annotated[
         bool, typer.Option(help="Delete the checkpoints first and read the topic again.")
@@ -83,9 +100,11 @@ def stream(
     settings = load_settings().with_target(
         topic=topic, keyspace=keyspace, policy=policy, profile=profile
     )
+    _check_job(job, resets=reset_checkpoint, ends=until_final)
     os.environ.pop(API_KEY_VARIABLE, None)  # Spark's Java process inherits what is left
     configure_logging(log_level or settings.log_level)
-    name = check_keyspace_name(settings.cassandra.keyspace)
+    home = Home(settings.home)
+    home.make_writable()
     endpoints = find_endpoints(settings)
     if is_held() and not is_submitted():
         begin_session(settings, endpoints)
@@ -99,13 +118,13 @@ def stream(
     )
     # A topic made again begins again at offset 0, so its checkpoints are its own; and what was
     # only printed must not count as written.
-    root = checkpoint_dir or Home(settings.home).checkpoints / name
+    root = checkpoint_dir or home.checkpoints / settings.cassandra.keyspace
     checkpoints = Checkpoints(root / source.topic_id / sink.value)
     if reset_checkpoint and job.query is not None:
         checkpoints.reset(job.query, confirmed=yes)
     options = JobOptions(job, sink, trigger or settings.profile.sizes.trigger, until_final)
     is_stopped = run_job(settings, endpoints, source, checkpoints, options)
-    make_spark_archive(Home(settings.home))
+    make_spark_archive(home)
     if is_stopped:
         exit_stopped()
 

@@ -16,12 +16,13 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from rich.console import Console
 
+from tapeline.consumer.own_spark import brings_connectors, leave_other_spark
 from tapeline.consumer.spark_jvm import java_options, record_classes, spark_archive
 from tapeline.local.class_archive import ArchiveUse, make_archives_later
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.jars import SPARK_JARS, fetch_jars, jar_folder
-from tapeline.local.java import find_java
+from tapeline.local.java import JAVA_LOCALE, find_java
 from tapeline.model.errors import UsageError
 from tapeline.program.process import end_with_child
 from tapeline.program.settings import Settings
@@ -175,8 +176,10 @@ def _own_process(session: SparkSession) -> subprocess.Popen[bytes]:
 
 def _own_spark(settings: Settings, *, records: bool = False) -> tuple[dict[str, str], ArchiveUse]:
     """Return what only we can set, because we start Spark; make Java and jars ready."""
+    is_local = _LOCAL.fullmatch(settings.stream.master) is not None
+    leave_other_spark(is_local=is_local)
     java_home = find_java()
-    os.environ["JAVA_HOME"] = str(java_home)
+    os.environ.update(JAVA_LOCALE, JAVA_HOME=str(java_home))
     if _ON_THIS_MACHINE.match(settings.stream.master):
         # The address on which Spark's services listen is fixed before its JVM starts.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -190,10 +193,10 @@ def _own_spark(settings: Settings, *, records: bool = False) -> tuple[dict[str, 
         "spark.sql.warehouse.dir": str(home.root / "spark-warehouse"),
     }
     jars: list[Path] = []
-    if not _brings_connectors(os.environ.get("SPARK_DIST_CLASSPATH", "")):
+    if not brings_connectors(os.environ.get("SPARK_DIST_CLASSPATH", "")):
         fetch_jars(home.jars, [SPARK_JARS], java_home, Console(stderr=True))
         jars = sorted(jar_folder(home.jars, SPARK_JARS).glob("*.jar"))
-        if _LOCAL.fullmatch(settings.stream.master):
+        if is_local:
             # Where an archive of classes knows them; a cluster's executors are sent them.
             own["spark.driver.extraClassPath"] = os.pathsep.join(map(str, jars))
         else:
@@ -201,16 +204,6 @@ def _own_spark(settings: Settings, *, records: bool = False) -> tuple[dict[str, 
     archive = spark_archive(home, java_home, jars, records=records)
     own["spark.driver.extraJavaOptions"] = java_options(sizes, archive)
     return own, archive
-
-
-def _brings_connectors(class_path: str) -> bool:
-    """Return whether Spark's installation has the connectors, as that of our image does.
-
-    Args:
-        class_path: jars and `FOLDER/*` that Spark adds at the end of its own.
-    """
-    folders = (Path(entry).parent for entry in class_path.split(os.pathsep) if entry)
-    return any(jar for f in folders for jar in f.glob("*spark-cassandra-connector_*.jar"))
 
 
 def _require_connectors() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-import pyspark
 
+from tapeline.consumer.own_spark import own_spark_home
 from tapeline.local.class_archive import ArchiveUse, use_archive
 from tapeline.local.home import Home
 from tapeline.program.profile import JvmSizes
@@ -36,9 +36,7 @@ def spark_archive(
         jars: on its class path before Spark's own.
         records: whether it runs the stream, so that it loads what the next one will.
     """
-    # Found by itself otherwise, by two processes of Python.
-    spark = Path(os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__path__[0]))))
-    entries = [*map(str, jars), str(spark / "jars" / "*")]
+    entries = [*map(str, jars), str(own_spark_home() / "jars" / "*")]
     entries += [os.environ.get(name, "") for name in _CLASS_PATH_VARIABLES]
     return use_archive(
         home.class_archives, NAME, java_home, os.pathsep.join(entries), records=records

@@ -27,6 +27,7 @@ from typing import Final
 import psutil
 from xxhash import xxh64
 
+from tapeline.local.java import java_environment
 from tapeline.local.lock import held
 
 _RECIPE: Final = "recipe.json"
@@ -171,6 +172,7 @@ def _make(recording: Path) -> None:
         stderr=subprocess.DEVNULL,
         timeout=_DUMP_TIMEOUT_S,
         check=False,
+        env=java_environment(Path(recipe["java_home"])),
     )
     if dump.returncode == 0 and part.is_file():
         part.replace(archive)

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tapeline.model.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -13,9 +15,31 @@ class Home:
 
     root: Path
 
+    def make_writable(self) -> None:
+        """Make the home if there is none.
+
+        Raises:
+            UsageError: it cannot be made, or may not be written.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            reason = "" if os.access(self.root, os.W_OK | os.X_OK) else "no permission"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
+            message = (
+                f"{self.root} cannot be written ({reason}): set TAPELINE_HOME to a folder of "
+                "your own."
+            )
+            raise UsageError(message)
+
     def make_private(self) -> None:
-        """Make the home if there is none; nobody but its owner may look into it."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the home if there is none; nobody but its owner may look into it.
+
+        Raises:
+            UsageError: it cannot be made, or may not be written.
+        """
+        self.make_writable()
         if self.root.stat().st_uid == os.getuid():
             self.root.chmod(0o700)
 

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from tapeline.local.jar_checksums import check_jars, known_checksums
 from tapeline.local.java import bundled_java, java_environment
 from tapeline.local.lock import held
+from tapeline.local.proxy import proxy_options
 from tapeline.local.truststore import write_trust_store
 from tapeline.model.errors import LocalStackError
 
@@ -145,6 +146,7 @@ class _Fetch:
         command = [
             str(java_home / "bin" / "java"),
             *_trust_options(java_home, self._work),
+            *proxy_options(),
             "-jar",
             str(_ivy_jar()),
             "-ivy",

@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from tapeline.model.errors import PreflightError
@@ -16,6 +18,13 @@ from tapeline.program.settings import API_KEY_VARIABLE
 
 REQUIRED_MAJOR: Final = 17
 """Spark 3.5 and Cassandra 5 share this version."""
+
+JAVA_LOCALE: Final[Mapping[str, str]] = MappingProxyType(
+    {"LC_ALL": "C.UTF-8"} if sys.getfilesystemencoding() == "utf-8" else {}
+)
+"""Java reads names of files by the locale: in C, which cron, ssh and containers often leave, it
+cannot open what is below a folder `Jürgen`. Python does not ask the locale there.
+"""
 
 
 def find_java() -> Path:
@@ -26,11 +35,16 @@ def find_java() -> Path:
     Raises:
         PreflightError: there is none.
     """
+    others = set()
     for home in _candidates():
-        if _major_version(home / "bin" / "java") == REQUIRED_MAJOR:
+        version = _major_version(home / "bin" / "java")
+        if version == REQUIRED_MAJOR:
             return home
+        if version is not None:
+            others.add(version)
+    only = f", only {', '.join(map(str, sorted(others)))}" if others else ""
     message = (
-        f"No Java {REQUIRED_MAJOR} was found: install one (for example Debian's "
+        f"No Java {REQUIRED_MAJOR} was found{only}: install one (for example Debian's "
         f"openjdk-{REQUIRED_MAJOR}-jre-headless) and set JAVA_HOME to its folder."
     )
     raise PreflightError(message)
@@ -47,7 +61,7 @@ def bundled_java() -> Path | None:
 def java_environment(java_home: Path) -> dict[str, str]:
     """Return this process's environment with that Java in front, and without our secrets."""
     environment = {k: v for k, v in os.environ.items() if k != API_KEY_VARIABLE}
-    environment["JAVA_HOME"] = str(java_home)
+    environment.update(JAVA_LOCALE, JAVA_HOME=str(java_home))
     environment["PATH"] = os.pathsep.join([str(java_home / "bin"), environment.get("PATH", "")])
     return environment
 
@@ -64,7 +78,12 @@ def _candidates() -> Iterator[Path]:
 def _major_version(java: Path) -> int | None:
     try:
         run = subprocess.run(
-            [java, "-version"], capture_output=True, text=True, timeout=60, check=True
+            [java, "-version"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            env={**os.environ, **JAVA_LOCALE},
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -52,7 +52,7 @@ def start_kafka(
     port = free_port(preferred_port)
     controller_port = free_port(PREFERRED_PORT + 1)
     properties = data / "server.properties"
-    text = _properties(data / "log", port, controller_port, sizes.kafka_properties)
+    text = _properties(port, controller_port, sizes.kafka_properties)
     properties.write_text(text, encoding="utf-8")
     logging = data / "log4j2.yaml"
     logging.write_text(_LOG4J, encoding="utf-8")
@@ -70,6 +70,7 @@ def start_kafka(
         port=port,
         log=place.log,
         environment=place.environment,
+        folder=data,
     )
     archive.started(service.pid)
     return service
@@ -89,14 +90,19 @@ def _format_storage(tool: list[str], properties: Path, environment: Mapping[str,
     # One argument: an id may begin with a dash.
     command = [*tool, "format", f"--cluster-id={cluster_id}", "--config", str(properties)]
     run = subprocess.run(
-        command, capture_output=True, text=True, env=dict(environment), check=False
+        command,
+        capture_output=True,
+        text=True,
+        env=dict(environment),
+        cwd=properties.parent,
+        check=False,
     )
     if run.returncode != 0:
         message = f"Kafka's storage cannot be formatted: {run.stdout[-500:]}{run.stderr[-500:]}"
         raise LocalStackError(message)
 
 
-def _properties(log_dir: Path, port: int, controller_port: int, sizes: Mapping[str, Any]) -> str:
+def _properties(port: int, controller_port: int, sizes: Mapping[str, Any]) -> str:
     settings = {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -105,7 +111,8 @@ def _properties(log_dir: Path, port: int, controller_port: int, sizes: Mapping[s
         "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "controller.listener.names": "CONTROLLER",
-        "log.dirs": log_dir,
+        # Below the folder in which it runs: Java reads such a file as Latin-1, and this is a list.
+        "log.dirs": "log",
         "num.partitions": 1,
         "auto.create.topics.enable": "false",
         "offsets.topic.replication.factor": 1,

@@ -42,11 +42,16 @@ def held(path: Path, message: str, wait_s: float = 0.0) -> Iterator[None]:
         wait_s: how long that one may take to let go.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process holds it, or it cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait_s
-    with path.open("w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("w")
+    except OSError as error:
+        message = f"{path.parent} cannot be written ({error.strerror}): choose another folder."
+        raise UsageError(message) from error
+    with opened as file:
         while not try_lock(file):
             if time.monotonic() >= deadline:
                 raise UsageError(message)

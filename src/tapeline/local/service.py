@@ -101,9 +101,24 @@ class RunningService:
 
 
 def start_service(
-    name: str, command: Sequence[str], *, port: int, log: Path, environment: Mapping[str, str]
+    name: str,
+    command: Sequence[str],
+    *,
+    port: int,
+    log: Path,
+    environment: Mapping[str, str],
+    folder: Path | None = None,
 ) -> RunningService:
-    """Start a service in a session of its own, so that Ctrl-C reaches only its parent."""
+    """Start a service in a session of its own, so that Ctrl-C reaches only its parent.
+
+    Args:
+        name: of the service.
+        command: to run.
+        port: on which it will answer.
+        log: file of its output.
+        environment: all of it.
+        folder: in which it runs; that of this process by default.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -112,6 +127,7 @@ def start_service(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=dict(environment),
+            cwd=folder,
             start_new_session=True,
         )
     _started.append(process)

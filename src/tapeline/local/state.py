@@ -9,6 +9,7 @@ from typing import Final
 
 from tapeline.local.home import Home
 from tapeline.local.service import RunningService
+from tapeline.model.errors import UsageError
 
 KAFKA: Final = "kafka"
 CASSANDRA: Final = "cassandra"
@@ -53,8 +54,15 @@ def write_state(home: Home, services: Iterable[RunningService], *, kept: bool) -
 
 
 def _read_file(home: Home) -> StackState:
+    file = home.state_file
     try:
-        data = json.loads(home.state_file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return StackState(tuple(map(RunningService.from_json, data["services"])), data["kept"])
     except FileNotFoundError:
         return StackState((), kept=False)
-    return StackState(tuple(map(RunningService.from_json, data["services"])), data["kept"])
+    except OSError as error:
+        message = f"{file} cannot be read ({error.strerror}): set TAPELINE_HOME to your own folder."
+        raise UsageError(message) from error
+    except (ValueError, LookupError, TypeError) as error:
+        message = f"{file} is damaged: end the Kafka and Cassandra that still run, and delete it."
+        raise UsageError(message) from error

@@ -9,6 +9,7 @@ from tapeline.model.errors import UsageError
 from tapeline.model.reasons import MAX_SYMBOL_CHARACTERS
 
 _NAMED: Final = 10
+_SHOWN: Final = 40
 
 
 def split_symbols(text: str) -> tuple[str, ...]:
@@ -16,16 +17,25 @@ def split_symbols(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def parse_symbols(text: str) -> tuple[str, ...]:
+def parse_symbols(text: str, *, any_name: bool = False) -> tuple[str, ...]:
     """Return the names in an option such as `AAPL, MSFT`, each once.
 
+    Args:
+        text: as it was written.
+        any_name: they are those of a tape, of which each trade is judged by itself.
+
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or one that no symbol has.
     """
     names = split_symbols(text)
     if not names:
         message = f"{text!r} names no symbol: give names with commas between them, as AAPL,MSFT."
         raise UsageError(message)
+    for name in () if any_name else names:
+        if what_is_wrong_with(name) is not None or ";" in name:
+            shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+            message = f"{shown!r} is not a valid symbol: give names with commas, as AAPL,MSFT."
+            raise UsageError(message)
     return names
 
 

@@ -6,6 +6,8 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
+from tapeline.model.errors import UsageError
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 """What options such as `--from` take."""
@@ -21,6 +23,21 @@ def within_reach(bound: datetime) -> datetime:
     So sums of it and any length of bars are times too, and nobody looks where nothing can be.
     """
     return min(max(bound if bound.tzinfo else as_utc(bound), EPOCH), LAST_TIME)
+
+
+def time_span(
+    start: datetime | None, end: datetime | None
+) -> tuple[datetime | None, datetime | None]:
+    """Return the two bounds of an option each, in UTC and within reach; None is no bound.
+
+    Raises:
+        UsageError: the end is not after the start.
+    """
+    first, last = start and within_reach(start), end and within_reach(end)
+    if first is not None and last is not None and last <= first:
+        message = f"--to ({iso(last)}) is not after --from ({iso(first)})."
+        raise UsageError(message)
+    return first, last
 
 
 def now_us() -> int:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,7 @@ from websockets.frames import CloseCode
 from tapeline.model.errors import FeedError
 from tapeline.model.gap import GapKind
 from tapeline.model.times import now_us
+from tapeline.producer.feed_address import explain, proxy_of
 from tapeline.producer.silence import SilenceWatch
 from tapeline.producer.steady import steady_s
 from tapeline.producer.symbol_slots import SymbolSlots
@@ -142,6 +144,7 @@ class FinnhubClient:
 
         Raises:
             FeedError: the feed refuses the token, or its address is no WebSocket address.
+            UsageError: the environment names a proxy that cannot be used.
         """
         backoff = Backoff()
         while True:
@@ -161,7 +164,7 @@ class FinnhubClient:
                 if closed.sent is not None and closed.sent.code == CloseCode.MESSAGE_TOO_BIG:
                     yield self._frame(b"", is_too_large=True)
             except (OSError, TimeoutError, asyncio.TimeoutError, InvalidHandshake) as error:
-                log.warning("feed_unreachable", error=self._explain(error))
+                log.warning("feed_unreachable", error=explain(error, self._settings.url))
                 self._lose(self._kind_of(error))
             finally:
                 self.connected = False
@@ -175,13 +178,14 @@ class FinnhubClient:
     async def _connect(self) -> ClientConnection:
         query = urlencode({"token": self._token.get_secret_value()})
         try:
+            proxy = proxy_of(self._settings.url)
             return await connect(
                 f"{self._settings.url}?{query}",
                 max_size=self._settings.max_frame_bytes,
                 open_timeout=_OPEN_TIMEOUT_S,
                 close_timeout=_CLOSE_TIMEOUT_S,
                 ping_interval=None,
-                proxy=None,
+                proxy=proxy,
                 logger=_WIRE_LOG,
             )
         except InvalidStatus as error:
@@ -192,8 +196,12 @@ class FinnhubClient:
                 )
                 raise FeedError(message) from None
             raise
+        except ssl.SSLError:  # one of them is a ValueError too
+            raise
         except (InvalidURI, ValueError):
-            message = f"{self._settings.url} is no WebSocket address: set TAPELINE_FINNHUB__URL."
+            message = (
+                f"{self._settings.url} is not a valid WebSocket address: set TAPELINE_FINNHUB__URL."
+            )
             raise FeedError(message) from None
 
     async def _subscribe(self, socket: ClientConnection) -> None:
@@ -236,8 +244,3 @@ class FinnhubClient:
             return GapKind.REFUSED
         is_silence = self.connected and isinstance(error, (TimeoutError, asyncio.TimeoutError))
         return GapKind.SILENT if is_silence else GapKind.DISCONNECTED
-
-    def _explain(self, error: Exception) -> str:
-        if isinstance(error, InvalidStatus):
-            return f"HTTP {error.response.status_code}"
-        return type(error).__name__

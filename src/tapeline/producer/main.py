@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +16,11 @@ from xxhash import xxh32_hexdigest
 
 from tapeline.kafka.topics import create_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
+from tapeline.local.home import Home
 from tapeline.model.errors import UsageError
+from tapeline.model.names import check_producer_name
 from tapeline.model.symbols import parse_symbols
+from tapeline.producer.feed_address import proxy_of
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
@@ -73,29 +77,40 @@ def produce(
     Example: FINNHUB_API_KEY=… tapeline produce --symbols AAPL,MSFT
     """
     factor = parse_speed(speed)
+    names = symbols if symbols_file is None else names_in(symbols_file)
+    wanted = parse_symbols(names, any_name=source is Source.REPLAY)
+    host = socket.gethostname() if producer_id is None else check_producer_name(producer_id)
     settings = load_settings()
+    default_topic = settings.kafka.topic if source is Source.FINNHUB else DEMO
+    settings = settings.with_target(topic=default_topic if topic is None else topic)
+    needs_feed = source is Source.SIMULATOR and settings.finnhub.url == FinnhubSettings().url
+    token = settings.finnhub_api_key
+    if token is None and not needs_feed:
+        raise UsageError(_without_key(symbols))
+    if not needs_feed:
+        proxy_of(settings.finnhub.url)
+    Home(settings.home).make_writable()
     configure_logging(log_level or settings.log_level)
     end_with_parent()
-    default_topic = settings.kafka.topic if source is Source.FINNHUB else DEMO
-    settings = settings.with_target(topic=topic or default_topic)
-    wanted = parse_symbols(symbols) if symbols_file is None else symbols_in(symbols_file)
-    if source is Source.SIMULATOR and settings.finnhub.url == FinnhubSettings().url:
-        with simulated_feed(settings.home) as feed:
+    name = _name_of(host, wanted)
+    with ExitStack() as stack:
+        if token is None or needs_feed:
+            feed = stack.enter_context(simulated_feed(settings.home))
             finnhub = settings.finnhub.model_copy(update={"url": feed.url})
-            simulated = settings.model_copy(update={"finnhub": finnhub})
-            _run(simulated, SecretStr(feed.token), wanted, source, producer_id, factor)
-        return
-    if settings.finnhub_api_key is None:
-        message = (
-            "FINNHUB_API_KEY is not set. Get a free key from finnhub.io and set it, or run with "
-            f"simulated trades, which go to topic {DEMO}:\n"
-            f"  tapeline produce --source simulator --symbols {symbols}\n"
-            "and bring them to Cassandra from another terminal:\n"
-            f"  tapeline init --topic {DEMO} --keyspace {DEMO}\n"
-            f"  tapeline stream --topic {DEMO} --keyspace {DEMO}"
-        )
-        raise UsageError(message)
-    _run(settings, settings.finnhub_api_key, wanted, source, producer_id, factor)
+            settings = settings.model_copy(update={"finnhub": finnhub})
+            token = SecretStr(feed.token)
+        _run(settings, token, wanted, source, name, factor)
+
+
+def _without_key(symbols: str) -> str:
+    return (
+        "FINNHUB_API_KEY is not set. Get a free key from finnhub.io and set it, or run with "
+        f"simulated trades, which go to topic {DEMO}:\n"
+        f"  tapeline produce --source simulator --symbols {symbols}\n"
+        "and bring them to Cassandra from another terminal:\n"
+        f"  tapeline init --topic {DEMO} --keyspace {DEMO}\n"
+        f"  tapeline stream --topic {DEMO} --keyspace {DEMO}"
+    )
 
 
 def _run(
@@ -103,7 +118,7 @@ def _run(
     token: SecretStr,
     symbols: Sequence[str],
     source: Source,
-    producer_id: str | None,
+    name: str,
     speed: float | None,
 ) -> None:
     endpoints = find_endpoints(settings)
@@ -111,7 +126,6 @@ def _run(
     admin = topic_admin(endpoints.bootstrap_servers)
     create_topics(admin, settings.kafka)
     topic_id = topic_id_of(admin, settings.kafka.topic)
-    name = _name_of(producer_id or socket.gethostname(), symbols)
     origin = Origin(source.value, name, topic_id, speed)
     metrics = Metrics(PRODUCER_METRICS)
     producer = KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic)
@@ -133,18 +147,17 @@ def _run(
             run_until_signalled(pipeline.run(), limit_s=STOP_LIMIT_S)
 
 
-def symbols_in(path: Path) -> tuple[str, ...]:
-    """Return the symbols in a file.
+def names_in(path: Path) -> str:
+    """Return the lines of a file with commas between them.
 
     Raises:
-        UsageError: it cannot be read or names none.
+        UsageError: it cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return ",".join(path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeError) as error:
         message = f"--symbols-file: {path} cannot be read: {error}."
         raise UsageError(message) from error
-    return parse_symbols(",".join(lines))
 
 
 def _name_of(producer_id: str, symbols: Sequence[str]) -> str:

@@ -9,12 +9,11 @@ from typing import Any
 import typer
 from cassandra import DriverException
 from confluent_kafka import KafkaException
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.text import Text
 
-from tapeline.model.errors import TapelineError, UsageError
+from tapeline.model.errors import TapelineError
+from tapeline.program.other_pyspark import leave_other_pyspark
 
 
 def run_command(command: Callable[..., Any]) -> None:
@@ -26,6 +25,7 @@ def run_command(command: Callable[..., Any]) -> None:
 
 def run_program(program: typer.Typer) -> None:
     """Run a program; print what went wrong without a traceback and exit with its code."""
+    leave_other_pyspark()
     try:
         program()
     except TapelineError as error:
@@ -33,14 +33,9 @@ def run_program(program: typer.Typer) -> None:
         text = Text.assemble(("Error:", "bold red"), f" {error}")
         Console(stderr=True).print(text, soft_wrap=True)
         sys.exit(error.exit_code)
-    except (KafkaException, DriverException, OSError, SettingsError, *_no_host()) as error:
+    except (KafkaException, DriverException, OSError, *_no_host()) as error:
         typer.echo(f"Error: {type(error).__name__}: {error}", err=True)
         sys.exit(TapelineError.exit_code)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        typer.echo(f"Error: setting {field}: {first['msg']}.", err=True)
-        sys.exit(UsageError.exit_code)
 
 
 def _no_host() -> tuple[type[Exception], ...]:

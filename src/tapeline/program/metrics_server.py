@@ -54,11 +54,12 @@ def serve_metrics(metrics: Metrics, host: str, port: int) -> Iterator[str | None
 def _listen(metrics: Metrics, host: str, port: int) -> tuple[WSGIServer, Thread]:
     try:
         return start_http_server(port, host, metrics.registry)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE and port != 0:
+    except (OSError, UnicodeError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE and port != 0:
             return _listen(metrics, host, 0)
         message = (
-            f"Metrics cannot be served at {host}:{port} ({error.strerror or error}): set "
+            f"Metrics cannot be served at {host}:{port} "
+            f"({getattr(error, 'strerror', None) or error}): set "
             "TAPELINE_METRICS__HOST and the port, or the port to 0."
         )
         raise UsageError(message) from error

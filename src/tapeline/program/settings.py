@@ -13,14 +13,23 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import platformdirs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from tapeline.model.bar import Interval
 from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.errors import UsageError
+from tapeline.model.names import check_keyspace_name, check_topic_name
 from tapeline.model.sessions import POST_CLOSE, set_overnight
+from tapeline.program import setting_types as valid
 from tapeline.program.profile import Profile
+from tapeline.program.setting_errors import explain, misspelt, variables_of
+from tapeline.program.setting_types import LAST_PORT, LONGEST_S
 
 
 class LogLevel(str, Enum):
@@ -42,8 +51,15 @@ ENV_PREFIX: Final = "TAPELINE_"
 ENV_DELIMITER: Final = "__"
 ENV_FILE_VARIABLE: Final = "TAPELINE_ENV_FILE"
 """Names a file of variables; the environment goes before it."""
+_MOST: Final = 1_000_000_000
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+_FROZEN = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    use_attribute_docstrings=True,
+    allow_inf_nan=False,
+    str_strip_whitespace=True,
+)
 
 
 class FinnhubSettings(BaseModel):
@@ -51,18 +67,18 @@ class FinnhubSettings(BaseModel):
 
     model_config = _FROZEN
 
-    url: str = "wss://ws.finnhub.io"
+    url: valid.FeedUrl = "wss://ws.finnhub.io"
     """The WebSocket address, without the token."""
-    heartbeat_timeout_s: float = Field(default=150.0, gt=0)
+    heartbeat_timeout_s: valid.Seconds = 150.0
     """Seconds without any message, pings among them, after which to reconnect."""
-    idle_timeout_s: float = Field(default=300.0, gt=0)
+    idle_timeout_s: valid.Seconds = 300.0
     """Seconds without a trade, though pings come and a market is open, that count as a gap; far
     more when trades are usually rare."""
-    symbol_silence_s: float = Field(default=900.0, gt=0)
+    symbol_silence_s: valid.Seconds = 900.0
     """Seconds after which a symbol without trades is reported, while others have some."""
-    same_millisecond_s: float = Field(default=2.0, gt=0)
+    same_millisecond_s: valid.Seconds = 2.0
     """Seconds for which further trades of a symbol's newest millisecond count as in order."""
-    redelivery_memory_s: float = Field(default=600.0, ge=0)
+    redelivery_memory_s: float = Field(default=600.0, ge=0, le=LONGEST_S)
     """Seconds for which frames are remembered, to know those that the feed sends again."""
     max_frame_bytes: int = Field(default=15 * 1024 * 1024, gt=0, le=15 * 1024 * 1024)
     """The largest frame that is read, in bytes; Kafka takes dead letters of up to 16 MiB."""
@@ -73,21 +89,21 @@ class KafkaSettings(BaseModel):
 
     model_config = _FROZEN
 
-    bootstrap_servers: str | None = None
+    bootstrap_servers: valid.Servers | None = None
     """host:port list; found by itself when not set (the local stack, then localhost:9092)."""
-    topic: str = "trades_raw"
+    topic: valid.Topic = "trades_raw"
     """Topic of the encoded trades."""
-    dead_letter_topic: str = "trades_dlq"
+    dead_letter_topic: valid.Topic = "trades_dlq"
     """Topic of frames and trades that the producer cannot accept."""
-    status_topic: str = "feed_status"
+    status_topic: valid.Topic = "feed_status"
     """Compacted topic in which producers report every second how far they are."""
-    gaps_topic: str = "feed_gaps"
+    gaps_topic: valid.Topic = "feed_gaps"
     """Compacted topic in which producers report the times without a feed."""
-    partitions: int = Field(default=4, ge=1)
+    partitions: int = Field(default=4, ge=1, le=10_000)
     """Partitions of the trade topic when it is created."""
-    replication_factor: int = Field(default=1, ge=1)
+    replication_factor: int = Field(default=1, ge=1, le=100)
     """Copies of each partition when a topic is created."""
-    retention_hours: int = Field(default=168, ge=1)
+    retention_hours: int = Field(default=168, ge=1, le=LONGEST_S // 3600)
     """Hours for which trades stay in Kafka."""
 
 
@@ -96,7 +112,7 @@ class SpoolSettings(BaseModel):
 
     model_config = _FROZEN
 
-    max_mb: int = Field(default=1024, ge=64)
+    max_mb: int = Field(default=1024, ge=64, le=1024 * 1024)
     """The most that the spool may take, in MB; when it is full the producer stops."""
     group_ms: int = Field(default=20, ge=1, le=1000)
     """Milliseconds between two writes to the spool; what a kill of the producer can lose."""
@@ -107,25 +123,25 @@ class CassandraSettings(BaseModel):
 
     model_config = _FROZEN
 
-    host: str | None = None
+    host: valid.ContactPoint | None = None
     """A contact point; found by itself when not set (the local stack, then localhost)."""
-    port: int = Field(default=9042, ge=1, le=65535)
+    port: int = Field(default=9042, ge=1, le=LAST_PORT)
     """The native protocol port, used with `host`."""
-    local_datacenter: str = "datacenter1"
+    local_datacenter: str = Field(default="datacenter1", min_length=1)
     """Name of the data centre that requests go to."""
-    keyspace: str = "market_data"
+    keyspace: valid.Keyspace = "market_data"
     """Keyspace of the tables."""
-    replication_factor: int = Field(default=1, ge=1)
+    replication_factor: int = Field(default=1, ge=1, le=100)
     """Copies of each row in each data centre."""
-    bronze_ttl_s: int = Field(default=7 * 86_400, ge=0)
+    bronze_ttl_s: valid.Lifetime = 7 * 86_400
     """Seconds for which bronze rows live; 0 keeps them."""
-    silver_ttl_s: int = Field(default=30 * 86_400, ge=0)
+    silver_ttl_s: valid.Lifetime = 30 * 86_400
     """Seconds for which silver rows live; 0 keeps them."""
-    gold_ttl_s: int = Field(default=0, ge=0)
+    gold_ttl_s: valid.Lifetime = 0
     """Seconds for which bars live; 0 keeps them."""
-    quarantine_ttl_s: int = Field(default=30 * 86_400, ge=0)
+    quarantine_ttl_s: valid.Lifetime = 30 * 86_400
     """Seconds for which quarantined messages live; 0 keeps them."""
-    request_timeout_s: float = Field(default=20.0, gt=0)
+    request_timeout_s: valid.Seconds = 20.0
     """Seconds that one request may take."""
 
 
@@ -134,25 +150,25 @@ class StreamSettings(BaseModel):
 
     model_config = _FROZEN
 
-    master: str = "local[2]"
+    master: valid.Master = "local[2]"
     """Spark master when the job is not run by spark-submit."""
-    driver_memory: str | None = None
+    driver_memory: valid.Memory | None = None
     """Heap of the Spark driver, as Java writes sizes; that of the profile when not set."""
-    watermark_s: int = Field(default=600, ge=1)
+    watermark_s: int = Field(default=600, ge=1, le=LONGEST_S)
     """Seconds that a trade may be late before its bar has to be revised."""
     policy: ConditionPolicy = ConditionPolicy.SIP_ODDLOT
     """Which trades set prices: sip, sip+oddlot or all."""
-    shuffle_partitions: int = Field(default=2, ge=1)
+    shuffle_partitions: int = Field(default=2, ge=1, le=10_000)
     """Tasks that the trades of a batch are divided among after they were read."""
-    max_offsets_per_trigger: int | None = Field(default=None, ge=1)
+    max_offsets_per_trigger: int | None = Field(default=None, ge=1, le=_MOST)
     """The most messages that one micro-batch takes; what the profile takes when not set."""
-    finalize_interval_s: float = Field(default=2.0, gt=0)
+    finalize_interval_s: valid.Seconds = 2.0
     """Seconds between two looks for windows that can be finalized."""
-    finalize_max_windows: int = Field(default=4_000, ge=1)
+    finalize_max_windows: int = Field(default=4_000, ge=1, le=_MOST)
     """The most windows whose bars are computed, written and marked at once."""
     poison_share: float = Field(default=0.5, gt=0, le=1)
     """Share of bad messages among the newest at which the job stops; 1 never stops it."""
-    poison_messages: int = Field(default=1_000, ge=1)
+    poison_messages: int = Field(default=1_000, ge=1, le=_MOST)
     """How many of the newest messages are judged, at least."""
     store_1m: bool = False
     """Store bars of one minute too."""
@@ -168,11 +184,11 @@ class MetricsSettings(BaseModel):
 
     model_config = _FROZEN
 
-    host: str = "127.0.0.1"
+    host: valid.Host = "127.0.0.1"
     """Address on which /metrics is served; anyone who reaches it can read the metrics."""
-    producer_port: int = Field(default=9108, ge=0, le=65535)
+    producer_port: int = Field(default=9108, ge=0, le=LAST_PORT)
     """Port of `tapeline produce`; 0 serves nothing. When it is taken, a free one is used."""
-    stream_port: int = Field(default=9109, ge=0, le=65535)
+    stream_port: int = Field(default=9109, ge=0, le=LAST_PORT)
     """Port of `tapeline stream`; 0 serves nothing. When it is taken, a free one is used."""
 
 
@@ -181,7 +197,7 @@ class ApiSettings(BaseModel):
 
     model_config = _FROZEN
 
-    cors_origins: str = ""
+    cors_origins: valid.Origins = ""
     """Origins whose pages may read the API from a browser, with commas between them, as
     https://charts.example; * is every one."""
 
@@ -209,11 +225,13 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        str_strip_whitespace=True,
     )
 
-    finnhub_api_key: SecretStr | None = Field(default=None, validation_alias=API_KEY_VARIABLE)
+    finnhub_api_key: valid.Key | None = Field(default=None, validation_alias=API_KEY_VARIABLE)
     """The feed's token; a free key from finnhub.io will do. It is shown nowhere."""
-    home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("tapeline")))
+    home: valid.Folder = Field(default_factory=lambda: Path(platformdirs.user_data_dir("tapeline")))
     """Folder of the local stack's jars, data, logs and checkpoints; one for user data of the
     operating system when not set."""
     profile: Profile = Profile.STANDARD
@@ -241,9 +259,16 @@ class Settings(BaseSettings):
         policy: ConditionPolicy | None = None,
         profile: Profile | None = None,
     ) -> Settings:
-        """Return the same settings with another topic, keyspace, policy or profile."""
-        kafka = self.kafka.model_copy(update={"topic": topic} if topic else {})
-        cassandra = self.cassandra.model_copy(update={"keyspace": keyspace} if keyspace else {})
+        """Return the same settings with another topic, keyspace, policy or profile.
+
+        Raises:
+            UsageError: the name of the topic or the keyspace is none.
+        """
+        kafka, cassandra = self.kafka, self.cassandra
+        if keyspace is not None:
+            cassandra = cassandra.model_copy(update={"keyspace": check_keyspace_name(keyspace)})
+        if topic is not None:
+            kafka = kafka.model_copy(update={"topic": check_topic_name(topic)})
         stream = self.stream.model_copy(update={"policy": policy} if policy else {})
         update = {"kafka": kafka, "cassandra": cassandra, "stream": stream}
         return self.model_copy(update={**update, "profile": profile or self.profile})
@@ -253,13 +278,27 @@ def load_settings() -> Settings:
     """Read the settings from the environment and the file that TAPELINE_ENV_FILE names.
 
     Raises:
-        UsageError: there is no such file.
-        pydantic.ValidationError: a value has the wrong type or range; its text names the field.
+        UsageError: there is no such file, or a variable's value or name is wrong.
     """
     file = os.environ.get(ENV_FILE_VARIABLE) or None
-    if file is not None and not Path(file).is_file():
-        message = f"{ENV_FILE_VARIABLE} names {file}, which is no file."
-        raise UsageError(message)
-    settings = Settings(_env_file=file)  # type: ignore[call-arg]
+    if file is not None:
+        file = str(Path(file).expanduser())
+        if not Path(file).is_file():
+            message = f"{ENV_FILE_VARIABLE} names {file}, which is no file."
+            raise UsageError(message)
+    try:
+        in_file = DotEnvSettingsSource(Settings, env_file=file).env_vars
+        known = set(variables_of(Settings.model_fields, ENV_PREFIX, ENV_DELIMITER))
+        if mistake := misspelt({**in_file, **os.environ}, known, ENV_PREFIX):
+            raise UsageError(mistake)
+        settings = Settings(_env_file=file)  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise UsageError(explain(error, ENV_PREFIX, ENV_DELIMITER)) from None
+    except SettingsError as error:
+        message = f"{error}: name one setting, as TAPELINE_KAFKA__TOPIC."
+        raise UsageError(message) from None
+    except (OSError, UnicodeError) as error:
+        message = f"{ENV_FILE_VARIABLE} names {file}, which cannot be read: {error}"
+        raise UsageError(message) from None
     set_overnight(settings.overnight_from)
     return settings

@@ -10,16 +10,16 @@ import typer
 from rich.console import Console
 
 from tapeline.local.discovery import find_endpoints
+from tapeline.local.home import Home
 from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.symbols import selected_symbols
-from tapeline.model.times import TIME_FORMATS, within_reach
+from tapeline.model.times import TIME_FORMATS, time_span
 from tapeline.program.logs import configure_logging
 from tapeline.program.process import end_with_parent, sigterm_interrupts
 from tapeline.program.settings import API_KEY_VARIABLE, LogLevel, load_settings
 from tapeline.rebuild.job import RebuildLayer, RebuildOptions, run_rebuild
 from tapeline.rebuild.progress import Progress
 from tapeline.rebuild.selection import Selection
-from tapeline.storage.schema import check_keyspace_name
 
 _STOPPED_EXIT_CODE: Final = 130
 
@@ -63,16 +63,12 @@ def rebuild(
     settings = load_settings().with_target(topic=topic, keyspace=keyspace, policy=policy)
     os.environ.pop(API_KEY_VARIABLE, None)  # Spark's Java process inherits what is left
     configure_logging(log_level or settings.log_level)
-    check_keyspace_name(settings.cassandra.keyspace)
+    selection = Selection(*time_span(start, end), selected_symbols(symbols))
+    Home(settings.home).make_writable()
     end_with_parent()
     console = Console()
     endpoints = find_endpoints(settings)
     console.print(f"Using {endpoints}", highlight=False)
-    selection = Selection(
-        within_reach(start) if start else None,
-        within_reach(end) if end else None,
-        selected_symbols(symbols),
-    )
     options = RebuildOptions(layer, selection, allow_shrink, restart, any_policy=policy is not None)
     try:
         with sigterm_interrupts():

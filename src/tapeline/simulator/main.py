@@ -13,6 +13,7 @@ import typer
 from tapeline.local.service import LOOPBACK
 from tapeline.model.errors import UsageError
 from tapeline.program.logs import configure_logging
+from tapeline.program.options import LARGEST, ListenHost, output_file, port_option
 from tapeline.program.process import end_with_parent, run_until_signalled
 from tapeline.program.settings import load_settings
 from tapeline.simulator.faults import FAULT_HELP, FaultyFeed, parse_faults
@@ -34,6 +35,9 @@ TOKEN_VARIABLE: Final = "TAPELINE_SIMULATOR_TOKEN"  # noqa: S105 - a name, not a
 DEFAULT_TOKEN: Final = "simulated"  # noqa: S105 - guards nothing
 DEFAULT_PORT: Final = 18765
 DEFAULT_FRAME_MS: Final = 100
+_LONGEST_FRAME_MS: Final = 60_000
+_LEAST_SPEED: Final = 0.00001
+_MOST_SPEED: Final = 100_000
 
 
 def simulate(
@@ -46,27 +50,32 @@ def simulate(
     conditions: CodesOption = None,
     speed: Annotated[str, typer.Option(help="'max', or how many times real time.")] = "1",
     seed: Annotated[int, typer.Option(help="Seed of the random market and of the faults.")] = 1,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines too.")
-    ] = LOOPBACK,
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = DEFAULT_PORT,
+    host: ListenHost = LOOPBACK,
+    port: Annotated[int, port_option("Port to listen on.")] = DEFAULT_PORT,
     frame_ms: Annotated[
-        int, typer.Option(min=1, help="Milliseconds of trades that share a frame.")
+        int,
+        typer.Option(
+            min=1, max=_LONGEST_FRAME_MS, help="Milliseconds of trades that share a frame."
+        ),
     ] = DEFAULT_FRAME_MS,
     symbol_cap: Annotated[
-        int, typer.Option(min=1, help="Symbols that a connection may subscribe.")
+        int, typer.Option(min=1, max=LARGEST, help="Symbols that a connection may subscribe.")
     ] = SYMBOL_CAP,
     send_limit: Annotated[
         int | None,
         typer.Option(
             min=0,
+            max=LARGEST,
             help="Wait for no reader, as the real feed: time goes on, and one for whom more "
             "bytes wait is cut off. By default the feed waits.",
         ),
     ] = None,
     fault: Annotated[list[str] | None, typer.Option(help=FAULT_HELP)] = None,
     report: Annotated[
-        Path | None, typer.Option(help="File that tells at the end what was sent, as JSON.")
+        Path | None,
+        typer.Option(
+            callback=output_file, help="File that tells at the end what was sent, as JSON."
+        ),
     ] = None,
 ) -> None:
     """Serve Finnhub's protocol, from a tape or a random market.
@@ -76,9 +85,8 @@ def simulate(
     A vendor's: tapeline simulate --tape dump.csv --format kraken --symbol KRAKEN:XBT/USD
     """
     settings = load_settings()
-    configure_logging(settings.log_level)
-    end_with_parent()
     factor = parse_speed(speed)
+    faults = parse_faults(fault or [])
     if tape is None and factor != 1.0:
         message = "--speed goes with --tape: a random market runs in real time."
         raise UsageError(message)
@@ -86,6 +94,8 @@ def simulate(
         message = "--send-limit needs a clock: --speed max has none."
         raise UsageError(message)
     form = tape_form(tape_format, columns, symbol, conditions)
+    configure_logging(settings.log_level)
+    end_with_parent()
     feed: Feed
     if tape is not None:
         parted = fault is not None or factor is not None
@@ -96,7 +106,7 @@ def simulate(
     else:
         feed = RandomMarket(seed, int(time.time() * 1000), frame_ms)
     if fault:
-        feed = FaultyFeed(feed, parse_faults(fault), seed)
+        feed = FaultyFeed(feed, faults, seed)
     token = os.environ.get(TOKEN_VARIABLE, DEFAULT_TOKEN)
     options = ServerOptions(host, port, token, factor, symbol_cap, send_limit=send_limit)
     run_until_signalled(_serve(SimulatedFinnhub(options, feed), report))
@@ -126,8 +136,8 @@ def parse_speed(text: str) -> float | None:
         factor = float(text)
     except ValueError:
         factor = 0.0
-    if not 0 < factor < float("inf"):
-        message = f"--speed is 'max' or a number above 0, not {text!r}."
+    if not _LEAST_SPEED <= factor <= _MOST_SPEED:
+        message = f"--speed is 'max' or a number from 0.00001 to 100,000, not {text!r}."
         raise UsageError(message)
     return factor
 
@@ -136,7 +146,7 @@ async def _serve(simulator: SimulatedFinnhub, report: Path | None) -> None:
     host, port = simulator.options.host, simulator.options.port
     try:
         server = await simulator.serve()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         message = f"Cannot listen on {host}:{port}: choose another with --host or --port."
         raise UsageError(message) from error
     try:

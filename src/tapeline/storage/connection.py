@@ -7,7 +7,7 @@ repeat it after a time-out.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final
@@ -39,10 +39,10 @@ from cassandra.query import (
     tuple_factory,
 )
 
-from tapeline.model.errors import ServiceUnavailableError
+from tapeline.model.errors import ServiceUnavailableError, UsageError
+from tapeline.model.names import check_keyspace_name
 from tapeline.program.settings import CassandraSettings
 from tapeline.storage.packing import Packer
-from tapeline.storage.schema import check_keyspace_name
 
 SMALL_AHEAD: Final = 64
 """Requests under way that are answered with a row or none."""
@@ -67,7 +67,8 @@ class RestartedError(DriverException):  # type: ignore[misc]  # the driver has n
 class Connection:
     """Requests to one keyspace.
 
-    Requests raise the driver's errors; connecting raises ServiceUnavailableError.
+    Requests raise the driver's errors; connecting raises ServiceUnavailableError, or UsageError
+    where the data centre that is set is none of the cluster's.
     """
 
     def __init__(self, settings: CassandraSettings, host: str, port: int) -> None:
@@ -76,12 +77,13 @@ class Connection:
         try:
             self._cluster = _make_cluster(settings, host, port)
             self._session: Session = self._cluster.connect()
-        except (NoHostAvailable, UnresolvableContactPoints) as error:
-            message = (
-                f"Cassandra does not answer at {host}:{port}: start it (`tapeline up` starts a "
-                "local one) or set TAPELINE_CASSANDRA__HOST and TAPELINE_CASSANDRA__PORT."
-            )
-            raise ServiceUnavailableError(message) from error
+        except UnresolvableContactPoints as error:
+            raise _no_answer(host, port) from error
+        except NoHostAvailable as error:
+            centres = {h.datacenter for h in self._cluster.metadata.all_hosts() if h.datacenter}
+            self._cluster.shutdown()
+            _require_centre(settings.local_datacenter, centres)
+            raise _no_answer(host, port) from error
         self._prepared = lru_cache(maxsize=64)(self._prepare)
         self._packer = lru_cache(maxsize=64)(self._make_packer)
 
@@ -174,6 +176,27 @@ class Connection:
 
     def _make_packer(self, cql: str) -> Packer:
         return Packer(self._prepared(cql), _PROTOCOL)
+
+
+def _no_answer(host: str, port: int) -> ServiceUnavailableError:
+    return ServiceUnavailableError(
+        f"Cassandra does not answer at {host}:{port}: start it (`tapeline up` starts a local one) "
+        "or set TAPELINE_CASSANDRA__HOST and TAPELINE_CASSANDRA__PORT."
+    )
+
+
+def _require_centre(wanted: str, known: Collection[str]) -> None:
+    """Say so when a cluster that answers has no data centre of the name that is set.
+
+    Raises:
+        UsageError: it has others only.
+    """
+    if known and wanted not in known:
+        message = (
+            f"Cassandra has no data centre {wanted}, only {', '.join(sorted(known))}: set "
+            "TAPELINE_CASSANDRA__LOCAL_DATACENTER."
+        )
+        raise UsageError(message)
 
 
 def in_batches(rows: Iterable[BoundStatement], *, mixes: bool) -> Iterator[Statement]:

@@ -10,6 +10,7 @@ from cassandra.cluster import Session
 from cassandra.metadata import KeyspaceMetadata
 
 from tapeline.model.errors import UsageError
+from tapeline.model.names import check_keyspace_name
 from tapeline.model.resources import schema_text
 from tapeline.program.settings import CassandraSettings
 
@@ -30,22 +31,6 @@ _OLD_COLUMN: Final = "dirty_offset"
 """What `affected_offset` was called at first: windows that wait under that name would be missed."""
 _COPIES: Final = re.compile(r"'([^']+)': '(\d+)")
 """A data centre and its copies; Cassandra may write `3/1`, of which one is transient."""
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
-
-
-def check_keyspace_name(name: str) -> str:
-    """Return a keyspace name that is safe to stand in CQL, where it cannot be bound.
-
-    Raises:
-        UsageError: it is not lower-case letters, digits and `_`, at most 48, a letter first.
-    """
-    if not _NAME.fullmatch(name):
-        message = (
-            f"{name!r} is no keyspace name: use lower-case letters, digits and _, "
-            "at most 48, a letter first."
-        )
-        raise UsageError(message)
-    return name
 
 
 def table_statements() -> list[str]:

@@ -1,0 +1,142 @@
+"""What a setting may hold beyond its type: names, addresses, folders, lengths of time.
+
+Each check raises ValueError with a sentence; `setting_errors.py` adds the variable's name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, SecretStr, WebsocketUrl
+
+from tapeline.model.names import keyspace_name, topic_name
+
+LONGEST_S: Final = 20 * 365 * 86_400
+"""Cassandra's longest lifetime of a row; no setting is of a longer time."""
+LAST_PORT: Final = 65_535
+
+_MASTER: Final = re.compile(
+    r"local(\[(\d+|\*)(,\s*\d+)?\])?|local-cluster\[.+\]|spark://[^\s,:]+:\d+(,[^\s,:]+:\d+)*"
+    r"|yarn|k8s://\S+"
+)
+_NO_JAVA: Final = frozenset({os.pathsep, '"', "\\"})
+_MEMORY: Final = re.compile(r"[1-9]\d{0,8}[kKmMgGtT]")
+_ORIGIN: Final = re.compile(r"\*|https?://[^\s/?#@]+")
+_SERVER: Final = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(\d{1,5})")
+
+
+def folder_path(path: Path) -> Path:
+    """Return the absolute path of a folder, `~` being the user's own.
+
+    Raises:
+        ValueError: it names a variable or another user that is unknown, holds what a class path
+            cannot, or is a file.
+    """
+    text = str(path)
+    if "$" in text:
+        message = f"{text!r} names a variable, which nobody fills in: write the folder itself."
+        raise ValueError(message)
+    if set(text) & _NO_JAVA or not text.isprintable():
+        message = (
+            f"{text!r} holds {os.pathsep}, \", \\ or a control character, which Java's options "
+            "cannot: choose another folder."
+        )
+        raise ValueError(message)
+    try:
+        expanded = path.expanduser().absolute()
+    except RuntimeError as error:
+        message = f"{text!r} names no user of this machine: write the folder itself."
+        raise ValueError(message) from error
+    for part in (expanded, *expanded.parents):
+        # Unlike pathlib, this says no where a folder may not be looked into.
+        if os.path.exists(part) and not os.path.isdir(part):  # noqa: PTH110, PTH112
+            message = f"{part} is a file: name a folder."
+            raise ValueError(message)
+    return expanded
+
+
+def _host(text: str) -> str:
+    if not text or re.search(r"[\s/,]", text):
+        message = f"{text!r} is not a valid host: give one name or address."
+        raise ValueError(message)
+    return text
+
+
+def _contact_point(text: str) -> str:
+    if text.count(":") == 1:
+        message = f"{text!r} is not a valid host: the port goes into TAPELINE_CASSANDRA__PORT."
+        raise ValueError(message)
+    return _host(text)
+
+
+def _servers(text: str) -> str:
+    servers = [server.strip() for server in text.split(",")]
+    for server in servers:
+        found = _SERVER.fullmatch(server)
+        if found is None or not 0 < int(found[1]) <= LAST_PORT:
+            message = f"{server!r} is not a valid address: give host:port, with commas between."
+            raise ValueError(message)
+    return ",".join(servers)
+
+
+def _feed_url(text: str) -> str:
+    try:
+        url = WebsocketUrl(text)
+    except ValueError:
+        message = "it is not a valid WebSocket address: give one such as wss://ws.finnhub.io."
+        raise ValueError(message) from None
+    if url.query is not None or url.fragment is not None or url.username is not None:
+        message = "give the address without the token, which goes into FINNHUB_API_KEY."
+        raise ValueError(message)
+    return text
+
+
+def _key(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value().strip()
+    if not text.isascii() or not text.isprintable() or set(text) & set(" \"'"):
+        message = "a key has no blanks, quotes or special characters: copy it once more."
+        raise ValueError(message)
+    return SecretStr(text)
+
+
+def _master(text: str) -> str:
+    if not _MASTER.fullmatch(text):
+        message = f"{text!r} is not a valid Spark master: give local[2] or spark://host:7077."
+        raise ValueError(message)
+    return text
+
+
+def _memory(text: str) -> str:
+    if not _MEMORY.fullmatch(text):
+        message = f"{text!r} is not a valid size: give one such as 512m or 2g."
+        raise ValueError(message)
+    return text
+
+
+def _origins(text: str) -> str:
+    for origin in filter(None, map(str.strip, text.split(","))):
+        if not _ORIGIN.fullmatch(origin):
+            message = (
+                f"{origin!r} is not a valid origin: give scheme and host and nothing after, as "
+                "https://charts.example, or *."
+            )
+            raise ValueError(message)
+    return text
+
+
+Folder = Annotated[Path, AfterValidator(folder_path)]
+Key = Annotated[SecretStr, AfterValidator(_key)]
+Keyspace = Annotated[str, AfterValidator(keyspace_name)]
+Topic = Annotated[str, AfterValidator(topic_name)]
+Host = Annotated[str, AfterValidator(_host)]
+ContactPoint = Annotated[str, AfterValidator(_contact_point)]
+Servers = Annotated[str, AfterValidator(_servers)]
+FeedUrl = Annotated[str, AfterValidator(_feed_url)]
+Master = Annotated[str, AfterValidator(_master)]
+Memory = Annotated[str, AfterValidator(_memory)]
+Origins = Annotated[str, AfterValidator(_origins)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
+Lifetime = Annotated[int, Field(ge=0, le=LONGEST_S)]
