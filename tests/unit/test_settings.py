@@ -57,7 +57,7 @@ def test_the_night_of_american_shares_holds_for_the_process(monkeypatch, begins)
 @pytest.mark.parametrize("begins", ["19:55", "20:02", "20:00:30", "21:00Z", "evening"])
 def test_a_night_that_begins_at_no_possible_time_is_refused(monkeypatch, begins):
     monkeypatch.setenv("TAPELINE_OVERNIGHT_FROM", begins)
-    with pytest.raises(ValidationError, match="overnight_from"):
+    with pytest.raises(UsageError, match="TAPELINE_OVERNIGHT_FROM"):
         load_settings()
 
 

@@ -57,7 +57,7 @@ class Tape:
         max_frame_bytes: int = _MAX_FRAME_BYTES,
     ) -> None:
         self._frame_ms = frame_ms
-        self._table, self.notes = read_tape(path, form)
+        self._table, self.notes = read_tape(path.expanduser(), form)
         """What was understood of the file."""
         self.trades: int = self._table.num_rows
         self.symbols: tuple[str, ...] = self.notes.symbols
