@@ -14,15 +14,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 from pyspark.sql.avro.functions import from_avro
 
-from tapeline.consumer.eligibility import (
-    HIGH_LOW,
-    LAST,
-    VOLUME,
-    may_update,
-    withheld,
-)
+from tapeline.consumer.eligibility import may_update, withheld
 from tapeline.model.bar import Interval
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.reasons import (
     BROKER_MOST_OFF_MS,
     EARLIEST_EVENT_TIME_MS,
@@ -32,6 +25,7 @@ from tapeline.model.reasons import (
     VOLUME_LIMIT,
     Reason,
 )
+from tapeline.model.rules import HIGH_LOW, OPEN_CLOSE, VOLUME, Rules
 from tapeline.model.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
 
 ONE_MINUTE: Final = "1 minute"
@@ -68,6 +62,12 @@ BAR_COLUMNS: Final = (
     "last_trade_time",
     "first_received_at",
 )
+
+RULED_COLUMNS: Final = (
+    *("open", "high", "low", "close", "volume", "notional", "vwap"),
+    *("unpriced_count", "unpriced_volume"),
+)
+"""Those that hang on the rules. Where these differ by session, there is a set for each variant."""
 
 
 def parse_trade_from_avro(
@@ -194,9 +194,7 @@ def window_of_trade(interval: Interval = Interval.FIVE_MINUTES) -> Column:
     return F.timestamp_micros(micros - F.pmod(micros, F.lit(length_us)))
 
 
-def calculate_ohlcv(
-    trades: DataFrame, policy: ConditionPolicy, interval: str = FIVE_MINUTES
-) -> DataFrame:
+def calculate_ohlcv(trades: DataFrame, policy: Rules, interval: str = FIVE_MINUTES) -> DataFrame:
     """Aggregate trades into bars over tumbling windows.
 
     Open and close are the first and last eligible trades by event time, then rank. Volume
@@ -204,11 +202,12 @@ def calculate_ohlcv(
 
     Args:
         trades: symbol, price, volume, event_time, received_at, conditions, sequence, trade_id.
-        policy: which trades set prices.
-        interval: length of the window, e.g. `5 minutes`.
+        policy: which trades set and add to what.
+        interval: length of the window, e.g. `5 minutes`; no more than that where the rules differ
+            by session, in which such a window lies as a whole.
 
     Returns:
-        The columns of `BAR_COLUMNS`, times as timestamps.
+        The columns of `bar_columns`, times as timestamps.
     """
     return (
         trades.select(
@@ -217,12 +216,26 @@ def calculate_ohlcv(
             *(column.alias(name) for name, column in contributions(policy).items()),
         )
         .groupBy("symbol", "window")
-        .agg(*bar_aggregates())
-        .select(*_bar_columns())
+        .agg(*bar_aggregates(policy))
+        .select(*_bar_columns(policy))
     )
 
 
-def contributions(policy: ConditionPolicy) -> dict[str, Column]:
+def bar_columns(policy: Rules) -> tuple[str, ...]:
+    """Return `BAR_COLUMNS`, and `RULED_COLUMNS` of each further variant of rules, `open_1` and on.
+
+    The session of a bar is worked out in Python, once a bar: `sessions.py` alone knows the hours.
+    """
+    others = range(1, len(policy.variants))
+    return BAR_COLUMNS + tuple(in_variant(c, n) for n in others for c in RULED_COLUMNS)
+
+
+def in_variant(column: str, variant: int) -> str:
+    """Return the name that a column has in a variant."""
+    return f"{column}_{variant}" if variant else column
+
+
+def contributions(policy: Rules) -> dict[str, Column]:
     """Return what a trade brings to its bar: the columns that `bar_aggregates` takes, by name.
 
     What it may update is found once, before the aggregates ask for it often.
@@ -233,14 +246,30 @@ def contributions(policy: ConditionPolicy) -> dict[str, Column]:
         "price": F.col("price"),
         "volume": F.col("volume"),
         "order_key": order_key(),
-        "withheld": withheld(policy),
+        **{in_variant("withheld", n): withheld(policy, n) for n in range(len(policy.variants))},
     }
 
 
-def bar_aggregates() -> list[Column]:
+def bar_aggregates(policy: Rules) -> list[Column]:
     """Return the aggregates of a bar; a row whose contributions are all null brings nothing."""
-    sets_last, sets_high_low = may_update(LAST), may_update(HIGH_LOW)
-    volume = F.when(may_update(VOLUME), F.col("volume")).otherwise(F.lit(0.0))
+    return [
+        *(a for n in range(len(policy.variants)) for a in _ruled_aggregates(n)),
+        F.count("event_time").alias("trade_count"),
+        F.min("event_time").alias("first_trade_time"),
+        F.max("event_time").alias("last_trade_time"),
+        F.min("received_at").alias("first_received_at"),
+    ]
+
+
+def _ruled_aggregates(variant: int) -> list[Column]:
+    def may(field: int) -> Column:
+        return may_update(field, in_variant("withheld", variant))
+
+    def named(name: str) -> str:
+        return in_variant(name, variant)
+
+    sets_last, sets_high_low = may(OPEN_CLOSE), may(HIGH_LOW)
+    volume = F.when(may(VOLUME), F.col("volume")).otherwise(F.lit(0.0))
     price = F.coalesce("price", F.lit(0.0))
     notional = price.cast(_PRICE_DECIMAL) * volume.cast(_VOLUME_DECIMAL)
     last_price = F.when(sets_last, F.col("price"))
@@ -248,18 +277,14 @@ def bar_aggregates() -> list[Column]:
     high_low_price = F.when(sets_high_low, F.col("price"))
     unpriced_volume = F.when(~sets_high_low, volume).otherwise(F.lit(0.0))
     return [
-        F.min_by(last_price, last_key).alias("open"),
-        F.max(high_low_price).alias("high"),
-        F.min(high_low_price).alias("low"),
-        F.max_by(last_price, last_key).alias("close"),
-        _exact_sum(volume.cast(_SUM_DECIMAL), "volume"),
-        _exact_sum(notional.cast(_SUM_DECIMAL), "notional"),
-        F.count("event_time").alias("trade_count"),
-        F.count(F.when(~sets_high_low, F.lit(1))).alias("unpriced_count"),
-        _exact_sum(unpriced_volume.cast(_SUM_DECIMAL), "unpriced_volume"),
-        F.min("event_time").alias("first_trade_time"),
-        F.max("event_time").alias("last_trade_time"),
-        F.min("received_at").alias("first_received_at"),
+        F.min_by(last_price, last_key).alias(named("open")),
+        F.max(high_low_price).alias(named("high")),
+        F.min(high_low_price).alias(named("low")),
+        F.max_by(last_price, last_key).alias(named("close")),
+        _exact_sum(volume.cast(_SUM_DECIMAL), named("volume")),
+        _exact_sum(notional.cast(_SUM_DECIMAL), named("notional")),
+        F.count(F.when(~sets_high_low, F.lit(1))).alias(named("unpriced_count")),
+        _exact_sum(unpriced_volume.cast(_SUM_DECIMAL), named("unpriced_volume")),
     ]
 
 
@@ -280,12 +305,11 @@ def _exact_sum(amount: Column, name: str) -> Column:
     return F.coalesce(F.sum(amount), overflow.cast(_SUM_DECIMAL)).alias(name)
 
 
-def _bar_columns() -> list[Column]:
-    """Return `BAR_COLUMNS` from an aggregate by `symbol` and `window`."""
-    volume = F.col("volume").cast("double")
-    derived = {
-        "window_start": F.col("window.start"),
-        "window_end": F.col("window.end"),
-        "vwap": F.when(volume > 0, F.col("notional").cast("double") / volume),
-    }
-    return [derived.get(name, F.col(name)).alias(name) for name in BAR_COLUMNS]
+def _bar_columns(policy: Rules) -> list[Column]:
+    """Return `bar_columns` from an aggregate by `symbol` and `window`."""
+    derived = {"window_start": F.col("window.start"), "window_end": F.col("window.end")}
+    for n in range(len(policy.variants)):
+        volume = F.col(in_variant("volume", n)).cast("double")
+        notional = F.col(in_variant("notional", n)).cast("double")
+        derived[in_variant("vwap", n)] = F.when(volume > 0, notional / volume)
+    return [derived.get(name, F.col(name)).alias(name) for name in bar_columns(policy)]

@@ -23,7 +23,7 @@ from tapeline.finalize.final_bars import (
     shrinks,
 )
 from tapeline.model.bar import Bar, Interval, WindowKey
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.rules import Rules
 from tapeline.storage.bar_rows import StoredBar
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.windows import WindowState
@@ -118,7 +118,7 @@ class BarWriter:
         client: CassandraClient,
         *,
         keyspace: str,
-        policy: ConditionPolicy,
+        policy: Rules,
         silver_ttl: timedelta,
         is_complete: Callable[[Bar, StoredBar | None], bool | None],
         now: Callable[[], datetime],
@@ -239,7 +239,7 @@ class BarWriter:
         if not keys:
             return []
         if interval is Interval.ONE_HOUR:
-            return longer_bars(self._client, interval, keys, self._policy)
+            return longer_bars(self._client, interval, keys)
         return bars_from_silver(self._session, self._keyspace, interval, keys, self._policy)
 
 

@@ -35,8 +35,8 @@ from tapeline.finalize.recent_gaps import RecentGaps
 from tapeline.finalize.topic_standing import OwnTopic, state_of
 from tapeline.kafka.feed_view import FeedSnapshot, FeedView
 from tapeline.model.bar import Bar, WindowKey
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.coverage import Coverage
+from tapeline.model.rules import Rules
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.windows import PartitionProgress, StatesOfWindows
 
@@ -100,7 +100,7 @@ class Finalizer:
         *,
         topic_id: str,
         keyspace: str,
-        policy: ConditionPolicy,
+        policy: Rules,
         delay: timedelta,
         max_windows: int,
         silver_ttl: timedelta = timedelta(0),

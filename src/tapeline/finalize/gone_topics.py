@@ -21,8 +21,8 @@ from tapeline.finalize.final_bars import TOPIC_GONE
 from tapeline.finalize.horizon import Horizon, newest_receipt
 from tapeline.finalize.open_windows import OpenWindows, in_chunks
 from tapeline.model.bar import Bar
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.coverage import Coverage
+from tapeline.model.rules import Rules
 from tapeline.program.settings import Settings
 from tapeline.storage.bar_rows import StoredBar
 from tapeline.storage.cassandra_client import CassandraClient
@@ -55,7 +55,7 @@ class GoneTopics:
 
     session: SparkSession
     client: CassandraClient
-    policy: ConditionPolicy
+    policy: Rules
     silver_ttl: timedelta
     delay: timedelta
     max_windows: int

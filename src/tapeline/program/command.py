@@ -39,7 +39,8 @@ def run_program(program: typer.Typer) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        typer.echo(f"Error: setting {field}: {first['msg']}.", err=True)
+        said = first["msg"].removeprefix("Value error, ")
+        typer.echo(f"Error: setting {field}: {said}.", err=True)
         sys.exit(UsageError.exit_code)
 
 

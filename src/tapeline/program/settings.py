@@ -13,14 +13,24 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import platformdirs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tapeline.model.bar import Interval
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import SIP_ODDLOT
 from tapeline.model.errors import UsageError
+from tapeline.model.rules import Rules
 from tapeline.model.sessions import POST_CLOSE, set_overnight
 from tapeline.program.profile import Profile
+from tapeline.program.rule_file import read_policy
 
 
 class LogLevel(str, Enum):
@@ -44,6 +54,18 @@ ENV_FILE_VARIABLE: Final = "TAPELINE_ENV_FILE"
 """Names a file of variables; the environment goes before it."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _policy(text: str | Rules) -> Rules:
+    try:
+        return text if isinstance(text, Rules) else read_policy(text)
+    except UsageError as error:
+        raise ValueError(str(error).rstrip(".")) from error
+
+
+_Policy = Annotated[
+    Rules, PlainValidator(_policy), PlainSerializer(lambda rules: rules.option), NoDecode
+]
 
 
 class FinnhubSettings(BaseModel):
@@ -140,8 +162,8 @@ class StreamSettings(BaseModel):
     """Heap of the Spark driver, as Java writes sizes; that of the profile when not set."""
     watermark_s: int = Field(default=600, ge=1)
     """Seconds that a trade may be late before its bar has to be revised."""
-    policy: ConditionPolicy = ConditionPolicy.SIP_ODDLOT
-    """Which trades set prices: sip, sip+oddlot or all."""
+    policy: _Policy = SIP_ODDLOT
+    """Which trades set and add to what: sip, sip+oddlot, all or a file of rules (docs/bars.md)."""
     shuffle_partitions: int = Field(default=2, ge=1)
     """Tasks that the trades of a batch are divided among after they were read."""
     max_offsets_per_trigger: int | None = Field(default=None, ge=1)
@@ -238,7 +260,7 @@ class Settings(BaseSettings):
         *,
         topic: str | None = None,
         keyspace: str | None = None,
-        policy: ConditionPolicy | None = None,
+        policy: Rules | None = None,
         profile: Profile | None = None,
     ) -> Settings:
         """Return the same settings with another topic, keyspace, policy or profile."""
