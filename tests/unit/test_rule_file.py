@@ -182,7 +182,9 @@ def test_bytes_that_are_no_text_are_refused(path):
         read_policy(str(path))
 
 
-@pytest.mark.parametrize("text", ["spi", "", ".", "/nowhere/rules.json"])
+@pytest.mark.parametrize(
+    "text", ["spi", "", ".", "/nowhere/rules.json", "x" * 5000, "~nobody/x", "a\0b"]
+)
 def test_what_is_neither_a_name_nor_a_file_is_refused(text):
     with pytest.raises(UsageError) as caught:
         read_policy(text)

@@ -15,10 +15,9 @@ from typing import Final
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
+from tapeline.consumer.bar_columns import bar_aggregates, contributions
 from tapeline.consumer.silver_bars import ruled
 from tapeline.consumer.transformations import (
-    bar_aggregates,
-    contributions,
     mark_redeliveries,
     window_of_trade,
 )

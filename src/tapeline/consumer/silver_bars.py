@@ -8,15 +8,12 @@ from typing import Any, Final
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
+from tapeline.consumer.bar_columns import BAR_COLUMNS, RULED_COLUMNS, bar_columns, in_variant
 from tapeline.consumer.sinks import read_table
 from tapeline.consumer.transformations import (
-    BAR_COLUMNS,
     FIVE_MINUTES,
     ONE_MINUTE,
-    RULED_COLUMNS,
-    bar_columns,
     calculate_ohlcv,
-    in_variant,
 )
 from tapeline.consumer.window_keys import window_keys
 from tapeline.model.bar import Bar, Interval, WindowKey

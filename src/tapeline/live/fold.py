@@ -37,7 +37,7 @@ _Placed = tuple[int, float]
 def order_key(trade: Trade) -> int:
     """Return the number that orders trades: ms of the day, rank (saturating), low bits of the id.
 
-    The same as `consumer/transformations.order_key`.
+    The same as `consumer/bar_columns.order_key`.
     """
     rank = min(trade.sequence, _RANK_MAX)
     millis = trade.event_time_ms % _DAY_MS

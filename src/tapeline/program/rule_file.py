@@ -57,8 +57,8 @@ def read_policy(text: str) -> Rules:
     """
     if text in SHIPPED:
         return SHIPPED[text]
-    path = Path(text).expanduser()
-    if not path.is_file():
+    path = _file(text)
+    if path is None:
         message = f"{text!r} is no policy: give {', '.join(SHIPPED)} or a file of rules."
         raise UsageError(message)
     try:
@@ -78,6 +78,14 @@ def read_policy(text: str) -> Rules:
         said = str(error)
     message = f"The rules in {text} are not valid: {said}."
     raise UsageError(message)
+
+
+def _file(text: str) -> Path | None:
+    try:
+        path = Path(text).expanduser()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError):  # too long a name, the home of nobody
+        return None
 
 
 PolicyOption = Annotated[
