@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -12,14 +13,15 @@ from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.audit.recompute import recompute_bars
 from tapeline.audit.tables import conditions_texts
+from tapeline.consumer.batch_summary import arrange, read_summary, summary_rows
 from tapeline.consumer.silver_bars import collect_bars
-from tapeline.consumer.transformations import calculate_ohlcv
+from tapeline.consumer.transformations import calculate_ohlcv, parse_trade_from_avro
 from tapeline.live.fold import OpenBar
-from tapeline.model.bar import Bar, WindowKey
+from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.rollup import combined
 from tapeline.model.rules import Rules
-from tapeline.model.times import from_millis, to_millis
-from tapeline.model.trade import Trade
+from tapeline.model.times import floor_to, from_millis, to_millis
+from tapeline.model.trade import Trade, encode_trade
 from tapeline.program.rule_file import read_policy
 from tests.audit_rows import a_trade, frame
 from tests.rule_files import ROUND_LOTS, TAPE_HOUSE
@@ -169,3 +171,27 @@ def test_spark_makes_them(spark: SparkSession, file):
     found = {(bar.symbol, bar.window_start): values_of(bar) for bar in bars}
     assert found == expected(rules)
     assert {bar.policy for bar in bars} == {rules.name}
+
+
+@VENDORS
+@pytest.mark.parametrize("interval", [Interval.FIVE_MINUTES, Interval.ONE_MINUTE])
+def test_a_batch_of_the_stream_makes_them(spark: SparkSession, file, interval):
+    rules = read_policy(str(file))
+    schema = "key binary, value binary, partition int, offset bigint, timestamp timestamp"
+    received = DAY.replace(hour=15)
+    messages = [
+        (t.symbol.encode(), encode_trade(t), 0, offset, received)
+        for offset, t in enumerate(trades())
+    ]
+    parsed = parse_trade_from_avro(spark.createDataFrame(messages, schema))
+    rows = summary_rows(arrange(parsed), rules, interval).collect()
+
+    bars = defaultdict(list)
+    for bar in read_summary(rows, "topic", rules, interval).bars:
+        bars[bar.symbol, floor_to(FIVE, bar.window_start)].append(bar)
+
+    found = {}
+    for (symbol, start), parts in bars.items():
+        parts.sort(key=lambda part: part.window_start)
+        found[symbol, start] = values_of(combined(parts, start, start + FIVE))
+    assert found == expected(rules)

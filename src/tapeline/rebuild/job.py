@@ -66,6 +66,11 @@ class RebuildOptions:
     any_policy: bool
 
     @property
+    def makes_every_bar(self) -> bool:
+        """Whether all bars are made again, and not those of some windows alone."""
+        return self.layer is RebuildLayer.GOLD and self.selection.is_everything
+
+    @property
     def name(self) -> str:
         """A name for files, the same for the same command."""
         shrink = "-shrink" if self.allow_shrink else ""
@@ -84,7 +89,9 @@ def run_rebuild(
         StreamError: Spark, Kafka or Cassandra failed.
     """
     home, keyspace = Home(settings.home), settings.cassandra.keyspace
-    file = ProgressFile(home.rebuilds / f"{keyspace}-{options.name}.json")
+    # What another policy has made is no progress.
+    name = f"{keyspace}-{options.name}-{settings.stream.policy.name}"
+    file = ProgressFile(home.rebuilds / f"{name}.json")
     with ExitStack() as stack:
         stack.enter_context(only_one(home, f"{keyspace}.rebuild"))
         client = stack.enter_context(open_keyspace(settings, endpoints))
@@ -103,7 +110,7 @@ def run_rebuild(
             console.print(f"{made_final:,} bars of topics that no longer exist were made final.")
         rebuild = Rebuild(session, client, settings, options, is_complete, file, progress, console)
         rebuild.run()
-        if options.selection == Selection():
+        if options.makes_every_bar:
             client.write_policy(settings.stream.policy)
     return progress
 
