@@ -73,10 +73,10 @@ def bars_of(policy: str, *, once: bool = False) -> Callable[[Batch], int]:
 
     def aggregate(batch: Batch) -> int:
         from tapeline.consumer.transformations import apply_watermark, calculate_ohlcv  # noqa: PLC0415
-        from tapeline.model.conditions import ConditionPolicy  # noqa: PLC0415
+        from tapeline.model.conditions import SHIPPED  # noqa: PLC0415
 
         trades = apply_watermark(batch.valid(), 600) if once else batch.valid()
-        bars = calculate_ohlcv(trades, ConditionPolicy(policy))
+        bars = calculate_ohlcv(trades, SHIPPED[policy])
         # Every column is worked out, as it is when bars are written.
         columns = F.hash(*(c for c in bars.columns if c != "trade_count"))
         row = bars.select(F.sum("trade_count"), F.count(columns)).collect()[0]

@@ -28,7 +28,7 @@ from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topi
 from tapeline.local.discovery import Endpoints
 from tapeline.local.service import LOOPBACK, free_port
 from tapeline.model.bar import Bar, Interval, WindowKey
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import SIP
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.origin import Origin
@@ -72,7 +72,7 @@ class Pipeline:
         cls, spark: SparkSession, endpoints: Endpoints, name: str, folder: Path
     ) -> Iterator[Pipeline]:
         settings = load_settings().with_target(topic=name, keyspace=name)
-        stream = settings.stream.model_copy(update={"policy": ConditionPolicy.SIP})
+        stream = settings.stream.model_copy(update={"policy": SIP})
         kafka = settings.kafka.model_copy(
             update={"partitions": 2, "status_topic": f"{name}_fs", "gaps_topic": f"{name}_fg"}
         )

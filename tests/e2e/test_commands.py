@@ -346,7 +346,7 @@ def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
 @pytest.mark.parametrize("job", ["bronze", "silver", "gold", "finalize"])
 def test_each_job_runs_alone_and_stops_at_sigterm(job: str, tmp_path: Path) -> None:
     process = start(
-        *("stream", "--job", job, "--topic", "replay", "--keyspace", "replay"),
+        *("stream", "--job", job, "--topic", "replay", "--keyspace", "replay", "--policy", "sip"),
         *("--checkpoint-dir", str(tmp_path / "checkpoint"), "--log-level", "DEBUG"),
     )
     assert process.stdout is not None

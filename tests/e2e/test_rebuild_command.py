@@ -14,8 +14,10 @@ from tapeline import read_bars
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
+from tapeline.program.rule_file import read_policy
 from tests.commands import fail, finish, run, start, wait_for
 from tests.hand import TAPE, TRADES
+from tests.rule_files import ROUND_LOTS
 
 INTO = "rebuilt"
 TARGET = ("--keyspace", INTO, "--topic", f"replay_{INTO}", "--policy", "sip")
@@ -122,3 +124,51 @@ def test_a_second_driver_on_a_checkpoint_is_refused_whatever_its_home(
     finish(first)
 
     assert (code, "Another driver works on the checkpoint" in output) == (2, True)
+
+
+def test_bars_are_made_again_by_a_file_of_rules_and_other_rules_are_refused_then(
+    replayed: Endpoints,
+) -> None:
+    del replayed
+    file = str(ROUND_LOTS)
+    name = read_policy(file).name
+    where, other = TARGET[:4], ("--policy", file)
+    for command in (("stream", *where), ("replay", str(TAPE), "--into", INTO)):
+        code, output = fail(*command, *other)
+        assert code == 2
+        assert (
+            f"Keyspace rebuilt has bars of policy sip, and {name} was asked for: keep them with "
+            "--policy sip, or first make them again with `tapeline rebuild gold --keyspace rebuilt "
+            f"--policy {file}`."
+        ) in output
+
+    try:
+        output = run("rebuild", "gold", *where, *other)
+        assert "Gold: 5 windows compared; 5 bars of five minutes and" in output
+        # Worked by hand in tests/data/README.md.
+        assert prices("5m") == {
+            ("TEST", "14:30"): (10.0, 10.02, 9.95, 10.02, 600.0, name),
+            ("TEST", "14:35"): (None, None, None, None, 5.0, name),
+            ("TEST", "14:40"): (10.1, 99.0, 10.1, 99.0, 1060.0, name),
+            ("COIN:TESTUSD", "15:00"): (None, None, None, None, 0.3, name),
+            ("TEST", "16:30"): (10.3, 10.3, 10.3, 10.3, 100.0, name),
+        }
+        assert prices("1h")["TEST", "14:00"] == (10.0, 99.0, 9.95, 99.0, 1665.0, name)
+        run("audit", *where, *other)
+        code, output = fail("audit", *where)
+        assert (code, f"all or sip or sip+oddlot │ {name}" in output) == (1, True), output
+        code, output = fail("stream", *TARGET)
+        said = f"Keyspace rebuilt has bars of policy {name}, and sip was asked for"
+        assert (code, said in output) == (2, True)
+    finally:
+        run("rebuild", "gold", *TARGET)
+    assert {values[-1] for values in prices("5m").values()} == {"sip"}
+
+
+def prices(interval: str) -> dict[tuple[str, str], tuple[float | str | None, ...]]:
+    table = read_bars(["TEST", "COIN:TESTUSD"], interval, *DAY, keyspace=INTO, detail=True)
+    names = ("open", "high", "low", "close", "volume", "policy")
+    return {
+        (row["symbol"], f"{row['window_start']:%H:%M}"): tuple(row[name] for name in names)
+        for row in table.to_pylist()
+    }

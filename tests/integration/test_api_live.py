@@ -279,6 +279,23 @@ def test_without_the_log_the_tables_serve_and_the_state_says_so(
     assert delays[len(delays) // 2] < 1.5, delays
 
 
+def test_where_the_bars_are_made_by_other_rules_the_tables_serve_and_the_state_says_so(
+    pipeline: Pipeline, api: ServedApi
+) -> None:
+    window()
+    write(pipeline, now_bar(policy="mine@0123456789", close=50.0))
+
+    async def listen() -> dict[str, Any]:
+        async with listening(api.url, "AAPL", channels="bars,trades") as heard:
+            await until(heard, "state", lambda state: state["live"] == "other_policy")
+            send(pipeline, trade(0, 99.0))
+            await until(heard, "trade", lambda got: got["price"] == 99.0)
+            write(pipeline, now_bar(policy="mine@0123456789", close=51.0, trade_count=5))
+            return await until(heard, "bar", lambda bar: bar["close"] != 50.0)
+
+    assert run(listen())["close"] == 51.0
+
+
 def test_a_burst_is_told_of_and_not_a_trade_of_it_is_missing(
     pipeline: Pipeline, api: ServedApi
 ) -> None:

@@ -12,6 +12,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 
 from tapeline.local.discovery import Endpoints
 from tapeline.model.bar import Bar, Interval
+from tapeline.model.conditions import ALL, SIP
 from tapeline.model.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.model.times import floor_to, to_millis
 from tapeline.program.settings import CassandraSettings
@@ -322,3 +323,33 @@ def test_a_missing_keyspace_and_a_missing_node_say_what_to_do(stack: Endpoints) 
     wrong = settings.model_copy(update={"keyspace": "a; DROP"})
     with pytest.raises(UsageError, match="is not a valid keyspace name"):
         CassandraClient(wrong, stack.cassandra_host, stack.cassandra_port)
+
+
+def test_a_keyspace_keeps_to_one_policy_from_its_first_bar_on(pipeline: Pipeline) -> None:
+    client = pipeline.client
+    assert client.policy_of_bars() is None
+    client.claim_policy(SIP)
+    client.claim_policy(ALL)  # there is no bar yet
+    assert client.policy_of_bars() == "all"
+
+    client.write_bars(Interval.FIVE_MINUTES, [(replace(bar(NOON), policy="all"), 10)])
+    client.claim_policy(ALL)
+    with pytest.raises(UsageError) as caught:
+        client.claim_policy(SIP)
+    assert str(caught.value) == (
+        f"Keyspace {pipeline.name} has bars of policy all, and sip was asked for: keep them with "
+        "--policy all, or first make them again with "
+        f"`tapeline rebuild gold --keyspace {pipeline.name} --policy sip`."
+    )
+    client.write_policy(SIP)  # as a rebuild of all bars does, though some may have expired
+    client.claim_policy(SIP)
+    with pytest.raises(UsageError, match="has bars of policy sip, and all was asked for"):
+        client.claim_policy(ALL)
+
+
+def test_a_keyspace_of_an_earlier_version_is_of_the_policy_of_its_bars(pipeline: Pipeline) -> None:
+    by_file = replace(bar(NOON), policy="mine@0123456789")
+    pipeline.client.write_bars(Interval.FIVE_MINUTES, [(by_file, 10)])
+    assert pipeline.client.policy_of_bars() == "mine@0123456789"
+    with pytest.raises(UsageError, match=r"keep them with --policy FILE, or first make"):
+        pipeline.client.claim_policy(SIP)

@@ -23,7 +23,7 @@ from tapeline.consumer.spark_processor import ALL_LAYERS, Layer, Topic
 from tapeline.kafka.feed_view import FeedView
 from tapeline.kafka.topics import topic_admin
 from tapeline.model.bar import Interval
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import ALL
 from tapeline.model.errors import SchemaError, StreamError, UsageError
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.program.metrics import STREAM_METRICS, Metrics
@@ -189,7 +189,7 @@ def test_another_policy_goes_on_with_the_checkpoint_and_its_own_previews(
     contingent = Trade("TEST", 99.0, 1.0, WINDOW_MS + 1, ("26",), 7, _now_us(), 0, "x")
     send(pipeline, 1)
     run_all(pipeline)
-    stream = pipeline.settings.stream.model_copy(update={"policy": ConditionPolicy.ALL})
+    stream = pipeline.settings.stream.model_copy(update={"policy": ALL})
     pipeline.settings = pipeline.settings.model_copy(update={"stream": stream})
     prepare(pipeline, "checkpoint")
     pipeline.send_messages([("TEST", encode_trade(contingent))])

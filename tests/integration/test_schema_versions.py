@@ -18,7 +18,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from bench.check import check_tables
 from bench.load import LoadTrade, SeededLoad
 from bench.truth import Truth
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import SIP_ODDLOT
 from tapeline.model.times import now_us
 from tests.commands import ROOT, run
 from tests.pipeline import Pipeline
@@ -117,5 +117,5 @@ def test_every_trade_of_todays_schema_is_in_its_bar_and_every_other_in_quarantin
 
 def use_policy_of_truth(pipeline: Pipeline) -> None:
     """Let the trades set what `bench.truth` lets them set."""
-    stream = pipeline.settings.stream.model_copy(update={"policy": ConditionPolicy.SIP_ODDLOT})
+    stream = pipeline.settings.stream.model_copy(update={"policy": SIP_ODDLOT})
     pipeline.settings = pipeline.settings.model_copy(update={"stream": stream})

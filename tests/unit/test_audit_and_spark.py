@@ -17,9 +17,11 @@ from tapeline.consumer.silver_bars import collect_bars
 from tapeline.consumer.transformations import calculate_ohlcv, parse_trade_from_avro
 from tapeline.model import conditions as sale
 from tapeline.model.bar import VALUES
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import SHIPPED
+from tapeline.model.rules import Rules
 from tapeline.model.trade import Trade, encode_trade
 from tests.audit_rows import a_trade, frame
+from tests.rule_files import ODD_TEXTS, random_rules
 
 RECEIPT = datetime(2024, 3, 15, 14, 31, tzinfo=timezone.utc)
 RECEIPT_MS = 1_710_513_060_000
@@ -34,7 +36,7 @@ TIMES = [
     datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
     for text in ("2026-11-20T14:20", "2026-11-20T20:50", "2026-11-27T17:50", "2026-07-03T14:20")
 ]
-IDS = sorted(sale.KNOWN | {"99"})
+IDS = [*sorted(sale.KNOWN | {"99"}), *ODD_TEXTS]
 SYMBOLS = (
     *("AAPL", "BINANCE:BTCUSDT", "OANDA:EUR_USD", "OANDA:XAU_USD", "VOD.L", "7203.T", "NYSE:IBM"),
     "SOMEWHERE:1",
@@ -106,11 +108,11 @@ def random_trade(chance: random.Random, trade_id: int) -> dict[str, Any]:
     )
 
 
-@pytest.mark.parametrize("policy", list(ConditionPolicy))
-def test_both_make_the_same_bars_of_random_trades(
-    spark: SparkSession, policy: ConditionPolicy
-) -> None:
-    chance = random.Random(policy.value)  # noqa: S311 - no secret
+@pytest.mark.parametrize(
+    "policy", [*SHIPPED.values(), *(random_rules(n, IDS) for n in range(4))], ids=str
+)
+def test_both_make_the_same_bars_of_random_trades(spark: SparkSession, policy: Rules) -> None:
+    chance = random.Random(policy.name)  # noqa: S311 - no secret
     trades = [random_trade(chance, n) for n in range(2000)]
     schema = (
         "symbol string, event_ms bigint, trade_id bigint, price double, volume double, "
@@ -131,7 +133,7 @@ def test_both_make_the_same_bars_of_random_trades(
     )
     windows = {(bar.symbol, bar.window_start): bar for bar in collect_bars(bars, policy)}
 
-    ours = recompute_bars(frame(*trades), dict.fromkeys(windows, policy.value))
+    ours = recompute_bars(frame(*trades), dict.fromkeys(windows, policy))
 
     assert len(windows) > 60
     for key, bar in windows.items():

@@ -153,10 +153,8 @@ def test_an_hour_whose_parts_may_have_expired_is_not_auditable() -> None:
     assert len(compare(PARTS[1:], [received], gold_gone_ms=gone_ms - 1).differences) > 1
 
 
-def test_an_hour_has_the_policy_of_one_of_its_parts() -> None:
+def test_an_hour_whose_parts_are_of_two_policies_says_so() -> None:
     revised = [PARTS[0], replace(PARTS[1], policy="sip")]
 
-    assert compare(revised, [replace(WHOLE, policy="sip")]) == Compared(checked=1)
-    assert texts(compare(revised, [replace(WHOLE, policy="all")])) == [
-        ("policy", "sip+oddlot", "all")
-    ]
+    assert compare(revised, [replace(WHOLE, policy="mixed")]) == Compared(checked=1)
+    assert texts(compare(revised, [replace(WHOLE, policy="sip")])) == [("policy", "mixed", "sip")]

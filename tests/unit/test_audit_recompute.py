@@ -13,6 +13,7 @@ import pytest
 
 from tapeline.audit.recompute import recompute_bars
 from tapeline.model.bar import VALUES
+from tapeline.model.conditions import SHIPPED, SIP
 from tapeline.model.errors import AuditError
 from tests.audit_rows import KEY, START, START_MS, a_trade, frame
 
@@ -20,7 +21,7 @@ from tests.audit_rows import KEY, START, START_MS, a_trade, frame
 def bar_of(*trades: dict[str, Any], policy: str = "sip") -> dict[str, Any]:
     """Return the bar of trades of one window."""
     rows = frame(*trades)
-    bars = recompute_bars(rows, {KEY: policy})
+    bars = recompute_bars(rows, {KEY: SHIPPED[policy]})
     return bars[KEY]
 
 
@@ -123,7 +124,7 @@ def test_form_t_sets_prices_outside_regular_hours_only(time: str, *, is_priced: 
     window = datetime.fromtimestamp(bucket_ms / 1000, timezone.utc)
     trade = a_trade(bucket_ms=bucket_ms, event_time_ms=ms, conditions="24")
 
-    bar = recompute_bars(frame(trade), {("AAPL", window): "sip"})["AAPL", window]
+    bar = recompute_bars(frame(trade), {("AAPL", window): SIP})["AAPL", window]
 
     assert (bar["open"] is not None) == is_priced
 
@@ -209,10 +210,10 @@ def test_a_price_that_no_decimal_holds_is_an_error(price: float) -> None:
 def test_symbols_with_a_venue_have_their_own_class_and_no_sessions() -> None:
     for symbol, asset_class in (("BINANCE:BTCUSDT", "crypto"), ("OANDA:EUR_USD", "fx")):
         rows = frame(a_trade(symbol=symbol))
-        bar = recompute_bars(rows, {(symbol, START): "sip"})[symbol, START]
+        bar = recompute_bars(rows, {(symbol, START): SIP})[symbol, START]
         assert (bar["session"], bar["asset_class"]) == ("continuous", asset_class)
 
 
 def test_a_trade_that_lacks_a_value_counts_for_nothing() -> None:
     assert bar_of(at(1, 10.0), a_trade(trade_id=9, price=None))["trade_count"] == 1
-    assert recompute_bars(frame(a_trade(volume=None)), {KEY: "sip"}) == {}
+    assert recompute_bars(frame(a_trade(volume=None)), {KEY: SIP}) == {}

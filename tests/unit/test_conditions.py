@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tapeline.model import conditions
-from tapeline.model.conditions import ConditionPolicy
 from tests.condition_table import ROWS
 
 
@@ -46,4 +45,6 @@ def test_other_ids_are_unknown(condition):
 
 
 def test_the_policies_have_the_names_of_the_command_line():
-    assert [p.value for p in ConditionPolicy] == ["sip", "sip+oddlot", "all"]
+    assert list(conditions.SHIPPED) == ["sip", "sip+oddlot", "all"]
+    assert [str(rules) for rules in conditions.SHIPPED.values()] == list(conditions.SHIPPED)
+    assert all(rules.option == name for name, rules in conditions.SHIPPED.items())

@@ -17,7 +17,7 @@ from tapeline.cli.render.chart import Size, draw_chart
 from tapeline.cli.render.table import print_bars
 from tapeline.live.decode import decode_trade
 from tapeline.live.fold import OpenBar
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import ALL
 from tapeline.model.reasons import PRICE_LIMIT, VOLUME_LIMIT
 from tapeline.model.rollup import ReadInterval
 from tapeline.model.trade import Trade, encode_trade
@@ -30,7 +30,7 @@ LARGEST_PRICE, LARGEST_VOLUME = 99_999_999_999.9, 9_999_999_999_999.9
 
 
 def open_bar(price, volume, trades):
-    bar = OpenBar("X", T - T % 300_000, 300_000, ConditionPolicy.ALL)
+    bar = OpenBar("X", T - T % 300_000, 300_000, ALL)
     for n in range(trades):
         bar.fold(Trade("X", price, volume, T, None, n, T * 1000, n, "finnhub"))
     return bar.bar()

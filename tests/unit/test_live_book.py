@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 from tapeline.live.book import Book
 from tapeline.model.bar import Interval
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import SIP
 from tapeline.model.times import to_millis
 from tapeline.model.trade import Trade
 
@@ -21,7 +21,7 @@ def trade(number: int, time_ms: int = START, symbol: str = "AAPL") -> Trade:
 
 
 def a_book(*topics, **options) -> Book:
-    book = Book(ConditionPolicy.SIP, **options)
+    book = Book(SIP, **options)
     book.want(frozenset(topics), START)
     return book
 

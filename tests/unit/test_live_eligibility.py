@@ -7,52 +7,56 @@ from itertools import product
 
 import pytest
 
-from tapeline.live.eligibility import Rules, rules_of, sets_prices_at
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.live.eligibility import Withheld, by_conditions, session_asked, withheld
+from tapeline.model.conditions import ALL, SHIPPED, SIP, SIP_ODDLOT
+from tapeline.model.rules import HIGH_LOW, OPEN_CLOSE, PRICES, VOLUME, Rules
 from tapeline.model.times import to_millis
+from tapeline.model.trade import Trade
 from tests.condition_table import ROWS
 
-REGULAR = Rules(sets_high_low=True, sets_last=True, adds_volume=True, only_at_night=False)
-FORM_T = REGULAR._replace(only_at_night=True)
-POLICIES = list(ConditionPolicy)
+NOTHING = Withheld(0, 0)
+POLICIES = pytest.mark.parametrize("policy", SHIPPED.values(), ids=str)
 
 
-def by_table(ids: tuple[str, ...], policy: ConditionPolicy) -> Rules:
+def by_table(ids: tuple[str, ...], policy: Rules) -> Withheld:
     """One "no" among them disqualifies; an odd lot is a "no" of `sip` alone."""
     rows = [row for row in ROWS if row[0] in ids]
-    adds_volume = all(volume == "Y" for *_, volume in rows)
-    if policy is ConditionPolicy.ALL:
-        return REGULAR._replace(adds_volume=adds_volume)
-    if policy is ConditionPolicy.SIP_ODDLOT:
+    bits = VOLUME if any(volume == "N" for *_, volume in rows) else 0
+    if policy is ALL:
+        return Withheld(bits)
+    if policy is SIP_ODDLOT:
         rows = [row for row in rows if row[0] != "12"]
-    return Rules(
-        sets_high_low=all(high_low != "N" for _, high_low, *_ in rows),
-        sets_last=all(last != "N" for _, _, last, _ in rows),
-        adds_volume=adds_volume,
-        only_at_night=any(high_low == "X" for _, high_low, *_ in rows),
-    )
+    bits |= HIGH_LOW if any(high_low == "N" for _, high_low, *_ in rows) else 0
+    bits |= OPEN_CLOSE if any(last == "N" for _, _, last, _ in rows) else 0
+    return Withheld(bits, PRICES if any(high_low == "X" for _, high_low, *_ in rows) else 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@POLICIES
 @pytest.mark.parametrize("none", [None, ()])
 def test_a_trade_without_conditions_updates_all_of_its_bar(none, policy):
-    assert rules_of(none, policy) == REGULAR
+    assert by_conditions(none, policy, None) == NOTHING
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@POLICIES
 def test_one_condition_or_two_of_them_allow_what_the_table_says(policy):
     ids = [row[0] for row in ROWS]
     for one in ids:
-        assert rules_of((one,), policy) == by_table((one,), policy), one
+        assert by_conditions((one,), policy, None) == by_table((one,), policy), one
     for both in product(ids, ids):
-        assert rules_of(both, policy) == by_table(both, policy), both
+        assert by_conditions(both, policy, None) == by_table(both, policy), both
 
 
 def test_an_unknown_condition_sets_no_price_and_adds_its_volume():
-    unpriced = REGULAR._replace(sets_high_low=False, sets_last=False)
-    for policy in (ConditionPolicy.SIP, ConditionPolicy.SIP_ODDLOT):
-        assert rules_of(("99",), policy) == rules_of(("1", "99"), policy) == unpriced
-    assert rules_of(("99",), ConditionPolicy.ALL) == REGULAR
+    for policy in (SIP, SIP_ODDLOT):
+        assert by_conditions(("99",), policy, None) == Withheld(PRICES)
+        assert by_conditions(("1", "99"), policy, None) == Withheld(PRICES)
+    assert by_conditions(("99",), ALL, None) == NOTHING
+
+
+@POLICIES
+def test_shipped_rules_ask_no_session_of_a_bar(policy):
+    assert session_asked(policy, "AAPL", 0) is None
+    assert len(policy.variants) == 1
 
 
 @pytest.mark.parametrize(
@@ -69,5 +73,7 @@ def test_an_unknown_condition_sets_no_price_and_adds_its_volume():
 )
 def test_a_form_t_trade_sets_prices_outside_regular_hours_only(time, may_form_t):
     time_ms = to_millis(datetime.fromisoformat(time).replace(tzinfo=timezone.utc))
-    assert sets_prices_at(FORM_T, time_ms) is may_form_t
-    assert sets_prices_at(REGULAR, time_ms)
+    for symbol in ("AAPL", "VOD.L", "BINANCE:BTCUSDT"):  # New York's hours, whatever the symbol
+        trade = Trade(symbol, 1.0, 1.0, time_ms, ("24",), 1, 1, 0, "test")
+        assert withheld(trade, SIP, None) == (0 if may_form_t else PRICES)
+        assert withheld(trade, ALL, None) == 0

@@ -28,11 +28,17 @@ from tapeline.consumer.transformations import (
 from tapeline.live.fold import OpenBar
 from tapeline.model import conditions as sale
 from tapeline.model.bar import VALUES, Bar, WindowKey
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import SHIPPED, SIP
+from tapeline.model.rules import Rules
 from tapeline.model.times import to_millis
 from tapeline.model.trade import Trade
 from tests.audit_rows import a_trade, frame
+from tests.rule_files import ODD_TEXTS, random_rules
 
+CONDITIONS = [*sorted(sale.KNOWN | {"99"}), *ODD_TEXTS]
+# None stands for a random file of rules.
+POLICIES = pytest.mark.parametrize("policy", [*SHIPPED.values(), None], ids=str)
+RULES = st.integers(0, 1 << 32).map(lambda seed: random_rules(seed, CONDITIONS))
 LENGTHS = {FIVE_MINUTES: 300_000, ONE_MINUTE: 60_000}
 # Around New York's opening and close, a half day's close, a weekend, and midnight in UTC.
 STARTS = [
@@ -73,10 +79,14 @@ def trades(draw: st.DrawFn) -> list[Trade]:
         start_ms = draw(st.sampled_from(STARTS))
         moment = st.one_of(st.sampled_from([0, 299_999, 300_000]), st.integers(0, 600_000))
         time_ms = start_ms + draw(st.one_of(moment, st.just(150_000)))
-        ids = draw(st.lists(st.sampled_from(sorted(sale.KNOWN | {"99"})), max_size=2))
+        ids = draw(st.lists(st.sampled_from(CONDITIONS), max_size=3))
         found.append(
             Trade(
-                draw(st.sampled_from(["AAPL", "BINANCE:BTCUSDT", "OANDA:EUR_USD"])),
+                draw(
+                    st.sampled_from(
+                        ["AAPL", "BINANCE:BTCUSDT", "OANDA:EUR_USD", "VOD.L", "SOMEWHERE:1"]
+                    )
+                ),
                 draw(PRICES),
                 draw(SIZES),
                 time_ms,
@@ -91,7 +101,7 @@ def trades(draw: st.DrawFn) -> list[Trade]:
     return found
 
 
-def folded(some: list[Trade], policy: ConditionPolicy, length_ms: int) -> dict[WindowKey, Bar]:
+def folded(some: list[Trade], policy: Rules, length_ms: int) -> dict[WindowKey, Bar]:
     bars: dict[tuple[str, int], OpenBar] = {}
     for trade in some:
         start_ms = trade.event_time_ms - trade.event_time_ms % length_ms
@@ -101,7 +111,7 @@ def folded(some: list[Trade], policy: ConditionPolicy, length_ms: int) -> dict[W
 
 
 def by_spark(
-    spark: SparkSession, some: list[Trade], policy: ConditionPolicy, interval: str
+    spark: SparkSession, some: list[Trade], policy: Rules, interval: str
 ) -> dict[WindowKey, Bar]:
     rows = [
         (
@@ -120,7 +130,7 @@ def by_spark(
     return {(bar.symbol, bar.window_start): bar for bar in bars}
 
 
-def by_audit(some: list[Trade], keys: Any, policy: ConditionPolicy) -> dict[WindowKey, Any]:
+def by_audit(some: list[Trade], keys: Any, policy: Rules) -> dict[WindowKey, Any]:
     rows = [
         a_trade(
             symbol=t.symbol,
@@ -134,7 +144,7 @@ def by_audit(some: list[Trade], keys: Any, policy: ConditionPolicy) -> dict[Wind
         )
         for t in some
     ]
-    return recompute_bars(frame(*rows), dict.fromkeys(keys, policy.value))
+    return recompute_bars(frame(*rows), dict.fromkeys(keys, policy))
 
 
 def lowest_ranks(some: list[Trade]) -> list[Trade]:
@@ -145,12 +155,13 @@ def lowest_ranks(some: list[Trade]) -> list[Trade]:
     return [min(same, key=lambda t: t.sequence) for same in copies.values()]
 
 
-@pytest.mark.parametrize("policy", list(ConditionPolicy))
+@POLICIES
 @given(some=trades(), data=st.data())
 @settings(max_examples=60)
 def test_any_order_and_any_copies_give_the_bars_of_the_audit(
-    policy: ConditionPolicy, some: list[Trade], data: st.DataObject
+    policy: Rules | None, some: list[Trade], data: st.DataObject
 ) -> None:
+    policy = policy or data.draw(RULES)
     copies = [
         Trade(
             *(t.symbol, t.price, t.volume, t.event_time_ms, t.conditions, t.trade_id),
@@ -173,17 +184,18 @@ def test_any_order_and_any_copies_give_the_bars_of_the_audit(
 
 
 @pytest.mark.parametrize("interval", list(LENGTHS))
-@pytest.mark.parametrize("policy", list(ConditionPolicy))
+@POLICIES
 @given(batches=st.lists(trades(), min_size=8, max_size=8), data=st.data())
 @settings(max_examples=3)
 def test_any_order_and_redeliveries_give_the_bars_of_spark(
     spark: SparkSession,
-    policy: ConditionPolicy,
+    policy: Rules | None,
     interval: str,
     batches: list[list[Trade]],
     data: st.DataObject,
 ) -> None:
     """Many trades in one example, since a job of Spark's takes longer than all the rest."""
+    policy = policy or data.draw(RULES)
     some = _apart(batches)
     again = data.draw(st.lists(st.sampled_from(some), max_size=30))
     came = data.draw(st.permutations(some + again))
@@ -210,7 +222,7 @@ def test_a_copy_with_a_lower_rank_takes_the_close_from_the_trade_that_it_is() ->
     def trade(trade_id: int, rank: int, price: float) -> Trade:
         return Trade("AAPL", price, 1.0, STARTS[0], None, trade_id, 5, rank, "test")
 
-    bar = OpenBar("AAPL", STARTS[0], 300_000, ConditionPolicy.SIP)
+    bar = OpenBar("AAPL", STARTS[0], 300_000, SIP)
     assert [bar.fold(trade(1, 2, 10.0)), bar.fold(trade(2, 1, 20.0))] == [True, True]
     assert (bar.bar().open, bar.bar().close) == (20.0, 10.0)
     assert not bar.fold(trade(1, 0, 10.0))

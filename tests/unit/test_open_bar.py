@@ -12,7 +12,8 @@ import pytest
 
 from tapeline.live.fold import OpenBar, order_key
 from tapeline.model.bar import Bar
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import ALL, SIP
+from tapeline.model.rules import Rules
 from tapeline.model.times import to_millis
 from tapeline.model.trade import Trade
 
@@ -37,7 +38,7 @@ def trade(trade_id: int = 1, after_ms: int = 0, rank: int = 0, **changes: object
     return Trade(**{**fields, **changes})
 
 
-def bar_of(*trades: Trade, policy: ConditionPolicy = ConditionPolicy.SIP) -> Bar:
+def bar_of(*trades: Trade, policy: Rules = SIP) -> Bar:
     bar = OpenBar("AAPL", START_MS, 300_000, policy)
     for one in trades:
         bar.fold(one)
@@ -109,7 +110,7 @@ def test_only_the_size_of_a_trade_that_sets_no_price_is_taken():
 def test_a_form_t_trade_of_regular_hours_sets_no_price():
     form_t = trade(1, price=9.0, conditions=("24",))
     assert bar_of(form_t).unpriced_count == 1
-    before = OpenBar("AAPL", START_MS - 300_000, 300_000, ConditionPolicy.SIP)
+    before = OpenBar("AAPL", START_MS - 300_000, 300_000, SIP)
     before.fold(form_t._replace(event_time_ms=START_MS - 1))
     bar = before.bar()
     assert (bar.open, bar.high, bar.close, bar.unpriced_count) == (9.0, 9.0, 9.0, 0)
@@ -149,7 +150,7 @@ def test_a_copy_is_not_counted_and_tells_only_its_receipt():
         at_us = START_MS * 1000 + second * 1_000_000
         return trade(**{"rank": 5, "received_at_us": at_us, **changes})
 
-    bar = OpenBar("AAPL", START_MS, 300_000, ConditionPolicy.SIP)
+    bar = OpenBar("AAPL", START_MS, 300_000, SIP)
     came = [received(9), received(8), received(7, rank=6), received(6, rank=4), received(7)]
     assert [bar.fold(one) for one in came] == [True, False, False, False, False]
     assert (bar.bar().volume, bar.bar().trade_count) == (Decimal(1), 1)
@@ -194,7 +195,7 @@ def test_a_large_product_keeps_every_digit():
 
 
 def test_a_symbol_with_a_venue_has_neither_session_nor_a_night():
-    bar = OpenBar("BINANCE:BTCUSDT", START_MS, 60_000, ConditionPolicy.ALL)
+    bar = OpenBar("BINANCE:BTCUSDT", START_MS, 60_000, ALL)
     bar.fold(trade(symbol="BINANCE:BTCUSDT"))
     whole = bar.bar()
     assert (whole.session, whole.asset_class, whole.policy) == ("continuous", "crypto", "all")

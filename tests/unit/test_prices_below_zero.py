@@ -16,7 +16,7 @@ from tapeline.audit.recompute import recompute_bars
 from tapeline.consumer.transformations import calculate_ohlcv, parse_trade_from_avro
 from tapeline.live.decode import decode_trade
 from tapeline.live.fold import OpenBar
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import SIP
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.model.venues import AssetClass, may_be_below_zero, venue_of
 from tapeline.producer.validation import TradeFrame, parse_frame
@@ -90,8 +90,8 @@ def test_the_bar_of_that_evening_worked_by_hand(spark: SparkSession) -> None:
         F.timestamp_micros(F.lit(RECEIVED_US)).alias("received_at"),
         F.lit(None).cast("array<string>").alias("conditions"),
     )
-    (stored,) = calculate_ohlcv(trades, ConditionPolicy.SIP).collect()
-    open_bar = OpenBar("CLK20", MS // 300_000 * 300_000, 300_000, ConditionPolicy.SIP)
+    (stored,) = calculate_ohlcv(trades, SIP).collect()
+    open_bar = OpenBar("CLK20", MS // 300_000 * 300_000, 300_000, SIP)
     for symbol, price, size, ms, rank, trade_id in rows:
         open_bar.fold(Trade(symbol, price, size, ms, None, trade_id, RECEIVED_US, rank, "replay"))
     live = open_bar.bar()
@@ -121,6 +121,6 @@ def test_the_audit_makes_the_same_bar() -> None:
             for n, (price, size) in enumerate(OIL)
         )
     )
-    (bar,) = recompute_bars(trades, {("CLK20", START): "sip"}).values()
+    (bar,) = recompute_bars(trades, {("CLK20", START): SIP}).values()
     assert [bar[n] for n in ("open", "high", "low", "close")] == [-37.63, 0.01, -37.63, 0.01]
     assert (bar["volume"], bar["notional"]) == (Decimal(21), Decimal("-736.29"))

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from tapeline.rebuild.job import RebuildLayer, RebuildOptions
 from tapeline.rebuild.plan import Hour, Plan, in_chunks
 from tapeline.rebuild.progress import Progress, ProgressFile, Tally
 from tapeline.rebuild.selection import Selection
@@ -144,3 +145,17 @@ def test_progress_is_read_back_as_it_was_saved(tmp_path):
 def test_progress_that_is_damaged_or_of_another_version_starts_over(tmp_path, text):
     (tmp_path / "progress.json").write_text(text)
     assert ProgressFile(tmp_path / "progress.json").load() is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "selection", "is_every_bar"),
+    [
+        (RebuildLayer.GOLD, Selection(), True),
+        (RebuildLayer.GOLD, Selection(symbols=frozenset({"X"})), False),
+        (RebuildLayer.GOLD, Selection(start=at(0)), False),
+        (RebuildLayer.SILVER, Selection(), False),  # whose windows bronze still has, no others
+    ],
+)
+def test_only_a_rebuild_of_all_bars_makes_every_bar(layer, selection, is_every_bar):
+    options = RebuildOptions(layer, selection, allow_shrink=False, restart=False, any_policy=True)
+    assert options.makes_every_bar is is_every_bar

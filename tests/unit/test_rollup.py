@@ -118,9 +118,16 @@ def test_a_revision_of_a_part_is_one_of_the_whole():
     assert (rolled(twice)[0].revision, rolled(twice)[0].reason) == (4, "late_trade")
 
 
-def test_the_policy_is_that_of_the_first_part():
-    parts = [replace(PARTS[0], policy="sip"), PARTS[1], replace(PARTS[2], policy="all")]
-    assert rolled(parts)[0].policy == "sip"
+def test_parts_of_two_policies_are_not_passed_off_as_one():
+    def policy_of(*policies):
+        parts = [replace(part, policy=policy) for part, policy in zip(PARTS, policies, strict=True)]
+        return rolled(parts)[0].policy
+
+    assert policy_of("sip", "sip", "sip") == "sip"
+    assert policy_of("x@1a", "x@1a", "x@2b") == policy_of("sip", None, "all") == "mixed"
+    # A bar of an earlier version does not know its policy.
+    assert policy_of(None, "sip", "sip") == "sip"
+    assert policy_of(None, None, None) is None
 
 
 def test_parts_of_an_earlier_version_say_nothing_of_the_session():

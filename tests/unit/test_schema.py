@@ -17,6 +17,7 @@ TABLES = {
     "trades_gold_5m": "PRIMARY KEY ((symbol, period), window_start)",
     "trades_gold_1h": "PRIMARY KEY ((symbol, period), window_start)",
     "trades_gold_1m": "PRIMARY KEY ((symbol, period), window_start)",
+    "bar_policy": "PRIMARY KEY ((part))",
     "trades_quarantine": "PRIMARY KEY ((topic_id, kafka_partition, bucket), kafka_offset)",
     "window_state": "PRIMARY KEY ((topic_id, kafka_partition, bucket), window_start, symbol)",
     "ingest_progress": "PRIMARY KEY ((topic_id), kafka_partition)",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import SIP, SIP_ODDLOT
 from tapeline.model.errors import UsageError
 from tapeline.model.sessions import Session, session_at
 from tapeline.program.settings import FinnhubSettings, Settings, load_settings
@@ -36,7 +36,7 @@ def test_the_defaults_are_the_documented_ones():
     assert settings.cassandra.port == 9042
     assert settings.cassandra.keyspace == "market_data"
     assert settings.stream.watermark_s == 600
-    assert settings.stream.policy is ConditionPolicy.SIP_ODDLOT
+    assert settings.stream.policy is SIP_ODDLOT
 
 
 @pytest.mark.parametrize("begins", ["20:00", "21:00"])
@@ -75,7 +75,7 @@ def test_names_with_two_underscores_reach_into_the_tree(monkeypatch):
     assert settings.kafka.bootstrap_servers == "a:1,b:2"
     assert settings.kafka.partitions == 7
     assert settings.cassandra.host == "db.example"
-    assert settings.stream.policy is ConditionPolicy.SIP
+    assert settings.stream.policy is SIP
     assert settings.finnhub.heartbeat_timeout_s == 1.5
     assert settings.home == Path("/somewhere")
     assert settings.log_level == "DEBUG"

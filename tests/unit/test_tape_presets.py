@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tapeline.live.fold import OpenBar
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import SIP
 from tapeline.model.errors import TapeError
+from tapeline.model.rules import Rules
 from tapeline.producer.identity import TradeIdentity
 from tapeline.producer.validation import TradeFrame, parse_frame
 from tapeline.simulator.tape import Tape
@@ -34,9 +35,7 @@ def played(tape: Tape) -> list[tuple[str, int, float, float, list[str] | None]]:
     return [(t["s"], t["t"] - T0, t["p"], t["v"], t["c"]) for t in trades]
 
 
-def bars(
-    tape: Tape, policy: ConditionPolicy = ConditionPolicy.SIP
-) -> dict[str, tuple[object, ...]]:
+def bars(tape: Tape, policy: Rules = SIP) -> dict[str, tuple[object, ...]]:
     """Return open, high, low, close, volume and count of each symbol's one window."""
     identity = TradeIdentity("replay", 2.0, speed=None)
     found: dict[str, OpenBar] = {}

@@ -25,8 +25,9 @@ from tapeline.consumer.transformations import (
     parse_trade_from_avro,
 )
 from tapeline.model.bar import VALUES, Bar, Interval, WindowKey
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import ALL, SIP, SIP_ODDLOT
 from tapeline.model.rollup import combined
+from tapeline.model.rules import Rules
 from tapeline.model.trade import Trade, encode_trade
 from tests.hand import TAPE, hand_bars, values_of
 
@@ -102,7 +103,7 @@ def bars_of(bars: DataFrame) -> dict[tuple[str, datetime], dict[str, Any]]:
 def hours_of(parts: DataFrame) -> dict[WindowKey, Bar]:
     """Roll the hours of five-minute bars up."""
     by_hour: dict[WindowKey, list[Bar]] = defaultdict(list)
-    for bar in sorted(collect_bars(parts, ConditionPolicy.SIP), key=_key):
+    for bar in sorted(collect_bars(parts, SIP), key=_key):
         by_hour[bar.symbol, bar.window_start.replace(minute=0)].append(bar)
     return {
         key: combined(group, key[1], key[1] + timedelta(hours=1)) for key, group in by_hour.items()
@@ -113,9 +114,7 @@ def _key(bar: Bar) -> WindowKey:
     return bar.symbol, bar.window_start
 
 
-def one_bar(
-    spark: SparkSession, *trades: tuple[Any, ...], policy: ConditionPolicy = ConditionPolicy.SIP
-) -> dict[str, Any]:
+def one_bar(spark: SparkSession, *trades: tuple[Any, ...], policy: Rules = SIP) -> dict[str, Any]:
     """Return the only bar of trades given as (price, volume, ms, conditions, sequence)."""
     rows = [("TEST", p, v, START_MS + ms, c, s, i) for i, (p, v, ms, c, s) in enumerate(trades)]
     bars = bars_of(calculate_ohlcv(trades_of(spark, rows), policy))
@@ -208,7 +207,7 @@ def test_a_time_a_minute_after_receipt_is_still_possible(spark: SparkSession) ->
 
 
 def test_the_tape_worked_by_hand_gives_its_bars(spark: SparkSession) -> None:
-    bars = calculate_ohlcv(trades_of(spark, hand_trades()), ConditionPolicy.SIP)
+    bars = calculate_ohlcv(trades_of(spark, hand_trades()), SIP)
 
     assert bars_of(bars) == hand_bars(Interval.FIVE_MINUTES)
 
@@ -217,7 +216,7 @@ def test_odd_lots_set_prices_under_their_policy(spark: SparkSession) -> None:
     trades = [(10.0, 100.0, 0, ["1"], 0), (12.0, 5.0, 1, ["1", "12"], 0)]
 
     sip = one_bar(spark, *trades)
-    oddlot = one_bar(spark, *trades, policy=ConditionPolicy.SIP_ODDLOT)
+    oddlot = one_bar(spark, *trades, policy=SIP_ODDLOT)
 
     assert (sip["high"], sip["close"], sip["volume"]) == (10.0, 10.0, Decimal(105))
     assert (oddlot["high"], oddlot["close"], oddlot["volume"]) == (12.0, 12.0, Decimal(105))
@@ -228,7 +227,7 @@ def test_every_trade_sets_prices_under_policy_all_and_volume_keeps_its_rule(
 ) -> None:
     trades = [(10.0, 100.0, 0, ["1"], 0), (99.0, 7.0, 1, ["16", "30"], 0)]
 
-    bar = one_bar(spark, *trades, policy=ConditionPolicy.ALL)
+    bar = one_bar(spark, *trades, policy=ALL)
 
     assert (bar["open"], bar["high"], bar["close"]) == (10.0, 99.0, 99.0)
     assert bar["volume"] == Decimal(100)
@@ -253,7 +252,7 @@ def test_form_t_sets_prices_outside_regular_hours_only(
     event_ms = (hour_utc - EPOCH) // timedelta(milliseconds=1)
     trades = trades_of(spark, [("TEST", 10.0, 100.0, event_ms, ["1", "24"], 0, 1)])
 
-    (bar,) = bars_of(calculate_ohlcv(trades, ConditionPolicy.SIP)).values()
+    (bar,) = bars_of(calculate_ohlcv(trades, SIP)).values()
 
     expected = 10.0 if sets_prices else None
     assert [bar[name] for name in PRICES] == [expected] * 4
@@ -285,7 +284,7 @@ def test_each_product_is_rounded_and_not_the_price(spark: SparkSession) -> None:
     # 1.6743e-9 * 1e9 + 1.6743e-9 * 2e9 = 1.6743 + 3.3486 = 5.0229, and that over 3e9.
     rows = [("TEST", 1.6743e-09, size, START_MS, None, 0, n) for n, size in enumerate((1e9, 2e9))]
 
-    (bar,) = calculate_ohlcv(trades_of(spark, rows), ConditionPolicy.SIP).collect()
+    (bar,) = calculate_ohlcv(trades_of(spark, rows), SIP).collect()
 
     assert bar["notional"] == Decimal("5.0229")
     assert bar["vwap"] == pytest.approx(1.6743e-09, rel=1e-15)
@@ -297,7 +296,7 @@ def test_a_sum_that_does_not_fit_is_an_error_and_not_a_null(spark: SparkSession)
     )
 
     with pytest.raises(Exception, match="the sum of notional exceeds"):
-        calculate_ohlcv(trades, ConditionPolicy.SIP).collect()
+        calculate_ohlcv(trades, SIP).collect()
 
 
 prices = st.integers(min_value=1, max_value=10_000).map(lambda cents: cents / 100)
@@ -339,7 +338,7 @@ def test_a_bar_of_spark_tells_its_session_and_asset_class(
     event_ms = (instant - EPOCH) // timedelta(milliseconds=1)
     trades = trades_of(spark, [(symbol, 10.0, 100.0, event_ms, None, 0, 1)])
 
-    (bar,) = collect_bars(calculate_ohlcv(trades, ConditionPolicy.SIP), ConditionPolicy.SIP)
+    (bar,) = collect_bars(calculate_ohlcv(trades, SIP), SIP)
 
     assert (bar.window_start, bar.session, bar.asset_class) == (instant, session, asset_class)
 
@@ -351,10 +350,10 @@ def test_hours_rolled_up_from_parts_equal_hours_of_the_trades(
 ) -> None:
     frame = trades_of(spark, with_ids(trades))
 
-    parts = calculate_ohlcv(frame, ConditionPolicy.SIP, FIVE_MINUTES)
-    whole = calculate_ohlcv(frame, ConditionPolicy.SIP, "1 hour")
+    parts = calculate_ohlcv(frame, SIP, FIVE_MINUTES)
+    whole = calculate_ohlcv(frame, SIP, "1 hour")
 
-    expected = {_key(bar): bar for bar in collect_bars(whole, ConditionPolicy.SIP)}
+    expected = {_key(bar): bar for bar in collect_bars(whole, SIP)}
     found = hours_of(parts)
     assert found.keys() == expected.keys()
     for name in set(VALUES) - {"session"}:  # an hour of several is mixed
@@ -371,14 +370,14 @@ def test_any_order_of_arrival_gives_the_same_bar(
     rows = with_ids(trades)
     shuffled = data.draw(st.permutations(rows))
 
-    first = calculate_ohlcv(trades_of(spark, rows), ConditionPolicy.SIP)
-    second = calculate_ohlcv(trades_of(spark, shuffled).repartition(3), ConditionPolicy.SIP)
+    first = calculate_ohlcv(trades_of(spark, rows), SIP)
+    second = calculate_ohlcv(trades_of(spark, shuffled).repartition(3), SIP)
 
     assert bars_of(first) == bars_of(second)
 
 
 def test_hours_of_the_tape_worked_by_hand(spark: SparkSession) -> None:
-    parts = calculate_ohlcv(trades_of(spark, hand_trades()), ConditionPolicy.SIP)
+    parts = calculate_ohlcv(trades_of(spark, hand_trades()), SIP)
 
     hours = {key: values_of(bar) for key, bar in hours_of(parts).items()}
     assert hours == hand_bars(Interval.ONE_HOUR)
@@ -409,7 +408,7 @@ def previews(
 
     reader = spark.readStream.schema(TRADE_SCHEMA).option("maxFilesPerTrigger", 1)
     stream = with_times(reader.json(str(source)))
-    bars = calculate_ohlcv(apply_watermark(stream, 600), ConditionPolicy.SIP)
+    bars = calculate_ohlcv(apply_watermark(stream, 600), SIP)
     query = (
         bars.writeStream.outputMode("update")
         .option("checkpointLocation", str(folder / "checkpoint"))

@@ -36,6 +36,13 @@ def test_each_unknown_id_is_logged_once_with_the_symbol_that_had_it():
     ]
 
 
+def test_a_file_of_rules_names_its_own():
+    unknown = UnknownConditions(["@", "T"])
+    with capture_logs() as logs:
+        assert unknown.count([trade("@", "T"), trade("1")]) == 1
+    assert [entry["id"] for entry in logs] == ["1"]
+
+
 def test_a_feed_of_nonsense_does_not_fill_the_log():
     unknown = UnknownConditions()
     with capture_logs() as logs:

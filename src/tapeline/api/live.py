@@ -179,8 +179,9 @@ class Live:
 
     def _take(self, seen: Seen) -> None:
         if seen.progress is not None:
-            for interval, bar in self._view.know(seen.progress):
+            for interval, bar in self._view.know(seen.progress, seen.policy):
                 self._show(interval.value, bar, is_live=True)
+            self._tell_view(self._view.state)
         for interval, bar in seen.newest:
             self._show(interval.value, bar)
         for (interval, _, _), bar in self._changes.made(seen).items():
@@ -217,16 +218,21 @@ class Live:
             if self._topic_id not in {None, update.topic_id}:
                 self._start_over()
             self._topic_id = update.topic_id
-        if update.state is not self._state:
-            self._state = update.state
-            is_trouble = update.state in {LiveState.BEHIND, LiveState.AWAY}
-            (log.warning if is_trouble else log.info)("live_view", state=update.state.value)
-            self.listeners.put(self.listeners, self.state())
+        self._tell_view(update.state)
         for trade in update.trades:
             if self.listeners.are_any((TRADES, trade.symbol)):
                 self.listeners.send((TRADES, trade.symbol), trade_event(trade))
         for interval, bar in update.bars:
             self._show(interval.value, bar, is_live=True)
+
+    def _tell_view(self, state: LiveState) -> None:
+        if state is not self._state:
+            if LiveState.OTHER_POLICY in {state, self._state}:
+                self._start_over()
+            self._state = state
+            is_good = state in {LiveState.UP, LiveState.STARTING}
+            (log.info if is_good else log.warning)("live_view", state=state.value)
+            self.listeners.put(self.listeners, self.state())
 
     def _show(self, name: str, bar: Bar, *, is_live: bool = False) -> None:
         """Send a bar to its listeners if it is news, and the longer bars that it is part of."""
@@ -246,7 +252,7 @@ class Live:
             self._show(name, bar, is_live=True)
 
     def _start_over(self) -> None:
-        """Forget what was shown: the topic was created again, and so perhaps the tables were."""
+        """Forget what was shown: the topic was created again, or there are other rules now."""
         self._shown.clear()
         self._longer.clear()
         for listener in self.listeners:

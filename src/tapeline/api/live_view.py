@@ -48,13 +48,15 @@ class LiveView:
         self._update = Update(LiveState.STARTING, None, {})
         self._bars: dict[Stored, dict[datetime, Bar]] = {}
         self._progress: Mapping[str, datetime | None] | None = None
+        self._is_other_policy = False
         metrics[LIVE_UP].set(0)
         metrics[LIVE_TRADES_HELD].set(0)
 
     @property
     def state(self) -> LiveState:
         """How it is."""
-        return self._update.state
+        is_up = self._update.state is LiveState.UP
+        return LiveState.OTHER_POLICY if is_up and self._is_other_policy else self._update.state
 
     @property
     def is_asked(self) -> bool:
@@ -109,13 +111,17 @@ class LiveView:
         is_held = first is not None and first <= start
         return self.state is LiveState.UP and is_held and self._is_whole(start)
 
-    def know(self, progress: Mapping[str, datetime | None]) -> list[tuple[Interval, Bar]]:
-        """Learn which topics feed the keyspace; return the bars that may be shown.
+    def know(
+        self, progress: Mapping[str, datetime | None], policy: str | None
+    ) -> list[tuple[Interval, Bar]]:
+        """Learn what feeds the keyspace; return the bars that may be shown.
 
         Args:
             progress: by topic, the event time of the newest trade in silver.
+            policy: by which its bars are made; None where there is none yet.
         """
         self._progress = progress
+        self._learn_policy(policy)
         return [
             (interval, bar)
             for (interval, _), bars in self._bars.items()
@@ -123,16 +129,22 @@ class LiveView:
             if self._is_whole(bar.window_start)
         ]
 
+    def _learn_policy(self, policy: str | None) -> None:
+        ours = self._settings.stream.policy.name
+        is_other = policy not in {None, ours}
+        if is_other and not self._is_other_policy:
+            log.warning("live_policy_differs", ours=ours, of_bars=policy)
+        self._is_other_policy = is_other
+        self._metrics[LIVE_UP].set(self.state is LiveState.UP)
+
     def _hear(self, update: Update) -> None:
         try:
             self._remember(update)
             shown = tuple(b for b in update.bars if self._is_whole(b[1].window_start))
-            self._metrics[LIVE_UP].set(update.state is LiveState.UP)
+            self._metrics[LIVE_UP].set(self.state is LiveState.UP)
             self._metrics[LIVE_TRADES].inc(len(update.trades))
             self._metrics[LIVE_TRADES_HELD].set(update.trades_held)
-            self._take(
-                Update(update.state, update.topic_id, update.held_from, shown, update.trades)
-            )
+            self._take(Update(self.state, update.topic_id, update.held_from, shown, update.trades))
         except Exception as error:  # one bad update must not end the live view for everyone
             log.exception("update_failed", error=repr(error))
         finally:
@@ -158,7 +170,7 @@ class LiveView:
         Trades may have come by another topic, which is perhaps gone. A keyspace that has some of
         others and none of this topic is fed by others.
         """
-        if self._progress is None:
+        if self._progress is None or self._is_other_policy:
             return False
         others = {t: time for t, time in self._progress.items() if t != self._update.topic_id}
         if self._progress and len(others) == len(self._progress):

@@ -49,7 +49,8 @@ class PollRequest:
 class Seen:
     """What was found: how far the log was read and what it says, and bars.
 
-    `progress` maps each topic's id to the event time of its newest trade in silver.
+    `progress` maps each topic's id to the event time of its newest trade in silver, and `policy` is
+    that of the bars; both only if progress was asked for.
     """
 
     position: datetime
@@ -58,6 +59,7 @@ class Seen:
     newest: list[tuple[Interval, Bar]] = field(default_factory=list)
     longer: list[tuple[ReadInterval, Bar]] = field(default_factory=list)
     progress: dict[str, datetime | None] | None = None
+    policy: str | None = None
 
 
 def poll(client: CassandraClient, wanted: PollRequest) -> Seen:
@@ -66,6 +68,7 @@ def poll(client: CassandraClient, wanted: PollRequest) -> Seen:
     seen = Seen(wanted.since)
     if wanted.asks_progress:
         seen.progress = newest_by_topic(client)
+        seen.policy = client.policy_of_bars()
     if wanted.followed:
         _read_log(client, wanted, now, seen)
     starts: defaultdict[tuple[Interval, datetime], set[str]] = defaultdict(set)

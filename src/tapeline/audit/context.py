@@ -16,6 +16,7 @@ from tapeline.audit.messages import sort_messages
 from tapeline.audit.tables import TRADE_KEYS, query
 from tapeline.kafka.reader import TopicReader
 from tapeline.model.bar import Interval, WindowKey
+from tapeline.model.rules import Rules
 from tapeline.model.times import from_millis, to_millis
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.messages import BUCKET_OFFSETS
@@ -210,4 +211,6 @@ class Context:
     baseline: Baseline
     scope: Scope
     meanwhile: Meanwhile
+    rules: Mapping[str, Rules]
+    """Those that bars can be recomputed by, by their name."""
     findings: Findings = field(default_factory=Findings)

@@ -94,7 +94,8 @@ _HOURS: Final = """
         sum(unpriced_volume) AS unpriced_volume,
         min(first_trade_time) AS first_trade_time,
         max(last_trade_time) AS last_trade_time,
-        first(policy ORDER BY window_start) AS policy,
+        CASE count(DISTINCT policy) WHEN 0 THEN NULL WHEN 1 THEN min(policy) ELSE 'mixed' END
+            AS policy,
         if(count(DISTINCT session) = 1, min(session), 'mixed') AS session
     FROM parts GROUP BY ALL
 """
@@ -156,10 +157,7 @@ def _differences(
                 interval=Interval.ONE_HOUR,
             )
         ]
-    expected = dict(rolled_up[key])
-    if hour.policy in {part.policy for part in parts}:
-        expected["policy"] = hour.policy
-    return list(differing_values(Pair.GOLD_HOURS, hour, expected, Interval.ONE_HOUR))
+    return list(differing_values(Pair.GOLD_HOURS, hour, rolled_up[key], Interval.ONE_HOUR))
 
 
 def _rolled_up(parts: Sequence[Bar]) -> dict[WindowKey, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Bars from trades by docs/bars.md, in SQL and Python: a second way to the same values.
 
-Only tables of data are shared with the code that is audited, the sale conditions' ids and the
-hours of exchanges; and what a bar's name and start tell, its session and asset class.
+Only data is shared with the code that is audited, the compiled rules and the hours of exchanges;
+and what a bar's name and start tell, its session and asset class.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import duckdb
 import pyarrow as pa
 
 from tapeline.audit.tables import WINDOWS, conditions_of, query, table_of, window_key
-from tapeline.model import conditions as sale
 from tapeline.model import sessions
 from tapeline.model.bar import WindowKey
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.errors import AuditError
 from tapeline.model.exchange_hours import exchange
+from tapeline.model.rules import FIELDS, Rules
+from tapeline.model.sessions import Session
 from tapeline.model.times import from_millis, to_millis
 from tapeline.model.venues import AMERICAN
 
@@ -31,11 +31,18 @@ _TEN_PLACES: Final = Decimal("1e-10")
 _PRICE_PLACES: Final = Decimal("1e-26")
 _EXACT: Final = Context(prec=80, rounding=ROUND_HALF_UP)
 
-_WANTED: Final = WINDOWS.append(pa.field("policy", pa.string()))
+_WANTED: Final = pa.schema(
+    [
+        *WINDOWS,
+        ("policy", pa.string()),
+        ("session", pa.string()),
+        ("small", pa.float64()),
+    ]
+)
 _KINDS: Final = pa.schema(
     {
-        "conditions": pa.string(),
-        "policy": pa.string(),
+        **dict.fromkeys(("conditions", "policy", "session"), pa.string()),
+        "is_small": pa.bool_(),
         **dict.fromkeys(("sets_high_low", "sets_last", "adds_volume", "at_night"), pa.bool_()),
     }
 )
@@ -45,7 +52,12 @@ _AMOUNTS: Final = pa.schema(
 )
 
 _COMPLETE_TRADES: Final = """
-    SELECT trades.*, policy, event_time_ms // 300000 * 300000 AS five_ms
+    SELECT
+        trades.*,
+        policy,
+        session,
+        coalesce(volume > 0 AND volume < small, FALSE) AS is_small,
+        event_time_ms // 300000 * 300000 AS five_ms
     FROM trades JOIN wanted USING (symbol, bucket_ms)
     WHERE price IS NOT NULL AND volume IS NOT NULL AND sequence IS NOT NULL
 """
@@ -57,9 +69,13 @@ _ELIGIBLE: Final = """
         if(adds_volume, volume, 0.0) AS counted
     FROM trades
     JOIN kinds
-        ON trades.policy = kinds.policy AND trades.conditions IS NOT DISTINCT FROM kinds.conditions
+        ON trades.policy = kinds.policy
+        AND trades.session = kinds.session
+        AND trades.is_small = kinds.is_small
+        AND trades.conditions IS NOT DISTINCT FROM kinds.conditions
     JOIN open_hours USING (five_ms)
 """
+_DISTINCT_KINDS: Final = "SELECT DISTINCT conditions, policy, session, is_small FROM trades"
 # By event time, then rank of arrival; the low bits of the id decide what is left.
 _BARS: Final = """
     WITH placed AS (
@@ -88,21 +104,27 @@ _BARS: Final = """
 
 
 def recompute_bars(
-    trades: pa.Table, policies: Mapping[WindowKey, str]
+    trades: pa.Table, policies: Mapping[WindowKey, Rules]
 ) -> dict[WindowKey, dict[str, Any]]:
     """Return the fields of `tapeline.model.bar.VALUES` of each window that has a policy and trades.
 
     Args:
         trades: every trade of the windows, columns as TRADES; one that lacks its price, size
             or rank counts for nothing.
-        policies: which trades set prices, for each window.
+        policies: which trades set and add to what, for each window.
 
     Raises:
         AuditError: an amount does not fit into decimal(38, 10).
     """
-    wanted = [(symbol, to_millis(start), policy) for (symbol, start), policy in policies.items()]
+    wanted = [
+        (
+            *(symbol, to_millis(start), rules.name, sessions.session_at(symbol, start).value),
+            rules.below_size and rules.below_size.size,
+        )
+        for (symbol, start), rules in policies.items()
+    ]
     complete = query(_COMPLETE_TRADES, trades=trades, wanted=table_of(_WANTED, wanted))
-    eligible = _with_eligibility(complete)
+    eligible = _with_eligibility(complete, {rules.name: rules for rules in policies.values()})
     try:
         bars = query(_BARS, trades=eligible, amounts=_amounts(eligible))
     except duckdb.OutOfRangeException as error:
@@ -126,33 +148,44 @@ def _finished(row: dict[str, Any]) -> tuple[WindowKey, dict[str, Any]]:
     return key, row
 
 
-def _with_eligibility(trades: pa.Table) -> pa.Table:
+def _with_eligibility(trades: pa.Table, rules: Mapping[str, Rules]) -> pa.Table:
     """Add what each trade may update, and its size where that is volume: `counted`."""
-    kinds = query("SELECT DISTINCT conditions, policy FROM trades", trades=trades).to_pylist()
+    kinds = [tuple(kind.values()) for kind in query(_DISTINCT_KINDS, trades=trades).to_pylist()]
     times = query("SELECT DISTINCT five_ms FROM trades", trades=trades)["five_ms"].to_pylist()
     return query(
         _ELIGIBLE,
         trades=trades,
-        kinds=table_of(_KINDS, [(*kind.values(), *_eligibility(**kind)) for kind in kinds]),
+        kinds=table_of(_KINDS, [(*kind, *_eligibility(rules[kind[1]], *kind)) for kind in kinds]),
         open_hours=table_of(_OPEN, [(ms, _is_open(from_millis(ms))) for ms in times]),
     )
 
 
-def _eligibility(conditions: str | None, policy: str) -> tuple[bool, bool, bool, bool]:
+def _eligibility(
+    rules: Rules, conditions: str | None, _policy: str, session: str, is_small: object
+) -> tuple[bool, bool, bool, bool]:
     """Return whether such a trade sets high and low, sets last, adds volume, and only at night.
 
     `at_night` trades set prices outside the regular hours of New York only.
     """
     ids = frozenset(conditions_of(conditions))
-    adds_volume = not ids & sale.NO_VOLUME
-    if not ids or policy == ConditionPolicy.ALL.value:
-        return True, True, adds_volume, False
-    no_price = sale.NO_PRICE | sale.NO_FIELD
-    if policy == ConditionPolicy.SIP_ODDLOT.value:
-        no_price -= {sale.ODD_LOT}
-    sets_high_low = ids <= sale.KNOWN and not ids & no_price
-    sets_last = sets_high_low and not ids & sale.NO_LAST
-    return sets_high_low, sets_last, adds_volume, bool(ids & sale.EXTENDED_HOURS)
+    denied = [rules.sessions.get(Session(session), 0)]
+    if is_small and rules.below_size is not None:
+        denied.append(rules.below_size.withheld)
+    if not ids <= rules.conditions.keys():
+        denied.append(rules.unknown)
+    found = [rules.conditions[one] for one in ids & rules.conditions.keys()]
+    of_hours = [rule for rule in found if rule.sessions is not None]
+    denied += [rule.withheld for rule in found if rule.sessions is None]
+    if not rules.asks_new_york:
+        denied += [rule.withheld for rule in of_hours if session in (rule.sessions or ())]
+        of_hours = []
+    may_set = {name for name, bit in FIELDS.items() if not any(bits & bit for bits in denied)}
+    return (
+        "high_low" in may_set,
+        "open_close" in may_set,
+        "volume" in may_set,
+        bool(of_hours),
+    )
 
 
 def _is_open(instant: datetime) -> bool:

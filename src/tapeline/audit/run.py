@@ -27,6 +27,7 @@ from tapeline.kafka.reader import TopicReader
 from tapeline.kafka.topics import living_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
+from tapeline.model.conditions import SHIPPED
 from tapeline.model.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.program.process import rare_collections
 from tapeline.program.settings import Settings
@@ -75,6 +76,7 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
     endpoints = find_endpoints(settings)
     typer.echo(f"Using {endpoints}", err=True)
     keyspace, topic = settings.cassandra.keyspace, settings.kafka.topic
+    rules = settings.stream.policy
     with ExitStack() as stack:
         client = stack.enter_context(open_keyspace(settings, endpoints))
         client.require_symbols(scope.symbols)
@@ -92,7 +94,7 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
                 )
                 raise SchemaError(message)
             meanwhile = Meanwhile(client, baseline.committed)
-            yield Context(client, kafka, baseline, scope, meanwhile)
+            yield Context(client, kafka, baseline, scope, meanwhile, {**SHIPPED, rules.name: rules})
         except (DriverException, NoHostAvailable, KafkaException, OSError) as error:
             message = f"The audit has stopped, run it again: {type(error).__name__}: {error}"
             raise ServiceUnavailableError(message) from error

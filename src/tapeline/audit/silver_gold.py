@@ -20,10 +20,10 @@ from tapeline.audit.findings import (
 from tapeline.audit.recompute import recompute_bars
 from tapeline.audit.tables import is_gone, query, window_key
 from tapeline.model.bar import VALUES, Bar, Interval, WindowKey
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import SHIPPED
+from tapeline.model.rules import Rules
 from tapeline.model.times import to_millis
 
-_POLICIES: Final = frozenset(policy.value for policy in ConditionPolicy)
 _COUNTS: Final = """
     SELECT symbol, bucket_ms, count(*) AS trades, min(received_at_ms) AS first_received_ms
     FROM silver GROUP BY ALL
@@ -36,6 +36,7 @@ def compare_bars(
     silver: pa.Table,
     baseline: Baseline,
     moving: Collection[WindowKey] = frozenset(),
+    rules: Mapping[str, Rules] = SHIPPED,
 ) -> Compared:
     """Compare the five-minute bars of some windows with what their trades make.
 
@@ -45,6 +46,7 @@ def compare_bars(
         silver: every row of the windows, columns as TRADES.
         baseline: says which windows can be compared.
         moving: windows that got a trade after the audit had begun.
+        rules: those that are known, by the policy of a bar.
     """
     found = Compared()
     silver_gone_ms = baseline.gone_ms["trades_silver"]
@@ -70,12 +72,13 @@ def compare_bars(
             found.unaudited[NO_GOLD].add(key)
         else:
             found.checked += 1
-            difference = _existence(key, bar, trades)
+            difference = _existence(key, bar, trades, rules)
             if difference is not None:
                 found.differences.append(difference)
             elif bar is not None:
                 comparable[key] = bar
-    expected = recompute_bars(silver, {key: bar.policy or "" for key, bar in comparable.items()})
+    policies = {key: rules[bar.policy or ""] for key, bar in comparable.items()}
+    expected = recompute_bars(silver, policies)
     for key, bar in comparable.items():
         found.differences += differing_values(
             Pair.SILVER_GOLD, bar, expected.get(key, {}), Interval.FIVE_MINUTES
@@ -117,11 +120,13 @@ def missing_or_provisional(
     )
 
 
-def _existence(key: WindowKey, bar: Bar | None, trades: int) -> Difference | None:
+def _existence(
+    key: WindowKey, bar: Bar | None, trades: int, rules: Mapping[str, Rules]
+) -> Difference | None:
     if not trades:
         return _about(key, "none: silver has no trade of it", "in gold")
-    if bar is not None and bar.policy not in _POLICIES:
-        return _about(key, " or ".join(sorted(_POLICIES)), text_of(bar.policy), "policy")
+    if bar is not None and bar.policy not in rules:
+        return _about(key, " or ".join(sorted(rules)), text_of(bar.policy), "policy")
     return missing_or_provisional(Pair.SILVER_GOLD, key, bar, Interval.FIVE_MINUTES)
 
 

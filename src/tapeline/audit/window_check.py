@@ -95,7 +95,7 @@ def _compared(
         silver_gone_ms=baseline.gone_ms["trades_silver"],
     )
     moving = set() if newer is None else {window_key(*window) for window in window_rows(newer)}
-    return trades, compare_bars(windows, bars, silver, baseline, moving)
+    return trades, compare_bars(windows, bars, silver, baseline, moving, context.rules)
 
 
 def _without(trades: pa.Table, others: pa.Table | None) -> pa.Table:

@@ -28,6 +28,7 @@ from tapeline.model.errors import AuditError, UsageError
 from tapeline.model.symbols import selected_symbols
 from tapeline.model.times import time_span
 from tapeline.program.options import input_file
+from tapeline.program.rule_file import PolicyOption
 from tapeline.program.settings import load_settings
 
 _FILE_WIDTH: Final = 200
@@ -45,6 +46,7 @@ def audit(
         Path | None,
         typer.Option(callback=input_file, help="CSV of five-minute bars to compare ours with."),
     ] = None,
+    policy: PolicyOption = None,
     output_format: Annotated[
         TableOrJson, format_option("How to write the report.")
     ] = TableOrJson.TABLE,
@@ -53,11 +55,12 @@ def audit(
     """Check every layer against the one before it; exit code 1 if anything differs.
 
     Kafka against bronze byte for byte, bronze against silver and quarantine, silver against
-    the bars recomputed without Spark, and the bars against a vendor's.
+    the bars recomputed without Spark, and the bars against a vendor's. Each bar is recomputed by
+    its own policy; one of a file of rules needs that file.
 
     Example: tapeline audit --from 2026-11-20 --to 2026-11-21 --symbols AAPL,MSFT
     """
-    settings = load_settings().with_target(topic=topic, keyspace=keyspace)
+    settings = load_settings().with_target(topic=topic, keyspace=keyspace, policy=policy)
     scope = Scope.of(*time_span(start, end), selected_symbols(symbols))
     progress = progress_on(Console(stderr=True))
     with progress:

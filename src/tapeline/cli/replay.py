@@ -24,10 +24,10 @@ from tapeline.local.lock import only_one
 from tapeline.local.services import running_services
 from tapeline.local.supervisor import child_process, keep_alive
 from tapeline.model.bar import Interval
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.errors import StreamError
 from tapeline.program.logs import configure_logging
 from tapeline.program.process import sigterm_interrupts
+from tapeline.program.rule_file import PolicyOption
 from tapeline.program.settings import Settings, load_settings
 from tapeline.simulator.child import simulated_feed
 from tapeline.simulator.faults import FAULT_HELP, parse_faults
@@ -80,7 +80,7 @@ def replay(
     columns: ColumnsOption = None,
     symbol: SymbolOption = None,
     conditions: CodesOption = None,
-    policy: Annotated[ConditionPolicy | None, typer.Option(help="Which trades set prices.")] = None,
+    policy: PolicyOption = None,
     speed: Annotated[str, typer.Option(help="'max', or how many times real time.")] = "max",
     into: Annotated[
         str,
@@ -167,7 +167,8 @@ def _prepare(settings: Settings, endpoints: Endpoints, client: CassandraClient) 
     admin = topic_admin(endpoints.bootstrap_servers)
     if settings.cassandra.keyspace == REPLAY:
         client.drop_schema()
-    client.create_schema()  # first, for it may refuse
+    client.create_schema()  # first, for it may refuse, and so may the next
+    client.claim_policy(settings.stream.policy)
     shutil.rmtree(_checkpoints(settings), ignore_errors=True)
     delete_topic(admin, settings.kafka.topic)
     create_topics(admin, settings.kafka)
@@ -197,7 +198,7 @@ def _run(
     produce += ["--speed", simulate[simulate.index("--speed") + 1]]
     stream = ["stream", "--topic", kafka.topic, "--keyspace", cassandra.keyspace]
     stream += ["--checkpoint-dir", str(_checkpoints(settings)), "--until-final"]
-    stream += ["--policy", settings.stream.policy.value]
+    stream += ["--policy", settings.stream.policy.option]
     with ExitStack() as stack:
         streaming = stack.enter_context(child_process(stream, settings.home))
         feed = stack.enter_context(

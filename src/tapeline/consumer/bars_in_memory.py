@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Final
 
@@ -121,8 +121,7 @@ class BarsInMemory:
 
 
 def _joined(before: Bar, after: Bar) -> Bar:
-    both = combined([before, after], before.window_start, before.window_end)
-    return replace(both, policy=before.policy)
+    return combined([before, after], before.window_start, before.window_end)
 
 
 def _window_of(bar: Bar) -> WindowKey:

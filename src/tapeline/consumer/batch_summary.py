@@ -15,15 +15,15 @@ from typing import Final
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
+from tapeline.consumer.bar_columns import bar_aggregates, contributions
+from tapeline.consumer.silver_bars import ruled
 from tapeline.consumer.transformations import (
-    bar_aggregates,
-    contributions,
     mark_redeliveries,
     window_of_trade,
 )
 from tapeline.model.bar import Bar, Interval
-from tapeline.model.conditions import ConditionPolicy
-from tapeline.model.sessions import asset_class_of, session_at
+from tapeline.model.rules import Rules
+from tapeline.model.sessions import Session, asset_class_of, session_at
 from tapeline.model.times import floor_to, from_micros
 from tapeline.storage.windows import WINDOW_BUCKET_OFFSETS, PartitionProgress, WindowState
 
@@ -66,7 +66,7 @@ def arrange(parsed: DataFrame) -> DataFrame:
     return mark_redeliveries(parsed.withColumn("window_start", F.when(is_valid, window_of_trade())))
 
 
-def summary_rows(arranged: DataFrame, policy: ConditionPolicy, interval: Interval) -> DataFrame:
+def summary_rows(arranged: DataFrame, policy: Rules, interval: Interval) -> DataFrame:
     """Return a row for each window of each Kafka partition, and for each symbol and reason.
 
     Args:
@@ -100,7 +100,7 @@ def summary_rows(arranged: DataFrame, policy: ConditionPolicy, interval: Interva
             F.max("valid_time").alias("newest_event_time"),
             F.max("kafka_timestamp").alias("newest_received_at"),
             F.count(F.lit(1)).alias("messages"),
-            *bar_aggregates(),
+            *bar_aggregates(policy),
         )
     )
     # As numbers: PySpark hands timestamps over in the machine's own time zone.
@@ -108,7 +108,7 @@ def summary_rows(arranged: DataFrame, policy: ConditionPolicy, interval: Interva
 
 
 def read_summary(
-    rows: Iterable[Row], topic_id: str, policy: ConditionPolicy, interval: Interval
+    rows: Iterable[Row], topic_id: str, policy: Rules, interval: Interval
 ) -> BatchSummary:
     """Return what the rows of `summary_rows` say."""
     invalid: Counter[str] = Counter()
@@ -164,31 +164,26 @@ def _newest(micros: Iterable[int]) -> datetime | None:
     return None if newest is None else from_micros(newest)
 
 
-def _bar(row: Row, start: datetime, policy: ConditionPolicy, interval: Interval) -> Bar:
-    volume = float(row.volume)
+def _bar(row: Row, start: datetime, policy: Rules, interval: Interval) -> Bar:
+    session = _session(row.symbol, start)
+    fields = ruled(row.asDict(), policy, session)
+    volume = float(fields["volume"])
     return Bar(
         symbol=row.symbol,
         window_start=start,
         window_end=start + interval.duration,
-        open=row.open,
-        high=row.high,
-        low=row.low,
-        close=row.close,
-        volume=row.volume,
-        notional=row.notional,
-        vwap=float(row.notional) / volume if volume > 0 else None,
+        **fields,
+        vwap=float(fields["notional"]) / volume if volume > 0 else None,
         trade_count=row.trade_count,
-        unpriced_count=row.unpriced_count,
-        unpriced_volume=row.unpriced_volume,
         first_trade_time=from_micros(row.first_trade_time),
         last_trade_time=from_micros(row.last_trade_time),
         first_received_at=from_micros(row.first_received_at),
-        session=_session(row.symbol, start),
+        session=session.value,
         asset_class=asset_class_of(row.symbol).value,
-        policy=policy.value,
+        policy=policy.name,
     )
 
 
 @lru_cache(maxsize=10_000)
-def _session(symbol: str, start: datetime) -> str:
-    return session_at(symbol, start).value
+def _session(symbol: str, start: datetime) -> Session:
+    return session_at(symbol, start)

@@ -1,60 +1,54 @@
-"""Columns that say what a trade may update, by its sale conditions and its session."""
+"""Columns that say what a trade may update, by its sale conditions, its size and its session."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from typing import Final
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from tapeline.model import conditions as sale
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.exchange_hours import Hours, exchange
+from tapeline.model.rules import PRICES, Rules
 from tapeline.model.sessions import NEW_YORK
 from tapeline.model.venues import AMERICAN
 
-HIGH_LOW: Final = 1
-LAST: Final = 2
-"""Open and close."""
-VOLUME: Final = 4
-_PRICES: Final = HIGH_LOW | LAST
-
 _POSITIONS: Final = 4
 """The most conditions that the consolidated tape gives a trade; longer lists are seen as sets."""
-_ONE: Final = "{condition}"
 _SATURDAY_AND_SUNDAY: Final = (7, 1)
 
 
-def withheld(policy: ConditionPolicy) -> Column:
-    """Return the fields of its bar that a trade may not update, as bits.
+def withheld(rules: Rules, variant: int = 0) -> Column:
+    """Return the fields of its bar that a trade may not update, as bits of `model/rules.py`.
 
     Column `conditions` is looked up by position, which costs a fraction of what sets made of each
     trade's list cost; `event_time` is asked only for trades that are reported as out of hours.
 
     Args:
-        policy: which trades set prices.
+        rules: which trades set and add to what.
+        variant: the group of sessions that the trade's bar lies in.
 
     Returns:
-        `HIGH_LOW`, `LAST` (open and close) and `VOLUME` or-ed; 0 for a regular trade.
+        `HIGH_LOW`, `OPEN_CLOSE` and `VOLUME` or-ed; 0 for a regular trade.
     """
-    bits = F.expr(_for_each_condition(_bits_of(policy), " | ", _bits_of_a_long_list(policy)))
-    if policy is ConditionPolicy.ALL:
+    bits = F.expr(" | ".join([_by_conditions(rules, variant), *_by_the_rest(rules, variant)]))
+    ids = [c for c, rule in rules.conditions.items() if rule.sessions is not None]
+    if not (rules.asks_new_york and ids):
         return bits
-    ids = _texts(sale.EXTENDED_HOURS)
+    texts = _texts(ids)
     is_out_of_hours = _for_each_condition(
-        f"{_ONE} IN ({ids})", " OR ", f"arrays_overlap(conditions, array({ids}))"
+        lambda one: f"{one} IN ({texts})", " OR ", f"arrays_overlap(conditions, array({texts}))"
     )
     # The local time costs more than all the rest: it is worked out for these trades only.
-    by_day = F.when(is_regular("event_time"), _PRICES).otherwise(0)
+    by_day = F.when(is_regular("event_time"), PRICES).otherwise(0)
     return bits.bitwiseOR(F.when(F.expr(is_out_of_hours), by_day).otherwise(0))
 
 
-def may_update(field: int) -> Column:
-    """Return whether a trade may update a field (`HIGH_LOW`, `LAST`, `VOLUME`), by `withheld`."""
-    return F.col("withheld").bitwiseAND(F.lit(field)) == 0
+def may_update(field: int, column: str = "withheld") -> Column:
+    """Return whether a trade may update a field, by a column of `withheld`."""
+    return F.col(column).bitwiseAND(F.lit(field)) == 0
 
 
 def is_regular(instant: str) -> Column:
@@ -95,49 +89,62 @@ def _minute(clock: time) -> int:
     return clock.hour * 60 + clock.minute
 
 
-def _bits_by_id(policy: ConditionPolicy) -> dict[str, int]:
-    """Return what each known id withholds."""
-    bits = dict.fromkeys(sorted(sale.KNOWN, key=int), 0)
-    if policy is not ConditionPolicy.ALL:
-        bits |= dict.fromkeys(sale.NO_LAST, LAST)
-        bits |= dict.fromkeys(sale.NO_PRICE | sale.NO_FIELD, _PRICES)
-    if policy is ConditionPolicy.SIP_ODDLOT:
-        bits[sale.ODD_LOT] = 0
-    return bits | {condition: bits[condition] | VOLUME for condition in sale.NO_VOLUME}
-
-
-def _unknown(policy: ConditionPolicy) -> int:
-    """Return what an id without a rule withholds."""
-    return 0 if policy is ConditionPolicy.ALL else _PRICES
-
-
 # SQL, since each literal of a column is a call to the JVM, and each batch makes its plan again.
 
 
-def _for_each_condition(expression: str, operator: str, of_a_long_list: str) -> str:
-    """Join an expression of each condition, `_ONE` in it; a long list has one of its own."""
-    each = operator.join(
-        f"({expression.replace(_ONE, f'conditions[{n}]')})" for n in range(_POSITIONS)
+def _by_the_rest(rules: Rules, variant: int) -> list[str]:
+    """Return what a trade's session and its size withhold, where the rules name them."""
+    session = next(iter(rules.variants[variant]))
+    found = [str(rules.sessions[session])] if session in rules.sessions else []
+    small = rules.below_size
+    if small is not None:
+        found.append(f"if(volume > 0 AND volume < {small.size!r}D, {small.withheld}, 0)")
+    return found
+
+
+def _by_conditions(rules: Rules, variant: int) -> str:
+    session = next(iter(rules.variants[variant]))
+    bits = {
+        # What asks New York's clock is added by itself.
+        condition: 0 if rule.sessions else rule.withheld
+        for condition, rule in rules.in_session(session).items()
+    }
+    if not bits:
+        return f"if(size(conditions) > 0, {rules.unknown}, 0)"
+    known = ", ".join(f"{_text(condition)}, {some}" for condition, some in bits.items())
+    return _for_each_condition(
+        lambda one: f"nvl2({one}, nvl(map({known})[{one}], {rules.unknown}), 0)",
+        " | ",
+        _of_a_long_list(bits, rules.unknown),
     )
+
+
+def _for_each_condition(
+    expression: Callable[[str], str], operator: str, of_a_long_list: str
+) -> str:
+    """Join an expression of each condition; a long list has one of its own."""
+    each = operator.join(f"({expression(f'conditions[{n}]')})" for n in range(_POSITIONS))
     return f"CASE WHEN size(conditions) > {_POSITIONS} THEN {of_a_long_list} ELSE {each} END"
 
 
-def _bits_of(policy: ConditionPolicy) -> str:
-    known = ", ".join(f"'{condition}', {bits}" for condition, bits in _bits_by_id(policy).items())
-    return f"nvl2({_ONE}, nvl(map({known})[{_ONE}], {_unknown(policy)}), 0)"
-
-
-def _bits_of_a_long_list(policy: ConditionPolicy) -> str:
+def _of_a_long_list(bits: Mapping[str, int], unknown: int) -> str:
     ids_by_bits: dict[int, list[str]] = defaultdict(list)
-    for condition, bits in _bits_by_id(policy).items():
-        ids_by_bits[bits].append(condition)
+    for condition, some in bits.items():
+        ids_by_bits[some].append(condition)
     found = [
-        f"if(arrays_overlap(conditions, array({_texts(ids)})), {bits}, 0)"
-        for bits, ids in ids_by_bits.items()
+        f"if(arrays_overlap(conditions, array({_texts(ids)})), {some}, 0)"
+        for some, ids in ids_by_bits.items()
     ]
-    unknown = f"array_except(conditions, array({_texts(_bits_by_id(policy))}))"
-    return " | ".join([*found, f"if(size({unknown}) > 0, {_unknown(policy)}, 0)"])
+    others = f"array_except(conditions, array({_texts(bits)}))"
+    return " | ".join([*found, f"if(size({others}) > 0, {unknown}, 0)"])
 
 
 def _texts(ids: Iterable[str]) -> str:
-    return ", ".join(f"'{condition}'" for condition in ids)
+    return ", ".join(_text(condition) for condition in ids)
+
+
+def _text(condition: str) -> str:
+    """Return a text as SQL: any, since the conditions of a rule file are."""
+    # Spark puts variables in the place of `${…}` wherever it reads SQL.
+    escaped = condition.replace("\\", "\\\\").replace("'", "\\'").replace("$", "\\u0024")
+    return f"'{escaped}'"

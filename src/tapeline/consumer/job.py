@@ -68,6 +68,11 @@ class Job(str, Enum):
         return query_of(self.layers) if self.layers else None
 
     @property
+    def makes_bars(self) -> bool:
+        """Whether it writes bars, provisional or final."""
+        return self.finalizes or Layer.GOLD in self.layers
+
+    @property
     def finalizes(self) -> bool:
         """Whether it marks bars final."""
         return self in {Job.ALL, Job.FINALIZE}
@@ -141,7 +146,7 @@ def run_job(
         Whether a signal ended it.
 
     Raises:
-        UsageError: another process runs the same queries.
+        UsageError: another process runs the same queries, or the bars are of another policy.
         SchemaError: keyspace or checkpoint are not what they must be.
         StreamError: Spark, Kafka or Cassandra failed.
         PoisonError: most of what the topic holds is no trade.
@@ -156,6 +161,8 @@ def run_job(
         client = None
         if options.sink is SinkKind.CASSANDRA:
             client = stack.enter_context(open_keyspace(settings, endpoints))
+            if options.job.makes_bars:
+                client.claim_policy(settings.stream.policy)
         feed = FeedView(source.bootstrap_servers, settings.kafka, source.topic_id)
         stack.callback(feed.close)
         if query is not None:

@@ -7,13 +7,11 @@ reading them.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from tapeline.consumer.bars_in_memory import BarsInMemory
 from tapeline.model.bar import Bar, Interval, WindowKey
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.rollup import combined
 from tapeline.model.times import floor_to
 from tapeline.storage.cassandra_client import CassandraClient
@@ -29,7 +27,6 @@ def longer_bars(
     client: CassandraClient,
     interval: Interval,
     keys: Iterable[WindowKey],
-    policy: ConditionPolicy,
 ) -> list[Bar]:
     """Roll up the bars that are stored of the next shorter interval.
 
@@ -37,7 +34,6 @@ def longer_bars(
         client: of the keyspace.
         interval: five minutes (from one) or one hour (from five).
         keys: symbol and start of each bar.
-        policy: which the parts were made with.
 
     Returns:
         Provisional bars; none where no part is stored.
@@ -49,7 +45,7 @@ def longer_bars(
         ranges, client.bars_of_ranges(_PARTS[interval], ranges), strict=True
     ):
         if parts:
-            bars.append(replace(combined(parts, start, end), policy=policy.value))
+            bars.append(combined(parts, start, end))
     return bars
 
 
@@ -70,28 +66,23 @@ class LongerBars:
         self._shortest = shortest
         self._windows = windows
 
-    def changed(
-        self, changed: Collection[WindowKey], policy: ConditionPolicy
-    ) -> Iterator[tuple[Interval, list[Bar]]]:
+    def changed(self, changed: Collection[WindowKey]) -> Iterator[tuple[Interval, list[Bar]]]:
         """Yield the bars of each longer interval that hold changed ones, which are written.
 
         Args:
             changed: symbol and start of each window.
-            policy: which its bar was made with.
         """
         for interval in _PARTS:
             if interval.duration > self._shortest.duration:
                 length = interval.duration
                 keys = {(symbol, floor_to(length, start)) for symbol, start in changed}
-                yield interval, self._made(interval, keys, policy)
+                yield interval, self._made(interval, keys)
 
-    def _made(
-        self, interval: Interval, keys: Collection[WindowKey], policy: ConditionPolicy
-    ) -> list[Bar]:
+    def _made(self, interval: Interval, keys: Collection[WindowKey]) -> list[Bar]:
         known = {key for key in keys if self._windows.knows_all_since(key[1])}
         bars = [self._from_memory(interval, *key) for key in known]
         if self._client is not None and len(known) < len(keys):
-            bars += longer_bars(self._client, interval, set(keys) - known, policy)
+            bars += longer_bars(self._client, interval, set(keys) - known)
         return bars
 
     def _from_memory(self, interval: Interval, symbol: str, start: datetime) -> Bar:
@@ -100,4 +91,4 @@ class LongerBars:
             for n in range(interval.duration // self._shortest.duration)
         )
         parts = self._windows.bars((symbol, part) for part in starts)
-        return replace(combined(parts, start, start + interval.duration), policy=parts[0].policy)
+        return combined(parts, start, start + interval.duration)

@@ -18,13 +18,13 @@ from tapeline.consumer.spark_processor import Topic
 from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.errors import UsageError
 from tapeline.program.command import run_command
 from tapeline.program.logs import configure_logging
 from tapeline.program.options import output_folder
 from tapeline.program.process import end_with_parent, exit_stopped, is_held
 from tapeline.program.profile import PROFILE_HELP, Profile
+from tapeline.program.rule_file import PolicyOption
 from tapeline.program.settings import API_KEY_VARIABLE, LogLevel, load_settings
 
 log = structlog.get_logger()
@@ -65,7 +65,7 @@ def stream(
     keyspace: Annotated[
         str | None, typer.Option(help="Cassandra keyspace; market_data by default.")
     ] = None,
-    policy: Annotated[ConditionPolicy | None, typer.Option(help="Which trades set prices.")] = None,
+    policy: PolicyOption = None,
     checkpoint_dir: Annotated[
         Path | None,
         typer.Option(

@@ -152,7 +152,7 @@ class Previews:
             return
         now = datetime.now(timezone.utc)
         self._write_open(self._interval, self._windows.bars(windows), now)
-        for interval, bars in self._longer.changed(windows, self._settings.stream.policy):
+        for interval, bars in self._longer.changed(windows):
             self._write_open(interval, bars, now)
 
     def _write_open(self, interval: Interval, bars: Iterable[Bar], now: datetime) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
+from tapeline.consumer.bar_columns import BAR_COLUMNS, RULED_COLUMNS, bar_columns, in_variant
 from tapeline.consumer.sinks import read_table
-from tapeline.consumer.transformations import BAR_COLUMNS, FIVE_MINUTES, ONE_MINUTE, calculate_ohlcv
+from tapeline.consumer.transformations import (
+    FIVE_MINUTES,
+    ONE_MINUTE,
+    calculate_ohlcv,
+)
 from tapeline.consumer.window_keys import window_keys
 from tapeline.model.bar import Bar, Interval, WindowKey
-from tapeline.model.conditions import ConditionPolicy
-from tapeline.model.sessions import asset_class_of, session_at
+from tapeline.model.rules import Rules
+from tapeline.model.sessions import Session, asset_class_of, session_at
 from tapeline.model.times import from_micros
 
 _TIMES: Final = (
@@ -30,7 +35,7 @@ def bars_from_silver(
     keyspace: str,
     interval: Interval,
     windows: Sequence[WindowKey],
-    policy: ConditionPolicy,
+    policy: Rules,
 ) -> list[Bar]:
     """Return the provisional bars of what silver has of some windows.
 
@@ -50,18 +55,34 @@ def bars_from_silver(
     return bars
 
 
-def collect_bars(rows: DataFrame, policy: ConditionPolicy) -> list[Bar]:
+def collect_bars(rows: DataFrame, policy: Rules) -> list[Bar]:
     """Return the bars of `calculate_ohlcv`, with what their name and their time tell."""
     # Times as numbers: PySpark hands timestamps over in the machine's own time zone.
-    columns = [F.unix_micros(c) if c in _TIMES else F.col(c) for c in BAR_COLUMNS]
+    names = bar_columns(policy)
+    columns = [F.unix_micros(c) if c in _TIMES else F.col(c) for c in names]
     bars = []
     for row in rows.select(*columns).collect():
         values = list(row)
         for place in _TIME_PLACES:
             values[place] = from_micros(values[place])
-        fields = dict(zip(BAR_COLUMNS, values, strict=True))
-        symbol = fields["symbol"]
-        session = session_at(symbol, fields["window_start"]).value
+        found = dict(zip(names, values, strict=True))
+        symbol = found["symbol"]
+        session = session_at(symbol, found["window_start"])
         asset_class = asset_class_of(symbol).value
-        bars.append(Bar(**fields, session=session, asset_class=asset_class, policy=policy.value))
+        fields = {name: found[name] for name in BAR_COLUMNS} | ruled(found, policy, session)
+        bars.append(
+            Bar(**fields, session=session.value, asset_class=asset_class, policy=policy.name)
+        )
     return bars
+
+
+def ruled(found: Mapping[str, Any], policy: Rules, session: Session) -> dict[str, Any]:
+    """Return `RULED_COLUMNS` as the rules of a bar's session have them.
+
+    Args:
+        found: columns of the bar in every variant; some may be missing.
+        policy: which has the variants.
+        session: of the bar.
+    """
+    variant = policy.variant_of(session)
+    return {c: found[in_variant(c, variant)] for c in RULED_COLUMNS if c in found}

@@ -14,15 +14,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 from pyspark.sql.avro.functions import from_avro
 
-from tapeline.consumer.eligibility import (
-    HIGH_LOW,
-    LAST,
-    VOLUME,
-    may_update,
-    withheld,
-)
+from tapeline.consumer.bar_columns import bar_aggregates, contributions, selected
 from tapeline.model.bar import Interval
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.reasons import (
     BROKER_MOST_OFF_MS,
     EARLIEST_EVENT_TIME_MS,
@@ -32,6 +25,7 @@ from tapeline.model.reasons import (
     VOLUME_LIMIT,
     Reason,
 )
+from tapeline.model.rules import Rules
 from tapeline.model.trade import SINGLE_OBJECT_MARKER, TRADE_FINGERPRINT, TRADE_SCHEMA_JSON
 from tapeline.model.venues import FUTURES
 
@@ -40,37 +34,6 @@ FIVE_MINUTES: Final = "5 minutes"
 
 _HEADER_BYTES: Final = 10
 _FUTURE: Final = f"^{FUTURES}$"
-
-# An order key: ms since the window's start (27 bits), rank (16), low bits of the id (20).
-_RANK_BITS: Final = 16
-_ID_BITS: Final = 20
-_RANK_MAX: Final = (1 << _RANK_BITS) - 1
-_ID_MASK: Final = (1 << _ID_BITS) - 1
-
-# Chosen so that Spark's product of the two is decimal(38,10), rounded once from the exact one:
-# twenty-six places hold every digit of a price from 1e-9 on.
-_PRICE_DECIMAL: Final = "decimal(38,26)"
-_VOLUME_DECIMAL: Final = "decimal(25,10)"
-_SUM_DECIMAL: Final = "decimal(38,10)"
-
-BAR_COLUMNS: Final = (
-    "symbol",
-    "window_start",
-    "window_end",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "notional",
-    "vwap",
-    "trade_count",
-    "unpriced_count",
-    "unpriced_volume",
-    "first_trade_time",
-    "last_trade_time",
-    "first_received_at",
-)
 
 
 def parse_trade_from_avro(
@@ -198,9 +161,7 @@ def window_of_trade(interval: Interval = Interval.FIVE_MINUTES) -> Column:
     return F.timestamp_micros(micros - F.pmod(micros, F.lit(length_us)))
 
 
-def calculate_ohlcv(
-    trades: DataFrame, policy: ConditionPolicy, interval: str = FIVE_MINUTES
-) -> DataFrame:
+def calculate_ohlcv(trades: DataFrame, policy: Rules, interval: str = FIVE_MINUTES) -> DataFrame:
     """Aggregate trades into bars over tumbling windows.
 
     Open and close are the first and last eligible trades by event time, then rank. Volume
@@ -208,11 +169,12 @@ def calculate_ohlcv(
 
     Args:
         trades: symbol, price, volume, event_time, received_at, conditions, sequence, trade_id.
-        policy: which trades set prices.
-        interval: length of the window, e.g. `5 minutes`.
+        policy: which trades set and add to what.
+        interval: length of the window, e.g. `5 minutes`; no more than that where the rules differ
+            by session, in which such a window lies as a whole.
 
     Returns:
-        The columns of `BAR_COLUMNS`, times as timestamps.
+        The columns of `bar_columns`, times as timestamps.
     """
     return (
         trades.select(
@@ -221,75 +183,6 @@ def calculate_ohlcv(
             *(column.alias(name) for name, column in contributions(policy).items()),
         )
         .groupBy("symbol", "window")
-        .agg(*bar_aggregates())
-        .select(*_bar_columns())
+        .agg(*bar_aggregates(policy))
+        .select(*selected(policy))
     )
-
-
-def contributions(policy: ConditionPolicy) -> dict[str, Column]:
-    """Return what a trade brings to its bar: the columns that `bar_aggregates` takes, by name.
-
-    What it may update is found once, before the aggregates ask for it often.
-    """
-    return {
-        "event_time": F.col("event_time"),
-        "received_at": F.col("received_at"),
-        "price": F.col("price"),
-        "volume": F.col("volume"),
-        "order_key": order_key(),
-        "withheld": withheld(policy),
-    }
-
-
-def bar_aggregates() -> list[Column]:
-    """Return the aggregates of a bar; a row whose contributions are all null brings nothing."""
-    sets_last, sets_high_low = may_update(LAST), may_update(HIGH_LOW)
-    volume = F.when(may_update(VOLUME), F.col("volume")).otherwise(F.lit(0.0))
-    price = F.coalesce("price", F.lit(0.0))
-    notional = price.cast(_PRICE_DECIMAL) * volume.cast(_VOLUME_DECIMAL)
-    last_price = F.when(sets_last, F.col("price"))
-    last_key = F.when(sets_last, F.col("order_key"))
-    high_low_price = F.when(sets_high_low, F.col("price"))
-    unpriced_volume = F.when(~sets_high_low, volume).otherwise(F.lit(0.0))
-    return [
-        F.min_by(last_price, last_key).alias("open"),
-        F.max(high_low_price).alias("high"),
-        F.min(high_low_price).alias("low"),
-        F.max_by(last_price, last_key).alias("close"),
-        _exact_sum(volume.cast(_SUM_DECIMAL), "volume"),
-        _exact_sum(notional.cast(_SUM_DECIMAL), "notional"),
-        F.count("event_time").alias("trade_count"),
-        F.count(F.when(~sets_high_low, F.lit(1))).alias("unpriced_count"),
-        _exact_sum(unpriced_volume.cast(_SUM_DECIMAL), "unpriced_volume"),
-        F.min("event_time").alias("first_trade_time"),
-        F.max("event_time").alias("last_trade_time"),
-        F.min("received_at").alias("first_received_at"),
-    ]
-
-
-def order_key() -> Column:
-    """Return one long that orders the trades of a five-minute window or a day alike.
-
-    Milliseconds in the hour would not fit every interval, so it holds those of the UTC day:
-    27 bits, then the rank (saturating) and the low bits of the id as the last tie-break.
-    """
-    millis_of_day = F.pmod(F.unix_millis("event_time"), F.lit(86_400_000))
-    rank = F.least(F.col("sequence").cast("long"), F.lit(_RANK_MAX))
-    low_id = F.col("trade_id").bitwiseAND(F.lit(_ID_MASK))
-    return F.shiftleft(millis_of_day, _RANK_BITS + _ID_BITS) + F.shiftleft(rank, _ID_BITS) + low_id
-
-
-def _exact_sum(amount: Column, name: str) -> Column:
-    overflow = F.raise_error(F.lit(f"the sum of {name} exceeds {_SUM_DECIMAL}"))
-    return F.coalesce(F.sum(amount), overflow.cast(_SUM_DECIMAL)).alias(name)
-
-
-def _bar_columns() -> list[Column]:
-    """Return `BAR_COLUMNS` from an aggregate by `symbol` and `window`."""
-    volume = F.col("volume").cast("double")
-    derived = {
-        "window_start": F.col("window.start"),
-        "window_end": F.col("window.end"),
-        "vwap": F.when(volume > 0, F.col("notional").cast("double") / volume),
-    }
-    return [derived.get(name, F.col(name)).alias(name) for name in BAR_COLUMNS]

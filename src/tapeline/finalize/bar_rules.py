@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.rules import Rules
 from tapeline.program.settings import Settings
 
 
@@ -14,14 +14,14 @@ class BarRules:
     """Which trades make a bar, how long they may come, and how many bars are made at once.
 
     Args:
-        policy: which trades set prices.
+        policy: which trades set and add to what.
         silver_ttl: how long trades stay in silver; 0 is forever.
         delay: how late a trade may be before it means a revision.
         max_windows: how many windows are computed, written and marked at once.
         stores_1m: keep bars of one minute too.
     """
 
-    policy: ConditionPolicy
+    policy: Rules
     silver_ttl: timedelta
     delay: timedelta
     max_windows: int

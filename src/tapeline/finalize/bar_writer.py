@@ -234,7 +234,7 @@ class BarWriter:
         if not keys:
             return []
         if interval is Interval.ONE_HOUR:
-            return longer_bars(self._client, interval, keys, self._rules.policy)
+            return longer_bars(self._client, interval, keys)
         keyspace = self._client.keyspace
         return bars_from_silver(self._session, keyspace, interval, keys, self._rules.policy)
 

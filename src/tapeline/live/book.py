@@ -9,7 +9,7 @@ from typing import Final
 
 from tapeline.live.fold import OpenBar
 from tapeline.model.bar import Bar, Interval
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.rules import Rules
 from tapeline.model.times import from_millis
 from tapeline.model.trade import Trade
 
@@ -30,11 +30,11 @@ class Book:
     log was read for on. Before that its trades are taken and nothing is told.
 
     Args:
-        policy: which trades set prices.
+        policy: which trades set and add to what.
         most_trades: that are kept; above that the oldest windows are given up.
     """
 
-    def __init__(self, policy: ConditionPolicy, most_trades: int = _MOST_TRADES) -> None:
+    def __init__(self, policy: Rules, most_trades: int = _MOST_TRADES) -> None:
         self._policy = policy
         self._most_trades = most_trades
         self._lengths: dict[str, tuple[tuple[Interval, int], ...]] = {}

@@ -11,9 +11,9 @@ from datetime import timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Final
 
-from tapeline.live.eligibility import rules_of, sets_prices_at
+from tapeline.live.eligibility import session_asked, withheld
 from tapeline.model.bar import Bar
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.rules import HIGH_LOW, OPEN_CLOSE, VOLUME, Rules
 from tapeline.model.sessions import asset_class_of, session_at
 from tapeline.model.times import from_micros, from_millis
 from tapeline.model.trade import Trade
@@ -38,7 +38,7 @@ _Placed = tuple[int, float]
 def order_key(trade: Trade) -> int:
     """Return the number that orders trades: ms of the day, rank (saturating), low bits of the id.
 
-    The same as `consumer/transformations.order_key`.
+    The same as `consumer/bar_columns.order_key`.
     """
     rank = min(trade.sequence, _RANK_MAX)
     millis = trade.event_time_ms % _DAY_MS
@@ -55,7 +55,7 @@ class OpenBar:
         symbol: in the feed's name.
         start_ms: of the window, ms since the epoch.
         length_ms: of the window.
-        policy: which trades set prices.
+        policy: which trades set and add to what.
     """
 
     __slots__ = (
@@ -72,6 +72,7 @@ class OpenBar:
         "_open",
         "_policy",
         "_ranks",
+        "_session",
         "_unpriced",
         "_unpriced_count",
         "_volume",
@@ -79,11 +80,12 @@ class OpenBar:
         "symbol",
     )
 
-    def __init__(self, symbol: str, start_ms: int, length_ms: int, policy: ConditionPolicy) -> None:
+    def __init__(self, symbol: str, start_ms: int, length_ms: int, policy: Rules) -> None:
         self.symbol = symbol
         self.start_ms = start_ms
         self._length_ms = length_ms
         self._policy = policy
+        self._session = session_asked(policy, symbol, start_ms)
         self._ranks: dict[int, int] = {}
         self._open: _Placed | None = None
         self._close: _Placed | None = None
@@ -110,16 +112,15 @@ class OpenBar:
             return False
         is_new = rank is None
         self._ranks[trade.trade_id] = trade.sequence
-        rules = rules_of(trade.conditions, self._policy)
-        sets_prices = sets_prices_at(rules, trade.event_time_ms)
-        if rules.sets_last and sets_prices:
+        bits = withheld(trade, self._policy, self._session)
+        if not bits & OPEN_CLOSE:
             self._place(trade)
         if is_new:
             self._count(trade)
             self._add(
                 trade,
-                sets_high_low=rules.sets_high_low and sets_prices,
-                adds_volume=rules.adds_volume,
+                sets_high_low=not bits & HIGH_LOW,
+                adds_volume=not bits & VOLUME,
             )
         self._first_received_us = min(self._first_received_us, trade.received_at_us)
         return is_new
@@ -147,7 +148,7 @@ class OpenBar:
             first_received_at=from_micros(self._first_received_us),
             session=session_at(self.symbol, start).value,
             asset_class=asset_class_of(self.symbol).value,
-            policy=self._policy.value,
+            policy=self._policy.name,
         )
 
     def _count(self, trade: Trade) -> None:

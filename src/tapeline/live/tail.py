@@ -59,6 +59,8 @@ class LiveState(str, Enum):
     UP = "up"
     BEHIND = "behind"
     """There is more to read than can be read at once: bars come from the tables until then."""
+    OTHER_POLICY = "other_policy"
+    """The bars of the keyspace are made by other rules than ours: they come from the tables."""
     AWAY = "away"
     """Kafka does not answer, or there is no such topic: bars come from the tables."""
 

@@ -7,8 +7,11 @@ are its own (12 is an odd lot, 24 is Form T). No list, or an empty one, is a reg
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Mapping
 from typing import Final
+
+from tapeline.model.rules import OPEN_CLOSE, PRICES, VOLUME, ConditionRule, Rules, in_order
+from tapeline.model.sessions import Session
 
 NO_LAST: Final = frozenset({"9", "21", "30", "32"})
 """Late or out-of-sequence prints: they may set high and low, never open and close."""
@@ -37,9 +40,27 @@ KNOWN: Final = REGULAR | NO_LAST | NO_PRICE | EXTENDED_HOURS | NO_FIELD
 """Every id with a rule; any other is ineligible for prices."""
 
 
-class ConditionPolicy(str, Enum):
-    """Which trades set prices: the tape's rule, the same with odd lots, or every trade."""
+def _shipped(name: str, prices: Mapping[str, int], unknown: int) -> Rules:
+    """Return shipped rules; volume follows the table under each of them."""
+    rules = {}
+    for condition in in_order(KNOWN):
+        of_volume = VOLUME if condition in NO_VOLUME else 0
+        sessions = frozenset({Session.REGULAR}) if prices and condition in EXTENDED_HOURS else None
+        rules[condition] = ConditionRule(prices.get(condition, 0) | of_volume, sessions)
+    return Rules(name, name, rules, unknown, asks_new_york=True)
 
-    SIP = "sip"
-    SIP_ODDLOT = "sip+oddlot"
-    ALL = "all"
+
+_SIP: Final = {
+    **dict.fromkeys(NO_LAST, OPEN_CLOSE),
+    **dict.fromkeys(NO_PRICE | NO_FIELD | EXTENDED_HOURS, PRICES),
+}
+
+SIP: Final = _shipped("sip", _SIP, PRICES)
+"""The tape's rule."""
+SIP_ODDLOT: Final = _shipped("sip+oddlot", {**_SIP, ODD_LOT: 0}, PRICES)
+"""The same, and odd lots set prices."""
+ALL: Final = _shipped("all", {}, 0)
+"""Every trade sets prices."""
+
+SHIPPED: Final = {rules.name: rules for rules in (SIP, SIP_ODDLOT, ALL)}
+"""The rules that have names."""

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.gap import Gap
+from tapeline.model.rules import MIXED_POLICY
 from tapeline.model.sessions import Session, asset_class_of, sessions_between, trading_day
 from tapeline.model.times import floor_to
 from tapeline.model.venues import AssetClass
@@ -148,6 +149,7 @@ def combined(parts: Sequence[Bar], start: datetime, end: datetime) -> Bar:
     volume, notional = _sum([p.volume for p in parts]), _sum([p.notional for p in parts])
     # Bars of an earlier version know neither session nor asset class.
     sessions = {p.session for p in parts if p.session is not None}
+    policies = {p.policy for p in parts if p.policy is not None}
     return Bar(
         symbol=parts[0].symbol,
         window_start=start,
@@ -167,7 +169,7 @@ def combined(parts: Sequence[Bar], start: datetime, end: datetime) -> Bar:
         first_received_at=_of(min, [p.first_received_at for p in parts]),
         session=sessions.pop() if len(sessions) == 1 else Session.MIXED.value,
         asset_class=asset_class_of(parts[0].symbol).value,
-        policy=parts[0].policy,
+        policy=policies.pop() if len(policies) == 1 else MIXED_POLICY if policies else None,
     )
 
 

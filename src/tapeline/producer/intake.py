@@ -72,7 +72,7 @@ class Intake:
         self._memory = FrameMemory(settings.finnhub.redelivery_memory_s, metrics)
         self._connection = -1
         self._identity = self._new_identity()
-        self._unknown_conditions = UnknownConditions()
+        self._unknown_conditions = UnknownConditions(settings.stream.policy.conditions)
         self._keys: dict[str, bytes] = {}
         self._metrics = metrics
         # What each frame counts is looked up once.

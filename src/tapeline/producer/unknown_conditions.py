@@ -17,19 +17,24 @@ _MOST_LOGGED: Final = 100
 
 
 class UnknownConditions:
-    """Counts trades that have an unknown condition, and logs each such id once."""
+    """Counts trades that have an unknown condition, and logs each such id once.
 
-    def __init__(self) -> None:
+    Args:
+        known: conditions that the rules of bars name.
+    """
+
+    def __init__(self, known: Iterable[str] = KNOWN) -> None:
+        self._known = frozenset(known)
         self._logged: set[str] = set()
 
     def count(self, trades: Iterable[WireTrade]) -> int:
         """Return how many of the trades have a condition without a rule."""
         unknown_trades = 0
         for trade in trades:
-            if not trade.conditions or KNOWN.issuperset(trade.conditions):
+            if not trade.conditions or self._known.issuperset(trade.conditions):
                 continue
             unknown_trades += 1
-            for condition in set(trade.conditions) - KNOWN - self._logged:
+            for condition in set(trade.conditions) - self._known - self._logged:
                 if len(self._logged) < _MOST_LOGGED:
                     self._logged.add(condition)
                     log.warning("unknown_condition", id=condition, symbol=trade.symbol)

@@ -84,8 +84,8 @@ UNKNOWN_CONDITIONS: Final = Metric(
     "tapeline_producer_unknown_conditions_total",
     Counter,
     "trades",
-    "Accepted trades with a sale condition that has no rule: they set no price unless the policy "
-    "is all.",
+    "Accepted trades with a sale condition that the policy does not name: they set no price unless "
+    "the policy says otherwise, as all does.",
 )
 CONNECTED: Final = Metric(
     "tapeline_producer_connected", Gauge, "0 or 1", "Whether a connection to the feed stands."

@@ -13,21 +13,32 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import platformdirs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    NoDecode,
     SettingsConfigDict,
     SettingsError,
 )
 
 from tapeline.model.bar import Interval
-from tapeline.model.conditions import ConditionPolicy
+from tapeline.model.conditions import SIP_ODDLOT
 from tapeline.model.errors import UsageError
 from tapeline.model.names import check_keyspace_name, check_topic_name
+from tapeline.model.rules import Rules
 from tapeline.model.sessions import POST_CLOSE, set_overnight
 from tapeline.program import setting_types as valid
 from tapeline.program.profile import Profile
+from tapeline.program.rule_file import read_policy
 from tapeline.program.setting_errors import explain, misspelt, variables_of
 from tapeline.program.setting_types import LAST_PORT, LONGEST_S
 
@@ -60,6 +71,18 @@ _FROZEN = ConfigDict(
     allow_inf_nan=False,
     str_strip_whitespace=True,
 )
+
+
+def _policy(text: str | Rules) -> Rules:
+    try:
+        return text if isinstance(text, Rules) else read_policy(text)
+    except UsageError as error:
+        raise ValueError(str(error).rstrip(".")) from error
+
+
+_Policy = Annotated[
+    Rules, PlainValidator(_policy), PlainSerializer(lambda rules: rules.option), NoDecode
+]
 
 
 class FinnhubSettings(BaseModel):
@@ -156,8 +179,8 @@ class StreamSettings(BaseModel):
     """Heap of the Spark driver, as Java writes sizes; that of the profile when not set."""
     watermark_s: int = Field(default=600, ge=1, le=LONGEST_S)
     """Seconds that a trade may be late before its bar has to be revised."""
-    policy: ConditionPolicy = ConditionPolicy.SIP_ODDLOT
-    """Which trades set prices: sip, sip+oddlot or all."""
+    policy: _Policy = SIP_ODDLOT
+    """Which trades set and add to what: sip, sip+oddlot, all or a file of rules (docs/bars.md)."""
     shuffle_partitions: int = Field(default=2, ge=1, le=10_000)
     """Tasks that the trades of a batch are divided among after they were read."""
     max_offsets_per_trigger: int | None = Field(default=None, ge=1, le=_MOST)
@@ -256,7 +279,7 @@ class Settings(BaseSettings):
         *,
         topic: str | None = None,
         keyspace: str | None = None,
-        policy: ConditionPolicy | None = None,
+        policy: Rules | None = None,
         profile: Profile | None = None,
     ) -> Settings:
         """Return the same settings with another topic, keyspace, policy or profile.

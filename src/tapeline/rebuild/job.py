@@ -28,6 +28,7 @@ from tapeline.local.home import Home
 from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import only_one
 from tapeline.model.bar import Bar, WindowKey
+from tapeline.model.conditions import SHIPPED
 from tapeline.model.coverage import Coverage
 from tapeline.model.errors import UsageError
 from tapeline.model.times import EPOCH
@@ -66,6 +67,11 @@ class RebuildOptions:
     any_policy: bool
 
     @property
+    def makes_every_bar(self) -> bool:
+        """Whether all bars are made again, and not those of some windows alone."""
+        return self.layer is RebuildLayer.GOLD and self.selection.is_everything
+
+    @property
     def name(self) -> str:
         """A name for files, the same for the same command."""
         shrink = "-shrink" if self.allow_shrink else ""
@@ -84,7 +90,9 @@ def run_rebuild(
         StreamError: Spark, Kafka or Cassandra failed.
     """
     home, keyspace = Home(settings.home), settings.cassandra.keyspace
-    file = ProgressFile(home.rebuilds / f"{keyspace}-{options.name}.json")
+    # What another policy has made is no progress.
+    name = f"{keyspace}-{options.name}-{settings.stream.policy.name}"
+    file = ProgressFile(home.rebuilds / f"{name}.json")
     with ExitStack() as stack:
         stack.enter_context(only_one(home, f"{keyspace}.rebuild"))
         client = stack.enter_context(open_keyspace(settings, endpoints))
@@ -105,6 +113,8 @@ def run_rebuild(
             console.print(f"{made_final:,} bars of topics that no longer exist were made final.")
         rebuild = Rebuild(session, client, settings, options, is_complete, file, progress, console)
         rebuild.run()
+        if options.makes_every_bar:
+            client.write_policy(settings.stream.policy)
     return progress
 
 
@@ -228,15 +238,13 @@ def _begin(file: ProgressFile, console: Console, *, restart: bool) -> Progress:
 
 def _require_policy(settings: Settings, client: CassandraClient) -> None:
     """Refuse to change every bar because a policy was forgotten."""
-    policy, keyspace = settings.stream.policy.value, settings.cassandra.keyspace
-    other = next(
-        (b.policy for b in client.stored_starts() if b.is_final and b.policy not in {None, policy}),
-        None,
-    )
+    rules, keyspace = settings.stream.policy, settings.cassandra.keyspace
+    policies = (bar.policy for bar in client.stored_starts() if bar.is_final)
+    other = next((policy for policy in policies if policy not in {None, rules.name}), None)
     if other is not None:
         message = (
-            f"Keyspace {keyspace} has bars of policy {other}: keep it with --policy {other}, or "
-            f"replace it with --policy {policy}."
+            f"Keyspace {keyspace} has bars of policy {other}: keep it with --policy "
+            f"{other if other in SHIPPED else 'FILE'}, or replace it with --policy {rules.option}."
         )
         raise UsageError(message)
 

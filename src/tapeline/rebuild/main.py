@@ -11,11 +11,11 @@ from rich.console import Console
 
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
-from tapeline.model.conditions import ConditionPolicy
 from tapeline.model.symbols import selected_symbols
 from tapeline.model.times import TIME_FORMATS, time_span
 from tapeline.program.logs import configure_logging
 from tapeline.program.process import end_with_parent, sigterm_interrupts
+from tapeline.program.rule_file import PolicyOption
 from tapeline.program.settings import API_KEY_VARIABLE, LogLevel, load_settings
 from tapeline.rebuild.job import RebuildLayer, RebuildOptions, run_rebuild
 from tapeline.rebuild.progress import Progress
@@ -42,7 +42,7 @@ def rebuild(
         str | None,
         typer.Option(help="Kafka topic whose gaps mark bars that were lost; trades_raw."),
     ] = None,
-    policy: Annotated[ConditionPolicy | None, typer.Option(help="Which trades set prices.")] = None,
+    policy: PolicyOption = None,
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Let a final bar have fewer trades than before.")
     ] = False,

@@ -15,13 +15,14 @@ from tapeline.storage.changes import ChangeTable
 from tapeline.storage.connection import RepeatingPolicy
 from tapeline.storage.gaps import GapTable
 from tapeline.storage.messages import MessageTables
+from tapeline.storage.policy import PolicyTable
 from tapeline.storage.schema import apply_schema, drop_keyspace, missing_columns
 from tapeline.storage.trades import TradeTable
 
 __all__ = ["CassandraClient", "RepeatingPolicy"]
 
 
-class CassandraClient(ChangeTable, GapTable, MessageTables, TradeTable):
+class CassandraClient(ChangeTable, GapTable, MessageTables, PolicyTable, TradeTable):
     """Reads and writes of one keyspace; a `with` statement closes it at its end.
 
     Requests raise the driver's errors; connecting raises ServiceUnavailableError.

@@ -119,7 +119,7 @@ export class Chart {
 
   // A provisional candle is all but hollow; an incomplete one has the colour of a warning.
   #candle(bar) {
-    if (bar.open === null || bar.close === null) return { time: at(bar) };
+    if ([bar.open, bar.high, bar.low, bar.close].includes(null)) return { time: at(bar) };
     const { up, down, warn } = this.#colors;
     const tone = bar.is_complete === false ? warn : bar.close >= bar.open ? up : down;
     return {

@@ -9,13 +9,15 @@ const AGAIN_MS = 1000;
 const WORDS = {
   live: "live", ended: "tape has ended", stale: "no feed", down: "feed down", unknown: "feed unknown",
   store: "database down", lost: "reconnecting", wait: "connecting", behind: "catching up",
-  away: "log is away",
+  away: "log is away", other_policy: "other rules",
 };
 const GOOD = new Set(["live", "ended"]);
 // The live view cannot show the newest trades; bars come from the database meanwhile.
 const SLOW = {
   behind: "More trades come than can be shown at once. Bars come from the database until then.",
   away: "Kafka does not answer. Bars come from the database, some seconds late.",
+  other_policy: "The stored bars are made by other rules than TAPELINE_STREAM__POLICY of this API says. "
+    + "Bars come from the database, some seconds late.",
 };
 
 export class Feed {

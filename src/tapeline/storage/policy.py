@@ -1,0 +1,55 @@
+"""`bar_policy`: by which rules the bars of a keyspace are made."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tapeline.model.bar import Interval
+from tapeline.model.conditions import SHIPPED
+from tapeline.model.errors import UsageError
+from tapeline.model.rules import Rules
+from tapeline.storage.bar_rows import GOLD_TABLES
+from tapeline.storage.connection import Connection
+
+_OF_BARS: Final = "bars"
+"""The one row."""
+
+
+class PolicyTable(Connection):
+    """Reads and writes the policy of a keyspace."""
+
+    def policy_of_bars(self) -> str | None:
+        """Return by which policy bars are made; None where there is no bar.
+
+        A keyspace of an earlier version does not say it: one of its bars does.
+        """
+        query = "SELECT policy FROM {keyspace}.bar_policy WHERE part = ?"
+        row = self.rows(query, (_OF_BARS,)).one()
+        return self._policy_of_a_bar() if row is None else str(row.policy)
+
+    def claim_policy(self, rules: Rules) -> None:
+        """Remember by which rules bars are made, if these are they or there is no bar yet.
+
+        Raises:
+            UsageError: bars are made by others, and two policies are not to be mixed.
+        """
+        stored = self.policy_of_bars()
+        if stored not in {None, rules.name} and self._policy_of_a_bar() is not None:
+            name = "FILE" if stored not in SHIPPED else stored
+            message = (
+                f"Keyspace {self.keyspace} has bars of policy {stored}, and {rules.name} was asked "
+                f"for: keep them with --policy {name}, or first make them again with "
+                f"`tapeline rebuild gold --keyspace {self.keyspace} --policy {rules.option}`."
+            )
+            raise UsageError(message)
+        self.write_policy(rules)
+
+    def write_policy(self, rules: Rules) -> None:
+        """Remember by which rules bars are made from now on."""
+        query = "INSERT INTO {keyspace}.bar_policy (part, policy) VALUES (?, ?)"
+        self.rows(query, (_OF_BARS, rules.name))
+
+    def _policy_of_a_bar(self) -> str | None:
+        table = GOLD_TABLES[Interval.FIVE_MINUTES]
+        row = self.rows(f"SELECT policy FROM {{keyspace}}.{table} LIMIT 1").one()
+        return None if row is None else row.policy
