@@ -107,7 +107,7 @@ TABLE = {
         (f"{TAPE} --into=", NO_KEYSPACE),
         (f"{TAPE} --into 1st", NO_KEYSPACE),
         (f"{TAPE} --into 'market data'", NO_KEYSPACE),
-        (f"{TAPE} --policy sips", "'sip', 'sip+oddlot', 'all'"),
+        (f"{TAPE} --policy sips", "is no policy: give sip, sip+oddlot, all or a file"),
         (f"{TAPE} --seed one", NO_INTEGER),
         (f"{TAPE} --seed 1.5", NO_INTEGER),
         (f"{TAPE} {TAPE}", "unexpected extra argument"),
@@ -206,7 +206,7 @@ TABLE = {
         ("--symbols AAPL", NO_SUCH_OPTION),
         ("--job finalize --reset-checkpoint --yes", "has no checkpoint"),
         ("--job silver --until-final", "makes no bar final"),
-        ("--policy none", "'sip', 'sip+oddlot', 'all'"),
+        ("--policy none", "is no policy: give sip, sip+oddlot, all or a file"),
         ("--sink kafka", "'cassandra', 'console'"),
         ("--starting-offsets oldest", "'earliest', 'latest'"),
         ("--trigger 5s", "write e.g. '500 milliseconds'"),
@@ -253,7 +253,7 @@ TABLE = {
     "rebuild": [
         ("", "Missing argument"),
         ("bronze", "'silver', 'gold'"),
-        ("gold --policy none", "'sip', 'sip+oddlot', 'all'"),
+        ("gold --policy none", "is no policy: give sip, sip+oddlot, all or a file"),
         *(
             (f"gold {text}", said)
             for text, said in NAMES + TOPICS + TIMES + TURNED + SYMBOLS + LEVELS

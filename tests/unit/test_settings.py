@@ -183,7 +183,7 @@ NO_NUMBER = "should be a finite number"
         ("METRICS__HOST", "http://0.0.0.0", "is not a valid host"),
         ("SPOOL__MAX_MB", "1", "greater than or equal to 64"),
         ("SPOOL__GROUP_MS", "5000", "less than or equal to 1000"),
-        ("STREAM__POLICY", "none", "input should be 'sip', 'sip+oddlot' or 'all'"),
+        ("STREAM__POLICY", "none", "'none' is no policy: give sip, sip+oddlot, all or a file"),
         ("STREAM__MASTER", "spark:7077", "is not a valid Spark master"),
         ("STREAM__DRIVER_MEMORY", "512", "is not a valid size: give one such as 512m"),
         ("STREAM__POISON_SHARE", "1.5", "less than or equal to 1"),
