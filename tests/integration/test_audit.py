@@ -319,7 +319,7 @@ def test_an_audit_of_nothing_is_an_error_of_use(finalized: Pipeline, tmp_path: P
         ((*keyspace, *topic, "--symbols", " , "), "names no symbol"),
         ((*keyspace, *topic, "--from", "2024-04-01"), "nothing that can be audited"),
         ((*keyspace, *topic, "--against", str(empty)), "no bar to compare"),
-        ((*keyspace, *topic, "--against", str(tmp_path / "none.csv")), "cannot be read"),
+        ((*keyspace, *topic, "--against", str(tmp_path / "none.csv")), "There is no file"),
     ):
         code, output = fail("audit", *arguments)
         assert code == 2
