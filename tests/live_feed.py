@@ -277,6 +277,19 @@ def live_feed(kafka: OwnKafka, folder: Path, rate: int, seconds: float) -> Itera
         yield feed
     finally:
         feed.end()
+    assert_token_nowhere(folder)
+
+
+def assert_token_nowhere(folder: Path) -> None:
+    """Require that the feed's token stands in no file of a folder, and in no name of one."""
+    for path in folder.rglob("*"):
+        assert TOKEN not in path.name
+        if path.is_file():
+            with path.open("rb") as file:
+                before = b""
+                while part := file.read(1 << 24):
+                    assert TOKEN.encode() not in before + part, path
+                    before = part[-len(TOKEN) :]
 
 
 def size_of_spool(home: Home) -> int:

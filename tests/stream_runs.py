@@ -27,6 +27,7 @@ from tapeline.model.times import to_millis
 from tapeline.program.process import SUPERVISED
 from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
+from tests.live_feed import TOKEN, assert_token_nowhere
 
 LOG_OF_STEPS = ("event=batch_ingested", "event=finalized")
 """What a stream logs once it has written something."""
@@ -111,7 +112,12 @@ class StreamRun:
     @property
     def environment(self) -> dict[str, str]:
         """Small batches and chunks, so that there are many moments to be killed at."""
-        return {**self.settings, "TAPELINE_PROFILE": "small", "TAPELINE_METRICS__STREAM_PORT": "0"}
+        return {
+            **self.settings,
+            "FINNHUB_API_KEY": TOKEN,
+            "TAPELINE_PROFILE": "small",
+            "TAPELINE_METRICS__STREAM_PORT": "0",
+        }
 
     def start(self) -> subprocess.Popen[str]:
         """Start the stream as a user does."""
@@ -174,6 +180,7 @@ class StreamRun:
         ]
         assert len(found) == len(wanted) == self.loaded.truth.trades
         assert set(found) == wanted
+        assert_token_nowhere(self.folder)
         # No trade is later than the watermark, so no bar may have been final before its last.
         for table in ("trades_gold_5m", "trades_gold_1h"):
             rows = self.client.session.execute(f"SELECT revision FROM {self.name}.{table}")
