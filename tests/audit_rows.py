@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
 
 import pyarrow as pa
 
 from tapeline.audit.context import Baseline
-from tapeline.audit.tables import COPIES, TRADES
+from tapeline.audit.tables import COPIES, TRADES, conditions_texts
+from tapeline.model.trade import Trade
 
 START = datetime(2026, 11, 20, 15, 30, tzinfo=timezone.utc)
 """10:30 in New York."""
@@ -45,6 +47,25 @@ def copies(*trades: dict[str, Any]) -> pa.Table:
 def frame(*trades: dict[str, Any]) -> pa.Table:
     """Return rows of silver."""
     return copies(*trades).select(TRADES.names)
+
+
+def silver_of(trades: Iterable[Trade]) -> pa.Table:
+    """Return the rows of silver that hold some trades."""
+    return frame(
+        *(
+            a_trade(
+                symbol=t.symbol,
+                bucket_ms=t.event_time_ms - t.event_time_ms % 300_000,
+                event_time_ms=t.event_time_ms,
+                trade_id=t.trade_id,
+                price=t.price,
+                volume=t.volume,
+                conditions=conditions_texts([t.conditions])[0],
+                sequence=t.sequence,
+            )
+            for t in trades
+        )
+    )
 
 
 def a_baseline(

@@ -12,7 +12,6 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.audit.recompute import recompute_bars
-from tapeline.audit.tables import conditions_texts
 from tapeline.consumer.batch_summary import arrange, read_summary, summary_rows
 from tapeline.consumer.silver_bars import collect_bars
 from tapeline.consumer.transformations import calculate_ohlcv, parse_trade_from_avro
@@ -23,7 +22,7 @@ from tapeline.model.rules import Rules
 from tapeline.model.times import floor_to, from_millis, to_millis
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.program.rule_file import read_policy
-from tests.audit_rows import a_trade, frame
+from tests.audit_rows import silver_of
 from tests.rule_files import ROUND_LOTS, TAPE_HOUSE
 
 DAY = datetime(2026, 11, 20, tzinfo=timezone.utc)  # a Friday; 14:30 is 09:30 in New York
@@ -119,20 +118,7 @@ def test_the_live_view_makes_them(file):
 @VENDORS
 def test_the_audit_makes_them(file):
     rules = read_policy(str(file))
-    rows = [
-        a_trade(
-            symbol=t.symbol,
-            bucket_ms=t.event_time_ms - t.event_time_ms % 300_000,
-            event_time_ms=t.event_time_ms,
-            trade_id=t.trade_id,
-            price=t.price,
-            volume=t.volume,
-            conditions=conditions_texts([t.conditions])[0],
-            sequence=t.sequence,
-        )
-        for t in trades()
-    ]
-    bars = recompute_bars(frame(*rows), dict.fromkeys(expected(rules), rules))
+    bars = recompute_bars(silver_of(trades()), dict.fromkeys(expected(rules), rules))
     assert {key: {n: bar[n] for n in NAMES} for key, bar in bars.items()} == expected(rules)
     assert {bar["policy"] for bar in bars.values()} == {rules.name}
 

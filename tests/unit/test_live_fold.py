@@ -17,7 +17,6 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.audit.recompute import recompute_bars
-from tapeline.audit.tables import conditions_texts
 from tapeline.consumer.silver_bars import collect_bars
 from tapeline.consumer.transformations import (
     FIVE_MINUTES,
@@ -32,7 +31,7 @@ from tapeline.model.conditions import SHIPPED, SIP
 from tapeline.model.rules import Rules
 from tapeline.model.times import to_millis
 from tapeline.model.trade import Trade
-from tests.audit_rows import a_trade, frame
+from tests.audit_rows import silver_of
 from tests.rule_files import ODD_TEXTS, random_rules
 
 CONDITIONS = [*sorted(sale.KNOWN | {"99"}), *ODD_TEXTS]
@@ -131,20 +130,7 @@ def by_spark(
 
 
 def by_audit(some: list[Trade], keys: Any, policy: Rules) -> dict[WindowKey, Any]:
-    rows = [
-        a_trade(
-            symbol=t.symbol,
-            bucket_ms=t.event_time_ms - t.event_time_ms % 300_000,
-            event_time_ms=t.event_time_ms,
-            trade_id=t.trade_id,
-            price=t.price,
-            volume=t.volume,
-            conditions=conditions_texts([t.conditions])[0],
-            sequence=t.sequence,
-        )
-        for t in some
-    ]
-    return recompute_bars(frame(*rows), dict.fromkeys(keys, policy))
+    return recompute_bars(silver_of(some), dict.fromkeys(keys, policy))
 
 
 def lowest_ranks(some: list[Trade]) -> list[Trade]:

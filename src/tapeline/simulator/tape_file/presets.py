@@ -133,6 +133,13 @@ _KRAKEN: Final = Preset(
     )
 )
 _CORRECTED: Final = ("correction", "have been corrected or cancelled later, and are played")
+_OF_THE_TAPES: Final = {
+    Role.TIME: "sip_timestamp",
+    Role.SYMBOL: "ticker",
+    Role.PRICE: "price",
+    Role.SIZE: "size",
+    Role.CONDITIONS: "conditions",
+}
 _POLYGON: Final = Preset(
     (
         Shape(
@@ -141,25 +148,13 @@ _POLYGON: Final = Preset(
                 *("participant_timestamp", "price", "sequence_number", "sip_timestamp", "size"),
                 *("tape", "trf_id", "trf_timestamp"),
             ),
-            {
-                Role.TIME: "sip_timestamp",
-                Role.SYMBOL: "ticker",
-                Role.PRICE: "price",
-                Role.SIZE: "size",
-                Role.CONDITIONS: "conditions",
-            },
+            _OF_THE_TAPES,
             noted=_CORRECTED,
             is_by_symbol=True,
         ),
         Shape(  # options
             ("ticker", "conditions", "correction", "exchange", "price", "sip_timestamp", "size"),
-            {
-                Role.TIME: "sip_timestamp",
-                Role.SYMBOL: "ticker",
-                Role.PRICE: "price",
-                Role.SIZE: "size",
-                Role.CONDITIONS: "conditions",
-            },
+            _OF_THE_TAPES,
             noted=_CORRECTED,
             is_by_symbol=True,
         ),
