@@ -1,4 +1,4 @@
-"""Files of rules: the two made-up vendors of tests/data, and random ones."""
+"""Files of rules: the made-up vendors of tests/data, and random ones."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tapeline.program.rule_file import read_policy
 DATA: Final = Path(__file__).parent / "data"
 TAPE_HOUSE: Final = DATA / "tape-house.rules.json"
 ROUND_LOTS: Final = DATA / "round-lots.rules.json"
+LAST_CLOSE: Final = DATA / "last-close.rules.json"
 
 ODD_TEXTS: Final = (
     "T",

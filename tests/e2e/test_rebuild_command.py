@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -22,6 +23,12 @@ from tests.rule_files import ROUND_LOTS
 INTO = "rebuilt"
 TARGET = ("--keyspace", INTO, "--topic", f"replay_{INTO}", "--policy", "sip")
 DAY = datetime(2024, 3, 15, tzinfo=timezone.utc), datetime(2024, 3, 16, tzinfo=timezone.utc)
+VENDOR = """window_start,symbol,open,high,low,close,volume
+2024-03-15T14:30:00Z,TEST,10,10.02,9.95,10.02,600
+2024-03-15T14:35:00Z,TEST,10.02,10.02,10.02,10.02,5
+2024-03-15T14:40:00Z,TEST,10.02,99,10.02,99,1060
+2024-03-15T16:30:00Z,TEST,99,99,10.3,10.3,100
+"""
 WINDOW = datetime(2024, 3, 15, 14, 30, tzinfo=timezone.utc)
 
 
@@ -127,10 +134,13 @@ def test_a_second_driver_on_a_checkpoint_is_refused_whatever_its_home(
 
 
 def test_bars_are_made_again_by_a_file_of_rules_and_other_rules_are_refused_then(
-    replayed: Endpoints,
+    replayed: Endpoints, tmp_path: Path
 ) -> None:
     del replayed
-    file = str(ROUND_LOTS)
+    rules = {**json.loads(ROUND_LOTS.read_text()), "carry_open": True}
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps(rules))
+    file = str(path)
     name = read_policy(file).name
     where, other = TARGET[:4], ("--policy", file)
     for command in (("stream", *where), ("replay", str(TAPE), "--into", INTO)):
@@ -148,13 +158,16 @@ def test_bars_are_made_again_by_a_file_of_rules_and_other_rules_are_refused_then
         # Worked by hand in tests/data/README.md.
         assert prices("5m") == {
             ("TEST", "14:30"): (10.0, 10.02, 9.95, 10.02, 600.0, name),
-            ("TEST", "14:35"): (None, None, None, None, 5.0, name),
-            ("TEST", "14:40"): (10.1, 99.0, 10.1, 99.0, 1060.0, name),
+            ("TEST", "14:35"): (10.02, 10.02, 10.02, 10.02, 5.0, name),
+            ("TEST", "14:40"): (10.02, 99.0, 10.02, 99.0, 1060.0, name),
             ("COIN:TESTUSD", "15:00"): (None, None, None, None, 0.3, name),
-            ("TEST", "16:30"): (10.3, 10.3, 10.3, 10.3, 100.0, name),
+            ("TEST", "16:30"): (99.0, 99.0, 10.3, 10.3, 100.0, name),
         }
+        assert prices("1h")["TEST", "16:00"] == (99.0, 99.0, 10.3, 10.3, 100.0, name)
         assert prices("1h")["TEST", "14:00"] == (10.0, 99.0, 9.95, 99.0, 1665.0, name)
-        run("audit", *where, *other)
+        vendor = tmp_path / "vendor.csv"
+        vendor.write_text(VENDOR)
+        run("audit", *where, *other, "--against", str(vendor))
         code, output = fail("audit", *where)
         assert (code, f"all or sip or sip+oddlot │ {name}" in output) == (1, True), output
         code, output = fail("stream", *TARGET)

@@ -18,7 +18,7 @@ from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult, run_export
 from tapeline.model.bar import Interval
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.simulator.tape import Tape
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.pipeline import Pipeline

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from tapeline.cli.render.live_bars import LiveBars, LiveFeed
 from tapeline.model.bar import Interval
 from tapeline.model.gap import Gap, GapKind
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.storage.windows import PartitionProgress
 from tests.pipeline import Pipeline
 from tests.sample import a_bar

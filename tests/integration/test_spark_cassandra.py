@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tapeline.model.bar import Interval
-from tapeline.model.rollup import ReadInterval, roll_up_bars
+from tapeline.model.read_interval import ReadInterval
+from tapeline.model.rollup import roll_up_bars
 from tapeline.model.times import to_micros
 from tapeline.model.trade import Trade, encode_trade
 from tests.hand import TAPE, TRADES, hand_bars, values_of

@@ -27,7 +27,7 @@ from tapeline.kafka.topics import (
     topic_id_of,
 )
 from tapeline.model.bar import Bar, Interval
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.read.bars import bars_between
 from tapeline.storage.topics import TopicState

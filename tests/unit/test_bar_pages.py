@@ -12,7 +12,7 @@ from tapeline.api.flat_bars import Known, filled
 from tapeline.api.formats import IS_FINAL, MAY_CHANGE
 from tapeline.api.parameters import TimeSpan
 from tapeline.model.gap import Gap, GapKind
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.times import to_micros
 from tests.sample import START, a_bar
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from tapeline.cli.render.chart import Size, change_of, draw_chart, state_of
 from tapeline.cli.render.live_bars import age_of
 from tapeline.cli.render.watch import Grid, grid_of
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tests.sample import START, a_bar
 
 FIVE_MINUTES = ReadInterval.parse("5m")

@@ -12,7 +12,7 @@ from tapeline.cli.export import summary
 from tapeline.export.content import ExportOptions, Kind, midnight, state_of_bars
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult, day_of
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tests.sample import START, a_bar
 
 DAY = date(2024, 3, 15)

@@ -18,8 +18,8 @@ from tapeline.cli.render.table import print_bars
 from tapeline.live.decode import decode_trade
 from tapeline.live.fold import OpenBar
 from tapeline.model.conditions import ALL
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.reasons import PRICE_LIMIT, VOLUME_LIMIT
-from tapeline.model.rollup import ReadInterval
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.validation import TradeFrame, parse_frame
 from tapeline.read.bars import bars_table

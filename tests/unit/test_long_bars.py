@@ -10,7 +10,8 @@ from decimal import Decimal
 import pytest
 
 from tapeline.live.longer import LongBars
-from tapeline.model.rollup import ReadInterval, roll_up_bars
+from tapeline.model.read_interval import ReadInterval
+from tapeline.model.rollup import roll_up_bars
 from tests.sample import a_bar
 
 OPENING = datetime(2026, 11, 20, 14, 30, tzinfo=timezone.utc)

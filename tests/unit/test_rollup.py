@@ -15,7 +15,8 @@ import pytest
 
 from tapeline.model.bar import Interval
 from tapeline.model.gap import Gap, GapKind
-from tapeline.model.rollup import ReadInterval, roll_up_bars
+from tapeline.model.read_interval import ReadInterval
+from tapeline.model.rollup import roll_up_bars
 from tests.sample import a_bar
 
 START = datetime(2026, 11, 20, 14, 30, tzinfo=timezone.utc)

@@ -8,12 +8,21 @@ import pytest
 
 from tapeline.model.conditions import SHIPPED, SIP
 from tapeline.model.errors import UsageError
-from tapeline.model.rules import HIGH_LOW, OPEN_CLOSE, PRICES, VOLUME, ConditionRule, SizeRule
+from tapeline.model.rules import (
+    HIGH_LOW,
+    OPEN_CLOSE,
+    PLAIN,
+    PRICES,
+    VOLUME,
+    ConditionRule,
+    ReadingRules,
+    SizeRule,
+)
 from tapeline.model.sessions import Session
 from tapeline.program.rule_file import read_policy
 from tapeline.program.settings import load_settings
 from tests.commands import fail
-from tests.rule_files import ROUND_LOTS, TAPE_HOUSE, rules_of
+from tests.rule_files import LAST_CLOSE, ROUND_LOTS, TAPE_HOUSE, rules_of
 
 MINIMAL = {"name": "mine"}
 SESSIONS = "'pre', 'regular', 'post', 'overnight', 'closed', 'continuous' or 'unknown'"
@@ -51,6 +60,16 @@ def test_a_file_is_compiled_to_bits():
     assert rules.sessions == dict.fromkeys((Session.PRE, Session.POST), PRICES | VOLUME)
     assert rules.below_size == SizeRule(100.0, PRICES)
     assert rules.option == str(ROUND_LOTS.resolve())
+
+
+def test_what_is_done_on_reading_is_part_of_the_rules():
+    rules = read_policy(str(LAST_CLOSE))
+    assert rules.reading == ReadingRules(carry_open=True, all_day=VOLUME)
+    assert rules_of(MINIMAL).reading == PLAIN
+    whole = rules_of({**MINIMAL, "day": {"prices": "all", "volume": "all"}})
+    assert whole.reading == ReadingRules(carry_open=False, all_day=PRICES | VOLUME)
+    regular = {"carry_open": False, "day": {"prices": "regular", "volume": "regular"}}
+    assert rules_of({**MINIMAL, **regular}).name == rules_of(MINIMAL).name
 
 
 def test_shipped_rules_are_asked_for_by_name():
@@ -97,6 +116,9 @@ def test_the_fingerprint_hangs_on_what_is_said_and_not_on_how():
         {"below_size": {"size": 1, "not": ["volume"]}},
         {"below_size": {"size": 2, "not": ["volume"]}},
         {"name": "other"},
+        {"carry_open": True},
+        {"day": {"volume": "all"}},
+        {"day": {"prices": "all"}},
     ],
 )
 def test_other_rules_have_another_name(change):
@@ -120,6 +142,12 @@ def test_a_groups_of_sessions_in_which_the_same_holds_is_one_variant():
         ({**MINIMAL, "contitions": {}}, "'contitions' is no field of rules."),
         ({**MINIMAL, "conditions": {"T": {"no": []}}}, "'conditions.T.no' is no field of rules."),
         ({}, "'name' is missing."),
+        ({**MINIMAL, "carry_open": 1}, "'carry_open': input should be a valid boolean."),
+        (
+            {**MINIMAL, "day": {"volume": "pre"}},
+            "'day.volume' is 'pre', and can be 'regular' or 'all'.",
+        ),
+        ({**MINIMAL, "day": {"open": "all"}}, "'day.open' is no field of rules."),
         ({**MINIMAL, "below_size": {"size": 1}}, "'below_size.not' is missing."),
         (
             {**MINIMAL, "conditions": {"T": {"not": ["open"]}}},

@@ -23,6 +23,7 @@ from tapeline.model.sessions import (
     sessions_between,
     set_overnight,
     trading_day,
+    whole_day,
 )
 from tapeline.model.venues import AMERICAN, venue_of
 
@@ -345,3 +346,42 @@ def test_spark_finds_the_same_regular_hours(spark: SparkSession):
     assert len(rows) > 15_000
     assert sum(expected for _, expected in rows) > 3_000
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("symbol", "text", "start", "end"),
+    [
+        # Thursday, 23:59:59 and 20:00 in New York: one is Thursday's, the other Friday's.
+        ("AAPL", "2026-11-20T00:59:59", "2026-11-19T01:00:00", "2026-11-20T01:00:00"),
+        ("AAPL", "2026-11-20T01:00:00", "2026-11-20T01:00:00", "2026-11-21T01:00:00"),
+        # A weekend, at the beginning of which the clocks change.
+        ("AAPL", "2026-10-31T12:00:00", "2026-10-31T00:00:00", "2026-11-03T01:00:00"),
+        # Thanksgiving, and the half day after it.
+        ("AAPL", "2026-11-26T15:00:00", "2026-11-26T01:00:00", "2026-11-28T01:00:00"),
+        # Others have their calendar's days: Tokyo's Saturday counts to Monday.
+        ("7203.T", "2026-03-14T03:00:00", "2026-03-13T15:00:00", "2026-03-16T15:00:00"),
+        ("VOD.L", "2026-06-10T15:35:00", "2026-06-09T23:00:00", "2026-06-10T23:00:00"),
+    ],
+)
+def test_every_trade_counts_to_one_day_of_its_exchange(symbol, text, start, end):
+    assert whole_day(symbol, utc(text)) == (utc(start), utc(end))
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "VOD.L", "7203.T", "0700.HK"])
+def test_days_of_all_trades_follow_each_other_and_hold_their_regular_hours(symbol):
+    at, count = utc("2025-01-06T12:00:00"), 0
+    while at < utc("2026-01-05T12:00:00"):
+        start, end = whole_day(symbol, at)
+        assert start <= at < end
+        assert whole_day(symbol, end - timedelta.resolution) == (start, end)
+        opening, close = trading_day(symbol, end - timedelta.resolution)
+        assert start <= opening < close <= end
+        at, count = end, count + 1
+    calendar = exchange(venue_of(symbol).hours)
+    days = (date(2025, 1, 6) + timedelta(days=n) for n in range(365))
+    assert abs(count - sum(bool(calendar.hours_on(day)) for day in days)) <= 1
+
+
+@pytest.mark.parametrize("symbol", ["BINANCE:BTCUSDT", "OANDA:EUR_USD", "600000.XX"])
+def test_what_trades_at_no_exchange_has_no_day_of_all_trades(symbol):
+    assert whole_day(symbol, utc("2026-07-06T15:00:00")) is None

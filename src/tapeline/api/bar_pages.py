@@ -17,9 +17,10 @@ from tapeline.api.open_bars import Open, OpenBars
 from tapeline.api.parameters import TimeSpan
 from tapeline.api.store import LONGEST_READ_S
 from tapeline.model.bar import Bar
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.times import floor_to
 from tapeline.read.bars import StoredBars, bars_between, bars_schema
+from tapeline.storage.bars import FIRST_BARS
 from tapeline.storage.cassandra_client import CassandraClient
 
 SCHEMA: Final = bars_schema(exact=True).append(pa.field("is_filled", pa.bool_()))
@@ -29,7 +30,6 @@ _DAY: Final = timedelta(days=1)
 _LONGEST_READ: Final = timedelta(days=366)
 _MOST_STORED: Final = 20_000
 """Stored bars that one page is made of, at most."""
-_FIRST_BARS: Final = datetime(2000, 1, 1, tzinfo=timezone.utc)
 _QUANTUM: Final = Decimal("1e-10")
 _EXACT: Final = Context(prec=60)
 """The usual 28 digits do not hold a volume of 1e18 with ten places, which the sum may be."""
@@ -53,7 +53,7 @@ def bars_of(
     Raises:
         TimeoutError: the monotonic clock has passed `deadline_s`: nobody waits any more.
     """
-    start = max(span.start, _FIRST_BARS)
+    start = max(span.start, FIRST_BARS)
     end = min(span.end, datetime.now(timezone.utc) + _DAY)
     longest = min(_LONGEST_READ, length.stored.duration * _MOST_STORED)
     step = max(_DAY, min(length.duration * limit, longest))
@@ -87,6 +87,9 @@ def newest(
         stored = found.get(symbol)
         if first is not None and (stored is None or stored.window_start <= first):
             *_, found[symbol] = bars.read(symbol, length.stored, first, end)
+        if symbol in found and client.reading_rules(found[symbol].policy).carry_open:
+            at = found[symbol].window_start
+            *_, found[symbol] = bars_between(client, symbol, length, at, end, bars.read)
     return [found[symbol] for symbol in symbols if symbol in found]
 
 
@@ -159,6 +162,8 @@ def row_of(bar: Bar) -> dict[str, Any]:
 def cache_of(page: Page, length: ReadInterval, span: TimeSpan) -> str:
     """Return how long an answer holds: final bars long, where no new one can come among them."""
     last = floor_to(length.duration, span.end - timedelta(microseconds=1)) + length.duration
+    if length.is_day:
+        last += _DAY  # by some rules trades count to a share's day that are made after midnight UTC
     is_finalized = page.final_until is not None and last <= page.final_until
     is_lasting = span.is_closed and is_finalized and all(bar.is_final for bar in page.bars)
     return IS_FINAL if page.bars and is_lasting else MAY_CHANGE

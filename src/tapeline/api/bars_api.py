@@ -39,7 +39,7 @@ from tapeline.api.parameters import (
 )
 from tapeline.api.problems import Problem
 from tapeline.api.store import Store
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.times import to_millis
 from tapeline.storage.cassandra_client import CassandraClient
 

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from tapeline.model.gap import Gap, joined
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.sessions import sessions_between
 from tapeline.model.times import floor_to, to_micros
 

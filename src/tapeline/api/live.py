@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from typing import Final
 
 import structlog
@@ -30,7 +32,9 @@ from tapeline.api.store import Store
 from tapeline.live.longer import LongBars
 from tapeline.live.tail import LiveState, Update
 from tapeline.model.bar import Bar, Interval
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
+from tapeline.model.rollup import carried
+from tapeline.model.rules import PLAIN, ReadingRules
 from tapeline.program.metrics import Metrics
 from tapeline.program.settings import Settings
 
@@ -58,7 +62,9 @@ class Live:
         self._view = LiveView(settings, metrics, self._hear)
         self._shown = Shown()
         self._changes = Changes()
-        self._poller = Poller()
+        ours = settings.stream.policy
+        self._policies: dict[str | None, ReadingRules] = {ours.name: ours.reading}
+        self._poller = Poller(self._reading)
         self._longer: defaultdict[str, dict[str, LongBars]] = defaultdict(dict)
         """By symbol and name of the length."""
         self._wake = asyncio.Event()
@@ -177,7 +183,11 @@ class Live:
         if wanted.asks_progress:
             self._forget()
 
+    def _reading(self, policy: str | None) -> ReadingRules:
+        return self._policies.get(policy, PLAIN)
+
     def _take(self, seen: Seen) -> None:
+        self._policies.update(seen.reading)
         if seen.progress is not None:
             for interval, bar in self._view.know(seen.progress, seen.policy):
                 self._show(interval.value, bar, is_live=True)
@@ -198,7 +208,7 @@ class Live:
             length = length_of(name)
             is_longer = length.duration > base_of(length).duration
             if is_longer and name not in self._longer[symbol]:
-                longer = self._longer[symbol][name] = LongBars(length)
+                longer = self._longer[symbol][name] = LongBars(length, self._reading)
                 parts = self._shown.of(base_of(length).value, symbol)
                 for start in sorted(parts):
                     longer.put(parts[start])
@@ -209,7 +219,8 @@ class Live:
                 first = now - 2 * length_of(name).duration
                 bars = self._shown.of(name, symbol)
                 for start in sorted(s for s in bars if s >= first):
-                    self.listeners.put([listener], bar_event(name, bars[start]))
+                    opened = self._opened(name, bars[start])
+                    self.listeners.put([listener], bar_event(name, opened))
             self.listeners.join(listener, topics)
 
     def _hear(self, update: Update) -> None:
@@ -239,12 +250,33 @@ class Live:
         if not self._shown.take(name, bar, is_live=is_live):
             return
         if self.listeners.are_any((name, bar.symbol)):
-            self.listeners.send((name, bar.symbol), bar_event(name, bar))
+            for news in self._news(name, bar):
+                self.listeners.send((name, bar.symbol), bar_event(name, news))
         if name != Interval.FIVE_MINUTES.value:
             return
         for longer_name, longer in self._longer.get(bar.symbol, {}).items():
             if longer.put(bar):
                 self._show_longer(longer_name, longer)
+
+    def _news(self, name: str, bar: Bar) -> Iterator[Bar]:
+        """Yield a bar, and the next one if it opens at this one's close."""
+        yield self._opened(name, bar)
+        following = self._shown.following(name, bar)
+        if following is not None and self._reading(following.policy).carry_open:
+            yield self._opened(name, following)
+
+    def _opened(self, name: str, bar: Bar) -> Bar:
+        """Return a bar as its policy has it read.
+
+        Where no trade was made before it, only a reader of the tables knows whether the feed was
+        there, so that nobody can say whether it is complete.
+        """
+        parts = self._shown.up_to(name, bar)
+        if len(parts) == 1 or not self._reading(bar.policy).carry_open:
+            return bar
+        opened = carried(parts, length_of(name), tuple, self._reading)
+        is_unbroken = all(a.window_end == b.window_start for a, b in pairwise(parts))
+        return opened if is_unbroken else replace(opened, is_complete=None)
 
     def _show_longer(self, name: str, longer: LongBars) -> None:
         bar = longer.bar()

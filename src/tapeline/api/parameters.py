@@ -16,7 +16,7 @@ from fastapi import Depends, Path, Query
 from pydantic import BeforeValidator, StringConstraints, TypeAdapter, WithJsonSchema
 
 from tapeline.api.problems import Problem
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.sessions import Session
 from tapeline.model.symbols import split_symbols
 from tapeline.model.times import EPOCH, LAST_TIME, from_millis, to_millis

@@ -10,8 +10,9 @@ from typing import Final
 
 from tapeline.finalize.horizon import newest_trade
 from tapeline.model.bar import Bar, Interval
-from tapeline.model.rollup import ReadInterval
-from tapeline.read.bars import bars_between
+from tapeline.model.read_interval import ReadInterval
+from tapeline.model.rules import ReadingRules
+from tapeline.read.bars import bars_before, bars_of_trades
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.changes import BarChange
 
@@ -32,8 +33,8 @@ class PollRequest:
 
     The log of final bars is read from `since` on, but for the changes in `skipped`, for what is in
     `followed`. `newest` says from which window start on stored bars are read, `joining` the same
-    of longer ones. `longer` are wanted if all is finalized up to their end. `asks_progress` wants
-    to know which topics feed the keyspace.
+    of the lengths that somebody begins to listen to. `longer` are wanted if all is finalized up to
+    their end. `asks_progress` wants to know which topics feed the keyspace.
     """
 
     followed: frozenset[Stored]
@@ -49,8 +50,9 @@ class PollRequest:
 class Seen:
     """What was found: how far the log was read and what it says, and bars.
 
-    `progress` maps each topic's id to the event time of its newest trade in silver, and `policy` is
-    that of the bars; both only if progress was asked for.
+    `longer` are bars of any length as their trades alone give them. `progress` maps each topic's id
+    to the event time of its newest trade in silver, and `policy` is that of the bars; both only if
+    progress was asked for. `reading` says how bars of the policies found are read.
     """
 
     position: datetime
@@ -60,6 +62,7 @@ class Seen:
     longer: list[tuple[ReadInterval, Bar]] = field(default_factory=list)
     progress: dict[str, datetime | None] | None = None
     policy: str | None = None
+    reading: dict[str | None, ReadingRules] = field(default_factory=dict)
 
 
 def poll(client: CassandraClient, wanted: PollRequest) -> Seen:
@@ -85,6 +88,8 @@ def poll(client: CassandraClient, wanted: PollRequest) -> Seen:
         for (symbol, start), stored in client.stored_bars(interval, sorted(keys)).items():
             seen.changed[interval, symbol, start] = stored.bar
     _read_longer(client, wanted, now, seen)
+    bars = [*seen.changed.values(), *(bar for _, bar in (*seen.newest, *seen.longer))]
+    seen.reading = {policy: client.reading_rules(policy) for policy in {b.policy for b in bars}}
     return seen
 
 
@@ -104,12 +109,20 @@ def _read_log(client: CassandraClient, wanted: PollRequest, now: datetime, seen:
 
 
 def _read_longer(client: CassandraClient, wanted: PollRequest, now: datetime, seen: Seen) -> None:
-    for (length, symbol), start in wanted.joining.items():
-        bars = bars_between(client, symbol, length, start, now + _AHEAD)
-        seen.longer += [(length, bar) for bar in bars]
+    joining = wanted.joining
+    opens = bool(joining) and client.reading_rules(client.policy_of_bars()).carry_open
+    for (length, symbol), start in joining.items():
+        first = wanted.newest.get((length.stored, symbol)) if length.is_stored else None
+        if opens:
+            before = bars_before(client, symbol, length, start if first is None else first)
+            seen.longer += [(length, bar) for bar in before]
+        if first is None:
+            bars = bars_of_trades(client, symbol, length, start, now + _AHEAD)
+            seen.longer += [(length, bar) for bar in bars]
     if not wanted.longer:
         return
     final_until = client.final_until()
     for length, symbol, start, end in wanted.longer:
         if final_until is not None and end <= final_until:
-            seen.longer += [(length, b) for b in bars_between(client, symbol, length, start, end)]
+            bars = bars_of_trades(client, symbol, length, start, end)
+            seen.longer += [(length, bar) for bar in bars]

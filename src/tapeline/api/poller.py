@@ -11,14 +11,19 @@ from typing import Final
 from tapeline.api.changes import Changes
 from tapeline.api.listeners import TRADES, Topic
 from tapeline.api.live_view import LiveView
-from tapeline.api.poll import Longer, PollRequest, Stored
+from tapeline.api.poll import PollRequest, Stored
 from tapeline.model.bar import Bar, Interval
-from tapeline.model.rollup import ReadInterval, window_of
+from tapeline.model.longer_windows import trades_until, window_of
+from tapeline.model.read_interval import ReadInterval
+from tapeline.model.rollup import ReadingOf
+from tapeline.model.sessions import whole_day
 from tapeline.model.times import floor_to
 
 _WIDE_S: Final = 10.0
 """So often the last hour is looked at too, and which topics feed the keyspace."""
 _WIDE: Final = timedelta(hours=1)
+_Due = tuple[ReadInterval, str, datetime]
+"""A bar that is rolled up on reading: its length, symbol and start."""
 
 
 @cache
@@ -34,11 +39,16 @@ def base_of(length: ReadInterval) -> Interval:
 
 
 class Poller:
-    """Works out one look after another."""
+    """Works out one look after another.
 
-    def __init__(self) -> None:
+    Args:
+        reading: how bars of a policy are read.
+    """
+
+    def __init__(self, reading: ReadingOf) -> None:
+        self._reading = reading
         self._wide_s = -_WIDE_S
-        self._due: set[Longer] = set()
+        self._due: dict[_Due, datetime] = {}
 
     def next(
         self,
@@ -70,9 +80,8 @@ class Poller:
             followed |= {base, (length.stored, symbol)}
             first = now - 2 * base[0].duration
             if topic in joining:
-                first = min(first, floor_to(length.duration, now))
-                if name != base[0].value:
-                    longer[length, symbol] = floor_to(length.duration, now - length.duration)
+                first = min(first, _begins(length, symbol, now))
+                longer[length, symbol] = floor_to(length.duration, now - length.duration)
             elif is_wide:
                 first = now - _WIDE
             elif view.holds(base, now):
@@ -84,7 +93,7 @@ class Poller:
             changes.handled,
             newest,
             longer,
-            frozenset(self._due),
+            frozenset((*due, until) for due, until in self._due.items()),
             asks_progress=is_wide,
         )
 
@@ -93,19 +102,30 @@ class Poller:
         for name, symbol in topics:
             length = length_of(name)
             is_part = symbol == bar.symbol and not length.is_stored and length.stored is interval
-            if is_part and name != TRADES and (window := window_of(bar, length)) is not None:
-                self._due.add((length, symbol, *window))
+            reading = self._reading(bar.policy)
+            if not is_part or name == TRADES:
+                continue
+            if (window := window_of(bar, length, reading)) is not None:
+                until = max(window[1], trades_until(bar, length, reading))
+                self._due[length, symbol, window[0]] = until
 
     def note_longer(self, length: ReadInterval, bar: Bar) -> None:
         """Look at a longer bar again until it is final."""
         if length.is_stored:
             return
-        key = length, bar.symbol, bar.window_start, bar.window_end
+        key = length, bar.symbol, bar.window_start
         if bar.is_final:
-            self._due.discard(key)
+            self._due.pop(key, None)
         else:
-            self._due.add(key)
+            self._due[key] = trades_until(bar, length, self._reading(bar.policy))
 
     def forget(self, topics: Collection[Topic]) -> None:
         """Look no more at what nobody listens to."""
-        self._due = {due for due in self._due if (due[0].name, due[1]) in topics}
+        self._due = {d: until for d, until in self._due.items() if (d[0].name, d[1]) in topics}
+
+
+def _begins(length: ReadInterval, symbol: str, now: datetime) -> datetime:
+    """Return when the present bar of a length begins; trades may count to a day before it does."""
+    whole = whole_day(symbol, now) if length.is_day else None
+    start = floor_to(length.duration, now)
+    return start if whole is None else min(start, whole[0])

@@ -45,11 +45,34 @@ class Shown:
         """Return the bars of a length and symbol by start."""
         return self._bars.get((name, symbol), {})
 
+    def up_to(self, name: str, bar: Bar) -> list[Bar]:
+        """Return a bar and those before it, in order, from the last that has a close on."""
+        bars = self.of(name, bar.symbol)
+        found = [bar]
+        for start in sorted((s for s in bars if s < bar.window_start), reverse=True):
+            found.insert(0, bars[start])
+            if bars[start].close is not None:
+                return found
+        return [bar]
+
+    def following(self, name: str, bar: Bar) -> Bar | None:
+        """Return the next bar of a length and symbol."""
+        bars = self.of(name, bar.symbol)
+        start = min((s for s in bars if s > bar.window_start), default=None)
+        return None if start is None else bars[start]
+
     def keep(self, oldest: Callable[[Topic], datetime | None]) -> None:
-        """Forget bars that start before the oldest to keep of their topic; None keeps none."""
+        """Forget bars that start before the oldest to keep of their topic; None keeps none.
+
+        The last close before that is kept too, since bars may open at it.
+        """
         for topic, bars in list(self._bars.items()):
             first = oldest(topic)
-            kept = {} if first is None else {s: b for s, b in bars.items() if s >= first}
+            kept = {}
+            if first is not None:
+                closes = (s for s, b in bars.items() if s < first and b.close is not None)
+                since = max(closes, default=first)
+                kept = {s: b for s, b in bars.items() if s >= since}
             if kept:
                 self._bars[topic] = kept
             else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
@@ -19,9 +20,14 @@ from tapeline.audit.tables import BUCKET_MS
 from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.columns import named_twice
 from tapeline.model.errors import UsageError
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.times import from_millis, to_millis
+from tapeline.read.bars import bars_between
+from tapeline.storage.cassandra_client import CassandraClient
 
 _BARS_AT_ONCE: Final = 500
+_LENGTH: Final = ReadInterval.parse(Interval.FIVE_MINUTES.value)
+_FIVE_MINUTES: Final = Interval.FIVE_MINUTES.duration
 _PRICES: Final = ("open", "high", "low", "close")
 _REQUIRED: Final = frozenset({"symbol", *_PRICES, "volume"})
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -73,12 +79,26 @@ def check_vendor(context: Context, path: Path) -> None:
         if not some:
             continue
         total += len(some)
-        stored = context.client.stored_bars(Interval.FIVE_MINUTES, [bar.key for bar in some])
-        bars = {key: found.bar for key, found in stored.items()}
+        bars = _bars_as_read(context.client, [bar.key for bar in some])
         context.findings.add(Pair.VENDOR, compare_vendor(some, bars, context.baseline.due))
     if not total:
         message = f"{path} has no bar to compare in the times and symbols that are audited."
         raise UsageError(message)
+
+
+def _bars_as_read(client: CassandraClient, keys: Sequence[WindowKey]) -> dict[WindowKey, Bar]:
+    """Return the five-minute bars of some windows as readers get them."""
+    stored = client.stored_bars(Interval.FIVE_MINUTES, keys)
+    bars = {key: found.bar for key, found in stored.items()}
+    by_symbol = defaultdict(list)
+    for (symbol, start), bar in bars.items():
+        if client.reading_rules(bar.policy).carry_open:
+            by_symbol[symbol].append(start)
+    for symbol, starts in by_symbol.items():
+        for bar in bars_between(client, symbol, _LENGTH, min(starts), max(starts) + _FIVE_MINUTES):
+            if (symbol, bar.window_start) in bars:
+                bars[symbol, bar.window_start] = bar
+    return bars
 
 
 def read_vendor_bars(path: Path) -> Iterator[VendorBar | NoPrices]:

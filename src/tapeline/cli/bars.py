@@ -29,7 +29,7 @@ from tapeline.cli.render.table import no_bar_of, print_bars
 from tapeline.cli.render.watch import watch_bars
 from tapeline.local.discovery import find_endpoints
 from tapeline.model.errors import UsageError
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.symbols import parse_symbols
 from tapeline.model.times import floor_to, iso, time_span, within_reach
 from tapeline.program.settings import Settings, load_settings

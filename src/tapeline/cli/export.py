@@ -17,7 +17,7 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import held
 from tapeline.model.errors import UsageError
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.symbols import selected_symbols
 from tapeline.model.times import time_span
 from tapeline.program.options import output_folder

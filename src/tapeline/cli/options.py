@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.times import TIME_FORMATS
 from tapeline.program.options import output_file
 

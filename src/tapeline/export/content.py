@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from enum import Enum
@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from tapeline.export.files import ExportFormat
 from tapeline.model.bar import Bar
-from tapeline.model.rollup import ReadInterval
-from tapeline.read.bars import bars_between, bars_table
+from tapeline.model.read_interval import ReadInterval
+from tapeline.read.bars import bars_between, bars_of_trades, bars_table
 from tapeline.read.trades import trade_batches, trades_schema
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -109,7 +109,8 @@ def midnight(day: date) -> datetime:
 def _bars(
     client: CassandraClient, options: ExportOptions, symbol: str, day: date, *, is_over: bool
 ) -> Content:
-    every = list(_bars_of_day(client, options.interval, symbol, day))
+    start = midnight(day)
+    every = list(bars_between(client, symbol, options.interval, start, start + _DAY))
     bars = [b for b in every if b.is_final or options.provisional]
     table = bars_table(bars, exact=options.exact, detail=options.detail)
     is_open = not is_over or not all(b.is_final for b in every)
@@ -130,10 +131,10 @@ def _trades(
     client: CassandraClient, options: ExportOptions, symbol: str, day: date, *, is_over: bool
 ) -> Content:
     """Read the bars first: a trade that comes meanwhile is one too many, and revises its bar."""
-    bars = list(_bars_of_day(client, _FIVE_MINUTES, symbol, day))
+    start = midnight(day)
+    bars = list(bars_of_trades(client, symbol, _FIVE_MINUTES, start, start + _DAY))
     is_finalized = is_over and bool(bars) and all(b.is_final for b in bars)
     state = _digest((b.window_start, b.revision, b.trade_count) for b in bars)
-    start = midnight(day)
     return Content(
         trades_schema(exact=options.exact),
         trade_batches(client, symbol, start, start + _DAY, exact=options.exact),
@@ -142,13 +143,6 @@ def _trades(
         not is_finalized,
         is_over,
     )
-
-
-def _bars_of_day(
-    client: CassandraClient, interval: ReadInterval, symbol: str, day: date
-) -> Iterator[Bar]:
-    start = midnight(day)
-    return bars_between(client, symbol, interval, start, start + _DAY)
 
 
 def _digest(rows: Iterable[tuple[object, ...]]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from tapeline.model.bar import Bar
-from tapeline.model.rollup import ReadInterval, combined, window_of
+from tapeline.model.longer_windows import part_of
+from tapeline.model.read_interval import ReadInterval
+from tapeline.model.rollup import ReadingOf, combined, plainly
 
 _Window = tuple[datetime, datetime]
 
@@ -18,10 +20,12 @@ class LongBars:
 
     Args:
         length: longer than the parts.
+        reading: by the policy of a part, which trades make a share's day.
     """
 
-    def __init__(self, length: ReadInterval) -> None:
+    def __init__(self, length: ReadInterval, reading: ReadingOf = plainly) -> None:
         self._length = length
+        self._reading = reading
         self._window: _Window | None = None
         self._parts: dict[datetime, Bar] = {}
         self._before: Bar | None = None
@@ -31,9 +35,10 @@ class LongBars:
 
         A part of a longer bar before the newest changes nothing: that one comes from the tables.
         """
-        window = window_of(part, self._length)
-        if window is None or (self._window is not None and window < self._window):
+        found = part_of(part, self._length, self._reading(part.policy))
+        if found is None or (self._window is not None and found[0] < self._window):
             return False
+        window, part = found
         if window != self._window:
             self._window, self._parts, self._before = window, {}, None
         start = part.window_start

@@ -28,6 +28,9 @@ SESSIONS: Final[tuple[Session, ...]] = tuple(
 )
 """Those that a trade may be made in."""
 
+OF_DAYS: Final = {"prices": PRICES, "volume": VOLUME}
+"""The bits of what a rule file says of days, by its name there."""
+
 MIXED_POLICY: Final = "mixed"
 """The policy of a longer bar whose parts were made by different ones."""
 
@@ -48,6 +51,23 @@ class SizeRule(NamedTuple):
     withheld: int
 
 
+class ReadingRules(NamedTuple):
+    """What hangs on other bars than the one that is made, and so is done when bars are read.
+
+    Attributes:
+        carry_open: each bar opens at the close before it, which counts for high and low too.
+        all_day: the fields of a share's day, as bits, that all its trades make; the others are made
+            by those of regular hours.
+    """
+
+    carry_open: bool = False
+    all_day: int = 0
+
+
+PLAIN: Final = ReadingRules()
+"""Bars are read as they are, and a share's day is its regular hours."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """Which trades may set and add to the fields of their bar.
@@ -59,6 +79,7 @@ class Rules:
         unknown: bits that any other condition withholds.
         sessions: bits that are withheld from every trade of a session.
         below_size: what is withheld from small trades.
+        reading: what is done when bars are read.
         asks_new_york: the sessions of conditions are New York's, whatever the symbol. Else all
             sessions are those of the symbol's own market, as that of the bar.
     """
@@ -69,6 +90,7 @@ class Rules:
     unknown: int = field(compare=False, repr=False)
     sessions: Mapping[Session, int] = field(compare=False, default_factory=dict, repr=False)
     below_size: SizeRule | None = field(compare=False, default=None, repr=False)
+    reading: ReadingRules = field(compare=False, default=PLAIN, repr=False)
     asks_new_york: bool = field(compare=False, default=False, repr=False)
 
     def __str__(self) -> str:
@@ -125,6 +147,7 @@ def compile_rules(
     unknown: int,
     sessions: Mapping[Session, int],
     below_size: SizeRule | None,
+    reading: ReadingRules,
 ) -> Rules:
     """Return the rules of a file; its fingerprint does not hang on how it was written.
 
@@ -135,11 +158,12 @@ def compile_rules(
         unknown: bits.
         sessions: bits of each session.
         below_size: for small trades.
+        reading: of bars.
     """
     ruled = {c: _plain(conditions[c]) for c in in_order(conditions)}
     by_session: dict[Session, int] = {s: sessions[s] for s in SESSIONS if sessions.get(s)}
     small = below_size if below_size is not None and below_size.withheld else None
-    canonical = [
+    canonical: list[Any] = [
         [
             [c, rule.withheld, None if rule.sessions is None else sorted(rule.sessions)]
             for c, rule in ruled.items()
@@ -148,6 +172,8 @@ def compile_rules(
         [[session.value, bits] for session, bits in by_session.items()],
         small,
     ]
+    if reading != PLAIN:
+        canonical.append(reading)
     digest = hashlib.sha256(json.dumps(canonical).encode()).hexdigest()
     return Rules(
         name=f"{name}@{digest[:_FINGERPRINT_DIGITS]}",
@@ -156,6 +182,7 @@ def compile_rules(
         unknown=unknown,
         sessions=by_session,
         below_size=small,
+        reading=reading,
     )
 
 

@@ -55,6 +55,8 @@ _FRIDAY: Final = 4
 _SATURDAY: Final = 5
 _SUNDAY: Final = 6
 _ONE_DAY: Final = timedelta(days=1)
+_LONGEST_REST: Final = 30
+"""Days; the longest holidays of an exchange are shorter."""
 
 
 class Session(str, Enum):
@@ -125,6 +127,30 @@ def trading_day(symbol: str, instant: datetime) -> tuple[datetime, datetime] | N
         return None
     start, end = (datetime.combine(day, c, zone) for c in (regular[0][0], regular[-1][1]))
     return start.astimezone(timezone.utc), end.astimezone(timezone.utc)
+
+
+def whole_day(symbol: str, instant: datetime) -> tuple[datetime, datetime] | None:
+    """Return when the day of an exchange begins and ends, UTC, to which an instant's trades count.
+
+    It ends with the exchange's calendar day, in America at 20:00, and begins where the trading day
+    before it ended: a weekend counts to Monday. None as for `trading_day`.
+    """
+    hours = venue_of(symbol).hours
+    zone = _zone(hours)
+    ends = POST_CLOSE if hours == AMERICAN else _MIDNIGHT
+
+    def end_of(day: date) -> datetime:
+        midnight_after = _ONE_DAY if ends == _MIDNIGHT else timedelta()
+        return datetime.combine(day + midnight_after, ends, zone).astimezone(timezone.utc)
+
+    day = instant.astimezone(zone).date()
+    after = (day + n * _ONE_DAY for n in range(_LONGEST_REST))
+    found = next((d for d in after if instant < end_of(d) and _regular(hours, d)), None)
+    if found is None:
+        return None
+    before = (found - n * _ONE_DAY for n in range(1, _LONGEST_REST))
+    last = next((d for d in before if _regular(hours, d)), found - _ONE_DAY)
+    return end_of(last), end_of(found)
 
 
 class _Overnight:

@@ -13,7 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tapeline.model.conditions import SHIPPED
 from tapeline.model.errors import UsageError
-from tapeline.model.rules import FIELDS, ConditionRule, Rules, SizeRule, compile_rules
+from tapeline.model.rules import (
+    FIELDS,
+    OF_DAYS,
+    ConditionRule,
+    ReadingRules,
+    Rules,
+    SizeRule,
+    compile_rules,
+)
 from tapeline.model.sessions import Session
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
@@ -39,6 +47,13 @@ class _Size(BaseModel):
     withheld: _Fields = Field(alias="not")
 
 
+class _Day(BaseModel):
+    model_config = _SHAPE
+
+    prices: Literal["regular", "all"] = "regular"
+    volume: Literal["regular", "all"] = "regular"
+
+
 class _RuleFile(BaseModel):
     model_config = _SHAPE
 
@@ -47,6 +62,8 @@ class _RuleFile(BaseModel):
     conditions: dict[str, _Condition] = Field(default={}, max_length=_MOST_CONDITIONS)
     sessions: dict[_SessionName, _Fields] = {}
     below_size: _Size | None = None
+    carry_open: bool = False
+    day: _Day = _Day()
 
 
 def read_policy(text: str) -> Rules:
@@ -127,6 +144,10 @@ def _compiled(file: _RuleFile, option: str) -> Rules:
         _bits(file.unknown),
         {Session(session): _bits(fields) for session, fields in file.sessions.items()},
         None if small is None else SizeRule(small.size, _bits(small.withheld)),
+        ReadingRules(
+            file.carry_open,
+            sum(bits for name, bits in OF_DAYS.items() if getattr(file.day, name) == "all"),
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from functools import cache
 from typing import Final
@@ -12,7 +12,10 @@ import pyarrow as pa
 
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.bar import Bar, Interval
-from tapeline.model.rollup import ReadInterval, roll_up_bars
+from tapeline.model.longer_windows import part_of
+from tapeline.model.read_interval import ReadInterval
+from tapeline.model.rollup import Gaps, carried, roll_up_bars
+from tapeline.model.sessions import whole_day
 from tapeline.model.times import within_reach
 from tapeline.program.settings import Settings, load_settings
 from tapeline.storage.cassandra_client import CassandraClient
@@ -21,6 +24,7 @@ _TIME: Final = pa.timestamp("ms", tz="UTC")
 _EXACT: Final = pa.decimal128(38, 10)
 _QUANTUM: Final = Decimal("1e-10")
 _DIGITS: Final = Context(prec=38)
+_DAY: Final = timedelta(days=1)
 
 
 _PRICE: Final = pa.float64()
@@ -133,6 +137,56 @@ def bars_between(
         end: aware.
         stored_bars: reads the stored bars that they are made of, instead of the client.
     """
+    before: list[Bar] | None = None
+    gaps: Gaps = tuple
+    for bar in bars_of_trades(client, symbol, length, start, end, stored_bars):
+        if not client.reading_rules(bar.policy).carry_open:
+            yield bar
+        else:
+            if before is None:
+                before = bars_before(client, symbol, length, bar.window_start, stored_bars)
+                first = before[0].window_start if before else bar.window_start
+                gaps = _gaps_between(client, first, end + length.duration)
+            parts = [*before, bar]
+            yield carried(parts, length, gaps, client.reading_rules) if before else bar
+        if bar.close is not None:
+            before = [bar]
+        elif before:
+            before.append(bar)
+
+
+def bars_before(
+    client: CassandraClient,
+    symbol: str,
+    length: ReadInterval,
+    end: datetime,
+    stored_bars: StoredBars | None = None,
+) -> list[Bar]:
+    """Return bars as their trades alone give them, up to a time from the last with a close on.
+
+    None where no bar has a close; arguments as in `bars_between`.
+    """
+    parts = (
+        part_of(bar, length, client.reading_rules(bar.policy))
+        for bar in length.of_wanted(client.bars_before(symbol, length.stored, end))
+    )
+    starts = (p[0][0] for p in parts if p and p[1].close is not None and p[0][0] < end)
+    # Open bars are of the last hours, and perhaps not stored yet.
+    start = next(starts, end - _DAY)
+    found = list(bars_of_trades(client, symbol, length, start, end, stored_bars))
+    with_close = [number for number, bar in enumerate(found) if bar.close is not None]
+    return found[with_close[-1] :] if with_close else []
+
+
+def bars_of_trades(
+    client: CassandraClient,
+    symbol: str,
+    length: ReadInterval,
+    start: datetime,
+    end: datetime,
+    stored_bars: StoredBars | None = None,
+) -> Iterator[Bar]:
+    """Yield bars as their trades alone give them: `bars_between` without the close before them."""
     read = stored_bars or client.bars
     if length.is_stored:
         yield from length.of_wanted(read(symbol, length.stored, start, end))
@@ -141,11 +195,27 @@ def bars_between(
     last = end + length.duration
     # Before the bars: one that is finalized meanwhile is not final yet, instead of too early.
     final_until = client.final_until()
-    stored = length.of_wanted(read(symbol, length.stored, start, last))
-    gaps = cache(lambda: list(client.gaps(start, last)))
-    for bar in roll_up_bars(stored, length, final_until, gaps):
+    first = _first_part(client, symbol, length, start)
+    stored = length.of_wanted(read(symbol, length.stored, first, last))
+    gaps = _gaps_between(client, first, last)
+    for bar in roll_up_bars(stored, length, final_until, gaps, client.reading_rules):
         if start <= bar.window_start < end:
             yield bar
+
+
+def _first_part(
+    client: CassandraClient, symbol: str, length: ReadInterval, start: datetime
+) -> datetime:
+    """Return when the first trades can be of bars that start at a time, or later."""
+    is_wide = length.is_day and length.session is None
+    if is_wide and client.reading_rules(client.policy_of_bars()).all_day:
+        whole = whole_day(symbol, start)
+        return start if whole is None else min(start, whole[0])
+    return start
+
+
+def _gaps_between(client: CassandraClient, start: datetime, end: datetime) -> Gaps:
+    return cache(lambda: list(client.gaps(start, end)))
 
 
 def known_symbols(keyspace: str | None = None, *, settings: Settings | None = None) -> set[str]:

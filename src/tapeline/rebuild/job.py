@@ -111,6 +111,7 @@ def run_rebuild(
         )
         if made_final:
             console.print(f"{made_final:,} bars of topics that no longer exist were made final.")
+        client.write_reading_rules(settings.stream.policy)
         rebuild = Rebuild(session, client, settings, options, is_complete, file, progress, console)
         rebuild.run()
         if options.makes_every_bar:

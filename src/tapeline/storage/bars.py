@@ -26,6 +26,9 @@ _FIELDS_OF: Final = attrgetter(*BAR_FIELDS)
 _PARTITIONS_A_QUERY: Final = 25
 """Partitions that one query reads; their node answers for all of them together."""
 _STARTS_A_QUERY: Final = 100
+_BACK_AT_ONCE: Final = 50
+FIRST_BARS: Final = datetime(2000, 1, 1, tzinfo=timezone.utc)
+"""No trade is of an earlier time."""
 _PERIODS_UNASKED: Final = 36
 """Partitions of one symbol that are read whether or not they are there."""
 
@@ -44,6 +47,18 @@ class BarTables(Connection):
         for period in self._periods_of(symbol, interval, start, end):
             for row in self.rows(query, (symbol, period, start, end)):
                 yield bar_of(row)
+
+    def bars_before(self, symbol: str, interval: Interval, end: datetime) -> Iterator[Bar]:
+        """Yield the bars of a symbol with window_start < end, the newest first."""
+        query = f"{_bars_between(interval)} ORDER BY window_start DESC LIMIT {_BACK_AT_ONCE}"
+        end = end.astimezone(timezone.utc)
+        for period in reversed(list(periods(interval, FIRST_BARS, end))):
+            found = list(map(bar_of, self.rows(query, (symbol, period, FIRST_BARS, end))))
+            yield from found
+            while len(found) == _BACK_AT_ONCE:
+                before = (symbol, period, FIRST_BARS, found[-1].window_start)
+                found = list(map(bar_of, self.rows(query, before)))
+                yield from found
 
     def _periods_of(
         self, symbol: str, interval: Interval, start: datetime, end: datetime

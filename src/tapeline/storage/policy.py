@@ -1,22 +1,28 @@
-"""`bar_policy`: by which rules the bars of a keyspace are made."""
+"""`bar_policy`: by which rules the bars of a keyspace are made, and how they are read."""
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from tapeline.model.bar import Interval
 from tapeline.model.conditions import SHIPPED
 from tapeline.model.errors import UsageError
-from tapeline.model.rules import Rules
+from tapeline.model.rules import PLAIN, ReadingRules, Rules
+from tapeline.program.settings import CassandraSettings
 from tapeline.storage.bar_rows import GOLD_TABLES
 from tapeline.storage.connection import Connection
 
 _OF_BARS: Final = "bars"
-"""The one row."""
+"""The row of the keyspace; each policy that says how bars are read has one too."""
 
 
 class PolicyTable(Connection):
     """Reads and writes the policy of a keyspace."""
+
+    def __init__(self, settings: CassandraSettings, host: str, port: int) -> None:
+        super().__init__(settings, host, port)
+        self._reading_rules: dict[str, ReadingRules] = {}
 
     def policy_of_bars(self) -> str | None:
         """Return by which policy bars are made; None where there is no bar.
@@ -46,8 +52,28 @@ class PolicyTable(Connection):
 
     def write_policy(self, rules: Rules) -> None:
         """Remember by which rules bars are made from now on."""
+        self.write_reading_rules(rules)
         query = "INSERT INTO {keyspace}.bar_policy (part, policy) VALUES (?, ?)"
         self.rows(query, (_OF_BARS, rules.name))
+
+    def write_reading_rules(self, rules: Rules) -> None:
+        """Remember how bars of a policy are read; to be done before the first of them."""
+        if rules.reading != PLAIN:
+            query = "INSERT INTO {keyspace}.bar_policy (part, policy, reading) VALUES (?, ?, ?)"
+            text = json.dumps(rules.reading._asdict())
+            self.rows(query, (rules.name, rules.name, text))
+
+    def reading_rules(self, policy: str | None) -> ReadingRules:
+        """Return how bars of a policy are read; what was asked for once is remembered."""
+        if policy is None or policy in SHIPPED:
+            return PLAIN
+        found = self._reading_rules.get(policy)
+        if found is None:
+            query = "SELECT reading FROM {keyspace}.bar_policy WHERE part = ?"
+            row = self.rows(query, (policy,)).one()
+            text = "{}" if row is None or row.reading is None else row.reading
+            found = self._reading_rules[policy] = ReadingRules(**json.loads(text))
+        return found
 
     def _policy_of_a_bar(self) -> str | None:
         table = GOLD_TABLES[Interval.FIVE_MINUTES]

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tapeline.cli.render.candles import Scale, candle, column, scale_of
 from tapeline.model.bar import Bar, state_text
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 
 LEAST_WIDTH: Final = 40
 LEAST_HEIGHT: Final = 10

@@ -10,7 +10,7 @@ from rich.text import Text
 from tapeline.finalize.horizon import newest_receipt
 from tapeline.model.bar import Bar
 from tapeline.model.gap import Gap
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.read.bars import bars_between
 from tapeline.storage.cassandra_client import CassandraClient
 

@@ -24,7 +24,7 @@ from tapeline.cli.render.live_bars import LiveBars, LiveFeed
 from tapeline.cli.render.table import no_bar_of
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.errors import UsageError
-from tapeline.model.rollup import ReadInterval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.program.process import sigterm_interrupts
 from tapeline.program.settings import Settings
 
