@@ -12,9 +12,11 @@ import httpx
 import pytest
 
 from tapeline.model.bar import Bar, Interval
+from tapeline.model.conditions import SIP
+from tapeline.model.gap import Gap, GapKind
 from tapeline.model.rollup import combined
 from tapeline.model.rules import PLAIN
-from tapeline.model.times import floor_to
+from tapeline.model.times import floor_to, to_micros
 from tapeline.program.rule_file import read_policy
 from tapeline.read.bars import read_bars
 from tests.hand_worked_days import BARS, FRIDAY, THURSDAY
@@ -109,6 +111,27 @@ def test_a_read_from_any_time_on_gives_the_same(stored: Pipeline) -> None:
     assert found == [(110.0, 110.0, 0.5, 120.0, 10.5)]
 
 
+def test_days_do_not_depend_on_where_a_read_begins_while_the_policy_changes(
+    stored: Pipeline,
+) -> None:
+    stored.client.write_policy(SIP)
+    for start in (FRIDAY, FRIDAY.replace(hour=14, minute=30)):
+        assert read(stored, "1d", start, WHOLE[1]) == OPENED["1d"][1:]
+
+
+def test_a_gap_between_bars_of_two_policies_leaves_the_later_one_unknown(stored: Pipeline) -> None:
+    plain = replace(BARS[3], **{**FINAL, "policy": "sip"})
+    stored.client.write_bars(Interval.FIVE_MINUTES, [(plain, 20)])
+    last = a_bar(window_start=FRIDAY.replace(hour=15), **FINAL)
+    stored.client.write_bars(Interval.FIVE_MINUTES, [(last, 20)])
+    span = (to_micros(FRIDAY.replace(hour=14, minute=50)),) * 2
+    gap = Gap("p", stored.topic_id, "id", GapKind.SILENT, ("AAPL",), *span, span[0])
+    stored.client.write_gaps([gap])
+    for start in (plain.window_start, last.window_start):
+        table = read_bars("AAPL", "5m", start, last.window_end, settings=stored.settings)
+        assert table["is_complete"].to_pylist()[-1] is None
+
+
 def test_a_bar_before_that_is_revised_is_a_revision_of_the_next(stored: Pipeline) -> None:
     changed = replace(BARS[3], close=200.0, **{**FINAL, "revision": 2, "reason": "late_trade"})
     stored.client.write_bars(Interval.FIVE_MINUTES, [(changed, 20)])
@@ -169,10 +192,22 @@ def test_listeners_hear_the_same(stored: Pipeline, api: ServedApi) -> None:
                 httpx.get, f"{api.url}/v1/bars/latest", params={"symbols": "AAPL"}
             )
             heard_bars += newest.json()["bars"]
+            # Of three days ago: what stands between has no close of its own.
+            revised = replace(long_ago, close=40.0, revision=2)
+            write(stored, revised)
+            for changed, opens in ((revised, 110.0), (before, 40.0), (bar, 40.0)):
+                key = text(changed)
+                heard_bars.append(
+                    await until(
+                        heard,
+                        "bar",
+                        lambda b, k=key, o=opens: (b["window_start"], b["open"]) == (k, o),
+                    )
+                )
             # A late trade gives the bar before a close: the present one opens there from now on.
             late = replace(before, open=51.0, high=51.0, low=51.0, close=51.0, revision=2)
             write(stored, late)
-            heard_bars.append(await until(heard, "bar", lambda b: b["revision"] == 2))
+            heard_bars.append(await until(heard, "bar", lambda b: b["close"] == 51.0))
             heard_bars.append(await until(heard, "bar", lambda b: b["window_start"] == text(bar)))
         return [row[:4] for row in rows(heard_bars)]
 
@@ -180,7 +215,10 @@ def test_listeners_hear_the_same(stored: Pipeline, api: ServedApi) -> None:
         (50.0, 50.0, 50.0, 50.0),
         (50.0, 53.0, 50.0, 53.0),
         (50.0, 53.0, 50.0, 53.0),
-        (50.0, 51.0, 50.0, 51.0),
+        (110.0, 110.0, 0.5, 40.0),
+        (40.0, 40.0, 40.0, 40.0),
+        (40.0, 53.0, 40.0, 53.0),
+        (40.0, 51.0, 40.0, 51.0),
         (51.0, 53.0, 51.0, 53.0),
     ]
 

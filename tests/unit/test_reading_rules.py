@@ -101,11 +101,11 @@ def test_one_session_of_a_day_is_that_session_alone():
 
 
 def test_a_bar_opens_at_the_close_before_it():
-    opened = carried(BARS[3:4] + BARS[5:6], FIVE, tuple, lambda _: PLAIN)
+    opened = carried(BARS[3:4] + BARS[5:6], FIVE, tuple)
     assert prices_of(opened) == (106.5, 109.0, 106.5, 108.5)
-    unpriced = carried(BARS[3:5], FIVE, tuple, lambda _: PLAIN)
+    unpriced = carried(BARS[3:5], FIVE, tuple)
     assert prices_of(unpriced) == (106.5,) * 4
-    above = carried([a_bar(close=9.0), a_bar()], FIVE, tuple, lambda _: PLAIN)
+    above = carried([a_bar(close=9.0), a_bar()], FIVE, tuple)
     assert prices_of(above) == (9.0, 9.0, 0.5, 2.0)
     # Nothing else changes.
     assert replace(opened, open=108.0, low=108.0) == BARS[5]
@@ -128,14 +128,15 @@ def test_it_is_as_final_and_as_complete_as_those_that_it_hangs_on(before, betwee
         a_bar(window_start=OPENING + n * timedelta(minutes=5), **{**FINAL, **changes})
         for n, changes in enumerate((before, {"close": None, **between}, bar))
     ]
-    opened = carried(parts, FIVE, tuple, lambda _: PLAIN)
+    opened = carried(parts, FIVE, tuple)
     assert (opened.is_final, opened.is_complete, opened.revision) == state
 
 
 def test_where_no_bar_was_before_it_a_gap_leaves_it_unknown():
     bars = [replace(bar, **FINAL) for bar in (BARS[1], BARS[2])]
-    gap = a_gap(THURSDAY.replace(hour=23), THURSDAY.replace(hour=23, minute=30))
+    evening = a_gap(THURSDAY.replace(hour=23), THURSDAY.replace(hour=23, minute=30))
+    night = a_gap(FRIDAY.replace(hour=2), FRIDAY.replace(hour=9))
     later = a_gap(FRIDAY.replace(hour=14, minute=6), FRIDAY.replace(hour=14, minute=7))
-    for gaps, is_complete in (([], True), ([gap], None), ([later], True)):
-        opened = carried(bars, FIVE, lambda g=gaps: g, lambda _: PLAIN)
+    for gaps, is_complete in (([], True), ([evening], None), ([night], True), ([later], True)):
+        opened = carried(bars, FIVE, lambda g=gaps: g)
         assert opened.is_complete is is_complete

@@ -31,29 +31,12 @@ def test_a_final_bar_is_followed_by_its_revisions_only():
     assert shown.take("15m", BAR)  # of another length
 
 
-def series(*closes):
-    """Return bars one after another."""
-    five = timedelta(minutes=5)
-    return [a_bar(window_start=START + n * five, close=close) for n, close in enumerate(closes)]
-
-
-def test_what_is_long_over_or_unwanted_is_forgotten_but_the_last_close_before():
+def test_what_is_long_over_or_unwanted_is_forgotten():
     shown = Shown()
-    bars = series(1.0, 2.0, None, 3.0)
-    for bar in (*bars, replace(BAR, symbol="MSFT")):
-        shown.take("5m", bar)
-    shown.keep(lambda topic: bars[3].window_start if topic == ("5m", "AAPL") else None)
-    assert list(shown.of("5m", "AAPL").values()) == bars[1:]
+    later = a_bar(window_start=START + timedelta(minutes=5))
+    shown.take("5m", BAR)
+    shown.take("5m", later)
+    shown.take("5m", replace(BAR, symbol="MSFT"))
+    shown.keep(lambda topic: later.window_start if topic == ("5m", "AAPL") else None)
+    assert dict(shown.of("5m", "AAPL")) == {later.window_start: later}
     assert dict(shown.of("5m", "MSFT")) == {}
-
-
-def test_a_bar_hangs_on_those_before_it_from_the_last_close_on():
-    shown = Shown()
-    bars = series(None, 1.0, None, 2.0, 3.0)
-    for bar in bars:
-        shown.take("5m", bar)
-    assert shown.up_to("5m", bars[4]) == bars[3:]
-    assert shown.up_to("5m", bars[3]) == bars[1:4]
-    assert shown.up_to("5m", bars[1]) == [bars[1]]  # nothing before it has a close
-    assert shown.following("5m", bars[1]) == bars[2]
-    assert shown.following("5m", bars[4]) is None

@@ -89,7 +89,8 @@ def newest(
             *_, found[symbol] = bars.read(symbol, length.stored, first, end)
         if symbol in found and client.reading_rules(found[symbol].policy).carry_open:
             at = found[symbol].window_start
-            *_, found[symbol] = bars_between(client, symbol, length, at, end, bars.read)
+            opened = list(bars_between(client, symbol, length, at, end, bars.read))
+            found[symbol] = opened[-1] if opened else found[symbol]
     return [found[symbol] for symbol in symbols if symbol in found]
 
 
@@ -135,6 +136,8 @@ def page_of_symbols(
     stored_bars = OpenBars(client, open_bars).read
     # Before the bars, so that it is never ahead of them.
     final_until = client.final_until() if span.is_closed or tells_finalized else None
+    if final_until is not None and length.is_day and client.reads_by_rules().all_day:
+        final_until -= _DAY  # trades made after midnight UTC may count towards a share's day
     deadline_s = time.monotonic() + LONGEST_READ_S
     found: list[Bar] = []
     most = limit + 1
@@ -162,8 +165,6 @@ def row_of(bar: Bar) -> dict[str, Any]:
 def cache_of(page: Page, length: ReadInterval, span: TimeSpan) -> str:
     """Return how long an answer holds: final bars long, where no new one can come among them."""
     last = floor_to(length.duration, span.end - timedelta(microseconds=1)) + length.duration
-    if length.is_day:
-        last += _DAY  # by some rules trades count to a share's day that are made after midnight UTC
     is_finalized = page.final_until is not None and last <= page.final_until
     is_lasting = span.is_closed and is_finalized and all(bar.is_final for bar in page.bars)
     return IS_FINAL if page.bars and is_lasting else MAY_CHANGE

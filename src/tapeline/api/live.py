@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from itertools import pairwise
 from typing import Final
 
 import structlog
@@ -33,7 +31,6 @@ from tapeline.live.longer import LongBars
 from tapeline.live.tail import LiveState, Update
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.read_interval import ReadInterval
-from tapeline.model.rollup import carried
 from tapeline.model.rules import PLAIN, ReadingRules
 from tapeline.program.metrics import Metrics
 from tapeline.program.settings import Settings
@@ -61,10 +58,12 @@ class Live:
         self.listeners = Listeners(metrics)
         self._view = LiveView(settings, metrics, self._hear)
         self._shown = Shown()
+        self._opened = Shown()
+        """Those that open at the close before them, as listeners have them."""
         self._changes = Changes()
         ours = settings.stream.policy
         self._policies: dict[str | None, ReadingRules] = {ours.name: ours.reading}
-        self._poller = Poller(self._reading)
+        self._poller = Poller(self._policies)
         self._longer: defaultdict[str, dict[str, LongBars]] = defaultdict(dict)
         """By symbol and name of the length."""
         self._wake = asyncio.Event()
@@ -138,6 +137,9 @@ class Live:
         topics = {(interval, symbol) for symbol in symbols}
         self._view.ask(topics)
         self._wake.set()
+        return self._open_bars(topics)
+
+    def _open_bars(self, topics: Iterable[tuple[Interval, str]]) -> Open:
         return {
             topic: {s: b for s, b in shown.items() if not b.is_final}
             for topic in topics
@@ -171,7 +173,11 @@ class Live:
         joining = {t for listener in self.listeners for t in listener.joining}
         if joining:
             self._changes.poll_again()
-        wanted = self._poller.next(self.listeners.topics, joining, self._changes, self._view)
+        topics = self.listeners.topics
+        open_bars: Open = {}
+        if any(rules.carry_open for rules in self._policies.values()):
+            open_bars = self._open_bars((base_of(length_of(name)), s) for name, s in topics)
+        wanted = self._poller.next(topics, joining, self._changes, self._view, open_bars)
         try:
             seen = await self._store.read(lambda client: poll(client, wanted))
         except Problem as problem:
@@ -200,6 +206,9 @@ class Live:
         for length, bar in seen.longer:
             self._show(length.name, bar)
             self._poller.note_longer(length, bar)
+        for length, bar in seen.opened:
+            if self._opened.take(length.name, bar, is_live=True):
+                self._send(length.name, bar)
 
     def _join(self, joining: set[Topic]) -> None:
         """Send the newest bars of topics that were looked at to those that join them."""
@@ -217,11 +226,15 @@ class Live:
             topics = listener.joining & joining
             for name, symbol in sorted(topics):
                 first = now - 2 * length_of(name).duration
-                bars = self._shown.of(name, symbol)
+                bars = self._as_read(name, symbol)
                 for start in sorted(s for s in bars if s >= first):
-                    opened = self._opened(name, bars[start])
-                    self.listeners.put([listener], bar_event(name, opened))
+                    self.listeners.put([listener], bar_event(name, bars[start]))
             self.listeners.join(listener, topics)
+
+    def _as_read(self, name: str, symbol: str) -> dict[datetime, Bar]:
+        shown = self._shown.of(name, symbol).items()
+        plain = {s: b for s, b in shown if not self._reading(b.policy).carry_open}
+        return {**plain, **self._opened.of(name, symbol)}
 
     def _hear(self, update: Update) -> None:
         """Take what the live view has found."""
@@ -249,34 +262,18 @@ class Live:
         """Send a bar to its listeners if it is news, and the longer bars that it is part of."""
         if not self._shown.take(name, bar, is_live=is_live):
             return
-        if self.listeners.are_any((name, bar.symbol)):
-            for news in self._news(name, bar):
-                self.listeners.send((name, bar.symbol), bar_event(name, news))
+        # One that opens at the close before it comes as the next look has read it.
+        if not self._reading(bar.policy).carry_open:
+            self._send(name, bar)
         if name != Interval.FIVE_MINUTES.value:
             return
         for longer_name, longer in self._longer.get(bar.symbol, {}).items():
             if longer.put(bar):
                 self._show_longer(longer_name, longer)
 
-    def _news(self, name: str, bar: Bar) -> Iterator[Bar]:
-        """Yield a bar, and the next one if it opens at this one's close."""
-        yield self._opened(name, bar)
-        following = self._shown.following(name, bar)
-        if following is not None and self._reading(following.policy).carry_open:
-            yield self._opened(name, following)
-
-    def _opened(self, name: str, bar: Bar) -> Bar:
-        """Return a bar as its policy has it read.
-
-        Where no trade was made before it, only a reader of the tables knows whether the feed was
-        there, so that nobody can say whether it is complete.
-        """
-        parts = self._shown.up_to(name, bar)
-        if len(parts) == 1 or not self._reading(bar.policy).carry_open:
-            return bar
-        opened = carried(parts, length_of(name), tuple, self._reading)
-        is_unbroken = all(a.window_end == b.window_start for a, b in pairwise(parts))
-        return opened if is_unbroken else replace(opened, is_complete=None)
+    def _send(self, name: str, bar: Bar) -> None:
+        if self.listeners.are_any((name, bar.symbol)):
+            self.listeners.send((name, bar.symbol), bar_event(name, bar))
 
     def _show_longer(self, name: str, longer: LongBars) -> None:
         bar = longer.bar()
@@ -286,6 +283,7 @@ class Live:
     def _start_over(self) -> None:
         """Forget what was shown: the topic was created again, or there are other rules now."""
         self._shown.clear()
+        self._opened.clear()
         self._longer.clear()
         for listener in self.listeners:
             topics = {topic for topic in listener.joined if topic[0] != TRADES}
@@ -310,6 +308,7 @@ class Live:
             return now - max(_KEPT, 2 * length.duration) if is_wanted else None
 
         self._shown.keep(oldest)
+        self._opened.keep(oldest)
 
     def _tell(self, *, is_down: bool, detail: str = "") -> None:
         if is_down == self._is_down:

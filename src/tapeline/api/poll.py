@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
+from tapeline.api.open_bars import Open, OpenBars
 from tapeline.finalize.horizon import newest_trade
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.read_interval import ReadInterval
 from tapeline.model.rules import ReadingRules
-from tapeline.read.bars import bars_before, bars_of_trades
+from tapeline.read.bars import bars_between, bars_of_trades
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.changes import BarChange
 
@@ -23,6 +24,8 @@ StoredKey = tuple[Interval, str, datetime]
 Longer = tuple[ReadInterval, str, datetime, datetime]
 """A bar that is rolled up on reading: its length, symbol, start and end."""
 
+_FOLLOWING: Final = timedelta(days=10)
+"""A bar that opens at a close of longer ago is read again by readers only."""
 _AHEAD: Final = timedelta(minutes=1)
 """The feed's clock may be ahead of ours."""
 
@@ -33,8 +36,10 @@ class PollRequest:
 
     The log of final bars is read from `since` on, but for the changes in `skipped`, for what is in
     `followed`. `newest` says from which window start on stored bars are read, `joining` the same
-    of the lengths that somebody begins to listen to. `longer` are wanted if all is finalized up to
-    their end. `asks_progress` wants to know which topics feed the keyspace.
+    of longer ones. `longer` are wanted if all is finalized up to their end. `shown` says from when
+    on bars of all lengths that are listened to are read, if they open at the close before them;
+    `open` are the provisional ones of the live view. `asks_progress` wants to know which topics
+    feed the keyspace.
     """
 
     followed: frozenset[Stored]
@@ -43,6 +48,8 @@ class PollRequest:
     newest: Mapping[Stored, datetime]
     joining: Mapping[tuple[ReadInterval, str], datetime]
     longer: frozenset[Longer]
+    shown: Mapping[tuple[ReadInterval, str], datetime]
+    open: Open
     asks_progress: bool
 
 
@@ -50,9 +57,10 @@ class PollRequest:
 class Seen:
     """What was found: how far the log was read and what it says, and bars.
 
-    `longer` are bars of any length as their trades alone give them. `progress` maps each topic's id
-    to the event time of its newest trade in silver, and `policy` is that of the bars; both only if
-    progress was asked for. `reading` says how bars of the policies found are read.
+    `longer` are bars as their trades alone give them, and `opened` are those that open at the close
+    before them, as readers get them. `reading` says how bars of each policy found are read.
+    `progress` maps each topic's id to the event time of its newest trade in silver, and `policy` is
+    that of the bars; both only if progress was asked for.
     """
 
     position: datetime
@@ -62,6 +70,7 @@ class Seen:
     longer: list[tuple[ReadInterval, Bar]] = field(default_factory=list)
     progress: dict[str, datetime | None] | None = None
     policy: str | None = None
+    opened: list[tuple[ReadInterval, Bar]] = field(default_factory=list)
     reading: dict[str | None, ReadingRules] = field(default_factory=dict)
 
 
@@ -88,7 +97,9 @@ def poll(client: CassandraClient, wanted: PollRequest) -> Seen:
         for (symbol, start), stored in client.stored_bars(interval, sorted(keys)).items():
             seen.changed[interval, symbol, start] = stored.bar
     _read_longer(client, wanted, now, seen)
-    bars = [*seen.changed.values(), *(bar for _, bar in (*seen.newest, *seen.longer))]
+    if wanted.shown and client.reads_by_rules().carry_open:
+        _read_opened(client, wanted, now, seen)
+    bars = [*seen.changed.values(), *(bar for _, bar in (*seen.newest, *seen.longer, *seen.opened))]
     seen.reading = {policy: client.reading_rules(policy) for policy in {b.policy for b in bars}}
     return seen
 
@@ -109,16 +120,9 @@ def _read_log(client: CassandraClient, wanted: PollRequest, now: datetime, seen:
 
 
 def _read_longer(client: CassandraClient, wanted: PollRequest, now: datetime, seen: Seen) -> None:
-    joining = wanted.joining
-    opens = bool(joining) and client.reading_rules(client.policy_of_bars()).carry_open
-    for (length, symbol), start in joining.items():
-        first = wanted.newest.get((length.stored, symbol)) if length.is_stored else None
-        if opens:
-            before = bars_before(client, symbol, length, start if first is None else first)
-            seen.longer += [(length, bar) for bar in before]
-        if first is None:
-            bars = bars_of_trades(client, symbol, length, start, now + _AHEAD)
-            seen.longer += [(length, bar) for bar in bars]
+    for (length, symbol), start in wanted.joining.items():
+        bars = bars_of_trades(client, symbol, length, start, now + _AHEAD)
+        seen.longer += [(length, bar) for bar in bars]
     if not wanted.longer:
         return
     final_until = client.final_until()
@@ -126,3 +130,32 @@ def _read_longer(client: CassandraClient, wanted: PollRequest, now: datetime, se
         if final_until is not None and end <= final_until:
             bars = bars_of_trades(client, symbol, length, start, end)
             seen.longer += [(length, bar) for bar in bars]
+
+
+def _read_opened(client: CassandraClient, wanted: PollRequest, now: datetime, seen: Seen) -> None:
+    """Read bars that open at the close before them: the newest, and those after a changed one."""
+    read = OpenBars(client, wanted.open).read
+    for (length, symbol), since in wanted.shown.items():
+        starts = {s for n, name, s, _ in wanted.longer if (n, name) == (length, symbol)}
+        if length.is_stored:
+            changed = (key for key in seen.changed if key[:2] == (length.stored, symbol))
+            starts |= {start for _, _, start in changed}
+        bars: list[Bar] = []
+        for start in sorted(s for s in starts if s < since):
+            bars += _up_to_the_next_close(client, symbol, length, start)
+        bars += bars_between(client, symbol, length, since, now + _AHEAD, read)
+        seen.opened += [(length, b) for b in bars if client.reading_rules(b.policy).carry_open]
+
+
+def _up_to_the_next_close(
+    client: CassandraClient, symbol: str, length: ReadInterval, start: datetime
+) -> Iterator[Bar]:
+    """Yield a bar and those that open at its close."""
+    span = start, start + _FOLLOWING
+    of_trades = bars_of_trades(client, symbol, length, *span)
+    for number, (plain, bar) in enumerate(
+        zip(of_trades, bars_between(client, symbol, length, *span), strict=False)
+    ):
+        yield bar
+        if number and plain.close is not None:
+            return

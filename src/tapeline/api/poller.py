@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from typing import Final
@@ -11,11 +11,12 @@ from typing import Final
 from tapeline.api.changes import Changes
 from tapeline.api.listeners import TRADES, Topic
 from tapeline.api.live_view import LiveView
+from tapeline.api.open_bars import Open
 from tapeline.api.poll import PollRequest, Stored
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.longer_windows import trades_until, window_of
 from tapeline.model.read_interval import ReadInterval
-from tapeline.model.rollup import ReadingOf
+from tapeline.model.rules import PLAIN, ReadingRules
 from tapeline.model.sessions import whole_day
 from tapeline.model.times import floor_to
 
@@ -42,11 +43,11 @@ class Poller:
     """Works out one look after another.
 
     Args:
-        reading: how bars of a policy are read.
+        policies: those that are known, and how their bars are read.
     """
 
-    def __init__(self, reading: ReadingOf) -> None:
-        self._reading = reading
+    def __init__(self, policies: Mapping[str | None, ReadingRules]) -> None:
+        self._policies = policies
         self._wide_s = -_WIDE_S
         self._due: dict[_Due, datetime] = {}
 
@@ -56,6 +57,7 @@ class Poller:
         joining: Collection[Topic],
         changes: Changes,
         view: LiveView,
+        open_bars: Open,
     ) -> PollRequest:
         """Return what to ask for now.
 
@@ -64,6 +66,7 @@ class Poller:
             joining: those of them that somebody has just begun to listen to.
             changes: how far the log of final bars has been read.
             view: what it holds is not asked for.
+            open_bars: the provisional ones that listeners are shown.
         """
         now, now_s = datetime.now(timezone.utc), time.monotonic()
         is_wide = now_s - self._wide_s >= _WIDE_S or view.lacks_progress
@@ -71,17 +74,19 @@ class Poller:
             self._wide_s = now_s
         followed: set[Stored] = set()
         newest: dict[Stored, datetime] = {}
-        longer = {}
+        longer, shown = {}, {}
         for topic in topics:
             name, symbol = topic
             if name == TRADES:
                 continue
             length, base = length_of(name), (base_of(length_of(name)), symbol)
+            shown[length, symbol] = floor_to(length.duration, now - length.duration)
             followed |= {base, (length.stored, symbol)}
             first = now - 2 * base[0].duration
             if topic in joining:
-                first = min(first, _begins(length, symbol, now))
-                longer[length, symbol] = floor_to(length.duration, now - length.duration)
+                first = min(first, self._begins(length, symbol, now))
+                if name != base[0].value:
+                    longer[length, symbol] = floor_to(length.duration, now - length.duration)
             elif is_wide:
                 first = now - _WIDE
             elif view.holds(base, now):
@@ -94,6 +99,8 @@ class Poller:
             newest,
             longer,
             frozenset((*due, until) for due, until in self._due.items()),
+            shown,
+            open_bars,
             asks_progress=is_wide,
         )
 
@@ -102,7 +109,7 @@ class Poller:
         for name, symbol in topics:
             length = length_of(name)
             is_part = symbol == bar.symbol and not length.is_stored and length.stored is interval
-            reading = self._reading(bar.policy)
+            reading = self._policies.get(bar.policy, PLAIN)
             if not is_part or name == TRADES:
                 continue
             if (window := window_of(bar, length, reading)) is not None:
@@ -117,15 +124,15 @@ class Poller:
         if bar.is_final:
             self._due.pop(key, None)
         else:
-            self._due[key] = trades_until(bar, length, self._reading(bar.policy))
+            self._due[key] = trades_until(bar, length, self._policies.get(bar.policy, PLAIN))
 
     def forget(self, topics: Collection[Topic]) -> None:
         """Look no more at what nobody listens to."""
         self._due = {d: until for d, until in self._due.items() if (d[0].name, d[1]) in topics}
 
-
-def _begins(length: ReadInterval, symbol: str, now: datetime) -> datetime:
-    """Return when the present bar of a length begins; trades may count to a day before it does."""
-    whole = whole_day(symbol, now) if length.is_day else None
-    start = floor_to(length.duration, now)
-    return start if whole is None else min(start, whole[0])
+    def _begins(self, length: ReadInterval, symbol: str, now: datetime) -> datetime:
+        """Return from when on trades can count to the present bar of a length."""
+        is_wide = length.is_day and any(rules.all_day for rules in self._policies.values())
+        whole = whole_day(symbol, now) if is_wide else None
+        start = floor_to(length.duration, now)
+        return start if whole is None else min(start, whole[0])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timezone
+from typing import Final
 
 from tapeline.api.bar_pages import row_of
 from tapeline.api.listeners import Topic
 from tapeline.model.bar import Bar
+
+_LONG_AGO: Final = datetime.min.replace(tzinfo=timezone.utc)
 
 
 class Shown:
@@ -32,7 +35,7 @@ class Shown:
         shown = bars.get(bar.window_start)
         if shown is not None:
             if bar.is_final:
-                is_older = shown.is_final and bar.revision < shown.revision
+                is_older = shown.is_final and _state(bar) < _state(shown)
             else:
                 least = shown.trade_count + (not is_live)
                 is_older = shown.is_final or bar.trade_count < least
@@ -45,34 +48,11 @@ class Shown:
         """Return the bars of a length and symbol by start."""
         return self._bars.get((name, symbol), {})
 
-    def up_to(self, name: str, bar: Bar) -> list[Bar]:
-        """Return a bar and those before it, in order, from the last that has a close on."""
-        bars = self.of(name, bar.symbol)
-        found = [bar]
-        for start in sorted((s for s in bars if s < bar.window_start), reverse=True):
-            found.insert(0, bars[start])
-            if bars[start].close is not None:
-                return found
-        return [bar]
-
-    def following(self, name: str, bar: Bar) -> Bar | None:
-        """Return the next bar of a length and symbol."""
-        bars = self.of(name, bar.symbol)
-        start = min((s for s in bars if s > bar.window_start), default=None)
-        return None if start is None else bars[start]
-
     def keep(self, oldest: Callable[[Topic], datetime | None]) -> None:
-        """Forget bars that start before the oldest to keep of their topic; None keeps none.
-
-        The last close before that is kept too, since bars may open at it.
-        """
+        """Forget bars that start before the oldest to keep of their topic; None keeps none."""
         for topic, bars in list(self._bars.items()):
             first = oldest(topic)
-            kept = {}
-            if first is not None:
-                closes = (s for s, b in bars.items() if s < first and b.close is not None)
-                since = max(closes, default=first)
-                kept = {s: b for s, b in bars.items() if s >= since}
+            kept = {} if first is None else {s: b for s, b in bars.items() if s >= first}
             if kept:
                 self._bars[topic] = kept
             else:
@@ -81,3 +61,8 @@ class Shown:
     def clear(self) -> None:
         """Forget all."""
         self._bars.clear()
+
+
+def _state(bar: Bar) -> tuple[datetime, int]:
+    """Return what grows with each change of a final bar."""
+    return bar.updated_at or _LONG_AGO, bar.revision

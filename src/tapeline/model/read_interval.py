@@ -16,7 +16,7 @@ _SESSIONS: Final = tuple(s.value for s in Session if s is not Session.MIXED)
 _SESSIONS_OF_DAYS: Final = tuple(
     s.value for s in (Session.REGULAR, Session.CONTINUOUS, Session.UNKNOWN)
 )
-"""A day of an exchange is its regular hours; others have these."""
+"""Of an exchange's day only regular hours can be wanted alone; others have these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ def roll_up_bars(
 ) -> list[Bar]:
     """Combine stored bars of one symbol, in order of time, into longer ones.
 
-    A day of a share is the regular hours of its exchange; of anything else, the UTC day.
+    A day of a share is the regular hours of its exchange, or all its trades if the rules say so; of
+    anything else, the UTC day.
 
     Args:
         bars: of the interval's stored length, and of its session if it has one.
@@ -102,18 +103,16 @@ def with_state(
     )
 
 
-def carried(parts: Sequence[Bar], interval: ReadInterval, gaps: Gaps, reading: ReadingOf) -> Bar:
+def carried(parts: Sequence[Bar], interval: ReadInterval, gaps: Gaps) -> Bar:
     """Return a bar that opens at the close before it, which counts for its high and low.
 
     Args:
         parts: the last bar before it that has a close, those after that without, and the bar.
         interval: of the bars.
-        gaps: as for `roll_up_bars`.
-        reading: as for `roll_up_bars`.
+        gaps: as for `roll_up_bars`; one while the market was closed hides no trade.
     """
     before, bar = parts[0], parts[-1]
     at = before.close
-    is_whole = bool(reading(bar.policy).all_day)
     return with_state(
         replace(
             bar,
@@ -125,9 +124,13 @@ def carried(parts: Sequence[Bar], interval: ReadInterval, gaps: Gaps, reading: R
         parts,
         (before.window_start, bar.window_end),
         gaps,
-        counting(bar, interval, is_whole=is_whole),
+        counting(bar, interval, is_whole=False) or _is_open,
         is_final=all(part.is_final for part in parts),
     )
+
+
+def _is_open(session: Session) -> bool:
+    return session is not Session.CLOSED
 
 
 def combined(parts: Sequence[Bar], start: datetime, end: datetime) -> Bar:

@@ -86,7 +86,8 @@ def read_bars(
     Args:
         symbols: one symbol or several, in the feed's names.
         interval: `5m` and `1h` are stored; any multiple of five minutes that divides a day is
-            made of them, e.g. `15m`, `4h`, or `1d` (a share's regular hours, else UTC days).
+            made of them, e.g. `15m`, `4h`, or `1d` (a share's regular hours or what the policy
+            says, else UTC days).
             `1m` and its other multiples are there when setting `stream.store_1m` is on.
         start: first window start, aware.
         end: window starts are below this, aware.
@@ -138,17 +139,17 @@ def bars_between(
         stored_bars: reads the stored bars that they are made of, instead of the client.
     """
     before: list[Bar] | None = None
-    gaps: Gaps = tuple
+    gaps: Gaps | None = None
     for bar in bars_of_trades(client, symbol, length, start, end, stored_bars):
         if not client.reading_rules(bar.policy).carry_open:
             yield bar
         else:
             if before is None:
                 before = bars_before(client, symbol, length, bar.window_start, stored_bars)
-                first = before[0].window_start if before else bar.window_start
-                gaps = _gaps_between(client, first, end + length.duration)
             parts = [*before, bar]
-            yield carried(parts, length, gaps, client.reading_rules) if before else bar
+            if gaps is None:
+                gaps = _gaps_between(client, parts[0].window_start, end + length.duration)
+            yield carried(parts, length, gaps) if before else bar
         if bar.close is not None:
             before = [bar]
         elif before:
@@ -164,7 +165,7 @@ def bars_before(
 ) -> list[Bar]:
     """Return bars as their trades alone give them, up to a time from the last with a close on.
 
-    None where no bar has a close; arguments as in `bars_between`.
+    An empty list if no bar has a close; arguments as in `bars_between`.
     """
     parts = (
         part_of(bar, length, client.reading_rules(bar.policy))
@@ -207,11 +208,9 @@ def _first_part(
     client: CassandraClient, symbol: str, length: ReadInterval, start: datetime
 ) -> datetime:
     """Return when the first trades can be of bars that start at a time, or later."""
-    is_wide = length.is_day and length.session is None
-    if is_wide and client.reading_rules(client.policy_of_bars()).all_day:
-        whole = whole_day(symbol, start)
-        return start if whole is None else min(start, whole[0])
-    return start
+    whole = whole_day(symbol, start) if length.is_day and length.session is None else None
+    is_wide = whole is not None and client.reads_by_rules().all_day
+    return min(start, whole[0]) if whole is not None and is_wide else start
 
 
 def _gaps_between(client: CassandraClient, start: datetime, end: datetime) -> Gaps:

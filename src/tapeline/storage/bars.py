@@ -52,11 +52,13 @@ class BarTables(Connection):
         """Yield the bars of a symbol with window_start < end, the newest first."""
         query = f"{_bars_between(interval)} ORDER BY window_start DESC LIMIT {_BACK_AT_ONCE}"
         end = end.astimezone(timezone.utc)
-        for period in reversed(list(periods(interval, FIRST_BARS, end))):
-            found = list(map(bar_of, self.rows(query, (symbol, period, FIRST_BARS, end))))
+        months = list(reversed(list(periods(interval, FIRST_BARS, end))))
+        asked = ((symbol, month, FIRST_BARS, end) for month in months)
+        for month, rows in zip(months, self.tuples(query, asked, SMALL_AHEAD), strict=True):
+            found = list(map(bar_of, rows))
             yield from found
             while len(found) == _BACK_AT_ONCE:
-                before = (symbol, period, FIRST_BARS, found[-1].window_start)
+                before = (symbol, month, FIRST_BARS, found[-1].window_start)
                 found = list(map(bar_of, self.rows(query, before)))
                 yield from found
 

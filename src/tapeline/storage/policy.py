@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from functools import reduce
+from operator import or_
 from typing import Final
 
 from tapeline.model.bar import Interval
@@ -16,6 +19,9 @@ from tapeline.storage.connection import Connection
 _OF_BARS: Final = "bars"
 """The row of the keyspace; each policy that says how bars are read has one too."""
 
+_REMEMBERED_S: Final = 5.0
+"""Less than it takes until a rebuild by other rules has made its first bar."""
+
 
 class PolicyTable(Connection):
     """Reads and writes the policy of a keyspace."""
@@ -23,6 +29,8 @@ class PolicyTable(Connection):
     def __init__(self, settings: CassandraSettings, host: str, port: int) -> None:
         super().__init__(settings, host, port)
         self._reading_rules: dict[str, ReadingRules] = {}
+        self._all_rules = PLAIN
+        self._read_rules_at_s = -_REMEMBERED_S
 
     def policy_of_bars(self) -> str | None:
         """Return by which policy bars are made; None where there is no bar.
@@ -62,6 +70,19 @@ class PolicyTable(Connection):
             query = "INSERT INTO {keyspace}.bar_policy (part, policy, reading) VALUES (?, ?, ?)"
             text = json.dumps(rules.reading._asdict())
             self.rows(query, (rules.name, rules.name, text))
+
+    def reads_by_rules(self) -> ReadingRules:
+        """Return what any policy of the keyspace asks of readers, as of the last seconds."""
+        now_s = time.monotonic()
+        if now_s - self._read_rules_at_s > _REMEMBERED_S:
+            texts = [r.reading for r in self.rows("SELECT reading FROM {keyspace}.bar_policy")]
+            found = [ReadingRules(**json.loads(text)) for text in texts if text is not None]
+            self._all_rules = ReadingRules(
+                any(rules.carry_open for rules in found),
+                reduce(or_, (rules.all_day for rules in found), 0),
+            )
+            self._read_rules_at_s = now_s
+        return self._all_rules
 
     def reading_rules(self, policy: str | None) -> ReadingRules:
         """Return how bars of a policy are read; what was asked for once is remembered."""
