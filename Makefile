@@ -2,8 +2,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-CHECK := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))
-PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
+CHECK := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(CHECK)' >/dev/null 2>&1 && echo $$p && break; done)
 
 # Each worker of the tests has a Kafka, a Cassandra and a Spark of its own.
@@ -44,7 +44,7 @@ $(BIN)/.bench: requirements-bench.lock $(BIN)/.dev
 	$(call install,requirements-bench.lock)
 
 define install
-@test -n "$(PYTHON)" || { echo "Tapeline needs Python 3.10 or 3.11 with venv: install one \
+@test -n "$(PYTHON)" || { echo "Tapeline needs Python 3.11, 3.12 or 3.13 with venv: install one \
 (for example Debian's python3.11-venv) or name it with PYTHON=/path/to/python." >&2; exit 1; }
 @test -x $(BIN)/python || { $(PYTHON) scripts/before_install.py && $(PYTHON) -m venv $(VENV); }
 @echo "Installing Python packages from $(1) into $(VENV) (once)"

@@ -6,10 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import psutil
-from typing_extensions import Self
 
 SAMPLE_S: Final = 0.5
 _MB: Final = 2**20

@@ -102,7 +102,7 @@ def _take(kind: bytes, data: Mapping[str, Any], seen: Seen) -> None:
 
 
 def _millis(text: str) -> int:
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    moment = datetime.fromisoformat(text)
     return round(moment.timestamp() * 1000)
 
 

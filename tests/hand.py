@@ -38,4 +38,4 @@ def values_of(bar: Bar) -> dict[str, object]:
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)

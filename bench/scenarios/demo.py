@@ -139,7 +139,7 @@ class _LiveBars:
         moved = False
         for bar in bars:
             key = bar["symbol"], bar["window_start"]
-            start = datetime.fromisoformat(bar["window_start"].replace("Z", "+00:00"))
+            start = datetime.fromisoformat(bar["window_start"])
             if now - start < _FIVE_MINUTES:
                 moved |= bar["trade_count"] > self._known.get(key, bar["trade_count"])
                 self._known[key] = bar["trade_count"]

@@ -87,7 +87,7 @@ def test_the_candles_are_the_bars_of_cassandra(
     assert_shows(tab, of_symbol(pipeline, "TEST"))
     expected = hand_bars(Interval.FIVE_MINUTES)
     for start, bar in tab.bars().items():
-        by_hand = expected["TEST", datetime.fromisoformat(start.replace("Z", "+00:00"))]
+        by_hand = expected["TEST", datetime.fromisoformat(start)]
         assert [bar[name] for name in PRICES] == [by_hand[name] for name in PRICES]
     tab.page.keyboard.press("ArrowRight")
     tab.page.keyboard.press("ArrowRight")

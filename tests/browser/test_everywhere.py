@@ -29,7 +29,7 @@ def values_of(row: Mapping[str, Any]) -> Values:
 
 
 def time_of(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)
 
 
 def from_cassandra(pipeline: Pipeline, keys: Iterable[Key]) -> dict[Key, Values]:

@@ -135,7 +135,7 @@ def test_bars_as_csv_have_the_documented_columns_and_iso_times(strange: dict[str
     assert rows[0]["window_end"] == "2024-03-15T14:35:00Z"
     expected = hand_bars(Interval.FIVE_MINUTES)
     for row in rows:
-        start_time = datetime.fromisoformat(row["window_start"].replace("Z", "+00:00"))
+        start_time = datetime.fromisoformat(row["window_start"])
         bar = expected[row["symbol"], start_time]
         for name in ("open", "high", "low", "close"):
             assert (float(row[name]) if row[name] else None) == bar[name]

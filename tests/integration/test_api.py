@@ -61,7 +61,7 @@ def alone() -> Iterator[httpx.Client]:
 
 
 def start_of(row: dict[str, object]) -> datetime:
-    return datetime.fromisoformat(str(row["window_start"]).replace("Z", "+00:00"))
+    return datetime.fromisoformat(str(row["window_start"]))
 
 
 @pytest.mark.parametrize("interval", ["5m", "1h"])

@@ -206,7 +206,7 @@ def test_a_final_bar_is_the_last_of_its_window(pipeline: Pipeline, api: ServedAp
             await is_live(heard)
             send(pipeline, trade(1, 10.0), trade(2, 12.0))
             last = await until(heard, "bar", lambda b: b["trade_count"] == 2)
-            times = [(datetime.fromisoformat(last[n].replace("Z", "+00:00"))) for n in ENDS]
+            times = [(datetime.fromisoformat(last[n])) for n in ENDS]
             values = {n: last[n] for n in ("open", "high", "low", "close", "vwap", "session")}
             volume = Decimal(str(last["volume"]))
             final = a_bar(

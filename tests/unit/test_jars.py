@@ -81,8 +81,8 @@ def console():
 
 
 def test_the_versions_are_those_that_work_together():
-    assert KAFKA_JARS.coordinates[0] == "org.apache.kafka:kafka_2.13:4.1.1"
-    assert CASSANDRA_JARS.coordinates == ("org.apache.cassandra:cassandra-all:5.0.6",)
+    assert KAFKA_JARS.coordinates[0] == "org.apache.kafka:kafka_2.13:4.4.0"
+    assert CASSANDRA_JARS.coordinates == ("org.apache.cassandra:cassandra-all:5.0.9",)
     # Spark 3.5.7 of the wheel is built for Scala 2.12.
     assert all(c.split(":")[1].endswith("_2.12") for c in SPARK_JARS.coordinates)
     assert [c.split(":")[2] for c in SPARK_JARS.coordinates] == ["3.5.7", "3.5.7", "3.5.1"]

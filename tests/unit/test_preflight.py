@@ -50,8 +50,8 @@ def fetch_all(home):
 def test_the_first_run_says_what_it_fetches_and_needs(home, machine):
     machine(8000, 10_240)
     text = said(home)
-    assert "kafka-4.1.1 (43 MB)" in text
-    assert "cassandra-5.0.6 (62 MB)" in text
+    assert "kafka-4.4.0 (43 MB)" in text
+    assert "cassandra-5.0.9 (61 MB)" in text
     assert "spark-3.5.7 (80 MB)" in text
     assert str(home.jars) in text
     assert "4.4 GB of memory (7.8 free)" in text

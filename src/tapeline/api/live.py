@@ -118,7 +118,7 @@ class Live:
             while True:
                 try:
                     events = await asyncio.wait_for(listener.take(), _HEARTBEAT_S)
-                except (TimeoutError, asyncio.TimeoutError):
+                except TimeoutError:
                     events = [self.state()]
                 if events is None:
                     return

@@ -196,8 +196,7 @@ def _bar(row: Mapping[str, str | None], where: str) -> VendorBar | NoPrices:
 def _window_start(row: Mapping[str, str | None]) -> datetime:
     if row.get("window_start_ms"):
         return from_millis(int(row["window_start_ms"] or ""))
-    # Python 3.10 reads no Z.
-    time = datetime.fromisoformat((row.get("window_start") or "").replace("Z", "+00:00"))
+    time = datetime.fromisoformat(row.get("window_start") or "")
     return (
         time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
     )

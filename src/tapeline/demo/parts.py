@@ -112,7 +112,7 @@ class ShownBar:
         """Take what is shown from a bar as the API sends it."""
         values = {f.name: row[f.name] for f in fields(cls)}
         for name in ("window_start", "window_end"):
-            values[name] = datetime.fromisoformat(row[name].replace("Z", "+00:00"))
+            values[name] = datetime.fromisoformat(row[name])
         return cls(**{**values, "volume": float(row["volume"])})
 
 

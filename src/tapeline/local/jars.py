@@ -37,13 +37,13 @@ class JarSet:
 
 
 KAFKA_JARS: Final = JarSet(
-    "kafka-4.1.1",
-    ("org.apache.kafka:kafka_2.13:4.1.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"),
-    about_jars=46,
+    "kafka-4.4.0",
+    ("org.apache.kafka:kafka_2.13:4.4.0", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"),
+    about_jars=45,
     about_mb=43,
 )
 CASSANDRA_JARS: Final = JarSet(
-    "cassandra-5.0.6", ("org.apache.cassandra:cassandra-all:5.0.6",), about_jars=99, about_mb=62
+    "cassandra-5.0.9", ("org.apache.cassandra:cassandra-all:5.0.9",), about_jars=99, about_mb=61
 )
 SPARK_JARS: Final = JarSet(
     "spark-3.5.7",

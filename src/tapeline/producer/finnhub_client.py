@@ -163,7 +163,7 @@ class FinnhubClient:
                 self._lose(GapKind.DISCONNECTED)
                 if closed.sent is not None and closed.sent.code == CloseCode.MESSAGE_TOO_BIG:
                     yield self._frame(b"", is_too_large=True)
-            except (OSError, TimeoutError, asyncio.TimeoutError, InvalidHandshake) as error:
+            except (OSError, TimeoutError, InvalidHandshake) as error:
                 log.warning("feed_unreachable", error=explain(error, self._settings.url))
                 self._lose(self._kind_of(error))
             finally:

@@ -12,7 +12,7 @@ from websockets.frames import CloseCode
 class SilenceWatch:
     """One timer for all messages of a connection; close it when a wait has been too long.
 
-    `asyncio.wait_for` around each message costs a task apiece, and on Python 3.10 and 3.11 it
+    `asyncio.wait_for` around each message costs a task apiece, and on Python 3.11 it
     swallows a cancellation that meets a message. Here nothing but the connection's end reaches
     the one who waits.
 

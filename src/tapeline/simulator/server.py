@@ -253,7 +253,7 @@ class _Session:
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), _QUIET_S)
-            except (TimeoutError, asyncio.TimeoutError):
+            except TimeoutError:
                 if self._symbols:
                     return
 

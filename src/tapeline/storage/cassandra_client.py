@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import timedelta
+from typing import Self
 
 from tapeline.model.bar import Interval
 from tapeline.model.errors import SchemaError, UsageError
@@ -28,7 +29,7 @@ class CassandraClient(ChangeTable, GapTable, MessageTables, PolicyTable, TradeTa
     Requests raise the driver's errors; connecting raises ServiceUnavailableError.
     """
 
-    def __enter__(self) -> CassandraClient:  # noqa: PYI034 - Python 3.10 has no Self
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 
