@@ -433,6 +433,8 @@ def test_a_bar_that_becomes_final_while_it_is_looked_at_is_seen_final(pipeline: 
             {topic: since - FIVE},
             {},
             frozenset(),
+            shown={},
+            open={},
             asks_progress=False,
         )
         seen = poll(client, wanted)
