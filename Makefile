@@ -45,8 +45,9 @@ $(BIN)/.bench: requirements-bench.lock $(BIN)/.dev
 
 define install
 @test -n "$(PYTHON)" || { echo "Tapeline needs Python 3.11, 3.12 or 3.13 with venv: install one \
-(for example Debian's python3.11-venv) or name it with PYTHON=/path/to/python." >&2; exit 1; }
-@test -x $(BIN)/python || { $(PYTHON) scripts/before_install.py && $(PYTHON) -m venv $(VENV); }
+(for example Debian's python3-venv) or name it with PYTHON=/path/to/python." >&2; exit 1; }
+@$(BIN)/python -c '$(CHECK)' >/dev/null 2>&1 || \
+	{ $(PYTHON) scripts/before_install.py && $(PYTHON) -m venv --clear $(VENV); }
 @echo "Installing Python packages from $(1) into $(VENV) (once)"
 @$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(1)
 @$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .

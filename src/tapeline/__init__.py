@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from tapeline.read.bars import read_bars
     from tapeline.read.trades import read_trades
 
+    __version__: str
+
 __all__ = ["__version__", "read_bars", "read_trades"]
-__version__ = "0.1.0"
 
 _READERS = {"read_bars": "tapeline.read.bars", "read_trades": "tapeline.read.trades"}
 
@@ -18,9 +19,13 @@ _READERS = {"read_bars": "tapeline.read.bars", "read_trades": "tapeline.read.tra
 def __getattr__(name: str) -> Any:
     """Load a reader when it is asked for: most commands need neither Arrow nor Cassandra's driver.
 
+    The version is that of the installed package, which has it from `pyproject.toml`.
+
     Raises:
         AttributeError: there is none of that name.
     """
+    if name == "__version__":
+        return import_module("importlib.metadata").version(__name__)
     if name not in _READERS:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

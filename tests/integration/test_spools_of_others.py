@@ -93,7 +93,7 @@ def test_what_others_left_is_sent_first_then_gone_and_its_damage_is_their_gap(
                 gap_reporter(settings, origin, client.symbols, {"a-00000001": other}),
             ).run()
 
-    with pytest.raises(asyncio.TimeoutError):
+    with pytest.raises(TimeoutError):
         asyncio.run(asyncio.wait_for(run(), 3))
 
     assert values_in(stack, settings.kafka.topic) == [b"1", b"3", b"4", b"5", b"6"]

@@ -203,6 +203,7 @@ def test_a_certificate_that_does_not_verify_is_named_and_tried_again(
 def test_a_server_without_tls_is_said_and_tried_again() -> None:
     async def no_tls(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
 
     async def work() -> None:
         server = await asyncio.start_server(no_tls, "127.0.0.1", 0)

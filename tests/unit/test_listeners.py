@@ -63,7 +63,7 @@ def test_one_that_leaves_a_topic_gets_no_more_of_it():
         listeners.leave(listener, [TOPIC])
         assert not listeners.are_any(TOPIC)
         listeners.send(TOPIC, event(None))
-        with pytest.raises(asyncio.TimeoutError):
+        with pytest.raises(TimeoutError):
             await asyncio.wait_for(listener.take(), 0.01)
 
     asyncio.run(work())

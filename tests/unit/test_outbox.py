@@ -249,7 +249,7 @@ def test_a_hole_that_the_outbox_finds_is_a_gap_and_counted(tmp_path):
         metrics,
     )
 
-    with pytest.raises(asyncio.TimeoutError):
+    with pytest.raises(TimeoutError):
         asyncio.run(asyncio.wait_for(pipeline.run(), 1))
 
     again = Spool(tmp_path, 2**20)

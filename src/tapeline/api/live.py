@@ -79,7 +79,7 @@ class Live:
                 took_s = await self._turn()
                 is_idle = not len(self.listeners) and not self._view.is_asked
                 pause_s = None if is_idle else max(_PERIOD_S - took_s, took_s * _REST)
-                with suppress(TimeoutError, asyncio.TimeoutError):
+                with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause_s)
         finally:
             self._view.close()

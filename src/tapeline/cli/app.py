@@ -7,12 +7,12 @@ for Spark or a web server.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tapeline import __version__
+import tapeline
 from tapeline.program.command import run_program
 
 COMMANDS: Final = {
@@ -105,15 +105,29 @@ app = typer.Typer(
 )
 
 
+def _print_version(*, is_asked: bool) -> None:
+    if is_asked:
+        version()
+        raise typer.Exit
+
+
 @app.callback()
-def _group() -> None:
+def _group(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
     """Real-time market bars you can trust: Finnhub, Kafka, Spark and Cassandra."""
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
-    typer.echo(__version__)
+    typer.echo(tapeline.__version__)
 
 
 def main() -> None:

