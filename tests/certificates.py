@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 LOOPBACK_NAMES = "DNS:localhost,IP:127.0.0.1"
@@ -52,6 +53,11 @@ class Authority:
         self._key = folder / "authority.key"
         files = ("-keyout", self._key, "-out", self.certificate)
         openssl("req", "-x509", *_NEW_KEY, *files, "-days", 2, "-subj", f"/CN={folder.name}")
+
+    @cached_property
+    def ours(self) -> Issued:
+        """Our own, for whoever asks a client for one."""
+        return self.issue("ours")
 
     def issue(self, name: str, names: str = LOOPBACK_NAMES, days: int = 2) -> Issued:
         """Sign a certificate for some hosts; with 0 days it has expired at once."""

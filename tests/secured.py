@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,10 +26,11 @@ from tapeline.local.home import Home
 from tapeline.local.jars import CASSANDRA_JARS, KAFKA_JARS, JarSet, jar_folder
 from tapeline.local.java import find_java, java_environment
 from tapeline.local.service import LOOPBACK, RunningService, ServicePlace, free_port
+from tapeline.local.truststore import TRUST_PASSWORD, encode_trust_store
 from tapeline.program.profile import Profile
 from tests.certificates import ELSEWHERE, STORE_PASSWORD, Authority, Issued
 
-USER, PASSWORD = "anna", 'kafka "pass\\word";'
+USER, PASSWORD = "anna", 'not-for-others"; \\x'
 CQL_USER, CQL_PASSWORD = "berta", "cassandra-pa$$'word"
 _PATIENCE_S = 60.0
 _SIZES = Profile.SMALL.sizes
@@ -143,11 +145,12 @@ class SecuredCassandra:
 
 
 @contextmanager
-def secured_cassandra(
-    home: Home, folder: Path, authority: Authority, **options: object
-) -> Iterator[SecuredCassandra]:
-    """Run a node with a role of our own, and none of the usual name and password."""
+def secured_cassandra(home: Home, folder: Path, authority: Authority) -> Iterator[SecuredCassandra]:
+    """Run a node that wants a password and, by TLS, a certificate of ours."""
     issued = authority.issue("cassandra")
+    trusted = authority.certificate.with_suffix(".jks")
+    der = ssl.PEM_cert_to_DER_cert(authority.certificate.read_text(encoding="ascii"))
+    trusted.write_bytes(encode_trust_store([der]))
     port, tls = free_port(0), free_port(0)
     sizes = replace(
         _SIZES,
@@ -166,8 +169,10 @@ def secured_cassandra(
                 "optional": False,
                 "keystore": str(issued.store),
                 "keystore_password": STORE_PASSWORD,
-                "store_type": "PKCS12",
-                **options,
+                "truststore": str(trusted),
+                "truststore_password": TRUST_PASSWORD,
+                "store_type": "JKS",  # Java reads both forms under this name
+                "require_client_auth": True,
             },
         },
     )

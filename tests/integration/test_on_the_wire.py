@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
@@ -20,7 +23,7 @@ from tapeline.program.settings import Settings, load_settings
 from tapeline.read.bars import read_bars
 from tapeline.storage.cassandra_client import CassandraClient
 from tests.certificates import ELSEWHERE, Authority
-from tests.commands import rows_of_layers, run
+from tests.commands import DRIVER, rows_of_layers, run
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.secured import (
     CQL_PASSWORD,
@@ -35,6 +38,7 @@ from tests.secured import (
 from tests.unit.test_access import server
 
 HOST = "127.0.0.1"
+IN_THE_CLEAR = dict.fromkeys(("TLS", "CA_FILE", "CERTIFICATE_FILE", "KEY_FILE"), "")
 VALUES = ("open", "high", "low", "close", "volume", "trade_count")
 KAFKA, CASSANDRA = "TAPELINE_KAFKA__", "TAPELINE_CASSANDRA__"
 
@@ -97,6 +101,8 @@ def cassandra_values(port: int, authority: Authority, **values: object) -> dict[
         "PORT": port,
         "TLS": "true",
         "CA_FILE": authority.certificate,
+        "CERTIFICATE_FILE": authority.ours.certificate,
+        "KEY_FILE": authority.ours.key,
         "USERNAME": CQL_USER,
         "PASSWORD": CQL_PASSWORD,
     }
@@ -111,14 +117,13 @@ def test_each_way_to_log_in_to_kafka_lets_us_in(monkeypatch, kafka, authority, m
 
 
 def test_a_broker_that_wants_a_certificate_of_ours_gets_it(monkeypatch, kafka, authority):
-    ours = authority.issue("ours")
     values = kafka_values(
         kafka,
         "mutual",
         SECURITY_PROTOCOL="SSL",
         CA_FILE=authority.certificate,
-        CERTIFICATE_FILE=ours.certificate,
-        KEY_FILE=ours.key,
+        CERTIFICATE_FILE=authority.ours.certificate,
+        KEY_FILE=authority.ours.key,
     )
     access = settings_of(monkeypatch, values).kafka
     assert topic_admin(kafka.servers("mutual"), access).list_topics(timeout=10).brokers
@@ -188,7 +193,7 @@ def test_faults_of_cassandra(monkeypatch, cassandra, authority, folder):
     stranger = Authority(folder / "stranger of cassandra")
     text = cassandra_fault(monkeypatch, port, authority, CA_FILE=stranger.certificate)
     assert "its certificate is not signed by a trusted authority" in text
-    text = cassandra_fault(monkeypatch, port, authority, TLS="", CA_FILE="")
+    text = cassandra_fault(monkeypatch, port, authority, **IN_THE_CLEAR)
     assert "it speaks TLS; set TAPELINE_CASSANDRA__TLS=true." in text
     assert "does not speak TLS" in cassandra_fault(monkeypatch, cassandra.open, authority)
     for issued, said in (
@@ -218,13 +223,16 @@ class CommandLines:
     def _look(self) -> None:
         while not self._stop.wait(0.3):
             for process in psutil.process_iter(["cmdline"]):
-                self.lines.add("\0".join(process.info["cmdline"] or ()))
+                line = "\0".join(process.info["cmdline"] or ())
+                self.lines.add(line)
+                if DRIVER in line:
+                    with contextlib.suppress(psutil.Error):
+                        self.lines.add(f"{process.environ()}")
 
 
 def test_a_tape_goes_all_the_way_and_no_secret_is_seen(
     monkeypatch, tmp_path, home, kafka, cassandra, authority
 ):
-    ours = authority.issue("spark")
     configuration = tmp_path / "spark"
     events = tmp_path / "events"
     configuration.mkdir()
@@ -235,8 +243,6 @@ def test_a_tape_goes_all_the_way_and_no_secret_is_seen(
     values = {
         **kafka_values(kafka, "login", **login(authority)),
         **cassandra_values(cassandra.tls, authority),
-        f"{CASSANDRA}CERTIFICATE_FILE": ours.certificate,
-        f"{CASSANDRA}KEY_FILE": ours.key,
         # As our image has it, so that the folder of defaults is kept.
         "SPARK_HOME": Path(pyspark.__path__[0]),
         "SPARK_CONF_DIR": configuration,
@@ -259,12 +265,37 @@ def test_a_tape_goes_all_the_way_and_no_secret_is_seen(
     }
     assert read == {key: {n: bar[n] for n in VALUES} for key, bar in wanted.items()}
 
-    secrets = [CQL_PASSWORD, PASSWORD, *PASSWORD.split('"'), ours.key.read_text().split("\n")[1]]
-    secrets = [secret for secret in secrets if len(secret) > 6]
-    assert any("SparkSubmit" in line for line in seen.lines)
+    key = authority.ours.key.read_text().split("\n")[1]
+    secrets = ["cassandra-pa$$", "not-for-others", key]  # what no quoting changes of each
+    assert all(secret in CQL_PASSWORD + PASSWORD + key for secret in secrets)
+    assert any(DRIVER in line for line in seen.lines)
+    assert any("'SPARK_CONF_DIR'" in line for line in seen.lines)
     assert [s for s in secrets if any(s in line for line in seen.lines)] == []
     written = [p for p in (*home.root.rglob("*"), *events.rglob("*")) if p.is_file()]
     assert any(p.is_relative_to(events) for p in written)
     texts = {p: p.read_bytes() for p in written if "jars" not in p.parts and p.suffix != ".jsa"}
     texts[Path("output")] = output.encode()
     assert [(p, s) for p, text in texts.items() for s in secrets if s.encode() in text] == []
+
+
+READ_BY_SPARK = """
+from tapeline.consumer.session import build_session
+from tapeline.local.discovery import find_endpoints
+from tapeline.program.settings import load_settings
+
+settings = load_settings()
+session = build_session(settings, find_endpoints(settings))
+reader = session.read.format("org.apache.spark.sql.cassandra")
+reader.options(keyspace="replay", table="trades_silver").load()
+"""
+
+
+def test_spark_too_refuses_a_node_of_another_host(monkeypatch, authority):
+    with server(authority.issue("far of spark", ELSEWHERE)) as port:
+        settings_of(monkeypatch, cassandra_values(port, authority))
+        reading = subprocess.run(
+            [sys.executable, "-c", READ_BY_SPARK], capture_output=True, text=True, check=False
+        )
+    assert reading.returncode == 1
+    assert "SSLHandshakeException: No subject alternative DNS name matching" in reading.stderr
+    assert CQL_PASSWORD not in reading.stderr + reading.stdout
