@@ -31,7 +31,7 @@ from tapeline.local.stack import LocalStack
 from tapeline.local.state import KAFKA, write_state
 from tapeline.model.gap import Gap, ends_of
 from tapeline.program.profile import Profile
-from tapeline.program.settings import KafkaSettings
+from tapeline.program.service_settings import KafkaSettings
 from tests.commands import ROOT, wait_for
 
 TOPIC = "faults"

@@ -15,7 +15,7 @@ from tapeline.model.bar import Bar, Interval
 from tapeline.model.conditions import ALL, SIP
 from tapeline.model.errors import SchemaError, ServiceUnavailableError, UsageError
 from tapeline.model.times import floor_to, to_millis
-from tapeline.program.settings import CassandraSettings
+from tapeline.program.service_settings import CassandraSettings
 from tapeline.storage.cassandra_client import CassandraClient, RepeatingPolicy
 from tapeline.storage.topics import TopicState
 from tapeline.storage.windows import PartitionProgress, WindowState

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from tapeline.kafka.topics import create_topics, delete_topic, topic_admin
 from tapeline.local.discovery import Endpoints
-from tapeline.program.settings import KafkaSettings, load_settings
+from tapeline.program.service_settings import KafkaSettings
+from tapeline.program.settings import load_settings
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ TREE = {
     "TapeError": (errors.UsageError, 2),
     "SchemaError": (errors.UsageError, 2),
     "ServiceUnavailableError": (errors.TapelineError, 3),
+    "AccessError": (errors.ServiceUnavailableError, 2),
     "LocalStackError": (errors.TapelineError, 4),
     "PreflightError": (errors.LocalStackError, 4),
     "FeedError": (errors.TapelineError, 5),
@@ -44,5 +45,6 @@ def test_the_docstring_draws_every_error_with_its_code(name):
     drawing = errors.__doc__
     assert drawing is not None
     (line,) = (x for x in drawing.splitlines() if name in x.split())
-    own_code_is_drawn = TREE[name][0] is Exception or TREE[name][0] is errors.TapelineError
+    parent, code = TREE[name]
+    own_code_is_drawn = parent in {Exception, errors.TapelineError} or code != parent.exit_code
     assert (f"exit code {TREE[name][1]}" in line) == own_code_is_drawn

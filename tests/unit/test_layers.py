@@ -28,7 +28,11 @@ LAYERS = (
 )
 # They join the query with the finalizer, and stay where the plan has them.
 WIRING = {"tapeline.consumer.main", "tapeline.consumer.job"}
-ONLY_SETTINGS = {"tapeline.program.settings"}
+ONLY_SETTINGS = {
+    "tapeline.program.service_settings",
+    "tapeline.program.settings",
+    "tapeline.program.tls",
+}
 HTTP = {"fastapi", "http", "starlette", "tapeline.program.metrics_server", "urllib", "uvicorn"}
 
 

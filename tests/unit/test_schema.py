@@ -8,7 +8,7 @@ import pytest
 
 from tapeline.model.errors import UsageError
 from tapeline.model.names import check_keyspace_name
-from tapeline.program.settings import CassandraSettings
+from tapeline.program.service_settings import CassandraSettings
 from tapeline.storage.schema import require_no_loss, table_statements
 
 TABLES = {

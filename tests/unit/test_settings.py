@@ -247,8 +247,8 @@ def test_a_variable_that_is_no_setting_is_answered_with_the_one_that_is(
 
 
 def test_a_variable_of_a_part_that_has_no_such_setting_is_named(monkeypatch):
-    monkeypatch.setenv("TAPELINE_KAFKA__PASSWORD", "x")
-    with pytest.raises(UsageError, match="There is no setting TAPELINE_KAFKA__PASSWORD: `tape"):
+    monkeypatch.setenv("TAPELINE_KAFKA__COMPRESSION", "x")
+    with pytest.raises(UsageError, match="There is no setting TAPELINE_KAFKA__COMPRESSION: `tape"):
         load_settings()
 
 

@@ -85,7 +85,7 @@ class FeedWatch:
     def _follow(self) -> None:
         servers = find_endpoints(self._settings).bootstrap_servers
         kafka = self._settings.kafka
-        topic_id = topic_id_of(topic_admin(servers), kafka.topic)
+        topic_id = topic_id_of(topic_admin(servers, kafka), kafka.topic)
         view = FeedView(servers, kafka, topic_id)
         try:
             while self._is_wanted():

@@ -80,9 +80,9 @@ def _connected(settings: Settings, scope: Scope) -> Iterator[Context]:
     with ExitStack() as stack:
         client = stack.enter_context(open_keyspace(settings, endpoints))
         client.require_symbols(scope.symbols)
-        admin = topic_admin(endpoints.bootstrap_servers)
+        admin = topic_admin(endpoints.bootstrap_servers, settings.kafka)
         topic_id = topic_id_of(admin, topic)
-        kafka = TopicReader(endpoints.bootstrap_servers, topic, topic_id)
+        kafka = TopicReader(endpoints.bootstrap_servers, topic, topic_id, settings.kafka)
         stack.enter_context(closing(kafka))
         try:
             living = living_topics(admin)

@@ -81,7 +81,7 @@ def dead_letters(
 def _letters(settings: Settings) -> Iterator[tuple[CassandraClient, Iterator[Letter]]]:
     """Connect; yield the client and all letters, those of the feed first."""
     servers = find_endpoints(settings).bootstrap_servers
-    topic_id_of(topic_admin(servers), settings.kafka.topic)
+    topic_id_of(topic_admin(servers, settings.kafka), settings.kafka.topic)
     with open_keyspace(settings) as client:
 
         def every() -> Iterator[Letter]:
@@ -189,7 +189,8 @@ def summary(found: Redriven, *, is_sent: bool) -> list[str]:
 
 
 async def _send(settings: Settings, trades: Iterable[Trade]) -> None:
-    producer = KafkaProducer(find_endpoints(settings).bootstrap_servers, settings.kafka.topic)
+    servers = find_endpoints(settings).bootstrap_servers
+    producer = KafkaProducer(servers, settings.kafka.topic, settings.kafka)
     for trade in trades:
         await producer.send(trade.symbol, encode_trade(trade))
     producer.flush()

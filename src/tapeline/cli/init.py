@@ -32,7 +32,7 @@ def init(
     console.print(f"Using {endpoints}", highlight=False)
     with open_keyspace(settings, endpoints, needs_tables=False) as client:
         client.create_schema()
-    create_topics(topic_admin(endpoints.bootstrap_servers), settings.kafka)
+    create_topics(topic_admin(endpoints.bootstrap_servers, settings.kafka), settings.kafka)
     kafka = settings.kafka
     topics = f"{kafka.topic}, {kafka.dead_letter_topic} and {kafka.status_topic}"
     console.print(f"Keyspace {settings.cassandra.keyspace}, topics {topics} are ready.")

@@ -164,7 +164,7 @@ def _require_all(replayed: Replayed, settings: Settings, *, is_faulty: bool) -> 
 
 def _prepare(settings: Settings, endpoints: Endpoints, client: CassandraClient) -> str:
     """Make the topic again and the keyspace ready; return the topic's id."""
-    admin = topic_admin(endpoints.bootstrap_servers)
+    admin = topic_admin(endpoints.bootstrap_servers, settings.kafka)
     if settings.cassandra.keyspace == REPLAY:
         client.drop_schema()
     client.create_schema()  # first, for it may refuse, and so may the next
@@ -193,6 +193,7 @@ def _run(
     produce = ["produce", "--source", REPLAY, "--topic", kafka.topic]
     # A list of some thousand is longer than an argument may be.
     named = Home(settings.home).logs / f"symbols-{cassandra.keyspace}.txt"
+    named.parent.mkdir(parents=True, exist_ok=True)  # services that are set made none
     named.write_text("\n".join(contents.symbols), encoding="utf-8")
     produce += ["--symbols-file", str(named)]
     produce += ["--speed", simulate[simulate.index("--speed") + 1]]

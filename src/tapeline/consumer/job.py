@@ -211,7 +211,9 @@ def _finalizer(
 ) -> Finalizer:
     rules = BarRules.of(settings)
     gone = GoneTopics(session, client, rules)
-    others = OtherTopics(topic_admin(source.bootstrap_servers), feed, gone, source.topic_id)
+    others = OtherTopics(
+        topic_admin(source.bootstrap_servers, settings.kafka), feed, gone, source.topic_id
+    )
     return Finalizer(
         session,
         client,

@@ -25,7 +25,7 @@ from tapeline.program.options import output_folder
 from tapeline.program.process import end_with_parent, exit_stopped, is_held
 from tapeline.program.profile import PROFILE_HELP, Profile
 from tapeline.program.rule_file import PolicyOption
-from tapeline.program.settings import API_KEY_VARIABLE, LogLevel, load_settings
+from tapeline.program.settings import SECRET_VARIABLES, LogLevel, load_settings
 
 log = structlog.get_logger()
 
@@ -101,7 +101,8 @@ def stream(
         topic=topic, keyspace=keyspace, policy=policy, profile=profile
     )
     _check_job(job, resets=reset_checkpoint, ends=until_final)
-    os.environ.pop(API_KEY_VARIABLE, None)  # Spark's Java process inherits what is left
+    for name in SECRET_VARIABLES:  # Spark's Java process inherits what is left
+        os.environ.pop(name, None)
     configure_logging(log_level or settings.log_level)
     home = Home(settings.home)
     home.make_writable()
@@ -113,7 +114,7 @@ def stream(
     source = Topic(
         endpoints.bootstrap_servers,
         settings.kafka.topic,
-        topic_id_of(topic_admin(endpoints.bootstrap_servers), settings.kafka.topic),
+        topic_id_of(topic_admin(endpoints.bootstrap_servers, settings.kafka), settings.kafka.topic),
         starting_offsets.value,
     )
     # A topic made again begins again at offset 0, so its checkpoints are its own; and what was

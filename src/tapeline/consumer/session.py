@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from tapeline.consumer.own_spark import brings_connectors, leave_other_spark
+from tapeline.consumer.spark_access import executor_properties, first_options, let_into_cassandra
 from tapeline.consumer.spark_jvm import java_options, record_classes, spark_archive
 from tapeline.local.class_archive import ArchiveUse, make_archives_later
 from tapeline.local.discovery import Endpoints
@@ -88,6 +89,7 @@ def _build(settings: Settings, endpoints: Endpoints, *, records: bool) -> SparkS
     session.sparkContext.setLogLevel(_LOG_LEVEL)
     for name, limit in _AVRO_LIMITS.items():
         session.sparkContext._jvm.java.lang.System.setProperty(name, limit)  # type: ignore[union-attr]  # noqa: SLF001 - the only way to the JVM
+    let_into_cassandra(session, settings.cassandra)
     return session
 
 
@@ -139,8 +141,10 @@ def _configuration(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         # Before the options that spark-submit or its defaults may give.
         "spark.executor.defaultJavaOptions": " ".join(
-            f"-D{name}={limit}" for name, limit in _AVRO_LIMITS.items()
+            f"-D{name}={value}"
+            for name, value in (_AVRO_LIMITS | executor_properties(settings.cassandra)).items()
         ),
+        **first_options(settings.cassandra),
         "spark.sql.extensions": CASSANDRA_EXTENSIONS,
         # What a batch keeps lives for seconds; packing it costs more than the memory is worth.
         "spark.sql.inMemoryColumnarStorage.compressed": "false",

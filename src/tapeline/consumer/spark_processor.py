@@ -25,6 +25,7 @@ from tapeline.consumer.recently_affected import RecentlyAffected
 from tapeline.consumer.session import without_logs
 from tapeline.consumer.sinks import Sink
 from tapeline.consumer.transformations import apply_watermark, parse_trade_from_avro
+from tapeline.kafka.client import java_options
 from tapeline.model.errors import StreamError
 from tapeline.program.metrics import (
     BATCH_DURATION,
@@ -216,9 +217,10 @@ class SparkProcessor:
 
     def _messages(self) -> DataFrame:
         stream, sizes = self._settings.stream, self._settings.profile.sizes
+        access = java_options(self._topic.bootstrap_servers, self._settings.kafka)
         messages = (
             self._session.readStream.format("kafka")
-            .option("kafka.bootstrap.servers", self._topic.bootstrap_servers)
+            .options(**{f"kafka.{name}": value for name, value in access.items()})
             .option("subscribe", self._topic.name)
             .option("startingOffsets", self._topic.starting_offsets)
             .option("maxOffsetsPerTrigger", stream.max_offsets_per_trigger or sizes.batch)

@@ -9,10 +9,11 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tapeline.dead_letters.letter import Letter, Origin, read_refusals
+from tapeline.kafka.client import client_options
 from tapeline.kafka.offsets import offsets_of
 from tapeline.kafka.topics import partitions_of
 from tapeline.model.errors import ServiceUnavailableError
-from tapeline.program.settings import KafkaSettings
+from tapeline.program.service_settings import KafkaSettings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.messages import BUCKET_OFFSETS
 
@@ -33,7 +34,7 @@ def frames_of_feed(bootstrap_servers: str, settings: KafkaSettings) -> Iterator[
     topic = settings.dead_letter_topic
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap_servers,
+            **client_options(bootstrap_servers, settings),
             "group.id": f"tapeline-{topic}",
             "enable.auto.commit": False,
             "enable.partition.eof": True,

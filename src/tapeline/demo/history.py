@@ -16,6 +16,7 @@ from typing import Final
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
+from tapeline.kafka.client import client_options
 from tapeline.kafka.offsets import offsets_of
 from tapeline.model.feed_status import FeedStatus
 from tapeline.model.times import floor_to, to_millis
@@ -52,7 +53,7 @@ def is_empty(settings: Settings, servers: str) -> bool:
     Raises:
         KafkaException: the topic does not come to be known.
     """
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": PRODUCER_ID})
+    consumer = Consumer({**client_options(servers, settings.kafka), "group.id": PRODUCER_ID})
     topic, partitions = settings.kafka.topic, range(settings.kafka.partitions)
     deadline = time.monotonic() + _KNOWN_WITHIN_S
     try:
@@ -78,7 +79,7 @@ def play_history(settings: Settings, servers: str, topic_id: str, now: datetime)
 
 async def _play(settings: Settings, servers: str, topic_id: str, now: datetime) -> int:
     start = floor_to(_HOUR, now - _LENGTH)
-    producer = KafkaProducer(servers, settings.kafka.topic)
+    producer = KafkaProducer(servers, settings.kafka.topic, settings.kafka)
     identity = TradeIdentity("simulator", settings.finnhub.same_millisecond_s)
     trades_sent, heard_us = 0, to_millis(start) * _MICROS
     for frame in past_frames(_SEED, start, now):

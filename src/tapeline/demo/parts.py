@@ -72,7 +72,7 @@ def running_demo(settings: Settings, console: Console) -> Iterator[DemoParts]:
 
         def go_live() -> None:
             servers = find_endpoints(settings).bootstrap_servers
-            admin = topic_admin(servers)
+            admin = topic_admin(servers, settings.kafka)
             create_topics(admin, settings.kafka)
             if is_empty(settings, servers):
                 topic_id, now = topic_id_of(admin, DEMO), datetime.now(timezone.utc)

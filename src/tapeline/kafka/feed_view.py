@@ -10,6 +10,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from tapeline.kafka.client import client_options
 from tapeline.kafka.feed_reports import FeedReports, Report
 from tapeline.kafka.listening import Listening
 from tapeline.kafka.offsets import next_offsets, oldest_offsets
@@ -18,7 +19,7 @@ from tapeline.model.coverage import ProducerView
 from tapeline.model.errors import SchemaError
 from tapeline.model.gap import Gap
 from tapeline.model.times import to_millis
-from tapeline.program.settings import KafkaSettings
+from tapeline.program.service_settings import KafkaSettings
 
 _TIMEOUT_S: Final = 10.0
 _READ_WAIT_S: Final = 0.5
@@ -69,7 +70,7 @@ class FeedView:
         self._reports = FeedReports(settings.topic, topic_id)
         self._listening = Listening()
         configuration = {
-            "bootstrap.servers": bootstrap_servers,
+            **client_options(bootstrap_servers, settings),
             "group.id": f"tapeline-{topic_id}",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",

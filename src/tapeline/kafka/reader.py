@@ -9,9 +9,11 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from tapeline.kafka.client import IN_THE_CLEAR, client_options
 from tapeline.kafka.offsets import offsets_of
 from tapeline.kafka.topics import partitions_of
 from tapeline.model.errors import ServiceUnavailableError
+from tapeline.program.service_settings import KafkaSettings
 
 _TIMEOUT_S: Final = 10.0
 _READ_MESSAGES: Final = 10_000
@@ -25,12 +27,18 @@ RawMessage = tuple[int, int, bytes | None, bytes | None]
 class TopicReader:
     """Reads ranges of offsets, fastest in order."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, topic_id: str) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        topic_id: str,
+        access: KafkaSettings = IN_THE_CLEAR,
+    ) -> None:
         self.topic_id = topic_id
         self._topic = topic
         self._consumer = Consumer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **client_options(bootstrap_servers, access),
                 "group.id": f"tapeline-audit-{topic_id}",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,

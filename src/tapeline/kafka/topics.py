@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -16,13 +16,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it names on
 )
 from confluent_kafka.cimpl import NewTopic
 
-from tapeline.model.errors import SchemaError, ServiceUnavailableError
-from tapeline.program.settings import KafkaSettings
+from tapeline.kafka.client import IN_THE_CLEAR, client_options, no_access
+from tapeline.model.errors import AccessError, SchemaError, ServiceUnavailableError
+from tapeline.program.service_settings import KafkaSettings
 
 log = structlog.get_logger()
 
 _CONNECT_TIMEOUT_S: Final = 10.0
 _TIMEOUT_S: Final = 20.0
+_ASK_S: Final = 2.0
 _POLL_S: Final = 0.1
 _HOUR_MS: Final = 3_600_000
 _NO_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION})
@@ -41,22 +43,31 @@ _COMPACTED: Final = {
 }
 
 
-def topic_admin(bootstrap_servers: str) -> AdminClient:
+def topic_admin(bootstrap_servers: str, access: KafkaSettings = IN_THE_CLEAR) -> AdminClient:
     """Return an admin client of a broker that answers.
 
+    Args:
+        bootstrap_servers: of Kafka.
+        access: how to get in.
+
     Raises:
-        ServiceUnavailableError: it does not.
+        AccessError: it does not let us in, or is not trusted.
+        ServiceUnavailableError: it does not answer.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
-    try:
-        admin.list_topics(timeout=_CONNECT_TIMEOUT_S)
-    except KafkaException as error:
-        message = (
-            f"Kafka does not answer at {bootstrap_servers}: start it (`tapeline up` starts a "
-            "local one) or set TAPELINE_KAFKA__BOOTSTRAP_SERVERS."
-        )
-        raise ServiceUnavailableError(message) from error
-    return admin
+    errors: list[KafkaError] = []
+    options = client_options(bootstrap_servers, access)
+    admin = AdminClient({**options, "log_level": 0, "error_cb": cast("Any", errors.append)})
+    deadline_s = time.monotonic() + _CONNECT_TIMEOUT_S
+    while True:
+        try:
+            admin.list_topics(timeout=_ASK_S)
+        except KafkaException as error:
+            failure = no_access(bootstrap_servers, access, errors)
+            if isinstance(failure, AccessError) or time.monotonic() >= deadline_s:
+                raise failure from error
+            admin.poll(0)
+        else:
+            return admin
 
 
 def create_topics(admin: AdminClient, settings: KafkaSettings) -> None:

@@ -154,10 +154,12 @@ class Tail:
         """
         servers = self._servers()
         topic = self._settings.kafka.topic
-        admin = topic_admin(servers)
+        admin = topic_admin(servers, self._settings.kafka)
         topic_id = topic_id_of(admin, topic)
         following = _Following(
-            TopicLog(servers, topic), Book(self._settings.stream.policy), topic_id
+            TopicLog(servers, topic, self._settings.kafka),
+            Book(self._settings.stream.policy),
+            topic_id,
         )
         log.info("live_up", topic=topic)
         self._failure = ""

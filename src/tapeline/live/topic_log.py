@@ -8,8 +8,10 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from tapeline.kafka.client import IN_THE_CLEAR, client_options
 from tapeline.kafka.offsets import offsets_of
 from tapeline.kafka.topics import partitions_of
+from tapeline.program.service_settings import KafkaSettings
 
 _TIMEOUT_S: Final = 10.0
 _ASK_S: Final = 0.5
@@ -28,15 +30,19 @@ class TopicLog:
     Args:
         bootstrap_servers: of Kafka.
         topic: an existing one.
+        access: how to get into Kafka.
 
     Raises:
         KafkaException: Kafka does not answer.
         SchemaError: there is no such topic.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(
+        self, bootstrap_servers: str, topic: str, access: KafkaSettings = IN_THE_CLEAR
+    ) -> None:
         self.topic = topic
         self._servers = bootstrap_servers
+        self._access = access
         self._consumer = self._make_consumer()
         self._earlier: Consumer | None = None
         self._is_down = False
@@ -118,7 +124,7 @@ class TopicLog:
         return Consumer(
             {
                 **(more or {}),
-                "bootstrap.servers": self._servers,
+                **client_options(self._servers, self._access),
                 "group.id": f"tapeline-live-{self.topic}",
                 "enable.auto.commit": False,
                 # A place that is gone is an error: the topic is another one, or we were too slow.

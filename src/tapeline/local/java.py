@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tapeline.model.errors import PreflightError
-from tapeline.program.settings import API_KEY_VARIABLE
+from tapeline.program.settings import SECRET_VARIABLES
 
 REQUIRED_MAJOR: Final = 17
 """Spark 3.5 and Cassandra 5 share this version."""
@@ -61,7 +61,7 @@ def bundled_java() -> Path | None:
 
 def java_environment(java_home: Path) -> dict[str, str]:
     """Return this process's environment with that Java in front, and without our secrets."""
-    environment = {k: v for k, v in os.environ.items() if k != API_KEY_VARIABLE}
+    environment = {k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES}
     environment.update(JAVA_LOCALE, JAVA_HOME=str(java_home))
     environment["PATH"] = os.pathsep.join([str(java_home / "bin"), environment.get("PATH", "")])
     return environment

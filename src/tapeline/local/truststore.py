@@ -17,8 +17,8 @@ from typing import Final
 _MAGIC: Final = 0xFEEDFEED
 _VERSION: Final = 2
 _TRUSTED_CERTIFICATE: Final = 2
-# The conventional password; it guards nothing, for the list holds no secret.
-_DIGEST_PREFIX: Final = "changeit".encode("utf-16-be") + b"Mighty Aphrodite"
+TRUST_PASSWORD: Final = "changeit"  # noqa: S105 - the conventional one; the list holds no secret
+_DIGEST_PREFIX: Final = TRUST_PASSWORD.encode("utf-16-be") + b"Mighty Aphrodite"
 
 
 def write_trust_store(path: Path) -> bool:

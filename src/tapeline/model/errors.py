@@ -9,6 +9,7 @@ An error's name says how to react; its message says what to do next.
     │   ├── TapeError             the tape cannot be read
     │   └── SchemaError           a keyspace, table or topic is not what it must be
     ├── ServiceUnavailableError   exit code 3: Kafka or Cassandra does not answer
+    │   └── AccessError           exit code 2: it answers, but does not let us in, or is not trusted
     ├── LocalStackError           exit code 4: a local service cannot be started or has died
     │   └── PreflightError        memory, disk, Java or a port is missing
     ├── FeedError                 exit code 5: the feed refuses us for good
@@ -46,6 +47,12 @@ class ServiceUnavailableError(TapelineError):
     """Kafka or Cassandra does not answer."""
 
     exit_code = 3
+
+
+class AccessError(ServiceUnavailableError):
+    """Kafka or Cassandra does not let us in, or cannot be trusted: a setting of it is wrong."""
+
+    exit_code = 2
 
 
 class LocalStackError(TapelineError):

@@ -9,8 +9,10 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from tapeline.kafka.client import IN_THE_CLEAR, client_options
 from tapeline.model.errors import DeliveryError
 from tapeline.producer.spool_file import SpooledMessage
+from tapeline.program.service_settings import KafkaSettings
 
 _BACK_PRESSURE_WAIT_S: Final = 0.01
 _FLUSH_TIMEOUT_S: Final = 60.0
@@ -30,7 +32,9 @@ class KafkaProducer:
     good raises DeliveryError at the next `serve`.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(
+        self, bootstrap_servers: str, topic: str, access: KafkaSettings = IN_THE_CLEAR
+    ) -> None:
         self._topic = topic
         self._error: KafkaError | None = None
         self._refused: str | None = None
@@ -41,7 +45,7 @@ class KafkaProducer:
         """The highest acknowledged offset of each partition of the topic."""
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **client_options(bootstrap_servers, access),
                 "acks": "all",
                 "enable.idempotence": True,
                 "compression.type": "lz4",

@@ -123,12 +123,12 @@ def _run(
 ) -> None:
     endpoints = find_endpoints(settings)
     log.info("using", services=str(endpoints))
-    admin = topic_admin(endpoints.bootstrap_servers)
+    admin = topic_admin(endpoints.bootstrap_servers, settings.kafka)
     create_topics(admin, settings.kafka)
     topic_id = topic_id_of(admin, settings.kafka.topic)
     origin = Origin(source.value, name, topic_id, speed)
     metrics = Metrics(PRODUCER_METRICS)
-    producer = KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic)
+    producer = KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic, settings.kafka)
     client = FinnhubClient(settings.finnhub, token, symbols, metrics=metrics)
     is_tape = source is Source.REPLAY
     with (

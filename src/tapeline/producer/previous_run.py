@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 from tapeline.kafka.feed_view import FeedView
 from tapeline.model.errors import ServiceUnavailableError
 from tapeline.model.feed_status import FeedStatus
-from tapeline.program.settings import KafkaSettings
+from tapeline.program.service_settings import KafkaSettings
 
 
 def last_statuses(

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 _ALIKE: Final = 0.8
 _OURS: Final = frozenset({"ENV_FILE", "HELD", "SIMULATOR_TOKEN", "SUPERVISED", "TAPES"})
 """What has our prefix and is no setting."""
-_HIDDEN: Final = frozenset({"url", "finnhub_api_key", "FINNHUB_API_KEY"})
+_HIDDEN: Final = frozenset({"url", "password", "finnhub_api_key", "FINNHUB_API_KEY"})
 """Settings whose wrong value may hold a secret."""
 
 
@@ -25,6 +25,8 @@ def explain(error: ValidationError, prefix: str, delimiter: str) -> str:
         return f"There is no setting {name}: `tapeline settings` lists those that there are."
     text = first["msg"].removeprefix("Value error, ").rstrip(".")
     value = first["input"]
+    if first["type"] == "value_error" and isinstance(value, Mapping):
+        return f"{text}."  # settings that contradict each other, which it names
     is_shown = _HIDDEN.isdisjoint(parts) and isinstance(value, str) and repr(value) not in text
     shown = f" is {value!r}" if is_shown else ""
     return f"{name}{shown}: {text[:1].lower() if is_shown else text[:1]}{text[1:]}."

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, SecretStr, WebsocketUrl
 
 from tapeline.model.names import keyspace_name, topic_name
+from tapeline.program.tls import check_authorities
 
 LONGEST_S: Final = 20 * 365 * 86_400
 """Cassandra's longest lifetime of a row; no setting is of a longer time."""
@@ -127,6 +128,37 @@ def _origins(text: str) -> str:
     return text
 
 
+def _file(path: Path) -> Path:
+    try:
+        file = path.expanduser().absolute()
+        with file.open("rb"):
+            return file
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        message = f"{str(path)!r} cannot be read ({reason}): name a PEM file."
+        raise ValueError(message) from error
+
+
+def _certificates(path: Path) -> Path:
+    check_authorities(path)
+    return path
+
+
+def _login(text: str) -> str:
+    if not text.isprintable():
+        message = "a name has no control characters."
+        raise ValueError(message)
+    return text
+
+
+def _password(password: SecretStr) -> SecretStr:
+    text = password.get_secret_value()
+    if not text or not text.isprintable():
+        message = "a password is not empty and has no control characters: copy it once more."
+        raise ValueError(message)
+    return password
+
+
 Folder = Annotated[Path, AfterValidator(folder_path)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
 Keyspace = Annotated[str, AfterValidator(keyspace_name)]
@@ -138,5 +170,9 @@ FeedUrl = Annotated[str, AfterValidator(_feed_url)]
 Master = Annotated[str, AfterValidator(_master)]
 Memory = Annotated[str, AfterValidator(_memory)]
 Origins = Annotated[str, AfterValidator(_origins)]
+File = Annotated[Path, AfterValidator(_file)]
+Certificates = Annotated[Path, AfterValidator(_file), AfterValidator(_certificates)]
+Login = Annotated[str, AfterValidator(_login)]
+Password = Annotated[SecretStr, AfterValidator(_password)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 Lifetime = Annotated[int, Field(ge=0, le=LONGEST_S)]

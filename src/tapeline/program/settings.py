@@ -16,7 +16,6 @@ import platformdirs
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -39,6 +38,7 @@ from tapeline.model.sessions import POST_CLOSE, set_overnight
 from tapeline.program import setting_types as valid
 from tapeline.program.profile import Profile
 from tapeline.program.rule_file import read_policy
+from tapeline.program.service_settings import FROZEN, CassandraSettings, KafkaSettings
 from tapeline.program.setting_errors import explain, misspelt, variables_of
 from tapeline.program.setting_types import LAST_PORT, LONGEST_S
 
@@ -53,7 +53,12 @@ class LogLevel(str, Enum):
 
 
 API_KEY_VARIABLE: Final = "FINNHUB_API_KEY"
-"""The one variable that holds a secret."""
+SECRET_VARIABLES: Final = (
+    API_KEY_VARIABLE,
+    "TAPELINE_KAFKA__PASSWORD",
+    "TAPELINE_CASSANDRA__PASSWORD",
+)
+"""The variables that hold secrets."""
 
 API_PORT: Final = 8700
 """Where `tapeline api` listens when it is told no other port."""
@@ -63,14 +68,6 @@ ENV_DELIMITER: Final = "__"
 ENV_FILE_VARIABLE: Final = "TAPELINE_ENV_FILE"
 """Names a file of variables; the environment goes before it."""
 _MOST: Final = 1_000_000_000
-
-_FROZEN = ConfigDict(
-    frozen=True,
-    extra="forbid",
-    use_attribute_docstrings=True,
-    allow_inf_nan=False,
-    str_strip_whitespace=True,
-)
 
 
 def _policy(text: str | Rules) -> Rules:
@@ -88,7 +85,7 @@ _Policy = Annotated[
 class FinnhubSettings(BaseModel):
     """The feed's connection."""
 
-    model_config = _FROZEN
+    model_config = FROZEN
 
     url: valid.FeedUrl = "wss://ws.finnhub.io"
     """The WebSocket address, without the token."""
@@ -107,33 +104,10 @@ class FinnhubSettings(BaseModel):
     """The largest frame that is read, in bytes; Kafka takes dead letters of up to 16 MiB."""
 
 
-class KafkaSettings(BaseModel):
-    """Kafka's address and topics."""
-
-    model_config = _FROZEN
-
-    bootstrap_servers: valid.Servers | None = None
-    """host:port list; found by itself when not set (the local stack, then localhost:9092)."""
-    topic: valid.Topic = "trades_raw"
-    """Topic of the encoded trades."""
-    dead_letter_topic: valid.Topic = "trades_dlq"
-    """Topic of frames and trades that the producer cannot accept."""
-    status_topic: valid.Topic = "feed_status"
-    """Compacted topic in which producers report every second how far they are."""
-    gaps_topic: valid.Topic = "feed_gaps"
-    """Compacted topic in which producers report the times without a feed."""
-    partitions: int = Field(default=4, ge=1, le=10_000)
-    """Partitions of the trade topic when it is created."""
-    replication_factor: int = Field(default=1, ge=1, le=100)
-    """Copies of each partition when a topic is created."""
-    retention_hours: int = Field(default=168, ge=1, le=LONGEST_S // 3600)
-    """Hours for which trades stay in Kafka."""
-
-
 class SpoolSettings(BaseModel):
     """What the producer keeps on disk until Kafka has it."""
 
-    model_config = _FROZEN
+    model_config = FROZEN
 
     max_mb: int = Field(default=1024, ge=64, le=1024 * 1024)
     """The most that the spool may take, in MB; when it is full the producer stops."""
@@ -141,37 +115,10 @@ class SpoolSettings(BaseModel):
     """Milliseconds between two writes to the spool; what a kill of the producer can lose."""
 
 
-class CassandraSettings(BaseModel):
-    """Cassandra's address, keyspace and lifetimes."""
-
-    model_config = _FROZEN
-
-    host: valid.ContactPoint | None = None
-    """A contact point; found by itself when not set (the local stack, then localhost)."""
-    port: int = Field(default=9042, ge=1, le=LAST_PORT)
-    """The native protocol port, used with `host`."""
-    local_datacenter: str = Field(default="datacenter1", min_length=1)
-    """Name of the data centre that requests go to."""
-    keyspace: valid.Keyspace = "market_data"
-    """Keyspace of the tables."""
-    replication_factor: int = Field(default=1, ge=1, le=100)
-    """Copies of each row in each data centre."""
-    bronze_ttl_s: valid.Lifetime = 7 * 86_400
-    """Seconds for which bronze rows live; 0 keeps them."""
-    silver_ttl_s: valid.Lifetime = 30 * 86_400
-    """Seconds for which silver rows live; 0 keeps them."""
-    gold_ttl_s: valid.Lifetime = 0
-    """Seconds for which bars live; 0 keeps them."""
-    quarantine_ttl_s: valid.Lifetime = 30 * 86_400
-    """Seconds for which quarantined messages live; 0 keeps them."""
-    request_timeout_s: valid.Seconds = 20.0
-    """Seconds that one request may take."""
-
-
 class StreamSettings(BaseModel):
     """The Spark job."""
 
-    model_config = _FROZEN
+    model_config = FROZEN
 
     master: valid.Master = "local[2]"
     """Spark master when the job is not run by spark-submit."""
@@ -205,7 +152,7 @@ class StreamSettings(BaseModel):
 class MetricsSettings(BaseModel):
     """The address of the metrics."""
 
-    model_config = _FROZEN
+    model_config = FROZEN
 
     host: valid.Host = "127.0.0.1"
     """Address on which /metrics is served; anyone who reaches it can read the metrics."""
@@ -218,7 +165,7 @@ class MetricsSettings(BaseModel):
 class ApiSettings(BaseModel):
     """What `tapeline api` allows."""
 
-    model_config = _FROZEN
+    model_config = FROZEN
 
     cors_origins: valid.Origins = ""
     """Origins whose pages may read the API from a browser, with commas between them, as

@@ -105,7 +105,7 @@ def run_rebuild(
         session = build_session(settings, endpoints)
         end_with_spark(session)
         stack.callback(session.stop)
-        living = living_topics(topic_admin(endpoints.bootstrap_servers))
+        living = living_topics(topic_admin(endpoints.bootstrap_servers, settings.kafka))
         made_final = GoneTopics(session, client, BarRules.of(settings)).finalize(
             living.keys(), _now()
         )
@@ -252,7 +252,7 @@ def _require_policy(settings: Settings, client: CassandraClient) -> None:
 
 def _feed_coverage(settings: Settings, endpoints: Endpoints, client: CassandraClient) -> IsComplete:
     """Return what tells whether the feed covered a bar: as it is stored, else by its gaps."""
-    admin = topic_admin(endpoints.bootstrap_servers)
+    admin = topic_admin(endpoints.bootstrap_servers, settings.kafka)
     topic_id = topic_id_of(admin, settings.kafka.topic)
     coverage = None
     if client.progress(topic_id):

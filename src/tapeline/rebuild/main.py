@@ -16,7 +16,7 @@ from tapeline.model.times import TIME_FORMATS, time_span
 from tapeline.program.logs import configure_logging
 from tapeline.program.process import end_with_parent, sigterm_interrupts
 from tapeline.program.rule_file import PolicyOption
-from tapeline.program.settings import API_KEY_VARIABLE, LogLevel, load_settings
+from tapeline.program.settings import SECRET_VARIABLES, LogLevel, load_settings
 from tapeline.rebuild.job import RebuildLayer, RebuildOptions, run_rebuild
 from tapeline.rebuild.progress import Progress
 from tapeline.rebuild.selection import Selection
@@ -61,7 +61,8 @@ def rebuild(
     Example: tapeline rebuild gold --from 2026-11-20 --symbols AAPL,MSFT
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace, policy=policy)
-    os.environ.pop(API_KEY_VARIABLE, None)  # Spark's Java process inherits what is left
+    for name in SECRET_VARIABLES:  # Spark's Java process inherits what is left
+        os.environ.pop(name, None)
     configure_logging(log_level or settings.log_level)
     selection = Selection(*time_span(start, end), selected_symbols(symbols))
     Home(settings.home).make_writable()

@@ -22,7 +22,7 @@ from tapeline.consumer.window_keys import window_keys
 from tapeline.model.bar import WindowKey
 from tapeline.model.reasons import LATEST_AHEAD_MS
 from tapeline.model.times import from_micros
-from tapeline.program.settings import CassandraSettings
+from tapeline.program.service_settings import CassandraSettings
 from tapeline.rebuild.progress import Progress
 from tapeline.rebuild.selection import Selection
 from tapeline.storage.cassandra_client import CassandraClient

@@ -76,7 +76,7 @@ def _topic_id(
     settings: Settings, endpoints: Endpoints, troubles: dict[str, str], missing: list[str]
 ) -> str | None:
     try:
-        admin = topic_admin(endpoints.bootstrap_servers)
+        admin = topic_admin(endpoints.bootstrap_servers, settings.kafka)
         return topic_id_of(admin, settings.kafka.topic)
     except SchemaError as error:
         missing.append(str(error))

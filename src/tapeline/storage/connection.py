@@ -39,9 +39,10 @@ from cassandra.query import (
     tuple_factory,
 )
 
-from tapeline.model.errors import ServiceUnavailableError, UsageError
+from tapeline.model.errors import UsageError
 from tapeline.model.names import check_keyspace_name
-from tapeline.program.settings import CassandraSettings
+from tapeline.program.service_settings import CassandraSettings
+from tapeline.storage.access import access_options, no_access, no_answer
 from tapeline.storage.packing import Packer
 
 SMALL_AHEAD: Final = 64
@@ -67,8 +68,8 @@ class RestartedError(DriverException):  # type: ignore[misc]  # the driver has n
 class Connection:
     """Requests to one keyspace.
 
-    Requests raise the driver's errors; connecting raises ServiceUnavailableError, or UsageError
-    where the data centre that is set is none of the cluster's.
+    Requests raise the driver's errors; connecting raises ServiceUnavailableError, AccessError among
+    them, or UsageError where the data centre that is set is none of the cluster's.
     """
 
     def __init__(self, settings: CassandraSettings, host: str, port: int) -> None:
@@ -78,12 +79,12 @@ class Connection:
             self._cluster = _make_cluster(settings, host, port)
             self._session: Session = self._cluster.connect()
         except UnresolvableContactPoints as error:
-            raise _no_answer(host, port) from error
+            raise no_answer(host, port) from error
         except NoHostAvailable as error:
             centres = {h.datacenter for h in self._cluster.metadata.all_hosts() if h.datacenter}
             self._cluster.shutdown()
             _require_centre(settings.local_datacenter, centres)
-            raise _no_answer(host, port) from error
+            raise no_access(settings, host, port, error) from error
         self._prepared = lru_cache(maxsize=64)(self._prepare)
         self._packer = lru_cache(maxsize=64)(self._make_packer)
 
@@ -178,13 +179,6 @@ class Connection:
         return Packer(self._prepared(cql), _PROTOCOL)
 
 
-def _no_answer(host: str, port: int) -> ServiceUnavailableError:
-    return ServiceUnavailableError(
-        f"Cassandra does not answer at {host}:{port}: start it (`tapeline up` starts a local one) "
-        "or set TAPELINE_CASSANDRA__HOST and TAPELINE_CASSANDRA__PORT."
-    )
-
-
 def _require_centre(wanted: str, known: Collection[str]) -> None:
     """Say so when a cluster that answers has no data centre of the name that is set.
 
@@ -259,4 +253,5 @@ def _make_cluster(settings: CassandraSettings, host: str, port: int) -> Cluster:
         },
         connect_timeout=settings.request_timeout_s,
         reconnection_policy=ExponentialReconnectionPolicy(*_RECONNECT_S, max_attempts=None),
+        **access_options(settings),
     )

@@ -12,7 +12,7 @@ from tapeline.model.bar import Interval
 from tapeline.model.conditions import SHIPPED
 from tapeline.model.errors import UsageError
 from tapeline.model.rules import PLAIN, ReadingRules, Rules
-from tapeline.program.settings import CassandraSettings
+from tapeline.program.service_settings import CassandraSettings
 from tapeline.storage.bar_rows import GOLD_TABLES
 from tapeline.storage.connection import Connection
 

@@ -12,7 +12,7 @@ from cassandra.metadata import KeyspaceMetadata
 from tapeline.model.errors import UsageError
 from tapeline.model.names import check_keyspace_name
 from tapeline.model.resources import schema_text
-from tapeline.program.settings import CassandraSettings
+from tapeline.program.service_settings import CassandraSettings
 
 _LIFETIMES: Final = {
     "trades_bronze": "bronze_ttl_s",

@@ -1,0 +1,76 @@
+"""How the driver gets into Cassandra: its options, and what to say where it does not."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import NoHostAvailable
+
+from tapeline.model.errors import AccessError, ServiceUnavailableError
+from tapeline.program.service_settings import CassandraSettings
+from tapeline.program.tls import TlsFiles, speaks_tls, why_no_tls
+
+_WRONG: Final = ("incorrect", "Bad credentials")
+_MISSING: Final = ("requires authentication", "authentication required")
+
+
+def access_options(settings: CassandraSettings) -> dict[str, Any]:
+    """Return what the driver's cluster needs to get in: a log-in, TLS, both or neither."""
+    options: dict[str, Any] = {}
+    if settings.username is not None and settings.password is not None:
+        password = settings.password.get_secret_value()
+        options["auth_provider"] = PlainTextAuthProvider(settings.username, password)
+    if settings.tls:
+        options["ssl_context"] = _files(settings).context()
+    return options
+
+
+def no_access(
+    settings: CassandraSettings, host: str, port: int, error: NoHostAvailable
+) -> ServiceUnavailableError:
+    """Return what to say of a Cassandra that cannot be asked."""
+    texts = " ".join(str(e) for e in dict(error.errors).values())
+    where = f"Cassandra at {host}:{port}"
+    if settings.username is None and any(text in texts for text in _MISSING):
+        return AccessError(
+            f"{where} wants a user and a password: set TAPELINE_CASSANDRA__USERNAME and "
+            "TAPELINE_CASSANDRA__PASSWORD."
+        )
+    if settings.username is not None and any(text in texts for text in _WRONG):
+        return AccessError(
+            f"{where} refuses user {settings.username}: the password is wrong or there is no such "
+            "user; check TAPELINE_CASSANDRA__USERNAME and TAPELINE_CASSANDRA__PASSWORD."
+        )
+    if reason := _why_not(settings, host, port):
+        return AccessError(f"{where} cannot be used: {reason}.")
+    return no_answer(host, port)
+
+
+def no_answer(host: str, port: int) -> ServiceUnavailableError:
+    """Return what to say where nothing answers."""
+    return ServiceUnavailableError(
+        f"Cassandra does not answer at {host}:{port}: start it (`tapeline up` starts a local one) "
+        "or set TAPELINE_CASSANDRA__HOST and TAPELINE_CASSANDRA__PORT."
+    )
+
+
+def _why_not(settings: CassandraSettings, host: str, port: int) -> str | None:
+    if not settings.tls:
+        return "it speaks TLS; set TAPELINE_CASSANDRA__TLS=true" if speaks_tls(host, port) else None
+    reason = why_no_tls(host, port, _files(settings))
+    if reason is None:
+        return None
+    return (
+        f"{reason}; check TAPELINE_CASSANDRA__HOST, TAPELINE_CASSANDRA__TLS and "
+        "TAPELINE_CASSANDRA__CA_FILE"
+    )
+
+
+def _files(settings: CassandraSettings) -> TlsFiles:
+    return TlsFiles(
+        settings.ca_file,
+        settings.certificate_file,
+        settings.key_file,
+        verifies_host=settings.verify_host_name,
+    )
