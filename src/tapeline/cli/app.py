@@ -37,6 +37,10 @@ COMMANDS: Final = {
         "tapeline.cli.status",
         "Say what runs, how far it is and what is wrong; exit code 0 if all is well, 1 if not.",
     ),
+    "doctor": (
+        "tapeline.cli.doctor",
+        "Check what may be wrong with machine, settings and services, and say what to do.",
+    ),
     "init": (
         "tapeline.cli.init",
         "Create keyspace, tables and topics; running it again changes nothing.",

@@ -9,6 +9,20 @@ from pathlib import Path
 from tapeline.model.errors import UsageError
 
 
+def nearest_existing(path: Path) -> Path:
+    """Return a path, or the nearest one above it that is there, as far as one may look."""
+    # pathlib raises where a folder may not be looked into.
+    return next(p for p in (path, *path.parents) if os.path.lexists(p))
+
+
+def why_not_writable(folder: Path) -> str:
+    """Return why nothing can be written below a folder, there or not yet; empty if it can."""
+    found = nearest_existing(folder)
+    if not os.path.isdir(found):  # noqa: PTH112 - the same
+        return f"{found} is no folder"
+    return "" if os.access(found, os.W_OK | os.X_OK) else "no permission"
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """The folders below one home."""
@@ -23,15 +37,28 @@ class Home:
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            reason = "" if os.access(self.root, os.W_OK | os.X_OK) else "no permission"
         except OSError as error:
-            reason = error.strerror or str(error)
-        if reason:
-            message = (
-                f"{self.root} cannot be written ({reason}): set TAPELINE_HOME to a folder of "
-                "your own."
-            )
-            raise UsageError(message)
+            raise self._refused(error.strerror or str(error)) from error
+        self.require_writable()
+
+    def require_writable(self) -> None:
+        """Check that the home may be written, or made where there is none; makes nothing.
+
+        Raises:
+            UsageError: it may not.
+        """
+        if reason := why_not_writable(self.root):
+            raise self._refused(reason)
+
+    def _refused(self, reason: str) -> UsageError:
+        return UsageError(
+            f"{self.root} cannot be written ({reason}): set TAPELINE_HOME to a folder of your own."
+        )
+
+    @property
+    def disk(self) -> Path:
+        """The home, or the nearest folder above it that is there: it is on the same disk."""
+        return nearest_existing(self.root)
 
     def make_private(self) -> None:
         """Make the home if there is none; nobody but its owner may look into it.

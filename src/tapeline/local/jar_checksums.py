@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -34,13 +34,21 @@ def check_jars(folder: Path, known: Mapping[str, str]) -> None:
     Raises:
         LocalStackError: one is not what it was when its version was chosen, or is not known.
     """
+    if wrong := next(wrong_jars(folder, known), None):
+        message = (
+            f"{wrong} It was not kept. Something between here and the repository has changed it: "
+            "fetch again from another network, and do not use it."
+        )
+        raise LocalStackError(message)
+
+
+def wrong_jars(folder: Path, known: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence on each jar that is not what it was when its version was chosen."""
     for jar in sorted(folder.glob("*.jar")):
         found, expected = sha256_of(jar), known.get(jar.name)
         if found != expected:
             was = f"its SHA-256 has to be {expected}" if expected else "it is not in the list"
-            message = (
+            yield (
                 f"{jar.name} is not the jar that Tapeline was tested with: {was} and is {found} "
-                f"({CHECKSUM_FILE.name}). It was not kept. Something between here and the "
-                "repository has changed it: fetch again from another network, and do not use it."
+                f"({CHECKSUM_FILE.name})."
             )
-            raise LocalStackError(message)

@@ -66,3 +66,21 @@ def try_lock(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process holds a lock file; makes none, and holds it for no longer than that.
+
+    Shared, so that two who ask at once do not see each other.
+
+    Raises:
+        OSError: the file may not be read.
+    """
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

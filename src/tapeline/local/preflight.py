@@ -33,8 +33,7 @@ def check_machine(home: Home, needed_memory_mb: int, *, running: bool, console: 
         PreflightError: memory or disk is short.
     """
     missing = missing_jars(home.jars, ALL_JARS)
-    free_disk_mb = shutil.disk_usage(home.root).free // _MB
-    free_memory_mb = psutil.virtual_memory().available // _MB
+    free_disk_mb, free_memory_mb = _free_disk_mb(home), _free_memory_mb()
     if missing:
         parts = ", ".join(f"{s.name} ({s.about_mb} MB)" for s in missing)
         console.print(f"First run: fetching {parts} into {home.jars}, once.")
@@ -43,19 +42,50 @@ def check_machine(home: Home, needed_memory_mb: int, *, running: bool, console: 
             f"({free_memory_mb / 1024:.1f} free) and {NEEDED_DISK_MB / 1024:.1f} GB of disk "
             f"({free_disk_mb / 1024:.1f} free)."
         )
+    require_room(home)
+    if not running:
+        require_memory(needed_memory_mb)
+
+
+def require_room(home: Home) -> int:
+    """Return how many MB are free where the home is, or will be.
+
+    Raises:
+        PreflightError: that is too little for a start.
+    """
+    free_disk_mb = _free_disk_mb(home)
     if free_disk_mb < NEEDED_DISK_MB:
         message = (
             f"Only {free_disk_mb} MB of disk are free at {home.root}, "
             f"{NEEDED_DISK_MB} are needed: free some, or set TAPELINE_HOME to a larger disk."
         )
         raise PreflightError(message)
-    if not running and free_memory_mb < needed_memory_mb:
+    return free_disk_mb
+
+
+def require_memory(needed_memory_mb: int) -> int:
+    """Return how many MB of memory are free.
+
+    Raises:
+        PreflightError: that is less than is needed.
+    """
+    free_memory_mb = _free_memory_mb()
+    if free_memory_mb < needed_memory_mb:
         message = (
             f"Only {free_memory_mb} MB of memory are free, {needed_memory_mb} are needed: "
             "close other programs, or point Tapeline at a Kafka and a Cassandra elsewhere with "
             "TAPELINE_KAFKA__BOOTSTRAP_SERVERS and TAPELINE_CASSANDRA__HOST."
         )
         raise PreflightError(message)
+    return free_memory_mb
+
+
+def _free_disk_mb(home: Home) -> int:
+    return shutil.disk_usage(home.disk).free // _MB
+
+
+def _free_memory_mb() -> int:
+    return int(psutil.virtual_memory().available) // _MB
 
 
 def require_disk(folder: Path, failure: LocalStackError) -> None:

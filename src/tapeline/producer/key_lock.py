@@ -13,8 +13,9 @@ from typing import Final
 from pydantic import SecretStr
 
 from tapeline.local.home import Home
-from tapeline.local.lock import held
+from tapeline.local.lock import held, is_held
 
+_SALT_FILE: Final = "feed.salt"
 _SALT_BYTES: Final = 16
 _DIGEST_BYTES: Final = 12
 _OWNER_ONLY: Final = 0o600
@@ -33,16 +34,33 @@ def one_connection(home: Path, url: str, token: SecretStr) -> Iterator[None]:
     """
     locks = Home(home).locks
     locks.mkdir(parents=True, exist_ok=True)
-    text = f"{url}|{token.get_secret_value()}".encode()
-    digest = hashlib.scrypt(
-        text, salt=_salt(locks / "feed.salt"), n=_COST, r=8, p=1, dklen=_DIGEST_BYTES
-    )
+    lock = _lock_of(locks, url, token, _salt(locks / _SALT_FILE))
     message = (
         "Another producer is connected with this key, and the feed drops both when a second one "
         "comes: stop that one first, or use another key."
     )
-    with held(locks / f"feed-{digest.hex()}", message):
+    with held(lock, message):
         yield
+
+
+def is_connected(home: Path, url: str, token: SecretStr) -> bool:
+    """Return whether a producer below one home holds the right to connect with a key.
+
+    Raises:
+        OSError: the locks may not be read.
+    """
+    locks = Home(home).locks
+    try:
+        salt = (locks / _SALT_FILE).read_bytes()
+    except FileNotFoundError:
+        return False  # made by the first producer
+    return is_held(_lock_of(locks, url, token, salt))
+
+
+def _lock_of(locks: Path, url: str, token: SecretStr, salt: bytes) -> Path:
+    text = f"{url}|{token.get_secret_value()}".encode()
+    digest = hashlib.scrypt(text, salt=salt, n=_COST, r=8, p=1, dklen=_DIGEST_BYTES)
+    return locks / f"feed-{digest.hex()}"
 
 
 def _salt(path: Path) -> bytes:

@@ -67,9 +67,7 @@ class Segments:
             groups.add(good)
             self._segments.append(_Segment(path, good[-1].end, good[-1].number))
         if self._segments:
-            # Files before the first one were deleted since Kafka had them, which those that are
-            # left may have been written too early to know.
-            groups.acknowledged = max(int(paths[0].stem) - 1, groups.acknowledged)
+            _know_of_deleted(groups, paths[0])
         return groups
 
     def append(self, number: int, data: bytes) -> None:
@@ -133,6 +131,31 @@ class Segments:
         is_finished = segment is not self._segments[-1]
         self._reading = (segment.path, data, heads) if is_finished else None
         return data, heads
+
+
+def unsent_in(folder: Path) -> int:
+    """Count the messages in the files of a folder that Kafka had not acknowledged; only reads.
+
+    What is damaged or still being written is left out. A folder that is gone has none.
+    """
+    groups = FoundGroups()
+    paths = sorted(folder.glob(f"*{_SUFFIX}"))
+    for path in paths:
+        heads = [part for part in scan(path.read_bytes()) if isinstance(part, GroupHead)]
+        if heads:
+            groups.add(heads)
+    if paths:
+        _know_of_deleted(groups, paths[0])
+    return sum(g.messages for g in groups.groups() if g.number > groups.acknowledged)
+
+
+def _know_of_deleted(groups: FoundGroups, first: Path) -> None:
+    """Count as acknowledged what was in files before the first one that is left.
+
+    They were deleted since Kafka had them, which those that are left may have been written too
+    early to know.
+    """
+    groups.acknowledged = max(int(first.stem) - 1, groups.acknowledged)
 
 
 def _report_damage(path: Path, damage: Damage, *, is_last: bool) -> None:

@@ -20,8 +20,9 @@ from typing import Final, NamedTuple
 import structlog
 
 from tapeline.local.home import Home
-from tapeline.local.lock import held
+from tapeline.local.lock import held, is_held
 from tapeline.model.errors import UsageError
+from tapeline.producer.segments import unsent_in
 from tapeline.producer.spool import Spool
 from tapeline.program.settings import Settings
 
@@ -91,6 +92,21 @@ def opened_spools(settings: Settings, producer_id: str, *, is_tape: bool) -> Ite
         if spool.unsent:
             log.warning("spool_has_messages", messages=spool.unsent)
         yield Spools(spool, tuple(left))
+
+
+def left_behind(settings: Settings) -> Iterator[tuple[str, int]]:
+    """Yield the name of each producer of the topic that does not run, and its unsent messages.
+
+    Only looks; a spool of which Kafka has all is left out.
+
+    Raises:
+        OSError: a spool may not be read.
+    """
+    topic = Home(settings.home).spool / settings.kafka.topic
+    folders = sorted(topic.iterdir()) if topic.is_dir() else []
+    for folder in folders:
+        if folder.is_dir() and not is_held(_lock_of(folder)) and (unsent := unsent_in(folder)):
+            yield folder.name.partition(_TAKEN)[0], unsent
 
 
 def _taken_over(topics: Path, own: Path, stack: ExitStack) -> Iterator[tuple[str, Path]]:

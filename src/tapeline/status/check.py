@@ -166,9 +166,8 @@ def _count_bars_of_today(client: CassandraClient, now: datetime) -> BarCounts:
 
 
 def _disk(home: Home) -> Disk:
-    root = next(p for p in (home.root, *home.root.parents) if p.exists())
     used = sum(_sizes(home.data))
-    return Disk(str(root), used // _MB, shutil.disk_usage(root).free // _MB)
+    return Disk(str(home.disk), used // _MB, shutil.disk_usage(home.disk).free // _MB)
 
 
 def _sizes(folder: Path) -> Iterator[int]:

@@ -1,0 +1,1 @@
+"""What a user may have wrong, checked without starting, fetching or changing anything."""
