@@ -35,7 +35,7 @@ from tests.secured import (
     secured_cassandra,
     secured_kafka,
 )
-from tests.unit.test_access import server
+from tests.tls_server import tls_server
 
 HOST = "127.0.0.1"
 IN_THE_CLEAR = dict.fromkeys(("TLS", "CA_FILE", "CERTIFICATE_FILE", "KEY_FILE"), "")
@@ -200,7 +200,7 @@ def test_faults_of_cassandra(monkeypatch, cassandra, authority, folder):
         (authority.issue("old", days=0), "its certificate has expired"),
         (authority.issue("far", ELSEWHERE), "its certificate is of another host than 127.0.0.1"),
     ):
-        with server(issued) as port:
+        with tls_server(issued) as port:
             assert said in cassandra_fault(monkeypatch, port, authority)
 
 
@@ -291,7 +291,7 @@ reader.options(keyspace="replay", table="trades_silver").load()
 
 
 def test_spark_too_refuses_a_node_of_another_host(monkeypatch, authority):
-    with server(authority.issue("far of spark", ELSEWHERE)) as port:
+    with tls_server(authority.issue("far of spark", ELSEWHERE)) as port:
         settings_of(monkeypatch, cassandra_values(port, authority))
         reading = subprocess.run(
             [sys.executable, "-c", READ_BY_SPARK], capture_output=True, text=True, check=False

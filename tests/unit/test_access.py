@@ -10,9 +10,6 @@ import os
 import re
 import socket
 import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +20,7 @@ from tapeline.program.settings import load_settings
 from tapeline.program.tls import TlsFiles, speaks_tls, why_no_tls
 from tapeline.storage.access import access_options
 from tests.certificates import ELSEWHERE, Authority, Issued, openssl
+from tests.tls_server import tls_server
 
 KAFKA = "TAPELINE_KAFKA__"
 CASSANDRA = "TAPELINE_CASSANDRA__"
@@ -214,35 +212,6 @@ def test_the_driver_of_cassandra_verifies_certificate_and_host(monkeypatch, auth
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, False)
 
 
-@contextmanager
-def server(issued: Issued | None) -> Iterator[int]:
-    """Serve handshakes with a certificate, or close what connects as a plain broker does."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    if issued is not None:
-        context.load_cert_chain(issued.certificate, issued.key)
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                accepted, _ = listening.accept()
-            except OSError:
-                return
-            with accepted:
-                try:
-                    if issued is not None:
-                        context.wrap_socket(accepted, server_side=True).close()
-                except OSError:
-                    continue
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    yield listening.getsockname()[1]
-    listening.shutdown(socket.SHUT_RDWR)
-    listening.close()
-    thread.join()
-
-
 def test_what_is_wrong_with_a_certificate_is_said(authority, tmp_path):
     files = TlsFiles(authority.certificate)
     said = {
@@ -254,17 +223,17 @@ def test_what_is_wrong_with_a_certificate_is_said(authority, tmp_path):
         ),
     }
     for issued, reason in said.values():
-        with server(issued) as port:
+        with tls_server(issued) as port:
             assert why_no_tls("127.0.0.1", port, files) == reason
             assert speaks_tls("127.0.0.1", port)
 
     stranger = Authority(tmp_path / "stranger").issue("good")
-    with server(stranger) as port:
+    with tls_server(stranger) as port:
         reason = why_no_tls("127.0.0.1", port, files)
         assert reason is not None
         assert re.match("its certificate is not signed by a trusted authority", reason)
 
-    with server(None) as port:
+    with tls_server(None) as port:
         assert why_no_tls("127.0.0.1", port, files) == "it does not speak TLS"
         assert not speaks_tls("127.0.0.1", port)
 

@@ -186,6 +186,12 @@ TABLE = {
         *NAMES,
         *TOPICS,
     ],
+    "doctor": [
+        ("demo", "unexpected extra argument"),
+        ("--format csv", "'table', 'json'"),
+        *NAMES,
+        *TOPICS,
+    ],
     "init": [("market_data", "unexpected extra argument"), *NAMES, *TOPICS],
     "produce": [
         ("AAPL", "unexpected extra argument"),

@@ -16,7 +16,8 @@ from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.errors import SchemaError, ServiceUnavailableError, TapelineError, UsageError
 from tapeline.model.feed_status import MOST_OFF_S
-from tapeline.program.settings import KafkaSettings, Settings
+from tapeline.program.service_settings import KafkaSettings
+from tapeline.program.settings import Settings
 from tapeline.status.doctor.finding import Finding
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.schema import missing_columns
@@ -32,7 +33,9 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     endpoints = find_endpoints(settings)
     where = f"{endpoints.bootstrap_servers} ({endpoints.kafka_from})"
     try:
-        metadata = topic_admin(endpoints.bootstrap_servers).list_topics(timeout=_TIMEOUT_S)
+        metadata = topic_admin(endpoints.bootstrap_servers, settings.kafka).list_topics(
+            timeout=_TIMEOUT_S
+        )
     except ServiceUnavailableError as error:
         yield _silent("Kafka", endpoints.kafka_from, error)
     except (TapelineError, KafkaException) as error:
