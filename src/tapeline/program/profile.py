@@ -71,7 +71,7 @@ _SIZES: Final[Mapping[Profile, Sizes]] = MappingProxyType(
             kafka=JvmSizes("160m", (*_LIGHT, "-XX:MaxDirectMemorySize=64m")),
             cassandra=JvmSizes("320m", (*_LIGHT, "-XX:MaxDirectMemorySize=128m")),
             spark=JvmSizes("512m", (*_LIGHT, "-XX:MaxDirectMemorySize=64m")),
-            trigger="7 seconds",
+            trigger="6 seconds",
             batch=100_000,
             needed_memory_mb=2500,
             kafka_properties=MappingProxyType(
