@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from tapeline.model.bar import Bar
+from tapeline.model.bar import Bar, Interval
+from tapeline.storage.cassandra_client import CassandraClient
 
 START = datetime(2026, 11, 20, 14, 35, tzinfo=timezone.utc)
 
@@ -35,3 +37,13 @@ def a_bar(**changes: Any) -> Bar:
         "policy": "sip+oddlot",
     }
     return Bar(**{**fields, **changes})
+
+
+def write_bars(client: CassandraClient, *bars: Bar) -> None:
+    """Put bars into gold as the stream (provisional) or the finalizer (final) does."""
+    at = datetime.now(timezone.utc)
+    writes = [(replace(bar, updated_at=at), int(at.timestamp() * 1e6)) for bar in bars]
+    provisional = [w for w in writes if not w[0].is_final]
+    if provisional:
+        client.write_bars(Interval.FIVE_MINUTES, provisional)
+    client.write_final_bars(Interval.FIVE_MINUTES, [w for w in writes if w[0].is_final])

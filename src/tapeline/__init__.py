@@ -6,14 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tapeline.client.bars import stream_bars
     from tapeline.read.bars import read_bars
     from tapeline.read.trades import read_trades
 
     __version__: str
 
-__all__ = ["__version__", "read_bars", "read_trades"]
+__all__ = ["__version__", "read_bars", "read_trades", "stream_bars"]
 
-_READERS = {"read_bars": "tapeline.read.bars", "read_trades": "tapeline.read.trades"}
+_READERS = {
+    "read_bars": "tapeline.read.bars",
+    "read_trades": "tapeline.read.trades",
+    "stream_bars": "tapeline.client.bars",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -35,7 +35,7 @@ from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.windows import PartitionProgress
 from tests.page import read_page
 from tests.pipeline import Pipeline
-from tests.sample import a_bar
+from tests.sample import a_bar, write_bars
 from tests.served import Heard, ServedApi, listening, served_api, until
 
 DAYS_AGO = datetime(2026, 11, 3, 14, 35, tzinfo=timezone.utc)
@@ -89,16 +89,6 @@ def trade(number: int, price: float, at: datetime | None = None, symbol: str = "
 
 def now_bar(**changes: Any) -> Bar:
     return a_bar(window_start=floor_to(FIVE, now()), volume=Decimal("1.5"), **changes)
-
-
-def write(pipeline: Pipeline, *bars: Bar) -> None:
-    """Put bars into gold as the stream (provisional) or the finalizer (final) does."""
-    at = now()
-    writes = [(replace(bar, updated_at=at), int(at.timestamp() * 1e6)) for bar in bars]
-    provisional = [w for w in writes if not w[0].is_final]
-    if provisional:
-        pipeline.client.write_bars(Interval.FIVE_MINUTES, provisional)
-    pipeline.client.write_final_bars(Interval.FIVE_MINUTES, [w for w in writes if w[0].is_final])
 
 
 async def is_live(heard: Heard) -> None:
@@ -170,7 +160,10 @@ def test_longer_bars_are_of_stored_ones_and_the_open_one(
     # One before the open window where the hour has one, final, with 4 trades and a low of 0.5.
     is_later = start - FIVE >= floor_to(timedelta(hours=1), start)
     if is_later:
-        write(pipeline, a_bar(window_start=start - FIVE, is_final=True, revision=1, symbol="X:Y"))
+        write_bars(
+            pipeline.client,
+            a_bar(window_start=start - FIVE, is_final=True, revision=1, symbol="X:Y"),
+        )
     before = 4 if is_later else 0
 
     async def listen() -> list[dict[str, Any]]:
@@ -218,10 +211,10 @@ def test_a_final_bar_is_the_last_of_its_window(pipeline: Pipeline, api: ServedAp
                 revision=1,
                 is_complete=True,
             )
-            write(pipeline, final)
+            write_bars(pipeline.client, final)
             rest = [await until(heard, "bar", lambda b: b["is_final"])]
             send(pipeline, trade(3, 13.0))
-            write(pipeline, replace(final, revision=2, trade_count=3, close=13.0))
+            write_bars(pipeline.client, replace(final, revision=2, trade_count=3, close=13.0))
             rest.append(await until(heard, "bar", lambda _: True))
             return last, rest
 
@@ -249,7 +242,7 @@ def test_a_window_that_other_topics_have_fed_is_the_tables(
             await is_live(heard)
             send(pipeline, trade(1, 77.0))
             await until(heard, "trade", lambda _: True)
-            write(pipeline, now_bar(trade_count=9))
+            write_bars(pipeline.client, now_bar(trade_count=9))
             async for name, data in heard:
                 if name == "bar":
                     found.append(data)
@@ -269,7 +262,7 @@ def test_without_the_log_the_tables_serve_and_the_state_says_so(
             await until(heard, "state", lambda state: state["live"] == "away")
             for count in range(1, 9):
                 written = time.monotonic()
-                write(pipeline, now_bar(trade_count=count))
+                write_bars(pipeline.client, now_bar(trade_count=count))
                 await until(heard, "bar", lambda b, c=count: b["trade_count"] == c)
                 delays.append(time.monotonic() - written)
         return delays
@@ -283,14 +276,16 @@ def test_where_the_bars_are_made_by_other_rules_the_tables_serve_and_the_state_s
     pipeline: Pipeline, api: ServedApi
 ) -> None:
     window()
-    write(pipeline, now_bar(policy="mine@0123456789", close=50.0))
+    write_bars(pipeline.client, now_bar(policy="mine@0123456789", close=50.0))
 
     async def listen() -> dict[str, Any]:
         async with listening(api.url, "AAPL", channels="bars,trades") as heard:
             await until(heard, "state", lambda state: state["live"] == "other_policy")
             send(pipeline, trade(0, 99.0))
             await until(heard, "trade", lambda got: got["price"] == 99.0)
-            write(pipeline, now_bar(policy="mine@0123456789", close=51.0, trade_count=5))
+            write_bars(
+                pipeline.client, now_bar(policy="mine@0123456789", close=51.0, trade_count=5)
+            )
             return await until(heard, "bar", lambda bar: bar["close"] != 50.0)
 
     assert run(listen())["close"] == 51.0
@@ -354,9 +349,11 @@ def test_one_who_comes_back_reads_again_and_no_final_bar_is_lost(
     pipeline: Pipeline, api: ServedApi
 ) -> None:
     """Also when the API was dead meanwhile, and however old the bar is."""
-    write(pipeline, now_bar(trade_count=7))
+    write_bars(pipeline.client, now_bar(trade_count=7))
     api.kill()
-    write(pipeline, a_bar(window_start=DAYS_AGO, is_final=True, revision=2, is_complete=False))
+    write_bars(
+        pipeline.client, a_bar(window_start=DAYS_AGO, is_final=True, revision=2, is_complete=False)
+    )
     api.start()
 
     async def listen() -> list[str]:
@@ -380,7 +377,7 @@ def test_a_revision_of_an_old_bar_comes_to_those_who_listen(
     async def listen() -> dict[str, Any]:
         async with listening(api.url, "AAPL") as heard:
             await asyncio.sleep(2)
-            write(pipeline, a_bar(window_start=DAYS_AGO, is_final=True, revision=3))
+            write_bars(pipeline.client, a_bar(window_start=DAYS_AGO, is_final=True, revision=3))
             return await until(heard, "bar", lambda b: b["revision"] == 3)
 
     assert run(listen())["window_start"] == "2026-11-03T14:35:00Z"
@@ -392,11 +389,13 @@ def test_a_longer_bar_is_final_when_all_is_finalized_up_to_its_end(
     async def listen() -> list[dict[str, Any]]:
         async with listening(api.url, "AAPL", interval="15m") as heard:
             await asyncio.sleep(2)
-            write(pipeline, a_bar(window_start=DAYS_AGO, is_final=True, revision=1))
+            write_bars(pipeline.client, a_bar(window_start=DAYS_AGO, is_final=True, revision=1))
             await asyncio.sleep(2)
             pipeline.client.write_final_until(pipeline.topic_id, DAYS_AGO + FIVE * 4)
             found = [await until(heard, "bar", lambda b: b["is_final"])]
-            write(pipeline, a_bar(window_start=DAYS_AGO, is_final=True, revision=2, close=1.5))
+            write_bars(
+                pipeline.client, a_bar(window_start=DAYS_AGO, is_final=True, revision=2, close=1.5)
+            )
             found.append(await until(heard, "bar", lambda b: b["revision"] == 2))
             return found
 
@@ -407,7 +406,7 @@ def test_a_longer_bar_is_final_when_all_is_finalized_up_to_its_end(
 
 def test_a_bar_that_becomes_final_while_it_is_looked_at_is_seen_final(pipeline: Pipeline) -> None:
     bar = now_bar()
-    write(pipeline, bar)
+    write_bars(pipeline.client, bar)
     at = now()
     final = replace(bar, is_final=True, revision=1, updated_at=at)
 

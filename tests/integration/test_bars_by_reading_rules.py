@@ -22,7 +22,7 @@ from tapeline.read.bars import read_bars
 from tests.hand_worked_days import BARS, FRIDAY, THURSDAY
 from tests.pipeline import Pipeline
 from tests.rule_files import LAST_CLOSE, ROUND_LOTS
-from tests.sample import a_bar
+from tests.sample import a_bar, write_bars
 from tests.served import ServedApi, listening, served_api, until
 
 POLICY = read_policy(str(LAST_CLOSE))
@@ -179,14 +179,14 @@ def test_listeners_hear_the_same(stored: Pipeline, api: ServedApi) -> None:
     long_ago = a_bar(window_start=present - timedelta(days=3), close=50.0, **FINAL)
     before = a_bar(window_start=present - FIVE, open=None, high=None, low=None, close=None, **FINAL)
     bar = a_bar(window_start=present, open=52.0, low=52.0, high=53.0, close=53.0, **PROVISIONAL)
-    write(stored, long_ago, before)
+    write_bars(stored.client, long_ago, before)
 
     async def listen() -> list[tuple[Any, ...]]:
         heard_bars = []
         async with listening(api.url, "AAPL") as heard:
             first = await until(heard, "bar", lambda b: b["window_start"] == text(before))
             heard_bars.append(first)
-            write(stored, bar)
+            write_bars(stored.client, bar)
             heard_bars.append(await until(heard, "bar", lambda b: b["window_start"] == text(bar)))
             newest = await asyncio.to_thread(
                 httpx.get, f"{api.url}/v1/bars/latest", params={"symbols": "AAPL"}
@@ -194,7 +194,7 @@ def test_listeners_hear_the_same(stored: Pipeline, api: ServedApi) -> None:
             heard_bars += newest.json()["bars"]
             # Of three days ago: what stands between has no close of its own.
             revised = replace(long_ago, close=40.0, revision=2)
-            write(stored, revised)
+            write_bars(stored.client, revised)
             for changed, opens in ((revised, 110.0), (before, 40.0), (bar, 40.0)):
                 key = text(changed)
                 heard_bars.append(
@@ -206,7 +206,7 @@ def test_listeners_hear_the_same(stored: Pipeline, api: ServedApi) -> None:
                 )
             # A late trade gives the bar before a close: the present one opens there from now on.
             late = replace(before, open=51.0, high=51.0, low=51.0, close=51.0, revision=2)
-            write(stored, late)
+            write_bars(stored.client, late)
             heard_bars.append(await until(heard, "bar", lambda b: b["close"] == 51.0))
             heard_bars.append(await until(heard, "bar", lambda b: b["window_start"] == text(bar)))
         return [row[:4] for row in rows(heard_bars)]
@@ -228,10 +228,3 @@ PROVISIONAL = {"policy": POLICY.name}
 
 def text(bar: Bar) -> str:
     return f"{bar.window_start:%Y-%m-%dT%H:%M:%S}Z"
-
-
-def write(pipeline: Pipeline, *bars: Bar) -> None:
-    at = datetime.now(timezone.utc)
-    writes = [(replace(bar, updated_at=at), int(at.timestamp() * 1e6)) for bar in bars]
-    pipeline.client.write_bars(Interval.FIVE_MINUTES, [w for w in writes if not w[0].is_final])
-    pipeline.client.write_final_bars(Interval.FIVE_MINUTES, [w for w in writes if w[0].is_final])

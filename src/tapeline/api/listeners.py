@@ -35,6 +35,7 @@ class Listener:
     joined: set[Topic] = field(default_factory=set)
     is_ended: bool = False
     _waiting: dict[Hashable, Event] = field(default_factory=dict)
+    _answers: list[tuple[frozenset[Topic], Event]] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, event: Event) -> bool:
@@ -44,6 +45,20 @@ class Listener:
         self._waiting[object() if event.key is None else event.key] = event
         self._wake.set()
         return len(self._waiting) <= _WAITING
+
+    def answer(self, topics: Iterable[Topic], event: Event) -> None:
+        """Let an event wait that says that topics have been joined, until they have."""
+        self._answers.append((frozenset(topics), event))
+        self.put_answers()
+
+    def put_answers(self) -> None:
+        """Let the answers wait whose topics are no longer being joined."""
+        answers, self._answers = self._answers, []
+        for topics, event in answers:
+            if topics.isdisjoint(self.joining):
+                self.put(event)
+            else:
+                self._answers.append((topics, event))
 
     async def take(self) -> list[Event] | None:
         """Wait for events and return them all; None ends the stream."""
@@ -112,6 +127,7 @@ class Listeners:
         listener.joined.update(topics)
         for topic in topics:
             self._of[topic].add(listener)
+        listener.put_answers()
 
     def leave(self, listener: Listener, topics: Collection[Topic]) -> None:
         """Let one have the events of topics no more."""
@@ -121,6 +137,7 @@ class Listeners:
             self._of[topic].discard(listener)
             if not self._of[topic]:
                 del self._of[topic]
+        listener.put_answers()
 
     def are_any(self, topic: Topic) -> bool:
         """Return whether anyone has joined a topic."""

@@ -79,23 +79,32 @@ async def _receive(client: WebSocket, live: Live, listener: Listener) -> None:
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message["code"], message.get("reason"))
         text = message.get("text")
-        listener.put(_heed(live, listener, message["bytes"] if text is None else text))
+        _heed(live, listener, message["bytes"] if text is None else text)
 
 
-def _heed(live: Live, listener: Listener, text: str | bytes) -> Event:
-    """Do what a message asks for; return the answer."""
+def _heed(live: Live, listener: Listener, text: str | bytes) -> None:
+    """Do what a message asks for, and answer.
+
+    What is subscribed to is answered once it is followed: of what changes later nothing is missed.
+    """
     try:
         wish = Wish.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "message"
-        return told_event("error", {"detail": f"{place}: {first['msg']}"})
+        listener.put(_refusal(f"{place}: {first['msg']}"))
+        return
     topics = topics_of(wish.symbols, [wish.interval.value], [c.value for c in wish.channels])
     if wish.action == "unsubscribe":
         live.unsubscribe(listener, topics)
     elif len(topics | listener.joined | listener.joining) > _MOST_TOPICS:
-        return told_event("error", {"detail": f"symbols: {_MOST_TOPICS} topics are the most"})
+        listener.put(_refusal(f"symbols: {_MOST_TOPICS} topics are the most"))
+        return
     else:
         live.subscribe(listener, topics)
     names = {"symbols": wish.symbols, "interval": wish.interval, "channels": wish.channels}
-    return told_event(f"{wish.action}d", names)
+    listener.answer(topics, told_event(f"{wish.action}d", names))
+
+
+def _refusal(detail: str) -> Event:
+    return told_event("error", {"detail": detail})

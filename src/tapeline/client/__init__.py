@@ -1,0 +1,1 @@
+"""What a program needs to follow the API of another one: bars, stored ones first and then live."""

@@ -1,0 +1,144 @@
+"""The API as a client sees it: answers to GET, and the events of its WebSocket."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from typing import Any, Final
+from urllib.error import HTTPError
+from urllib.parse import urlencode, urlsplit
+from urllib.request import ProxyHandler, build_opener
+
+import orjson
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
+
+from tapeline.model.errors import ServiceUnavailableError, UsageError
+
+DEFAULT_URL: Final = "http://127.0.0.1:8700"
+_TIMEOUT_S: Final = 30.0
+_SILENCE_S: Final = 20.0
+"""The API says something every five seconds."""
+
+Told = tuple[str, dict[str, Any]]
+"""The name and the data of an event."""
+
+
+class Api:
+    """A running `tapeline api`.
+
+    Args:
+        url: its address, with the path under which a proxy serves it.
+
+    Raises:
+        ValueError: the address is not a valid one.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            message = f"{url} is not a valid address of an API: give one like {DEFAULT_URL}."
+            raise ValueError(message)
+        self._url = url.rstrip("/")
+        # A proxy of the environment is not for what runs here.
+        self._is_here = _is_loopback(parts.hostname)
+        self._opener = build_opener(*([ProxyHandler({})] if self._is_here else []))
+
+    def get(self, path: str, **parameters: object) -> dict[str, Any]:
+        """Return the answer of a path.
+
+        Raises:
+            UsageError: the API refuses what is asked for.
+            ServiceUnavailableError: it does not answer, or cannot for the moment.
+        """
+        query = urlencode({name: p for name, p in parameters.items() if p is not None})
+        try:
+            with self._opener.open(f"{self._url}{path}?{query}", timeout=_TIMEOUT_S) as answer:
+                found: dict[str, Any] = orjson.loads(answer.read())
+        except HTTPError as error:
+            with error:
+                raise _refused(error.code, error.read()) from error
+        except (OSError, HTTPException, ValueError) as error:
+            raise self._silent() from error
+        return found
+
+    @contextmanager
+    def listen(self) -> Iterator[Events]:
+        """Open a WebSocket for a while.
+
+        Raises:
+            UsageError: the API does not let us in.
+            ServiceUnavailableError: it does not answer, or has gone.
+        """
+        url = f"{self._url.replace('http', 'ws', 1)}/v1/ws"
+        try:
+            with connect(url, proxy=None if self._is_here else True) as socket:
+                yield Events(socket)
+        except InvalidStatus as error:
+            raise _refused(error.response.status_code, error.response.body) from error
+        except (OSError, WebSocketException) as error:
+            raise self._silent() from error
+
+    def _silent(self) -> ServiceUnavailableError:
+        return ServiceUnavailableError(
+            f"No API answers at {self._url}: start it with `tapeline api`, or name it with url=."
+        )
+
+
+class Events:
+    """What the API tells by a WebSocket."""
+
+    def __init__(self, socket: Connection) -> None:
+        self._socket = socket
+
+    def send(self, **wish: object) -> None:
+        """Ask for something."""
+        self._socket.send(orjson.dumps(wish).decode())
+
+    def next(self) -> Told:
+        """Wait for the next event.
+
+        Raises:
+            UsageError: the API has refused what we asked for.
+            OSError: it says nothing any more.
+        """
+        return _read(self._socket.recv(_SILENCE_S))
+
+    def waiting(self) -> Iterator[Told]:
+        """Yield the events that have come already."""
+        try:
+            while True:
+                yield _read(self._socket.recv(0))
+        except TimeoutError:
+            return
+
+    def close(self) -> None:
+        """End the connection; from any thread."""
+        self._socket.close()
+
+
+def _read(message: str | bytes) -> Told:
+    told = orjson.loads(message)
+    name, data = told["event"], told["data"]
+    if name == "error":
+        raise UsageError(data["detail"])
+    return name, data
+
+
+def _refused(status: int, body: bytes | bytearray) -> UsageError | ServiceUnavailableError:
+    try:
+        detail = orjson.loads(body)["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = f"The API answers with status {status}."
+    is_for_now = status >= 500 or status == 429  # noqa: PLR2004 - of HTTP
+    return ServiceUnavailableError(detail) if is_for_now else UsageError(detail)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
