@@ -15,6 +15,6 @@ def resident_bytes() -> int:
     own = psutil.Process()
     total = 0
     for process in (own, *own.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):  # it has just ended
+        with suppress(psutil.Error):  # it has just ended, or is another user's
             total += int(process.memory_info().rss)
     return total
