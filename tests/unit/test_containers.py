@@ -21,6 +21,7 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 SERVICES = yaml.safe_load(COMPOSE)["services"]
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("tapeline:")]
+OBSERVERS = [name for name, service in SERVICES.items() if service.get("profiles") == ["observe"]]
 LASTING = [name for name in SERVICES if not name.endswith("init")]
 SPARK_DEFAULTS = dict(
     line.split()
@@ -92,7 +93,7 @@ def test_a_service_runs_a_command_that_exists(service):
 
 
 def test_the_versions_are_those_of_the_project():
-    assert {service["image"] for service in SERVICES.values()} == {
+    assert {SERVICES[name]["image"] for name in SERVICES if name not in OBSERVERS} == {
         f"apache/kafka:{KAFKA_JARS.coordinates[0].split(':')[2]}",
         f"cassandra:{CASSANDRA_JARS.coordinates[0].split(':')[2]}",
         f"tapeline:{__version__}",
@@ -111,6 +112,8 @@ def test_every_published_port_is_on_loopback():
         "spark-master": ["127.0.0.1:8080:8080"],
         "api": [f"127.0.0.1:{API_PORT}:{API_PORT}"],
         "simulated-api": [f"127.0.0.1:8701:{API_PORT}"],
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "grafana": ["127.0.0.1:3000:3000"],
     }
 
 
@@ -162,3 +165,51 @@ def test_the_key_comes_from_outside_and_only_to_the_producer():
     assert holders == {"producer": "${FINNHUB_API_KEY:-}", "simulated-producer": "simulated"}
     assert not any(API_KEY_VARIABLE in str(s.get("command")) for s in SERVICES.values())
     assert API_KEY_VARIABLE not in DOCKERFILE
+
+
+def test_what_observes_is_of_one_version_and_may_do_little():
+    assert OBSERVERS == ["prometheus", "grafana"]
+    for service in (SERVICES[name] for name in OBSERVERS):
+        assert re.fullmatch(r"(prom/prometheus:v3|grafana/grafana:13)\.\d+\.\d+", service["image"])
+        assert int(service["user"].partition(":")[0]) > 0
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("watched", ["app", "simulated"])
+def test_what_observes_gets_files_of_the_project_that_it_cannot_write(watched):
+    mounts = [volume for name in OBSERVERS for volume in SERVICES[name]["volumes"]]
+    files = [m.replace("${WATCHED:-app}", watched) for m in mounts if m.startswith("./")]
+    assert len(files) == len(mounts) - len(OBSERVERS)  # the rest keeps what each has written
+    for source, _, mode in (file.split(":") for file in files):
+        assert (ROOT / source).exists()
+        assert mode == "ro"
+
+
+@pytest.mark.parametrize(("watched", "before"), [("app", ""), ("simulated", "simulated-")])
+def test_prometheus_finds_the_parts_of_a_profile(watched, before, settings_of):
+    path = ROOT / f"deploy/prometheus/targets/{watched}.yml"
+    targets = yaml.safe_load(path.read_text(encoding="utf-8"))
+
+    metrics = settings_of(f"{before}stream").metrics
+    assert metrics == settings_of(f"{before}producer").metrics
+    assert metrics.host == "0.0.0.0"  # noqa: S104 - in the containers' own network
+    assert targets == [
+        {"targets": [f"{before}producer:{metrics.producer_port}"], "labels": {"part": "producer"}},
+        {"targets": [f"{before}stream:{metrics.stream_port}"], "labels": {"part": "stream"}},
+        {"targets": [f"{before}api:{API_PORT}"], "labels": {"part": "api"}},
+    ]
+    assert all(
+        SERVICES[t["targets"][0].partition(":")[0]]["profiles"] == [watched] for t in targets
+    )
+
+
+def test_grafana_finds_prometheus_and_the_dashboard():
+    folder = ROOT / "deploy/grafana/provisioning"
+    (source,) = yaml.safe_load((folder / "datasources/prometheus.yml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((folder / "dashboards/tapeline.yml").read_text())["providers"]
+    mounted = dict(v.split(":")[:2] for v in SERVICES["grafana"]["volumes"])
+
+    assert source["url"] == "http://prometheus:9090"
+    assert provider["options"]["path"] == mounted["./deploy/grafana/dashboards"]
+    assert mounted["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"

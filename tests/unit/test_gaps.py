@@ -216,6 +216,31 @@ def test_pings_without_trades_are_idle_after_the_time_out():
     assert told.on_message(600, BTC) == [gap(GapKind.IDLE, 100, 600, 400.5)]
 
 
+def test_a_gap_is_open_while_nothing_comes_that_should():
+    told = Told()
+    told.trades_each_second(0, 100, BTC)
+    told.on_message(350)
+    assert not told.watch.is_open
+    told.check(400.5)
+    assert told.watch.is_open  # idle
+    told.on_message(600, BTC)
+    assert not told.watch.is_open
+
+    told.on_disconnect(GapKind.DISCONNECTED, 601)
+    assert told.watch.is_open
+    told.on_message(602)
+    assert not told.watch.is_open
+
+
+def test_one_silent_symbol_is_no_open_gap():
+    told = Told()
+    told.trades_each_second(int(OPEN_S), int(OPEN_S) + 60, BTC, AAPL)
+    told.trades_each_second(int(OPEN_S) + 61, int(OPEN_S) + 1000, BTC)
+
+    assert [found.kind for found in told.check(OPEN_S + 1000)] == [GapKind.SYMBOL_SILENT]
+    assert not told.watch.is_open
+
+
 def test_pings_alone_are_idle_too():
     told = Told()
     told.on_message(0)

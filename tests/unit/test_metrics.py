@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
@@ -16,8 +20,11 @@ from tapeline.program.metrics import (
     DEAD_LETTERS,
     FRAMES,
     LAG,
+    MEMORY,
     MESSAGES,
+    PROCESS_METRICS,
     PRODUCER_METRICS,
+    STARTED,
     STREAM_METRICS,
     TRADES,
     Metric,
@@ -26,7 +33,7 @@ from tapeline.program.metrics import (
 from tests.page import types_on
 
 LISTS = pytest.mark.parametrize("listed", [PRODUCER_METRICS, STREAM_METRICS, API_METRICS])
-EVERY = [*PRODUCER_METRICS, *STREAM_METRICS, *API_METRICS]
+EVERY = [*PRODUCER_METRICS, *STREAM_METRICS, *API_METRICS, *PROCESS_METRICS]
 KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 
 
@@ -36,7 +43,8 @@ def page_of(metrics: Metrics) -> str:
 
 @LISTS
 def test_what_is_exported_is_what_is_listed(listed):
-    assert types_on(page_of(Metrics(listed))) == {m.name: KINDS[m.kind] for m in listed}
+    expected = {m.name: KINDS[m.kind] for m in (*listed, *PROCESS_METRICS)}
+    assert types_on(page_of(Metrics(listed))) == expected
 
 
 def test_every_metric_of_the_module_is_in_one_list():
@@ -102,6 +110,26 @@ def test_two_in_one_process_count_apart():
     second[FRAMES].inc()
     assert "tapeline_producer_frames_total 2.0" in page_of(first).splitlines()
     assert "tapeline_producer_frames_total 1.0" in page_of(second).splitlines()
+
+
+def test_each_process_says_since_when_it_counts_and_what_memory_it_and_its_children_take():
+    before_s = time.time()
+    metrics = Metrics(API_METRICS)
+    value = metrics.registry.get_sample_value
+    assert before_s <= value(STARTED.name) <= time.time()
+
+    own = psutil.Process().memory_info().rss
+    alone = value(MEMORY.name)
+    assert alone >= own * 0.9
+    # A child that says when it has filled 64 MB.
+    code = "b = bytearray(b'1' * 2**26); print(len(b), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout.readline()
+        together = value(MEMORY.name)
+        child.communicate(b"\n")
+    assert 2**26 < together - alone < 2**28
 
 
 def test_a_metric_of_another_process_is_not_there():

@@ -17,7 +17,13 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.markdown import Markdown
 
-from tapeline.program.metrics import API_METRICS, PRODUCER_METRICS, STREAM_METRICS, Metric
+from tapeline.program.metrics import (
+    API_METRICS,
+    PROCESS_METRICS,
+    PRODUCER_METRICS,
+    STREAM_METRICS,
+    Metric,
+)
 from tapeline.program.settings import ENV_DELIMITER, ENV_PREFIX, Settings
 
 _TABLE_WIDTH: Final = 200
@@ -120,10 +126,15 @@ def env_example() -> str:
 def metrics_page() -> str:
     """Return the metrics as Markdown."""
     parts = [_METRICS_INTRODUCTION]
-    lists = {"produce": PRODUCER_METRICS, "stream": STREAM_METRICS, "api": API_METRICS}
+    lists = {
+        "`tapeline produce`": PRODUCER_METRICS,
+        "`tapeline stream`": STREAM_METRICS,
+        "`tapeline api`": API_METRICS,
+        "Each of them": PROCESS_METRICS,
+    }
     for title, listed in lists.items():
         table = _table(("metric", "kind", "unit", "labels", "meaning"), map(_metric_row, listed))
-        parts.append(f"## `tapeline {title}`\n\n{table}")
+        parts.append(f"## {title}\n\n{table}")
     return "\n".join(parts)
 
 

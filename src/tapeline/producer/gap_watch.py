@@ -62,6 +62,11 @@ class GapWatch:
         self._idle: Gap | None = None
         self._silent: dict[str, Gap] = {}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a gap lasts that marks bars."""
+        return self._outage is not None or self._idle is not None
+
     def started(self, now_us: int) -> list[Gap]:
         """Note that the producer runs, perhaps after a previous run."""
         return [] if self.last_message_us is None else self.on_disconnect(GapKind.STOPPED, now_us)

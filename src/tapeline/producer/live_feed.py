@@ -22,7 +22,14 @@ from tapeline.producer.lateness import Lateness
 from tapeline.producer.left_spools import LeftSpools
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.validation import TradeFrame
-from tapeline.program.metrics import CLOCK_OFFSET, CLOCK_WRONG, SPOOL_HOLES, Metrics
+from tapeline.program.metrics import (
+    CLOCK_OFFSET,
+    CLOCK_WRONG,
+    GAP_OPEN,
+    GAPS,
+    SPOOL_HOLES,
+    Metrics,
+)
 
 _ANY_TIME_MS: Final = 1 << 62
 
@@ -35,7 +42,7 @@ class LiveFeed:
         gaps: tells and reports gaps; frames are stamped by its clock.
         intake: where frames go.
         outbox: where reports go; its damage is a gap too.
-        metrics: where damage and the clock's error are told.
+        metrics: where gaps, damage and the clock's error are told.
     """
 
     def __init__(
@@ -56,7 +63,8 @@ class LiveFeed:
         self._warning = ClockWarning(self._clock)
         self._lateness = Lateness()
         self._attention = Attention(self._clock.steady_s())
-        self._holes = metrics[SPOOL_HOLES]
+        self._holes, self._begun = metrics[SPOOL_HOLES], metrics[GAPS]
+        metrics[GAP_OPEN].set_function(lambda: gaps.watch.is_open)
         metrics[CLOCK_WRONG].set_function(lambda: self._warning.is_wrong)
         metrics[CLOCK_OFFSET].set_function(self._host_ahead_s)
         client.on_loss = self.on_disconnect
@@ -161,6 +169,9 @@ class LiveFeed:
         self.gaps.damaged_of(producer_id, hole)
 
     def _send(self, gap: Gap) -> None:
+        # A dropped one is over when it is told; any other one was told before it ended.
+        if gap.ended_us is None or gap.kind is GapKind.DROPPED:
+            self._begun.labels(kind=gap.kind.value).inc()
         if gap.kind.marks_bars:
             self._outbox.dated(gap.started_us)
         self._outbox.add(self.gaps.topic, gap.key.encode(), gap.to_bytes())

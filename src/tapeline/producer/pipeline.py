@@ -35,6 +35,7 @@ from tapeline.program.metrics import (
     PRODUCER_METRICS,
     REDELIVERED,
     SPOOL_BYTES,
+    SPOOL_LIMIT,
     SUSPECT_DUPLICATES,
     TRADES,
     Metrics,
@@ -96,6 +97,7 @@ class ProducerPipeline:
         metrics[PENDING].set_function(lambda: self._pending)
         metrics[NEWEST_RECEIPT].set_function(self._newest_receipt_s)
         metrics[SPOOL_BYTES].set_function(lambda: self._spool.size)
+        metrics[SPOOL_LIMIT].set(self._spool.max_bytes)
         metrics[CLOCK_WRONG].set(0)
         self._live: LiveFeed | None = None
         if gaps is not None:

@@ -43,7 +43,8 @@ class Spool:
 
     def __init__(self, folder: Path, max_bytes: int, segment_bytes: int = _SEGMENT_BYTES) -> None:
         self._folder = folder
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        """How much disk it may take."""
         self._synced = 0
         self._seen, self._seen_s = 0, 0.0
         self.acknowledged = 0
@@ -73,7 +74,7 @@ class Spool:
     @property
     def fill(self) -> float:
         """How much of what it may take it takes, from 0 to 1."""
-        return self.size / self._max_bytes
+        return self.size / self.max_bytes
 
     def append(
         self,
@@ -95,7 +96,7 @@ class Spool:
         receipt = receipt_us or self.last_receipt_us or 0
         number = self.last_number + 1
         data = encode_group(number, self.acknowledged, receipt, oldest_us, messages)
-        if self.size + len(data) > self._max_bytes:
+        if self.size + len(data) > self.max_bytes:
             text = (
                 f"The spool is full: {self._folder} holds {self.size / 2**20:.0f} MB that Kafka "
                 "has not taken. Mend Kafka and start again, or raise TAPELINE_SPOOL__MAX_MB."

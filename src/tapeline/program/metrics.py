@@ -8,6 +8,7 @@ nothing is shared between two of them in one process.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -22,7 +23,9 @@ from prometheus_client import (
 )
 
 from tapeline.model.bar import Interval
+from tapeline.model.gap import GapKind
 from tapeline.model.reasons import Reason
+from tapeline.program.memory import resident_bytes
 
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 
@@ -44,6 +47,22 @@ class Metric(Generic[_Kind]):
     meaning: str
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+
+STARTED: Final = Metric(
+    "tapeline_process_start_timestamp_seconds",
+    Gauge,
+    "Unix time",
+    "When the process began to count: its counters were 0 then.",
+)
+MEMORY: Final = Metric(
+    "tapeline_process_memory_bytes",
+    Gauge,
+    "bytes",
+    "Memory that the process takes, and with it what it has started, as Spark's Java.",
+)
+
+PROCESS_METRICS: Final[Sequence[Metric[Any]]] = (STARTED, MEMORY)
+"""What each process exports beside its own."""
 
 _REASONS: Final = {"reason": [reason.value for reason in Reason]}
 
@@ -96,6 +115,21 @@ RECONNECTS: Final = Metric(
     "attempts",
     "Attempts to connect to the feed again, after a connection or an attempt was lost.",
 )
+GAPS: Final = Metric(
+    "tapeline_producer_gaps_total",
+    Counter,
+    "gaps",
+    "Gaps of the feed that have begun, by their kind. A frame that cannot be read, and damage of "
+    "the spool, are dropped; a symbol that is silent while others are not marks no bars.",
+    {"kind": [kind.value for kind in GapKind if kind is not GapKind.UNKNOWN]},
+)
+GAP_OPEN: Final = Metric(
+    "tapeline_producer_gap_open",
+    Gauge,
+    "0 or 1",
+    "Whether a gap lasts that marks bars: there is no connection, or one without trades while a "
+    "market is open. A tape has none.",
+)
 WITHOUT_SLOT: Final = Metric(
     "tapeline_producer_symbols_without_slot",
     Gauge,
@@ -121,6 +155,12 @@ SPOOL_BYTES: Final = Metric(
     Gauge,
     "bytes",
     "Disk that the spool takes; at TAPELINE_SPOOL__MAX_MB the producer stops.",
+)
+SPOOL_LIMIT: Final = Metric(
+    "tapeline_producer_spool_limit_bytes",
+    Gauge,
+    "bytes",
+    "Disk that the spool may take, which is TAPELINE_SPOOL__MAX_MB.",
 )
 SPOOL_HOLES: Final = Metric(
     "tapeline_producer_spool_holes_total",
@@ -151,10 +191,13 @@ PRODUCER_METRICS: Final[Sequence[Metric[Any]]] = (
     UNKNOWN_CONDITIONS,
     CONNECTED,
     RECONNECTS,
+    GAPS,
+    GAP_OPEN,
     WITHOUT_SLOT,
     PENDING,
     NEWEST_RECEIPT,
     SPOOL_BYTES,
+    SPOOL_LIMIT,
     SPOOL_HOLES,
     CLOCK_WRONG,
     CLOCK_OFFSET,
@@ -323,14 +366,17 @@ class Metrics:
     """The values of some metrics, in a registry of their own.
 
     Args:
-        listed: what this process exports.
+        listed: what this process exports, beside what each one does.
     """
 
     def __init__(self, listed: Sequence[Metric[Any]]) -> None:
         # When a series began is no metric of ours, and would double what is exported.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._collectors = {metric.name: self._collector(metric) for metric in listed}
+        exported = [*listed, *PROCESS_METRICS]
+        self._collectors = {metric.name: self._collector(metric) for metric in exported}
+        self[STARTED].set(time.time())
+        self[MEMORY].set_function(resident_bytes)
 
     def __getitem__(self, metric: Metric[_Kind]) -> _Kind:
         """Return the counter, gauge or histogram of a metric."""

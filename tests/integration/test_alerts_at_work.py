@@ -1,0 +1,240 @@
+"""The alerts by Prometheus' own tools, and beside real processes that really fail.
+
+promtool shows each alert on series that were made up. A real Prometheus shows those whose fault can
+be made in seconds: a part that is gone, a feed that is gone, bad frames, a Kafka that stands still,
+and bad messages in Kafka.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tapeline.consumer.job import Job, JobOptions, RunningJob, SinkKind
+from tapeline.local.home import Home
+from tapeline.local.service import LOOPBACK, free_port
+from tapeline.model.trade import Trade, encode_trade
+from tapeline.program.metrics import STREAM_METRICS, Metrics
+from tapeline.program.metrics_server import serve_metrics
+from tests.alert_rules import PROMETHEUS, RULES, RULES_TESTS, alerts, names_in, queries
+from tests.commands import UNMEASURED, start, wait_for
+from tests.live_feed import OwnKafka, own_kafka
+from tests.page import read_page
+from tests.pipeline import BOTH, Pipeline
+from tests.prometheus import RunningPrometheus, prometheus, promtool
+from tests.served import ServedApi, served_api
+
+TOKEN = "canary-91c4aa07"
+SYMBOLS = "AAPL,MSFT,BINANCE:BTCUSDT"
+BAD_FRAMES = ("--fault", "malformed=0.2")
+
+
+def test_the_rules_and_the_configuration_are_valid() -> None:
+    assert f"{len(alerts())} rules found" in promtool("check", "rules", RULES)
+    promtool("check", "config", PROMETHEUS / "prometheus.yml")
+
+
+def test_each_alert_fires_at_its_fault_and_none_when_all_is_well() -> None:
+    assert promtool("test", "rules", *RULES_TESTS).count("SUCCESS") == len(RULES_TESTS) == 2
+
+
+class Watched(NamedTuple):
+    """A Prometheus and what it watches."""
+
+    watching: RunningPrometheus
+    producer: str
+    """Where the producer's metrics are."""
+    api: ServedApi
+
+
+class Simulator:
+    """`tapeline simulate` on one port, for as long as it is wanted."""
+
+    def __init__(self) -> None:
+        self._port = free_port(0)
+        self.url = f"ws://{LOOPBACK}:{self._port}"
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self, *options: str) -> None:
+        environment = {"TAPELINE_SIMULATOR_TOKEN": TOKEN, **UNMEASURED}
+        arguments = ("simulate", "--port", str(self._port), *options)
+        self._process = start(*arguments, environment=environment)
+        wait_for(self._listens, 60, while_runs=self._process)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.communicate(timeout=30)
+            self._process = None
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((LOOPBACK, self._port)) == 0
+
+
+@pytest.fixture
+def kafka(
+    home: Home, turn: Callable[[], AbstractContextManager[None]], tmp_path: Path
+) -> Iterator[OwnKafka]:
+    with own_kafka(tmp_path, home.jars, turn) as own:
+        yield own
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    simulator = Simulator()
+    yield simulator
+    simulator.stop()
+
+
+@contextmanager
+def producing(environment: dict[str, str]) -> Iterator[str]:
+    """Run `tapeline produce` on a simulator for a while; yields the address of its metrics."""
+    port = free_port(0)
+    producer = start(
+        *("produce", "--source", "simulator", "--symbols", SYMBOLS),
+        environment={**environment, "TAPELINE_METRICS__PRODUCER_PORT": str(port), **UNMEASURED},
+    )
+    try:
+        yield f"http://{LOOPBACK}:{port}/metrics"
+    finally:
+        producer.terminate()
+        producer.communicate(timeout=30)
+
+
+def answers(watching: RunningPrometheus, query: str) -> bool:
+    """Ask a query of the dashboard, and return whether there was anything to draw."""
+    query = query.replace("$job", "tapeline").replace("$__rate_interval", "5s")
+    return bool(watching.ask("query", query=query)["result"])
+
+
+def has_trades(producer: str) -> bool:
+    """Return whether a producer answers, is in no gap and has had trades."""
+    try:
+        page = read_page(producer)
+    except OSError:
+        return False
+    return (
+        page["tapeline_producer_gap_open"] == 0
+        and page['tapeline_producer_trades_total{outcome="accepted"}'] > 0
+    )
+
+
+def is_of_the_stream(query: str) -> bool:
+    """Return whether a query asks for what a stream measures."""
+    return all(
+        name.startswith(("tapeline_stream_", "tapeline_finalize_")) for name in names_in(query)
+    )
+
+
+@contextmanager
+def watched(kafka: OwnKafka, simulator: Simulator, folder: Path) -> Iterator[Watched]:
+    """Run a producer, an API and a Prometheus that watches them, once there are trades."""
+    environment = {
+        "TAPELINE_HOME": str(kafka.home.root),
+        "TAPELINE_KAFKA__BOOTSTRAP_SERVERS": kafka.servers,
+        "TAPELINE_CASSANDRA__HOST": LOOPBACK,
+        "TAPELINE_CASSANDRA__PORT": str(free_port(0)),
+        "TAPELINE_FINNHUB__URL": simulator.url,
+        "FINNHUB_API_KEY": TOKEN,
+        **UNMEASURED,
+    }
+    with producing(environment) as producer, served_api("demo", environment) as api:
+        wait_for(lambda: has_trades(producer), 60)
+        targets = {"producer": producer, "api": f"{api.url}/metrics"}
+        with prometheus(folder / "prometheus", targets) as watching:
+            watching.wait_until_all_are_up(2)
+            yield Watched(watching, producer, api)
+
+
+def test_alerts_fire_while_their_fault_lasts(
+    kafka: OwnKafka, simulator: Simulator, tmp_path: Path
+) -> None:
+    """No Cassandra runs, which no alert is about: the API serves its metrics all the same."""
+    simulator.start()
+    with watched(kafka, simulator, tmp_path) as (watching, producer, api):
+        time.sleep(3)  # longer than any `for` of these
+        unanswered = [query for query in queries() if not answers(watching, query)]
+
+        api.kill()
+        simulator.stop()
+        watching.wait_until_fires("TapelineTargetDown of api")
+        watching.wait_until_fires("TapelineFeedDisconnected of producer")
+        simulator.start(*BAD_FRAMES)
+        api.start()
+        watching.wait_until_over("TapelineTargetDown of api")
+        watching.wait_until_over("TapelineFeedDisconnected of producer")
+        watching.wait_until_fires("TapelineDeadLetters of producer")
+        simulator.stop()
+        simulator.start()
+
+        wait_for(lambda: has_trades(producer), 60)
+        kafka.signal(signal.SIGSTOP)
+        watching.wait_until_fires("TapelineTradesPending of producer")
+        kafka.signal(signal.SIGCONT)
+        watching.wait_until_over("TapelineTradesPending of producer")
+
+        watching.wait_until_over("TapelineDeadLetters of producer")
+        assert watching.firing() == set()
+        fired, page = watching.ever_fired(), read_page(producer)
+
+    assert all(map(is_of_the_stream, unanswered)), unanswered
+    assert fired == {
+        "TapelineTargetDown of api",
+        "TapelineFeedDisconnected of producer",
+        "TapelineDeadLetters of producer",
+        "TapelineTradesPending of producer",
+    }
+    assert page['tapeline_producer_gaps_total{kind="disconnected"}'] == 2
+    assert page['tapeline_producer_gaps_total{kind="dropped"}'] >= 1
+    assert page["tapeline_producer_gap_open"] == 0
+
+
+def test_bad_messages_in_kafka_fire_and_the_streams_metrics_can_be_drawn(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    """A real query and a real finalizer, in this process."""
+    metrics, stop = Metrics(STREAM_METRICS), threading.Event()
+    options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "1 second", until_final=False)
+    processor = pipeline.processor(metrics=metrics)
+    with (
+        pipeline.finalizer() as finalizer,
+        serve_metrics(metrics, LOOPBACK, free_port(0)) as url,
+    ):
+        assert url is not None
+        processor.start(BOTH)
+        job = RunningJob(processor, finalizer, metrics)
+        watch = threading.Thread(target=job.watch, args=(stop, options, 1.0))
+        watch.start()
+        try:
+            with prometheus(tmp_path / "prometheus", {"stream": url}) as watching:
+                watching.wait_until_all_are_up(1)
+                pipeline.send_messages([("TEST", trade(1))])
+                wait_for(lambda: read_page(url)["tapeline_stream_messages_total"] == 1, 120)
+                wait_for(lambda: watching.firing() == set(), 60)
+                pipeline.send_messages([("TEST", b"no avro")])
+                watching.wait_until_fires("TapelineQuarantined of stream")
+                watching.wait_until_over("TapelineQuarantined of stream")
+                unanswered = [q for q in queries() if not answers(watching, q)]
+        finally:
+            stop.set()
+            watch.join(60)
+            processor.stop()
+
+    assert [query for query in unanswered if is_of_the_stream(query)] == []
+
+
+def trade(trade_id: int) -> bytes:
+    now_us = time.time_ns() // 1000
+    return encode_trade(
+        Trade("TEST", 10.0, 1.0, now_us // 1000, None, trade_id, now_us, 0, "finnhub")
+    )
