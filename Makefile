@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit chaos check bench
+.PHONY: help demo test unit chaos check docs bench
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -34,11 +34,17 @@ bench: $(BIN)/.bench ## Measure Tapeline beside plain consumers, and write docs/
 check: $(BIN)/.dev ## Run the linters and the type checker.
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+docs: $(BIN)/.docs ## Build the docs as a site in site/, and check every link of it.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --clean && $(BIN)/python scripts/check_site.py site
+
 $(BIN)/.run: requirements.lock pyproject.toml
 	$(call install,requirements.lock)
 
 $(BIN)/.dev: requirements-dev.lock pyproject.toml
 	$(call install,requirements-dev.lock)
+
+$(BIN)/.docs: requirements-docs.lock $(BIN)/.dev
+	$(call install,requirements-docs.lock)
 
 $(BIN)/.bench: requirements-bench.lock $(BIN)/.dev
 	$(call install,requirements-bench.lock)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket as socket_module
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tapeline.simulator import server as simulator_server
 from tapeline.simulator.faults import FaultyFeed, parse_faults
-from tapeline.simulator.feed import Feed
+from tapeline.simulator.feed import Feed, FeedEvent
 from tapeline.simulator.market import RandomMarket
 from tapeline.simulator.server import ServerOptions, SimulatedFinnhub
 from tapeline.simulator.tape import Tape
@@ -97,7 +97,7 @@ def errors_of(messages: list[dict[str, Any]]) -> list[str]:
     return [m["msg"] for m in messages if m["type"] == "error"]
 
 
-def played(tape: Tape, *requests: tuple[str, str], **changes: Any) -> list[dict[str, Any]]:
+def played(tape: Feed, *requests: tuple[str, str], **changes: Any) -> list[dict[str, Any]]:
     """Say all requests and return all that the server says until the tape ends."""
 
     async def work() -> list[dict[str, Any]]:
@@ -405,6 +405,27 @@ def written(folder: Path, rows: list[str]) -> Path:
     lines = ["event_time_ms,symbol,price,volume,conditions", *rows]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+class SlowTape:
+    """A tape that takes a while to open, as on a busy machine."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self.symbols, self.start_ms, self.is_live = tape.symbols, tape.start_ms, tape.is_live
+
+    def frames(self, now_ms: int) -> Iterator[FeedEvent]:
+        time.sleep(0.3)
+        return self._tape.frames(now_ms)
+
+
+def test_a_feed_that_does_not_wait_sends_a_tape_from_its_first_frame_on(tape):
+    """The frames are due 0, 100 and 250 ms after the start, which takes longer than that."""
+    symbols = [("subscribe", symbol) for symbol in "ABC"]
+
+    heard = played(SlowTape(tape), *symbols, speed=1.0, send_limit=100_000)
+
+    assert symbols_of(heard) == [["A", "B"], ["A"], ["A", "B", "C"]]
 
 
 def test_a_feed_that_does_not_wait_cuts_off_a_slow_reader_and_goes_on_without_it(tmp_path):

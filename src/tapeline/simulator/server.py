@@ -148,7 +148,8 @@ class SimulatedFinnhub:
     def _next_events(self) -> Iterator[FeedEvent]:
         """Return what a new connection gets: after a drop of our own, the rest of the tape."""
         rest, self._rest = self._rest, None
-        if self._feed.is_live or rest is not None:
+        begins = rest is None
+        if self._feed.is_live or not begins:
             self.ledger.connect()
         else:
             self.ledger.start_anew()
@@ -156,8 +157,10 @@ class SimulatedFinnhub:
             rest = self._feed.frames(self._clock_ms())
         if self._feed.is_live or self.options.send_limit is None:
             return rest
-        # The tape goes on, heard or not.
+        # The tape goes on, heard or not, from its first listener on.
         self._rest = rest
+        if begins:
+            return rest
         now_ms = self._clock_ms()
         return itertools.dropwhile(lambda event: event.due_ms < now_ms, rest)
 
