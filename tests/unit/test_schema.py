@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import pytest
+from cassandra.metadata import ColumnMetadata, KeyspaceMetadata, TableMetadata
 
-from tapeline.model.errors import UsageError
+from tapeline.model.errors import SchemaError, UsageError
 from tapeline.model.names import check_keyspace_name
 from tapeline.program.service_settings import CassandraSettings
-from tapeline.storage.schema import require_no_loss, table_statements
+from tapeline.storage.schema import (
+    columns_of,
+    is_older,
+    require_no_loss,
+    require_not_newer,
+    schema_version,
+    table_statements,
+)
 
 TABLES = {
     "trades_bronze": "PRIMARY KEY ((topic_id, kafka_partition, bucket), kafka_offset)",
@@ -24,6 +33,9 @@ TABLES = {
     "feed_gaps": "PRIMARY KEY ((topic_id), started_at, producer_id, kind)",
     "bar_changes": "PRIMARY KEY ((bucket), logged_at, bar_interval, symbol, window_start)",
 }
+
+DIGESTS = {1: "8e7282ab35f79a1f"}
+"""Of the tables' columns, by version of the schema."""
 
 
 @pytest.mark.parametrize("name", ["a", "market_data", "demo", "t2", "a" * 48, "a__"])
@@ -126,3 +138,56 @@ def test_statements_are_whole_and_hold_no_comment():
         assert "--" not in statement
         assert ";" not in statement
         assert "\n" not in statement
+
+
+def test_whoever_changes_a_table_raises_the_version():
+    """Once a version is released: add a number here and in keyspace.cql, and keep the old one."""
+    columns = [sorted(columns_of(s).items()) for s in table_statements()]
+    digest = hashlib.sha256(repr(columns).encode()).hexdigest()[:16]
+
+    assert max(DIGESTS) == schema_version()
+    assert digest == DIGESTS[schema_version()]
+
+
+def keyspace_of(comment, without=()):
+    """Return what the driver tells of a keyspace with our tables."""
+    known = KeyspaceMetadata(
+        "market_data", durable_writes=True, strategy_class="", strategy_options={}
+    )
+    for statement in table_statements():
+        name = re.match(r"CREATE TABLE IF NOT EXISTS (\w+)", statement)[1]
+        options = {"comment": comment if name == "ingest_progress" else ""}
+        table = TableMetadata("market_data", name, options=options)
+        for column, kind in columns_of(statement).items():
+            if (name, column) not in without:
+                table.columns[column] = ColumnMetadata(table, column, kind)
+        known.tables[name] = table
+    return known
+
+
+def test_a_keyspace_says_of_which_version_it_is_and_before_the_number_it_was_the_first():
+    for comment in ("Tapeline schema 1", "", "anything"):
+        known = keyspace_of(comment)
+        require_not_newer(known)
+        assert not is_older(known)
+
+
+def test_a_keyspace_that_lacks_a_column_is_older():
+    assert is_older(keyspace_of("", without={("bar_policy", "reading")}))
+
+
+def test_an_older_program_leaves_a_newer_keyspace_alone_and_says_what_to_do():
+    with pytest.raises(SchemaError) as caught:
+        require_not_newer(keyspace_of("Tapeline schema 2"))
+
+    assert str(caught.value) == (
+        "Keyspace market_data was brought to schema 2 by a newer Tapeline, and this one knows "
+        "schema 1: upgrade Tapeline here, or choose another keyspace."
+    )
+
+
+def test_a_newer_program_tells_an_older_keyspace(monkeypatch):
+    monkeypatch.setattr("tapeline.storage.schema.schema_version", lambda: 2)
+
+    assert is_older(keyspace_of("Tapeline schema 1"))
+    assert not is_older(keyspace_of("Tapeline schema 2"))

@@ -17,7 +17,13 @@ from tapeline.storage.connection import RepeatingPolicy
 from tapeline.storage.gaps import GapTable
 from tapeline.storage.messages import MessageTables
 from tapeline.storage.policy import PolicyTable
-from tapeline.storage.schema import apply_schema, drop_keyspace, missing_columns
+from tapeline.storage.schema import (
+    PROGRESS,
+    apply_schema,
+    drop_keyspace,
+    is_older,
+    require_not_newer,
+)
 from tapeline.storage.trades import TradeTable
 
 __all__ = ["CassandraClient", "RepeatingPolicy"]
@@ -42,6 +48,7 @@ class CassandraClient(ChangeTable, GapTable, MessageTables, PolicyTable, TradeTa
 
         Raises:
             UsageError: a default would take something away; nothing is changed.
+            SchemaError: a newer Tapeline has made it; nothing is changed.
         """
         apply_schema(self._session, self._settings)
 
@@ -52,24 +59,25 @@ class CassandraClient(ChangeTable, GapTable, MessageTables, PolicyTable, TradeTa
             SchemaError: it holds tables that are not Tapeline's.
         """
         known = self._cluster.metadata.keyspaces.get(self._keyspace)
-        if known is not None and known.tables and "ingest_progress" not in known.tables:
+        if known is not None and known.tables and PROGRESS not in known.tables:
             message = f"Keyspace {self._keyspace} is not Tapeline's: it is not emptied."
             raise SchemaError(message)
         drop_keyspace(self._session, self._keyspace)
 
     def require_schema(self) -> None:
-        """Check that the tables are there.
+        """Check that the tables are there, and of our version.
 
         Raises:
             SchemaError: they are not.
         """
         known = self._cluster.metadata.keyspaces.get(self._keyspace)
-        if known is None or "ingest_progress" not in known.tables:
+        if known is None or PROGRESS not in known.tables:
             lacking = "has no tables of Tapeline: create them"
-        elif any(missing_columns(known)):
-            lacking = "has tables of an earlier version: complete them"
         else:
-            return
+            require_not_newer(known)
+            if not is_older(known):
+                return
+            lacking = "has tables of an earlier version: complete them"
         init = f"tapeline init --keyspace {self._keyspace}"
         message = f"Keyspace {self._keyspace} {lacking} with `{init}`."
         raise SchemaError(message)

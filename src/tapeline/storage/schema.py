@@ -9,7 +9,7 @@ from typing import Final
 from cassandra.cluster import Session
 from cassandra.metadata import KeyspaceMetadata
 
-from tapeline.model.errors import UsageError
+from tapeline.model.errors import SchemaError, UsageError
 from tapeline.model.names import check_keyspace_name
 from tapeline.model.resources import schema_text
 from tapeline.program.service_settings import CassandraSettings
@@ -24,6 +24,8 @@ _LIFETIMES: Final = {
 }
 """The setting of each table's lifetime."""
 
+PROGRESS: Final = "ingest_progress"
+"""The table that every keyspace of ours has; its comment numbers the version of all tables."""
 _WINDOWS: Final = "window_state"
 _GAPS: Final = "feed_gaps"
 _DAY_S: Final = 86_400
@@ -31,6 +33,7 @@ _OLD_COLUMN: Final = "dirty_offset"
 """What `affected_offset` was called at first: windows that wait under that name would be missed."""
 _COPIES: Final = re.compile(r"'([^']+)': '(\d+)")
 """A data centre and its copies; Cassandra may write `3/1`, of which one is transient."""
+_VERSION: Final = re.compile(r"Tapeline schema (\d+)")
 
 
 def table_statements() -> list[str]:
@@ -38,6 +41,42 @@ def table_statements() -> list[str]:
     text = re.sub(r"--[^\n]*", "", schema_text("cassandra", "keyspace.cql"))
     statements = [" ".join(s.split()) for s in text.split(";")]
     return [s for s in statements if s.startswith("CREATE TABLE")]
+
+
+def schema_version() -> int:
+    """Return the version of keyspace.cql."""
+    return _version_in(schema_text("cassandra", "keyspace.cql"))
+
+
+def version_of(known: KeyspaceMetadata) -> int:
+    """Return the version of a keyspace's tables; the first did not always say so."""
+    table = known.tables.get(PROGRESS)
+    return 1 if table is None else _version_in(table.options.get("comment") or "")
+
+
+def _version_in(text: str) -> int:
+    found = _VERSION.search(text)
+    return 1 if found is None else int(found[1])
+
+
+def require_not_newer(known: KeyspaceMetadata) -> None:
+    """Check that a keyspace's tables are none of a newer program, whose rows say more than we know.
+
+    Raises:
+        SchemaError: they are.
+    """
+    theirs, ours = version_of(known), schema_version()
+    if theirs > ours:
+        message = (
+            f"Keyspace {known.name} was brought to schema {theirs} by a newer Tapeline, and this "
+            f"one knows schema {ours}: upgrade Tapeline here, or choose another keyspace."
+        )
+        raise SchemaError(message)
+
+
+def is_older(known: KeyspaceMetadata) -> bool:
+    """Return whether a keyspace's tables are of an earlier version, or lack something."""
+    return version_of(known) < schema_version() or any(missing_columns(known))
 
 
 def columns_of(statement: str) -> dict[str, str]:
@@ -60,17 +99,19 @@ def missing_columns(known: KeyspaceMetadata) -> Iterator[tuple[str, str, str]]:
 def apply_schema(session: Session, settings: CassandraSettings) -> None:
     """Create what is missing and follow the settings by ALTER; repeatable.
 
-    A table of an earlier version gets the columns that it lacks.
+    A table of an earlier version gets the columns that it lacks, and then the version's number.
 
     Raises:
         UsageError: a default would take copies or lifetime from a keyspace that was given other
             ones, or its tables are of a version before the first release; nothing is changed then.
+        SchemaError: its tables are of a newer version; nothing is changed either.
     """
     keyspace = check_keyspace_name(settings.keyspace)
     factor, lifetimes = settings.replication_factor, table_lifetimes(settings)
     known = session.cluster.metadata.keyspaces
     if keyspace in known:
         _require_todays_names(known[keyspace])
+        require_not_newer(known[keyspace])
         require_no_loss(settings, *_state_of(known[keyspace]))
     new = _replication("NetworkTopologyStrategy", {"replication_factor": factor})
     session.execute(f"CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {new}")
@@ -79,6 +120,9 @@ def apply_schema(session: Session, settings: CassandraSettings) -> None:
         session.execute(statement)
     for table, column, kind in list(missing_columns(known[keyspace])):
         session.execute(f"ALTER TABLE {table} ADD {column} {kind}")
+    if version_of(known[keyspace]) != schema_version():
+        comment = f"Tapeline schema {schema_version()}"
+        session.execute(f"ALTER TABLE {PROGRESS} WITH comment = '{comment}'")
     lifetimes |= _lifetimes_beside(settings)
     copies, seconds = _state_of(known[keyspace])
     if factor not in copies.values():
