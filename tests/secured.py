@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import Cluster, NoHostAvailable
+from cassandra.cluster import Cluster, NoHostAvailable, Session
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ScramCredentialInfo,
@@ -146,12 +146,15 @@ class SecuredCassandra:
 
 @contextmanager
 def secured_cassandra(home: Home, folder: Path, authority: Authority) -> Iterator[SecuredCassandra]:
-    """Run a node that wants a password and, by TLS, a certificate of ours."""
+    """Run a node that wants a password and, by TLS, a certificate of ours, and asks for rights.
+
+    Our user may create and drop keyspaces, and do what it likes with those of its own.
+    """
     issued = authority.issue("cassandra")
     trusted = authority.certificate.with_suffix(".jks")
     der = ssl.PEM_cert_to_DER_cert(authority.certificate.read_text(encoding="ascii"))
     trusted.write_bytes(encode_trust_store([der]))
-    port, tls = free_port(0), free_port(0)
+    port, tls, storage = free_port(0), free_port(0), free_port(0)
     sizes = replace(
         _SIZES,
         cassandra=replace(
@@ -161,8 +164,17 @@ def secured_cassandra(home: Home, folder: Path, authority: Authority) -> Iterato
         cassandra_yaml={
             **_SIZES.cassandra_yaml,
             "authenticator": {"class_name": "PasswordAuthenticator"},
+            "authorizer": {"class_name": "CassandraAuthorizer"},
             "role_manager": {"class_name": "CassandraRoleManager"},
             "native_transport_port": port,
+            # Others may be starting a node at this moment too.
+            "storage_port": storage,
+            "seed_provider": [
+                {
+                    "class_name": "org.apache.cassandra.locator.SimpleSeedProvider",
+                    "parameters": [{"seeds": f"{LOOPBACK}:{storage}"}],
+                }
+            ],
             "native_transport_port_ssl": tls,
             "client_encryption_options": {
                 "enabled": True,
@@ -185,19 +197,28 @@ def secured_cassandra(home: Home, folder: Path, authority: Authority) -> Iterato
         service.stop()
 
 
-def _has_our_role(port: int) -> bool:
+@contextmanager
+def superuser(port: int) -> Iterator[Session]:
+    """Yield a session that may do everything."""
     usual = PlainTextAuthProvider("cassandra", "cassandra")
     cluster = Cluster([LOOPBACK], port=port, auth_provider=usual, protocol_version=5)
     try:
-        session = cluster.connect()
-        session.execute(
-            f"CREATE ROLE IF NOT EXISTS {CQL_USER} WITH PASSWORD = %s AND LOGIN = true",
-            (CQL_PASSWORD,),
-        )
-    except NoHostAvailable:
-        return False
+        yield cluster.connect()
     finally:
         cluster.shutdown()
+
+
+def _has_our_role(port: int) -> bool:
+    try:
+        with superuser(port) as session:
+            session.execute(
+                f"CREATE ROLE IF NOT EXISTS {CQL_USER} WITH PASSWORD = %s AND LOGIN = true",
+                (CQL_PASSWORD,),
+            )
+            for right in ("CREATE", "DROP"):  # as `tapeline replay` needs them
+                session.execute(f"GRANT {right} ON ALL KEYSPACES TO {CQL_USER}")
+    except NoHostAvailable:
+        return False
     return True
 
 

@@ -16,7 +16,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from tapeline.api.app import create_app
+from tapeline.api.main import server_config
 from tapeline.local.service import LOOPBACK, free_port
+from tapeline.program.settings import ApiSettings, load_settings
 
 from .commands import wait_for
 
@@ -68,10 +71,12 @@ class ServedApi:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[httpx.Client]:
+def serving(app: FastAPI, config: uvicorn.Config | None = None) -> Iterator[httpx.Client]:
     """Serve an application in this process for a while; yields a client of it."""
     port = free_port(0)
-    server = uvicorn.Server(uvicorn.Config(app, host=LOOPBACK, port=port, log_level="error"))
+    config = config or uvicorn.Config(app, log_level="error")
+    config.host, config.port = LOOPBACK, port
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -81,6 +86,18 @@ def serving(app: FastAPI) -> Iterator[httpx.Client]:
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+@contextmanager
+def serving_with(root_path: str = "", **values: Any) -> Iterator[httpx.Client]:
+    """Serve the API as `tapeline api` does, with some of its settings; its Cassandra is away."""
+    settings = load_settings()
+    cassandra = settings.cassandra.model_copy(update={"host": LOOPBACK, "port": 9})
+    update = {"cassandra": cassandra, "api": ApiSettings(**values)}
+    settings = settings.model_copy(update=update)
+    app = create_app(settings)
+    with serving(app, server_config(app, settings, root_path)) as client:
+        yield client
 
 
 def under_path(path: str, app: FastAPI) -> FastAPI:

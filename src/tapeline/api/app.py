@@ -15,8 +15,11 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from tapeline import __version__
-from tapeline.api import bars_api, socket_api, status_api, stream_api, trades_api
+from tapeline.api import bars_api, session_api, socket_api, status_api, stream_api, trades_api
 from tapeline.api.feed_watch import FeedWatch
+from tapeline.api.guard import OPEN_PATHS, Guard
+from tapeline.api.keys import Keys
+from tapeline.api.limits import RequestLimits
 from tapeline.api.live import Live
 from tapeline.api.measure import Measured
 from tapeline.api.models import ProblemOut
@@ -36,7 +39,12 @@ _POLICY: Final = (
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the application for one keyspace; it starts whether or not Cassandra answers."""
+    """Return the application for one keyspace; it starts whether or not Cassandra answers.
+
+    Raises:
+        UsageError: the file of keys cannot be used.
+    """
+    keys = None if settings.api.keys_file is None else Keys(settings.api.keys_file)
     metrics = Metrics(API_METRICS)
     store = Store(settings, metrics)
     live = Live(store, metrics, settings)
@@ -65,38 +73,70 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.store, app.state.live, app.state.metrics = store, live, metrics
     app.state.counts = None
+    app.state.limits = RequestLimits(settings.api.request_rate, settings.api.burst)
+    # A browser has one jar for all ports of a host, on which several keyspaces may be served.
+    app.state.keys, app.state.cookie = keys, f"tapeline_{store.keyspace}"
     add_handlers(app)
     checked = [Depends(require_known_parameters)]
     for module in (bars_api, trades_api, stream_api, status_api):
         app.include_router(module.router, dependencies=checked)
     app.include_router(socket_api.router)
-    app.add_middleware(Measured, metrics=metrics)
-    app.add_middleware(HeadAsGet)
-    if settings.api.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.api.origins,
-            allow_methods=["GET", "HEAD"],
-            expose_headers=["*"],
-        )
+    if keys is not None:
+        app.include_router(session_api.router)
+    _add_middleware(app, settings)
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         headers = {"Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
         return FileResponse(_STATIC / "index.html", headers=headers)
 
+    _describe(app)
+    app.mount("/static", _Static(directory=_STATIC), name="static")
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Put around the application what each request passes, the innermost first."""
+    metrics, origins = app.state.metrics, settings.api.origins
+    app.add_middleware(
+        Guard,
+        keys=app.state.keys,
+        limits=app.state.limits,
+        metrics=metrics,
+        cookie=app.state.cookie,
+        origins=origins,
+    )
+    app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(HeadAsGet)
+    if origins:
+        # Without credentials, as browsers call them: our cookie serves our own page alone.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "HEAD"],
+            allow_headers=["Authorization", "X-API-Key", "Last-Event-ID"],
+            expose_headers=["*"],
+        )
+
+
+def _describe(app: FastAPI) -> None:
+    """Add to the description what no route says: the form of errors, and the keys."""
     described = app.openapi
 
     @cache
     def describe() -> dict[str, Any]:
-        """Name the form of errors, which no route returns."""
         description = described()
         description["components"]["schemas"]["ProblemOut"] = ProblemOut.model_json_schema()
+        if app.state.keys is not None:
+            header = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+            schemes = {"bearer": {"type": "http", "scheme": "bearer"}, "header": header}
+            description["components"]["securitySchemes"] = schemes
+            description["security"] = [{name: []} for name in schemes]
+            for path in OPEN_PATHS & description["paths"].keys():
+                description["paths"][path]["get"]["security"] = []
         return description
 
     app.openapi = describe  # type: ignore[method-assign]
-    app.mount("/static", _Static(directory=_STATIC), name="static")
-    return app
 
 
 class _Static(StaticFiles):

@@ -13,7 +13,7 @@ import structlog
 
 from tapeline.api.events import Event
 from tapeline.api.problems import Problem
-from tapeline.program.metrics import LISTENERS, LISTENERS_CUT, Metrics
+from tapeline.program.metrics import API_REFUSED, LISTENERS, LISTENERS_CUT, Metrics
 
 log = structlog.get_logger()
 
@@ -32,6 +32,8 @@ class Listener:
     """One open stream; it gets events of the topics that it has joined."""
 
     joining: set[Topic]
+    client: str = ""
+    """Whose streams are counted together; "" is one without a limit."""
     joined: set[Topic] = field(default_factory=set)
     is_ended: bool = False
     _waiting: dict[Hashable, Event] = field(default_factory=dict)
@@ -78,10 +80,16 @@ class Listener:
 
 
 class Listeners:
-    """All open streams."""
+    """All open streams.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        metrics: of the API.
+        most_of_one: as many may one client have.
+    """
+
+    def __init__(self, metrics: Metrics, most_of_one: int = _MOST) -> None:
         self._metrics = metrics
+        self._most_of_one = most_of_one
         self._open: list[Listener] = []
         self._of: defaultdict[Topic, set[Listener]] = defaultdict(set)
         self._is_closed = False
@@ -104,9 +112,16 @@ class Listeners:
         """Open one.
 
         Raises:
-            Problem: 503, there are as many as can be, or we are about to end.
+            Problem: 429, its client has as many as one may have; 503, there are as many as can be,
+                or we are about to end.
         """
+        ours = sum(other.client == listener.client for other in self._open if listener.client)
+        if ours >= self._most_of_one:
+            self._metrics[API_REFUSED].labels("streams").inc()
+            detail = f"There are {ours} streams from here, as many as may be: close some first."
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": "5"})
         if self._is_closed or len(self._open) >= _MOST:
+            self._metrics[API_REFUSED].labels("all_streams").inc()
             detail = f"There are {len(self._open)} listeners, as many as can be: try again later."
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)
         self._open.append(listener)

@@ -55,7 +55,7 @@ class Live:
 
     def __init__(self, store: Store, metrics: Metrics, settings: Settings) -> None:
         self._store = store
-        self.listeners = Listeners(metrics)
+        self.listeners = Listeners(metrics, settings.api.streams_per_client)
         self._view = LiveView(settings, metrics, self._hear)
         self._shown = Shown()
         self._opened = Shown()
@@ -84,13 +84,15 @@ class Live:
         finally:
             self._view.close()
 
-    def register(self, topics: Iterable[Topic], last_id: str | None = None) -> Listener:
+    def register(
+        self, topics: Iterable[Topic], client: str, last_id: str | None = None
+    ) -> Listener:
         """Open a stream of topics; one that comes back with an id has to read bars again.
 
         Raises:
-            Problem: 503, there are too many listeners.
+            Problem: 429 or 503, there are too many listeners, of this client or of all.
         """
-        listener = Listener(set())
+        listener = Listener(set(), client)
         self.listeners.add(listener)
         listener.put(self.state())
         if last_id is not None:

@@ -9,10 +9,12 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Annotated, Final
 
 import typer
 import uvicorn
+from fastapi import FastAPI
 
 from tapeline.api.app import create_app
 from tapeline.api.live import Live
@@ -22,7 +24,7 @@ from tapeline.model.errors import UsageError
 from tapeline.program.logs import configure_logging
 from tapeline.program.options import ListenHost, port_option
 from tapeline.program.process import end_with_parent, exit_stopped
-from tapeline.program.settings import API_PORT, load_settings
+from tapeline.program.settings import API_PORT, Settings, load_settings
 
 _BACKLOG: Final = 1024
 
@@ -47,6 +49,9 @@ def api(
     topic: Annotated[
         str | None, typer.Option(help="Topic whose feed is shown; trades_raw by default.")
     ] = None,
+    allow_anyone: Annotated[
+        bool, typer.Option("--allow-anyone", help="Listen on a network though no keys are set.")
+    ] = False,
 ) -> None:
     """Serve bars over HTTP, live push, and a page that draws them.
 
@@ -57,14 +62,23 @@ def api(
     # What it says of a Cassandra that is away, at length and often, our own log says once.
     logging.getLogger("cassandra").setLevel(logging.CRITICAL)
     end_with_parent()
+    app = create_app(settings)
     listening = listen(host, port)
+    if not allow_anyone and settings.api.keys_file is None:
+        require_loopback(listening)
     address = f"http://{host}:{listening.getsockname()[1]}"
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
     typer.echo(
         f"Page {address}/, API {address}/v1, its description {address}/openapi.json", err=True
     )
-    app = create_app(settings)
-    config = uvicorn.Config(
+    config = server_config(app, settings, root_path)
+    asyncio.run(_Server(config, app.state.live).serve(sockets=[listening]))
+    exit_stopped()
+
+
+def server_config(app: FastAPI, settings: Settings, root_path: str = "") -> uvicorn.Config:
+    """Return how the application is served; nobody but our own proxies says for whom it asks."""
+    return uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
@@ -72,9 +86,9 @@ def api(
         backlog=_BACKLOG,
         ws="websockets-sansio",
         root_path=root_path.rstrip("/"),
+        proxy_headers=bool(settings.api.proxies),
+        forwarded_allow_ips=settings.api.proxies,
     )
-    asyncio.run(_Server(config, app.state.live).serve(sockets=[listening]))
-    exit_stopped()
 
 
 class _Server(uvicorn.Server):
@@ -94,6 +108,23 @@ class _Server(uvicorn.Server):
     def _stop(self) -> None:
         self._live.listeners.close()
         self.should_exit = True
+
+
+def require_loopback(listening: socket.socket) -> None:
+    """Refuse an address that other machines may reach, and close it.
+
+    Raises:
+        UsageError: it is none of this machine alone.
+    """
+    host, port = listening.getsockname()[:2]
+    if ip_address(host).is_loopback:
+        return
+    listening.close()
+    message = (
+        f"Everyone who reaches {host}:{port} could read all of it: name a file of keys in "
+        "TAPELINE_API__KEYS_FILE (docs/api.md), or add --allow-anyone where that is meant."
+    )
+    raise UsageError(message)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -162,7 +162,9 @@ def _problem(text: str) -> dict[str, Any]:
 
 
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    401: _problem("The API asks for a key, and the request has none that it knows."),
     422: _problem("A parameter is wrong; the detail begins with its name."),
+    429: _problem("There are too many requests, or streams, from one client."),
     503: _problem("Cassandra does not answer, or not in time."),
 }
 """What every read may answer instead."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -13,15 +15,30 @@ from starlette.exceptions import HTTPException
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
+_LATER: Final = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
+"""With these a client is told when to ask again."""
 
 
 class Problem(Exception):  # noqa: N818 - the standard's own word
-    """An answer that is an error."""
+    """An answer that is an error.
 
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
+    Args:
+        status: of HTTP.
+        detail: what is wrong and what to do, as a sentence.
+        headers: that the status calls for.
+    """
+
+    def __init__(
+        self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.headers = headers or {}
+
+    def answer(self) -> JSONResponse:
+        """Return it as it is sent."""
+        return _answer(self.status, self.detail, self.headers)
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -29,7 +46,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def _problem(_: Request, error: Problem) -> JSONResponse:
-        return _answer(error.status, error.detail)
+        return error.answer()
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -52,9 +69,9 @@ def add_handlers(app: FastAPI) -> None:
         return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
 
 
-def _answer(status: HTTPStatus, detail: str) -> JSONResponse:
+def _answer(status: HTTPStatus, detail: str, more: Mapping[str, str] | None = None) -> JSONResponse:
     body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
     headers = {"Cache-Control": "no-store"}
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in _LATER:
         headers["Retry-After"] = "1"
-    return JSONResponse(body, status, headers, MEDIA_TYPE)
+    return JSONResponse(body, status, {**headers, **(more or {})}, MEDIA_TYPE)

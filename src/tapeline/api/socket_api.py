@@ -11,6 +11,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect, status
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tapeline.api.events import Event, told_event
+from tapeline.api.limits import RequestLimits
 from tapeline.api.listeners import Listener
 from tapeline.api.live import Live
 from tapeline.api.parameters import MOST_SYMBOLS, NAME, IntervalName
@@ -44,7 +45,7 @@ async def socket(client: WebSocket) -> None:
     live: Live = client.app.state.live
     await client.accept()
     try:
-        listener = live.register(())
+        listener = live.register((), client.state.client)
     except Problem as problem:
         await client.close(status.WS_1013_TRY_AGAIN_LATER, problem.detail)
         return
@@ -74,10 +75,14 @@ async def _send(client: WebSocket, live: Live, listener: Listener) -> None:
 
 async def _receive(client: WebSocket, live: Live, listener: Listener) -> None:
     """Do what the client asks for until it goes."""
+    limits: RequestLimits = client.app.state.limits
     while True:
         message = await client.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message["code"], message.get("reason"))
+        # A message counts as a request; what follows it is not read until there is room.
+        while wait_s := limits.take(client.state.client):  # noqa: ASYNC110 - it says how long
+            await asyncio.sleep(wait_s)
         text = message.get("text")
         _heed(live, listener, message["bytes"] if text is None else text)
 

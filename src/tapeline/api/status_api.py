@@ -24,7 +24,7 @@ from tapeline.status.flow import FeedState, Flow, flow_of, freshness_s, problems
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.windows import PartitionProgress
 
-router = APIRouter(tags=["status"], responses={503: PROBLEMS[503]})
+router = APIRouter(tags=["status"], responses={n: PROBLEMS[n] for n in (401, 429, 503)})
 
 _WEEK: Final = timedelta(days=7)
 _DAY: Final = timedelta(days=1)

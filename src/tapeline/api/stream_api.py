@@ -90,7 +90,7 @@ async def stream(
     """
     live: Live = request.app.state.live
     topics = topics_of(symbols, interval.split(","), channels.split(","))
-    return _EventStream(live, live.register(topics, last_event_id))
+    return _EventStream(live, live.register(topics, request.state.client, last_event_id))
 
 
 async def _events(live: Live, listener: Listener) -> AsyncIterator[bytes]:

@@ -305,7 +305,8 @@ API_REQUESTS: Final = Metric(
     "tapeline_api_requests_total",
     Counter,
     "requests",
-    "Requests that were answered, by the route's pattern (none: there is no such path) and status.",
+    "Requests that were answered, by the route's pattern (none: there is no such path, or the "
+    "request was refused) and status.",
     {"route": [], "status": []},
 )
 API_DURATION: Final = Metric(
@@ -321,6 +322,14 @@ LISTENERS_CUT: Final = Metric(
     Counter,
     "streams",
     "Streams that were cut off since their clients did not keep up.",
+)
+API_REFUSED: Final = Metric(
+    "tapeline_api_refused_total",
+    Counter,
+    "requests, streams",
+    "What was refused: without a key or with a wrong one; a WebSocket of a page of another origin; "
+    "above a client's limit of requests, or of streams; above the streams of all.",
+    {"reason": ["no_key", "wrong_key", "origin", "requests", "streams", "all_streams"]},
 )
 STORE_READS: Final = Metric(
     "tapeline_api_store_reads_total",
@@ -354,6 +363,7 @@ API_METRICS: Final[Sequence[Metric[Any]]] = (
     API_DURATION,
     LISTENERS,
     LISTENERS_CUT,
+    API_REFUSED,
     STORE_READS,
     LIVE_UP,
     LIVE_TRADES,

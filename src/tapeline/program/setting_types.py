@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -128,6 +129,20 @@ def _origins(text: str) -> str:
     return text
 
 
+def _networks(text: str) -> str:
+    networks = [network.strip() for network in text.split(",") if network.strip()]
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError:
+            message = (
+                f"{network!r} is not a valid address or network: give one such as 10.0.0.7 or "
+                "10.0.0.0/24, with commas between."
+            )
+            raise ValueError(message) from None
+    return ",".join(networks)
+
+
 def _file(path: Path) -> Path:
     try:
         file = path.expanduser().absolute()
@@ -170,6 +185,7 @@ FeedUrl = Annotated[str, AfterValidator(_feed_url)]
 Master = Annotated[str, AfterValidator(_master)]
 Memory = Annotated[str, AfterValidator(_memory)]
 Origins = Annotated[str, AfterValidator(_origins)]
+Networks = Annotated[str, AfterValidator(_networks)]
 File = Annotated[Path, AfterValidator(_file)]
 Certificates = Annotated[Path, AfterValidator(_file), AfterValidator(_certificates)]
 Login = Annotated[str, AfterValidator(_login)]

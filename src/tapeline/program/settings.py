@@ -170,6 +170,19 @@ class ApiSettings(BaseModel):
     cors_origins: valid.Origins = ""
     """Origins whose pages may read the API from a browser, with commas between them, as
     https://charts.example; * is every one."""
+    keys_file: Path | None = None
+    """File of the keys of which the API asks for one, a line each (docs/api.md); it asks for none
+    when not set."""
+    request_rate: float = Field(default=50.0, ge=0, le=1_000_000)
+    """Requests a second that one client may make for long; 0 sets no limit. A client is a key, else
+    an address; this machine has no limit without a key."""
+    burst: int = Field(default=200, ge=1, le=_MOST)
+    """Requests that one client may make at once, after it has made none for a while."""
+    streams_per_client: int = Field(default=50, ge=1, le=500)
+    """Event streams and WebSockets that one client may have open; 500 are the most of all."""
+    proxies: valid.Networks = ""
+    """Addresses and networks of our own proxies, with commas between them: what they say in
+    X-Forwarded-For and X-Forwarded-Proto is believed; nobody is when not set."""
 
     @property
     def origins(self) -> list[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
+from cassandra import Unauthorized
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import NoHostAvailable
 
@@ -13,6 +17,7 @@ from tapeline.program.tls import TlsFiles, speaks_tls, why_no_tls
 
 _WRONG: Final = ("incorrect", "Bad credentials")
 _MISSING: Final = ("requires authentication", "authentication required")
+_LACKING: Final = re.compile(r"User (\S+) has no (\w+) permission on <([^>]+)>")
 
 
 def access_options(settings: CassandraSettings) -> dict[str, Any]:
@@ -53,6 +58,22 @@ def no_answer(host: str, port: int) -> ServiceUnavailableError:
         f"Cassandra does not answer at {host}:{port}: start it (`tapeline up` starts a local one) "
         "or set TAPELINE_CASSANDRA__HOST and TAPELINE_CASSANDRA__PORT."
     )
+
+
+@contextmanager
+def rights_explained() -> Iterator[None]:
+    """Raise what Cassandra does not allow our user as an AccessError, which names the right."""
+    try:
+        yield
+    except Unauthorized as error:
+        found = _LACKING.search(str(error))
+        lacking = f"the right {found[2]} on {found[3]}" if found else f"a right: {error}"
+        user = found[1] if found else "our user"
+        message = (
+            f"Cassandra refuses this to user {user}, who lacks {lacking}. Grant it, or set another "
+            "user in TAPELINE_CASSANDRA__USERNAME (docs/security.md)."
+        )
+        raise AccessError(message) from error
 
 
 def _why_not(settings: CassandraSettings, host: str, port: int) -> str | None:

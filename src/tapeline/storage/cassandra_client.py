@@ -12,6 +12,7 @@ from typing import Self
 from tapeline.model.bar import Interval
 from tapeline.model.errors import SchemaError, UsageError
 from tapeline.model.symbols import some_of
+from tapeline.storage.access import rights_explained
 from tapeline.storage.changes import ChangeTable
 from tapeline.storage.connection import RepeatingPolicy
 from tapeline.storage.gaps import GapTable
@@ -32,7 +33,8 @@ __all__ = ["CassandraClient", "RepeatingPolicy"]
 class CassandraClient(ChangeTable, GapTable, MessageTables, PolicyTable, TradeTable):
     """Reads and writes of one keyspace; a `with` statement closes it at its end.
 
-    Requests raise the driver's errors; connecting raises ServiceUnavailableError.
+    Requests raise the driver's errors, and AccessError where our user lacks a right; connecting
+    raises ServiceUnavailableError.
     """
 
     def __enter__(self) -> Self:
@@ -50,7 +52,8 @@ class CassandraClient(ChangeTable, GapTable, MessageTables, PolicyTable, TradeTa
             UsageError: a default would take something away; nothing is changed.
             SchemaError: a newer Tapeline has made it; nothing is changed.
         """
-        apply_schema(self._session, self._settings)
+        with rights_explained():
+            apply_schema(self._session, self._settings)
 
     def drop_schema(self) -> None:
         """Drop the keyspace with everything in it.
@@ -62,7 +65,8 @@ class CassandraClient(ChangeTable, GapTable, MessageTables, PolicyTable, TradeTa
         if known is not None and known.tables and PROGRESS not in known.tables:
             message = f"Keyspace {self._keyspace} is not Tapeline's: it is not emptied."
             raise SchemaError(message)
-        drop_keyspace(self._session, self._keyspace)
+        with rights_explained():
+            drop_keyspace(self._session, self._keyspace)
 
     def require_schema(self) -> None:
         """Check that the tables are there, and of our version.

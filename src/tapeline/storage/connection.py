@@ -42,7 +42,7 @@ from cassandra.query import (
 from tapeline.model.errors import UsageError
 from tapeline.model.names import check_keyspace_name
 from tapeline.program.service_settings import CassandraSettings
-from tapeline.storage.access import access_options, no_access, no_answer
+from tapeline.storage.access import access_options, no_access, no_answer, rights_explained
 from tapeline.storage.packing import Packer
 
 SMALL_AHEAD: Final = 64
@@ -68,8 +68,9 @@ class RestartedError(DriverException):  # type: ignore[misc]  # the driver has n
 class Connection:
     """Requests to one keyspace.
 
-    Requests raise the driver's errors; connecting raises ServiceUnavailableError, AccessError among
-    them, or UsageError where the data centre that is set is none of the cluster's.
+    Requests raise the driver's errors, and AccessError where our user lacks a right; connecting
+    raises ServiceUnavailableError, AccessError among them, or UsageError where the data centre that
+    is set is none of the cluster's.
     """
 
     def __init__(self, settings: CassandraSettings, host: str, port: int) -> None:
@@ -106,7 +107,8 @@ class Connection:
 
     def rows(self, cql: str, arguments: Sequence[Any] = ()) -> ResultSet:
         """Run one query."""
-        return self._session.execute(self._prepared(cql), arguments)
+        with rights_explained():
+            return self._session.execute(self._prepared(cql), arguments)
 
     def tuples(
         self, cql: str, arguments: Iterable[Sequence[Any]], ahead: int = _LARGE_AT_ONCE
@@ -121,9 +123,9 @@ class Connection:
         for values in arguments:
             sent.append(self._session.execute_async(statement, values, execution_profile=_TUPLES))
             if len(sent) > ahead:
-                yield sent.popleft().result()
+                yield _result(sent.popleft())
         while sent:
-            yield sent.popleft().result()
+            yield _result(sent.popleft())
 
     def write(self, cql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Upsert rows in batches, each row with what the statement says of its write time.
@@ -165,18 +167,26 @@ class Connection:
             raise RestartedError(message)
 
     def _execute(self, statements: Sequence[Statement]) -> None:
-        if statements:
+        if not statements:
+            return
+        with rights_explained():
             execute_concurrent(
                 self._session, [(s, ()) for s in statements], concurrency=_LARGE_AT_ONCE
             )
 
     def _prepare(self, cql: str) -> PreparedStatement:
-        statement = self._session.prepare(cql.replace("{keyspace}", self._keyspace))
+        with rights_explained():
+            statement = self._session.prepare(cql.replace("{keyspace}", self._keyspace))
         statement.is_idempotent = True
         return statement
 
     def _make_packer(self, cql: str) -> Packer:
         return Packer(self._prepared(cql), _PROTOCOL)
+
+
+def _result(sent: ResponseFuture) -> ResultSet:
+    with rights_explained():
+        return sent.result()
 
 
 def _require_centre(wanted: str, known: Collection[str]) -> None:

@@ -206,7 +206,7 @@ function paint() {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || !state.symbols.length) return;
-  if (event.target instanceof HTMLInputElement || $("keys").open) return;
+  if (event.target instanceof HTMLInputElement || $("keys").open || $("key").open) return;
   const next = (list, now, by) => list[(list.indexOf(now) + by + list.length) % list.length];
   const move = { ArrowUp: -1, ArrowDown: 1 }[event.key];
   const turn = { ArrowLeft: -1, ArrowRight: 1 }[event.key];

@@ -1,6 +1,7 @@
 // Questions to the API.
 
 import { moment } from "./format.js";
+import { ask } from "./key.js";
 
 const DAY_MS = 86_400_000;
 
@@ -8,7 +9,7 @@ export const daysAgo = (days) => new Date(Date.now() - days * DAY_MS).toISOStrin
 
 // Throws an error with the API's own sentence. Copies that were kept are asked about first.
 export async function get(path) {
-  const answer = await fetch(path, { headers: { Accept: "application/json" }, cache: "no-cache" });
+  const answer = await ask(path, { headers: { Accept: "application/json" }, cache: "no-cache" });
   const body = await answer.json();
   if (!answer.ok) throw new Error(body.detail ?? answer.statusText);
   return body;

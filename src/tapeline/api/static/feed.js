@@ -2,10 +2,12 @@
 // sockets as there are tabs, but only six event streams of one host.
 
 import { amount, duration, element, seconds } from "./format.js";
+import { ask } from "./key.js";
 
 const $ = (id) => document.getElementById(id);
 const STATUS_EVERY_MS = 3000;
 const AGAIN_MS = 1000;
+const TOO_MANY = 429;
 const WORDS = {
   live: "live", ended: "tape has ended", stale: "no feed", down: "feed down", unknown: "feed unknown",
   store: "database down", lost: "reconnecting", wait: "connecting", behind: "catching up",
@@ -24,6 +26,7 @@ export class Feed {
   #socket = null;
   #key = "";
   #isLost = false;
+  #whyLost = "";
   #isStoreDown = false;
   #view = "starting";
   #state = "wait";
@@ -62,8 +65,9 @@ export class Feed {
         this.handlers.reload();
       }
     });
-    socket.addEventListener("close", () => {
+    socket.addEventListener("close", ({ reason }) => {
       if (this.#socket !== socket) return;
+      this.#whyLost = reason;
       this.#lost(true);
       setTimeout(() => { if (this.#socket === socket) this.listen(symbols, intervals); }, AGAIN_MS);
     });
@@ -84,15 +88,16 @@ export class Feed {
 
   async #poll() {
     try {
-      const answer = await fetch("v1/status");
+      const answer = await ask("v1/status");
       const status = await answer.json();
       if (answer.ok) this.#health(status);
-      this.#isStoreDown = !answer.ok;
+      if (answer.status !== TOO_MANY) this.#isStoreDown = !answer.ok;
       this.#state = answer.ok ? status.feed.state : this.#state;
       this.#detail = answer.ok ? status.feed.detail : this.#detail;
       this.#isLost = this.#socket !== null && this.#socket.readyState !== WebSocket.OPEN;
     } catch {
       this.#isLost = true;
+      this.#whyLost = "";
     }
     this.#show();
     setTimeout(() => this.#poll(), STATUS_EVERY_MS);
@@ -105,7 +110,7 @@ export class Feed {
       $("feed").dataset.state = state;
       $("feed").replaceChildren(element("span", {}, WORDS[state]));
     }
-    const detail = this.#isLost ? "The API does not answer."
+    const detail = this.#isLost ? this.#whyLost || "The API does not answer."
       : this.#isStoreDown ? "The database does not answer." : SLOW[state] ?? this.#detail;
     const isGood = GOOD.has(state) || state === "wait" || state === "unknown";
     const isBroken = this.#isLost || this.#isStoreDown;
