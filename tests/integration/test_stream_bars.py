@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from cassandra import DriverException
@@ -167,3 +168,16 @@ def test_a_coroutine_reads_the_same_and_may_be_cancelled_while_it_waits(
 def test_what_the_api_refuses_is_said(api: ServedApi) -> None:
     with pytest.raises(UsageError, match="symbols"):
         next(iter(stream_bars("\t", since=START, url=api.url)))
+
+
+def test_an_api_with_keys_lets_in_who_has_one(pipeline: Pipeline, tmp_path: Path) -> None:
+    write_bars(pipeline.client, final(0))
+    key, file = "k" * 32, tmp_path / "keys"
+    file.write_text(f"robot:{key}\n", encoding="ascii")
+    file.chmod(0o600)
+    with served_api(pipeline.name, {"TAPELINE_API__KEYS_FILE": str(file)}) as api:
+        for wrong, said in ((None, "A key is needed here"), ("w" * 32, "That key is not known")):
+            with pytest.raises(UsageError, match=said):
+                next(iter(stream_bars("AAPL", since=START, url=api.url, key=wrong)))
+        with stream_bars("AAPL", since=START, url=api.url, key=key) as stream:
+            assert window(next(iter(stream))) == (0, "AAPL", 1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from tapeline import stream_bars
+from tapeline.client.api import Api
 from tapeline.model.errors import ServiceUnavailableError
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=timezone.utc)
@@ -34,3 +37,30 @@ def test_where_no_api_answers_the_first_bar_is_an_error():
         port = listening.getsockname()[1]
     with pytest.raises(ServiceUnavailableError, match=f"No API answers at http://127.0.0.1:{port}"):
         next(iter(stream_bars("AAPL", since=NOON, url=f"http://127.0.0.1:{port}")))
+
+
+class BusyAtFirst(BaseHTTPRequestHandler):
+    """Refuses the first request, as one too many."""
+
+    asked = 0
+
+    def do_GET(self):
+        BusyAtFirst.asked += 1
+        body = b'{"bars": []}'
+        self.send_response(429 if self.asked == 1 else 200)
+        self.send_header("Retry-After", "0")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_one_who_asks_too_often_waits_and_asks_again():
+    with HTTPServer(("127.0.0.1", 0), BusyAtFirst) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            found = Api(f"http://127.0.0.1:{server.server_port}").get("/v1/bars", symbols="AAPL")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (found, BusyAtFirst.asked) == ({"bars": []}, 2)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 import orjson
 from websockets.exceptions import InvalidStatus, WebSocketException
@@ -32,38 +34,45 @@ class Api:
 
     Args:
         url: its address, with the path under which a proxy serves it.
+        key: of the API, if it asks for one.
 
     Raises:
         ValueError: the address is not a valid one.
     """
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
+    def __init__(self, url: str = DEFAULT_URL, key: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             message = f"{url} is not a valid address of an API: give one like {DEFAULT_URL}."
             raise ValueError(message)
         self._url = url.rstrip("/")
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         # A proxy of the environment is not for what runs here.
         self._is_here = _is_loopback(parts.hostname)
         self._opener = build_opener(*([ProxyHandler({})] if self._is_here else []))
 
     def get(self, path: str, **parameters: object) -> dict[str, Any]:
-        """Return the answer of a path.
+        """Return the answer of a path; one who asks too often waits as long as the API says.
 
         Raises:
             UsageError: the API refuses what is asked for.
             ServiceUnavailableError: it does not answer, or cannot for the moment.
         """
         query = urlencode({name: p for name, p in parameters.items() if p is not None})
-        try:
-            with self._opener.open(f"{self._url}{path}?{query}", timeout=_TIMEOUT_S) as answer:
-                found: dict[str, Any] = orjson.loads(answer.read())
-        except HTTPError as error:
-            with error:
-                raise _refused(error.code, error.read()) from error
-        except (OSError, HTTPException, ValueError) as error:
-            raise self._silent() from error
-        return found
+        request = Request(f"{self._url}{path}?{query}", headers=self._headers)  # noqa: S310 - checked
+        while True:
+            try:
+                with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
+                    found: dict[str, Any] = orjson.loads(answer.read())
+                    return found
+            except HTTPError as error:
+                with error:
+                    if error.code != HTTPStatus.TOO_MANY_REQUESTS:
+                        raise _refused(error.code, error.read()) from error
+                    seconds = error.headers.get("Retry-After", "")
+                    time.sleep(int(seconds) if seconds.isdecimal() else 1)
+            except (OSError, HTTPException, ValueError) as error:
+                raise self._silent() from error
 
     @contextmanager
     def listen(self) -> Iterator[Events]:
@@ -75,7 +84,9 @@ class Api:
         """
         url = f"{self._url.replace('http', 'ws', 1)}/v1/ws"
         try:
-            with connect(url, proxy=None if self._is_here else True) as socket:
+            with connect(
+                url, additional_headers=self._headers, proxy=None if self._is_here else True
+            ) as socket:
                 yield Events(socket)
         except InvalidStatus as error:
             raise _refused(error.response.status_code, error.response.body) from error
@@ -133,7 +144,9 @@ def _refused(status: int, body: bytes | bytearray) -> UsageError | ServiceUnavai
         detail = orjson.loads(body)["detail"]
     except (ValueError, KeyError, TypeError):
         detail = f"The API answers with status {status}."
-    is_for_now = status >= 500 or status == 429  # noqa: PLR2004 - of HTTP
+    is_for_now = (
+        status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
+    )
     return ServiceUnavailableError(detail) if is_for_now else UsageError(detail)
 
 

@@ -56,6 +56,7 @@ def stream_bars(
     *,
     final_only: bool = False,
     url: str = DEFAULT_URL,
+    key: str | None = None,
 ) -> Stream[StreamedBar]:
     """Return an endless stream of bars: those since a time, in its order, then each change of one.
 
@@ -69,6 +70,7 @@ def stream_bars(
         since: the first window start, aware; by default that of the window that is open now.
         final_only: no provisional bars.
         url: of a `tapeline api`.
+        key: of that API, if it asks for one.
 
     Raises:
         ValueError: the interval is unknown, the time has no zone, there are no symbols or too
@@ -86,7 +88,7 @@ def stream_bars(
     elif since.tzinfo is None:
         message = "since needs a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
         raise ValueError(message)
-    api = Api(url)
+    api = Api(url, key)
     return Stream(api, _Bars(api, names, length.name, since, final_only=final_only).follow)
 
 
