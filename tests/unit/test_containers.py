@@ -23,6 +23,8 @@ SERVICES = yaml.safe_load(COMPOSE)["services"]
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("tapeline:")]
 OBSERVERS = [name for name, service in SERVICES.items() if service.get("profiles") == ["observe"]]
 LASTING = [name for name in SERVICES if not name.endswith("init")]
+VARIABLES = dict(re.findall(r"^(?:ENV|   ) (\w+)=(\S+)", DOCKERFILE, re.MULTILINE))
+"""Of the image, by name."""
 SPARK_DEFAULTS = dict(
     line.split()
     for line in (ROOT / "deploy/spark/spark-defaults.conf").read_text(encoding="utf-8").splitlines()
@@ -126,6 +128,54 @@ def test_what_lasts_is_checked_limited_and_started_again(service):
     assert SERVICES[service]["logging"]["options"]["max-size"]
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_nothing_may_become_more_than_it_is(service):
+    assert SERVICES[service]["cap_drop"] == ["ALL"]
+    assert "cap_add" not in SERVICES[service]
+    assert SERVICES[service]["security_opt"] == ["no-new-privileges:true"]
+    assert not SERVICES[service].get("privileged")
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_our_image_is_read_only_but_for_its_home_and_a_folder_in_memory(service):
+    written = {
+        *(volume.partition(":")[2] for volume in SERVICES[service]["volumes"]),
+        *(mount.partition(":")[0] for mount in SERVICES[service]["tmpfs"]),
+    }
+
+    assert SERVICES[service]["read_only"] is True
+    assert written == {VARIABLES["TAPELINE_HOME"], "/tmp"}  # noqa: S108 - the container's
+    assert Path(VARIABLES["SPARK_WORKER_DIR"]).parent.as_posix() in written
+    # Without it Java cannot load the libraries that it unpacks: zstd, lz4, snappy.
+    (memory,) = SERVICES[service]["tmpfs"]
+    assert "exec" in memory.partition(":")[2].split(",")
+
+
+def test_the_image_is_built_on_one_version_and_does_not_run_as_root():
+    stages = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", DOCKERFILE, re.MULTILINE)
+    names = {name for _, name in stages}
+    foreign = {image for image, _ in stages if image not in names}
+
+    (base,) = foreign
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm", base)
+    user = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
+    assert user == ["1000:1000"]
+    assert len(stages) > 1  # what builds it is not in it
+    assert set(re.findall(r"COPY --from=(\S+)", DOCKERFILE)) <= names
+
+
+@pytest.mark.parametrize("profile", ["", "app", "simulated"])
+def test_a_profile_has_all_that_its_services_wait_for(profile):
+    def runs(service: str) -> bool:
+        return set(SERVICES[service].get("profiles", [profile])) >= {profile}
+
+    for name in filter(runs, SERVICES):
+        for needed, how in SERVICES[name].get("depends_on", {}).items():
+            assert runs(needed), (name, needed)
+            is_checked = "healthcheck" in SERVICES[needed]
+            assert is_checked == (how["condition"] == "service_healthy")
+
+
 def test_the_parts_find_each_other(settings_of):
     settings = settings_of("stream")
     kafka = environment_of("kafka")
@@ -151,8 +201,7 @@ def test_a_worker_has_room_for_both_streams():
 
 @pytest.mark.parametrize("service", OURS)
 def test_checkpoints_are_at_one_path_everywhere(service):
-    home = re.search(r"TAPELINE_HOME=(\S+)", DOCKERFILE)[1]
-    assert f"home:{home}" in SERVICES[service]["volumes"]
+    assert f"home:{VARIABLES['TAPELINE_HOME']}" in SERVICES[service]["volumes"]
 
 
 def test_the_key_comes_from_outside_and_only_to_the_producer():
