@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -102,15 +103,20 @@ class RunningJob:
     processor: SparkProcessor
     finalizer: Finalizer | None
     metrics: Metrics
+    require_checkpoint: Callable[[], None] | None = None
+    """Raises StreamError once another driver has the checkpoint."""
 
     def watch(self, stop: threading.Event, options: JobOptions, interval_s: float) -> None:
         """Finalize again and again until told to stop, or until all is finalized.
 
         Raises:
-            StreamError: the query has failed, or Cassandra has lost progress that it wrote.
+            StreamError: the query has failed, another driver has taken over its checkpoint, or
+                Cassandra has lost progress that it wrote.
             PoisonError: most of what it reads is no trade.
         """
         while not stop.is_set():
+            if self.require_checkpoint is not None:
+                self.require_checkpoint()
             query = self.processor.query
             if query is not None and not query.isActive:
                 if self.processor.poison.error is not None:
@@ -165,8 +171,9 @@ def run_job(
                 client.claim_policy(settings.stream.policy)
         feed = FeedView(source.bootstrap_servers, settings.kafka, source.topic_id)
         stack.callback(feed.close)
+        require_checkpoint = None
         if query is not None:
-            stack.enter_context(checkpoints.held(query, _LOCK_WAIT_S))
+            require_checkpoint = stack.enter_context(checkpoints.held(query, _LOCK_WAIT_S))
             source = prepare_checkpoint(checkpoints, query, settings, source, feed, client)
         stop = threading.Event()
         with failures_explained("stream", stop), rare_collections():
@@ -191,7 +198,7 @@ def run_job(
             if options.job.layers:
                 processor.start(options.job.layers)
             log.info("streaming", job=options.job.value, topic=source.name)
-            RunningJob(processor, finalizer, metrics).watch(
+            RunningJob(processor, finalizer, metrics, require_checkpoint).watch(
                 stop, options, settings.stream.finalize_interval_s
             )
             processor.stop()
