@@ -62,10 +62,11 @@ class DriverLock:
         """
         began_s = since_s = time.monotonic()
         seen = self._newest()
-        is_alive = False
+        is_alive = is_told = False
         while not self._take_over(*seen, unchanged_s=time.monotonic() - since_s):
-            if since_s == began_s:
+            if not is_told:
                 log.info("checkpoint_waited_for", driver=_whereabouts(seen[1]))
+                is_told = True
             time.sleep(min(_LOOK_S, self._beat_s))
             found, now_s = self._newest(), time.monotonic()
             if found != seen:
