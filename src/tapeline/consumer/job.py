@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from enum import Enum
 from typing import Final
 
 import structlog
+from confluent_kafka import KafkaException
 from pyspark.sql import SparkSession
 
 from tapeline.consumer.checkpoint_check import prepare_checkpoint
@@ -45,6 +47,8 @@ log = structlog.get_logger()
 _LOCK_WAIT_S: Final = 30.0
 _FINALIZE_ATTEMPTS: Final = 5
 _FINALIZE_RETRY_S: Final = 2.0
+_ELECTION_S: Final = 60.0
+"""What Kafka may take to give a dead broker's partitions to others: nine seconds, and the load."""
 
 
 class Job(str, Enum):
@@ -270,6 +274,7 @@ def _stop_on_signals(stop: threading.Event, spark: subprocess.Popen[bytes] | Non
 def _round(finalizer: Finalizer, stop: threading.Event) -> RoundResult | None:
     """Finalize once more, which may be repeated at any point; None when told to stop meanwhile."""
     failures = 0
+    began_s = time.monotonic()
     while True:
         try:
             return finalizer.round()
@@ -277,7 +282,9 @@ def _round(finalizer: Finalizer, stop: threading.Event) -> RoundResult | None:
             if stop.is_set():
                 return None
             failures += 1
-            if failures == _FINALIZE_ATTEMPTS:
+            may_be_electing = isinstance(error, KafkaException)
+            least_s = _ELECTION_S if may_be_electing else 0.0
+            if failures >= _FINALIZE_ATTEMPTS and time.monotonic() - began_s >= least_s:
                 raise
             log.warning("finalize_repeated", error=type(error).__name__)
             stop.wait(_FINALIZE_RETRY_S)
