@@ -15,7 +15,7 @@ from typing import Any
 from tapeline.local.service import free_port
 from tests.commands import wait_for
 
-START_S = 120.0
+START_S = 300.0
 # Above those of local services, below those that the system gives out: nobody else takes one
 # while its service is dead.
 _FIRST_PORT = 20_000
