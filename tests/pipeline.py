@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
+from tapeline.consumer.checkpoint_place import Place
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.sinks import CassandraSink
 from tapeline.consumer.spark_processor import Layer, SparkProcessor, Topic
@@ -64,6 +65,8 @@ class Pipeline:
     session: Session
     topic_id: str
     folder: Path
+    checkpoints_below: Place | None = None
+    """Where checkpoints lie, if not in the folder."""
     now: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     @classmethod
@@ -164,10 +167,14 @@ class Pipeline:
             self.settings,
             topic,
             CassandraSink(self.client),
-            Checkpoints(self.folder / checkpoint),
+            self.checkpoints(checkpoint),
             "0 seconds",
             metrics,
         )
+
+    def checkpoints(self, name: str = "checkpoint") -> Checkpoints:
+        """Return checkpoints of a name."""
+        return Checkpoints((self.checkpoints_below or self.folder) / name)
 
     def ingest(self, layers: frozenset[Layer] = BOTH, checkpoint: str = "checkpoint") -> None:
         """Bring everything in the topic to bronze and silver."""

@@ -92,6 +92,8 @@ class StreamRun:
     client: CassandraClient
     settings: Mapping[str, str]
     filling: Future[Loaded]
+    checkpoint_dir: str | None = None
+    """Where the checkpoint lies, if not in the folder."""
     within: list[str] = field(default_factory=list)
     """What each process is started by, e.g. a command that enters a namespace."""
     _processes: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -106,7 +108,8 @@ class StreamRun:
         """What follows `tapeline stream`."""
         return [
             *("--topic", self.name, "--keyspace", self.name, "--trigger", "0 seconds"),
-            *("--checkpoint-dir", str(self.folder / "checkpoint"), "--until-final"),
+            *("--checkpoint-dir", self.checkpoint_dir or str(self.folder / "checkpoint")),
+            "--until-final",
         ]
 
     @property

@@ -64,7 +64,7 @@ def prepare(
     topic = Topic(
         pipeline.endpoints.bootstrap_servers, pipeline.name, pipeline.topic_id, starting_offsets
     )
-    checkpoints = Checkpoints(pipeline.folder / checkpoint)
+    checkpoints = pipeline.checkpoints(checkpoint)
     feed = FeedView(pipeline.endpoints.bootstrap_servers, settings.kafka, pipeline.topic_id)
     with closing(feed):
         assert job.query is not None

@@ -90,3 +90,20 @@ def test_without_a_known_beginning_a_topic_counts_as_read_from_its_first_message
     end_at(folder, 0, 7)
     with pytest.raises(SchemaError):
         checkpoints.starts_over("ingest", "trades", has_progress=False)
+
+
+def test_a_checkpoint_that_was_half_moved_when_its_driver_was_killed_is_told_from_a_whole_one(
+    checkpoints,
+):
+    """Where a file system moves file by file, any of them may be left, our label gone first."""
+    checkpoints.set_aside("ingest", "another version")
+    assert not checkpoints.is_half_aside("ingest")
+    assert checkpoints.was_set_aside("ingest")
+
+    (checkpoints.root / "ingest.aside_begun").touch()
+    checkpoints.folder("ingest").mkdir()
+    (checkpoints.root / "ingest.aside" / "offsets").rename(checkpoints.folder("ingest") / "offsets")
+    assert checkpoints.is_half_aside("ingest")
+    checkpoints.set_aside("ingest", "setting it aside was cut off")
+    assert not checkpoints.is_half_aside("ingest")
+    assert not checkpoints.folder("ingest").exists()

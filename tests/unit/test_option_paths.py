@@ -15,7 +15,7 @@ from tapeline.local.home import Home
 from tapeline.local.lock import held
 from tapeline.local.state import read_state
 from tapeline.model.errors import UsageError
-from tapeline.program.options import input_file, output_file, output_folder
+from tapeline.program.options import folder_or_uri, input_file, output_file, output_folder
 from tapeline.program.settings import load_settings
 
 NOBODY = 65534
@@ -107,3 +107,44 @@ def test_a_tilde_is_the_users_own_folder(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_what_is_not_given_stays_so() -> None:
     assert (output_file(None), output_folder(None), input_file(None)) == (None, None, None)
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}", "file:{}", "FILE://{}"])
+def test_a_folder_of_this_machine_may_be_given_as_a_uri(tmp_path: Path, form: str) -> None:
+    folder = tmp_path / "with blank, 100 %"
+    assert folder_or_uri(form.format(folder)) == str(folder)
+    (tmp_path / "file").touch()
+    with pytest.raises(typer.BadParameter, match="is a file: name a folder"):
+        folder_or_uri(form.format(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("hdfs://names:8020/tapeline", "hdfs://names:8020/tapeline"),
+        ("hdfs://names/tapeline/a/", "hdfs://names/tapeline/a"),
+        ("hdfs:///tapeline", "hdfs:///tapeline"),
+        ("s3a://bucket/tapeline", "s3a://bucket/tapeline"),
+        ("abfss://box@account.example/tapeline", "abfss://box@account.example/tapeline"),
+        (None, None),
+    ],
+)
+def test_a_uri_of_hadoop_is_taken_as_it_is(given: str | None, taken: str | None) -> None:
+    assert folder_or_uri(given) == taken
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("hdfs:/tapeline", "is not a valid folder: give one such as hdfs://"),
+        ("hdfs://names:8020", "is not a valid folder"),
+        ("s3a://bucket/", "is not a valid folder"),
+        ("s3a://bucket/a?versions", "is not a valid folder"),
+        ("file://names/tapeline", "names another machine: give file:///folder"),
+        ("s3a://me:secret@bucket/a", "holds a password"),
+    ],
+)
+def test_a_uri_that_names_no_folder_is_refused(given: str, said: str) -> None:
+    with pytest.raises(typer.BadParameter, match=said) as refusal:
+        folder_or_uri(given)
+    assert "secret" not in str(refusal.value)

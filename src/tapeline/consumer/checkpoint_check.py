@@ -60,6 +60,7 @@ def prepare_checkpoint(
         reason = _reason_to_start_over(checkpoints, label, topic, offsets, progress)
         if reason is not None:
             checkpoints.set_aside(query, reason)
+    checkpoints.end_set_aside(query)
     if query in _SILVER_QUERIES:
         checkpoints.lost_writes.unlink(missing_ok=True)
     if checkpoints.was_set_aside(query):
@@ -103,6 +104,8 @@ def _reason_to_start_over(
         return "Cassandra has lost what was read"
     checkpoint = CheckpointLog(folder)
     damage = checkpoint.damage()
+    if checkpoints.is_half_aside(label.query):
+        damage = "setting it aside was cut off"
     if checkpoint.is_empty:
         return damage
     if damage is None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tapeline.consumer.checkpoint_place import Place
 from tapeline.model.errors import StreamError
 from tapeline.program.settings import Settings
 
@@ -38,14 +38,14 @@ class CheckpointLabel(BaseModel):
         )
 
     @classmethod
-    def read(cls, folder: Path) -> CheckpointLabel | None:
+    def read(cls, folder: Place) -> CheckpointLabel | None:
         """Return the label of a checkpoint; None when it has none that can be read."""
         try:
             return cls.model_validate_json((folder / _FILE).read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Place) -> None:
         """Put the label on a checkpoint, in one step.
 
         Raises:
@@ -54,7 +54,7 @@ class CheckpointLabel(BaseModel):
         new = folder / f"{_FILE}.new"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            new.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            new.write_bytes(self.model_dump_json(indent=2).encode() + b"\n")
             new.replace(folder / _FILE)
         except OSError as error:
             message = (

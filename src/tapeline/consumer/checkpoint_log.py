@@ -8,15 +8,18 @@ disk has damaged is set aside as a whole, since another run over the topic costs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
+from tapeline.consumer.checkpoint_place import Place, names_in, numbers_in
+
 _VERSION: Final = b"v1"
 _OFFSETS_LINES: Final = 3
 _COMMITS_LINES: Final = 2
+_CHECKSUM: Final = re.compile(r"\.(\d+)\.crc")
 
 
 class CheckpointLog:
@@ -26,7 +29,7 @@ class CheckpointLog:
         folder: of the query.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self._folder = folder
         self._offsets = folder / "offsets"
         self._commits = folder / "commits"
@@ -35,7 +38,7 @@ class CheckpointLog:
     @property
     def is_empty(self) -> bool:
         """Whether no batch was ever begun."""
-        return not _numbers(self._offsets) and not _numbers(self._commits)
+        return not numbers_in(self._offsets) and not numbers_in(self._commits)
 
     def damage(self) -> str | None:
         """Return what keeps Spark from going on or from telling where; None if nothing does.
@@ -73,8 +76,7 @@ class CheckpointLog:
         """Return which next file has a checksum already, so that Spark could not write it."""
         for folder in (self._offsets, self._commits):
             newest = _newest(folder)
-            for checksum in folder.glob(".[0-9]*.crc"):
-                number = int(checksum.name[1 : -len(".crc")])
+            for number in map(int, filter(None, map(_checksum_of, names_in(folder)))):
                 if newest is None or number > newest:
                     return f"{folder.name}/{number} is missing beside its checksum"
         return None
@@ -107,7 +109,7 @@ class CheckpointLog:
         return _lines(self._commits / str(number), _COMMITS_LINES) is not None
 
 
-def _lines(file: Path, count: int) -> list[dict[str, Any]] | None:
+def _lines(file: Place, count: int) -> list[dict[str, Any]] | None:
     """Return the lines of JSON in a log file; None when it is not what it must be."""
     try:
         version, *lines = file.read_bytes().splitlines()
@@ -118,7 +120,7 @@ def _lines(file: Path, count: int) -> list[dict[str, Any]] | None:
     return parsed if is_right and all(isinstance(line, dict) for line in parsed) else None
 
 
-def _initial_offsets(file: Path) -> Mapping[str, Mapping[str, int]]:
+def _initial_offsets(file: Place) -> Mapping[str, Mapping[str, int]]:
     """Return where the first batch began, by topic and partition; nothing when it is not known."""
     try:
         # Spark writes a zero byte before the version, for readers of an earlier one.
@@ -130,18 +132,17 @@ def _initial_offsets(file: Path) -> Mapping[str, Mapping[str, int]]:
     return found if is_right and all(isinstance(o, dict) for o in found.values()) else {}
 
 
-def _is_json(file: Path) -> bool:
+def _is_json(file: Place) -> bool:
     try:
         return isinstance(orjson.loads(file.read_bytes()), dict)
     except (FileNotFoundError, orjson.JSONDecodeError):
         return False
 
 
-def _numbers(folder: Path) -> list[int]:
-    if not folder.is_dir():
-        return []
-    return sorted(int(f.name) for f in folder.iterdir() if f.name.isdigit())
+def _checksum_of(name: str) -> str | None:
+    found = _CHECKSUM.fullmatch(name)
+    return None if found is None else found[1]
 
 
-def _newest(folder: Path) -> int | None:
-    return max(_numbers(folder), default=None)
+def _newest(folder: Place) -> int | None:
+    return max(numbers_in(folder), default=None)

@@ -6,12 +6,15 @@ import signal
 import socket
 import subprocess
 import threading
+import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 import structlog
+from confluent_kafka import KafkaException
 from pyspark.sql import SparkSession
 
 from tapeline.consumer.checkpoint_check import prepare_checkpoint
@@ -44,6 +47,8 @@ log = structlog.get_logger()
 _LOCK_WAIT_S: Final = 30.0
 _FINALIZE_ATTEMPTS: Final = 5
 _FINALIZE_RETRY_S: Final = 2.0
+_ELECTION_S: Final = 60.0
+"""What Kafka may take to give a dead broker's partitions to others: nine seconds, and the load."""
 
 
 class Job(str, Enum):
@@ -102,15 +107,20 @@ class RunningJob:
     processor: SparkProcessor
     finalizer: Finalizer | None
     metrics: Metrics
+    require_checkpoint: Callable[[], None] | None = None
+    """Raises StreamError once another driver has the checkpoint."""
 
     def watch(self, stop: threading.Event, options: JobOptions, interval_s: float) -> None:
         """Finalize again and again until told to stop, or until all is finalized.
 
         Raises:
-            StreamError: the query has failed, or Cassandra has lost progress that it wrote.
+            StreamError: the query has failed, another driver has taken over its checkpoint, or
+                Cassandra has lost progress that it wrote.
             PoisonError: most of what it reads is no trade.
         """
         while not stop.is_set():
+            if self.require_checkpoint is not None:
+                self.require_checkpoint()
             query = self.processor.query
             if query is not None and not query.isActive:
                 if self.processor.poison.error is not None:
@@ -165,8 +175,9 @@ def run_job(
                 client.claim_policy(settings.stream.policy)
         feed = FeedView(source.bootstrap_servers, settings.kafka, source.topic_id)
         stack.callback(feed.close)
+        require_checkpoint = None
         if query is not None:
-            stack.enter_context(checkpoints.held(query, _LOCK_WAIT_S))
+            require_checkpoint = stack.enter_context(checkpoints.held(query, _LOCK_WAIT_S))
             source = prepare_checkpoint(checkpoints, query, settings, source, feed, client)
         stop = threading.Event()
         with failures_explained("stream", stop), rare_collections():
@@ -191,7 +202,7 @@ def run_job(
             if options.job.layers:
                 processor.start(options.job.layers)
             log.info("streaming", job=options.job.value, topic=source.name)
-            RunningJob(processor, finalizer, metrics).watch(
+            RunningJob(processor, finalizer, metrics, require_checkpoint).watch(
                 stop, options, settings.stream.finalize_interval_s
             )
             processor.stop()
@@ -263,6 +274,7 @@ def _stop_on_signals(stop: threading.Event, spark: subprocess.Popen[bytes] | Non
 def _round(finalizer: Finalizer, stop: threading.Event) -> RoundResult | None:
     """Finalize once more, which may be repeated at any point; None when told to stop meanwhile."""
     failures = 0
+    began_s = time.monotonic()
     while True:
         try:
             return finalizer.round()
@@ -270,7 +282,9 @@ def _round(finalizer: Finalizer, stop: threading.Event) -> RoundResult | None:
             if stop.is_set():
                 return None
             failures += 1
-            if failures == _FINALIZE_ATTEMPTS:
+            may_be_electing = isinstance(error, KafkaException)
+            least_s = _ELECTION_S if may_be_electing else 0.0
+            if failures >= _FINALIZE_ATTEMPTS and time.monotonic() - began_s >= least_s:
                 raise
             log.warning("finalize_repeated", error=type(error).__name__)
             stop.wait(_FINALIZE_RETRY_S)

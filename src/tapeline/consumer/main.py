@@ -5,27 +5,35 @@ from __future__ import annotations
 import os
 import re
 from enum import Enum
-from pathlib import Path
+from functools import partial
 from typing import Annotated
 
 import structlog
 import typer
+from pyspark.sql import SparkSession
 
 from tapeline.consumer.checkpoints import Checkpoints
+from tapeline.consumer.failures import failures_explained
+from tapeline.consumer.hadoop_path import place_of
 from tapeline.consumer.job import Job, JobOptions, SinkKind, run_job
-from tapeline.consumer.session import begin_session, is_submitted, make_spark_archive
+from tapeline.consumer.session import (
+    begin_session,
+    early_session,
+    is_submitted,
+    make_spark_archive,
+)
 from tapeline.consumer.spark_processor import Topic
 from tapeline.kafka.topics import topic_admin, topic_id_of
-from tapeline.local.discovery import find_endpoints
+from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.home import Home
 from tapeline.model.errors import UsageError
 from tapeline.program.command import run_command
 from tapeline.program.logs import configure_logging
-from tapeline.program.options import output_folder
+from tapeline.program.options import folder_or_uri
 from tapeline.program.process import end_with_parent, exit_stopped, is_held
 from tapeline.program.profile import PROFILE_HELP, Profile
 from tapeline.program.rule_file import PolicyOption
-from tapeline.program.settings import SECRET_VARIABLES, LogLevel, load_settings
+from tapeline.program.settings import SECRET_VARIABLES, LogLevel, Settings, load_settings
 
 log = structlog.get_logger()
 
@@ -67,10 +75,10 @@ def stream(
     ] = None,
     policy: PolicyOption = None,
     checkpoint_dir: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            callback=output_folder,
-            help="Folder of the checkpoints; below TAPELINE_HOME by default.",
+            callback=folder_or_uri,
+            help="Folder of the checkpoints, or a URI of Hadoop's; below TAPELINE_HOME by default.",
         ),
     ] = None,
     reset_checkpoint: Annotated[
@@ -119,7 +127,8 @@ def stream(
     )
     # A topic made again begins again at offset 0, so its checkpoints are its own; and what was
     # only printed must not count as written.
-    root = checkpoint_dir or home.checkpoints / settings.cassandra.keyspace
+    below_home = str(home.checkpoints / settings.cassandra.keyspace)
+    root = place_of(checkpoint_dir or below_home, partial(_session, settings, endpoints))
     checkpoints = Checkpoints(root / source.topic_id / sink.value)
     if reset_checkpoint and job.query is not None:
         checkpoints.reset(job.query, confirmed=yes)
@@ -128,6 +137,11 @@ def stream(
     make_spark_archive(home)
     if is_stopped:
         exit_stopped()
+
+
+def _session(settings: Settings, endpoints: Endpoints) -> SparkSession:
+    with failures_explained("stream"):
+        return early_session(settings, endpoints)
 
 
 def main() -> None:

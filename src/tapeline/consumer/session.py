@@ -59,6 +59,18 @@ def begin_session(settings: Settings, endpoints: Endpoints) -> None:
     pool.shutdown(wait=False)
 
 
+def early_session(settings: Settings, endpoints: Endpoints) -> SparkSession:
+    """Return, as often as asked, the session that `build_session` is going to return.
+
+    What it raises is raised here.
+    """
+    if not _starting:
+        built: Future[SparkSession] = Future()
+        built.set_result(_build(settings, endpoints, records=True))
+        _starting.append(built)
+    return _starting[0].result()
+
+
 def build_session(
     settings: Settings, endpoints: Endpoints, *, records: bool = False
 ) -> SparkSession:
@@ -117,6 +129,14 @@ def make_spark_archive(home: Home) -> None:
         make_archives_later(home.class_archives, after_pid=gateway.proc.pid)
 
 
+def write_without_processes(session: SparkSession) -> None:
+    """Have checkpoints on a local disk written by Java itself.
+
+    Spark's usual way starts ten processes for each file there; elsewhere it is the right one.
+    """
+    session.conf.set("spark.sql.streaming.checkpointFileManagerClass", _FILE_MANAGER)
+
+
 @contextmanager
 def without_logs(session: SparkSession) -> Iterator[None]:
     """Keep Spark and py4j from reporting what is done to a query on purpose."""
@@ -152,8 +172,6 @@ def _configuration(settings: Settings, endpoints: Endpoints) -> dict[str, str]:
         # The connector's direct join fails with either of these two on.
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.exchange.reuse": "false",
-        # On a local disk Spark's usual one starts ten processes for each file that it writes.
-        "spark.sql.streaming.checkpointFileManagerClass": _FILE_MANAGER,
         "spark.cassandra.connection.host": endpoints.cassandra_host,
         "spark.cassandra.connection.port": str(endpoints.cassandra_port),
         "spark.cassandra.connection.localDC": settings.cassandra.local_datacenter,

@@ -16,13 +16,14 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from tapeline.consumer.batch_summary import BatchSummary, arrange, read_summary, summary_rows
 from tapeline.consumer.checkpoint_label import CheckpointLabel
+from tapeline.consumer.checkpoint_place import location
 from tapeline.consumer.checkpoints import Checkpoints
 from tapeline.consumer.kept_progress import KeptProgress
 from tapeline.consumer.layers import bronze_rows, quarantine_rows, silver_rows
 from tapeline.consumer.poison_limit import PoisonLimit
 from tapeline.consumer.previews import Previews
 from tapeline.consumer.recently_affected import RecentlyAffected
-from tapeline.consumer.session import without_logs
+from tapeline.consumer.session import without_logs, write_without_processes
 from tapeline.consumer.sinks import Sink
 from tapeline.consumer.transformations import apply_watermark, parse_trade_from_avro
 from tapeline.kafka.client import java_options
@@ -121,9 +122,10 @@ class SparkProcessor:
         return self._previews
 
     @property
-    def folders(self) -> tuple[Path, Path]:
-        """Where Spark writes: the checkpoints, and what does not fit into memory."""
-        return self._checkpoints.root, Path(tempfile.gettempdir())
+    def folders(self) -> tuple[Path, ...]:
+        """Where Spark writes on disks here: checkpoints, and what does not fit into memory."""
+        root = self._checkpoints.root
+        return *([root] if isinstance(root, Path) else []), Path(tempfile.gettempdir())
 
     def start(self, layers: frozenset[Layer] = ALL_LAYERS) -> StreamingQuery:
         """Start the query of some layers on one read of Kafka."""
@@ -143,10 +145,12 @@ class SparkProcessor:
 
         folder = self._checkpoints.folder(name)
         CheckpointLabel.of(name, self._settings, self._topic.topic_id).write(folder)
+        if isinstance(folder, Path):
+            write_without_processes(self._session)
         self.query = (
             self._messages()
             .writeStream.queryName(name)
-            .option("checkpointLocation", str(folder))
+            .option("checkpointLocation", location(folder))
             .trigger(processingTime=self._trigger)
             .foreachBatch(write)
             .start()

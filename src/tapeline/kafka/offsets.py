@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from confluent_kafka import (
@@ -16,6 +17,7 @@ from confluent_kafka import (
 )
 
 _TIMEOUT_S: Final = 10.0
+_LEARN_S: Final = 2.0
 _POLL_S: Final = 0.1
 _WITHOUT_LEADER: Final = frozenset(
     {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
@@ -33,7 +35,7 @@ def offsets_of(consumer: Consumer, topic: str, partition: int) -> tuple[int, int
         KafkaException: there is no answer.
     """
     asked = TopicPartition(topic, partition)
-    return _once_led(lambda: consumer.get_watermark_offsets(asked, timeout=_TIMEOUT_S))
+    return _once_led(consumer, lambda: consumer.get_watermark_offsets(asked, timeout=_TIMEOUT_S))
 
 
 def next_offsets(
@@ -44,14 +46,14 @@ def next_offsets(
     Raises:
         KafkaException: there is no answer.
     """
-    return _once_led(lambda: _offsets_at(consumer, partitions, OFFSET_END))
+    return _once_led(consumer, lambda: _offsets_at(consumer, partitions, OFFSET_END))
 
 
 def oldest_offsets(
     consumer: Consumer, partitions: Collection[tuple[str, int]]
 ) -> dict[tuple[str, int], int]:
     """Return the oldest offset of many partitions of topics, as `next_offsets`."""
-    return _once_led(lambda: _offsets_at(consumer, partitions, OFFSET_BEGINNING))
+    return _once_led(consumer, lambda: _offsets_at(consumer, partitions, OFFSET_BEGINNING))
 
 
 def _offsets_at(
@@ -67,13 +69,20 @@ def _offsets_at(
     return found
 
 
-def _once_led(ask: Callable[[], _T]) -> _T:
+def _once_led(consumer: Consumer, ask: Callable[[], _T]) -> _T:
     """Ask until the partitions have a leader."""
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
             return ask()
         except KafkaException as error:
+            _learn_who_leads(consumer)
             if error.args[0].code() not in _WITHOUT_LEADER or time.monotonic() > deadline:
                 raise
             time.sleep(_POLL_S)
+
+
+def _learn_who_leads(consumer: Consumer) -> None:
+    """Have a consumer forget who led, or that nobody did, which it remembers for a quarter hour."""
+    with suppress(KafkaException):
+        consumer.list_topics(timeout=_LEARN_S)

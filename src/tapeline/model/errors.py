@@ -8,7 +8,7 @@ An error's name says how to react; its message says what to do next.
     ├── UsageError                exit code 2: the command or a setting is wrong
     │   ├── TapeError             the tape cannot be read
     │   └── SchemaError           a keyspace, table or topic is not what it must be
-    ├── ServiceUnavailableError   exit code 3: Kafka, Cassandra or an API does not answer
+    ├── ServiceUnavailableError   exit code 3: Kafka, Cassandra or another service does not answer
     │   └── AccessError           exit code 2: it answers, but does not let us in, or is not trusted
     ├── LocalStackError           exit code 4: a local service cannot be started or has died
     │   └── PreflightError        memory, disk, Java or a port is missing
@@ -44,7 +44,7 @@ class SchemaError(UsageError):
 
 
 class ServiceUnavailableError(TapelineError):
-    """Kafka, Cassandra or an API does not answer."""
+    """Kafka, Cassandra, the file system of the checkpoints or an API does not answer."""
 
     exit_code = 3
 

@@ -11,11 +11,13 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
 
 from tapeline.program.setting_types import LAST_PORT, LONGEST_S
 
+_URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/.*")
 LARGEST: Final = 1_000_000_000
 """More than any number of things that a command is asked for."""
 
@@ -77,6 +79,41 @@ def output_folder(path: Path | None) -> Path | None:
         message = f"{folder} may not be written: name another folder."
         raise typer.BadParameter(message)
     return folder
+
+
+def folder_or_uri(text: str | None) -> str | None:
+    """Return a folder of this machine as `output_folder` does, or a URI as it was given.
+
+    `file:/…` is a folder of this machine.
+
+    Raises:
+        typer.BadParameter: nothing can be written there, or it is not a valid URI.
+    """
+    if text is None:
+        return None
+    found = _URI.fullmatch(text)
+    if found is None:
+        return str(output_folder(Path(text)))
+    scheme = found[1].lower()
+    if scheme == "file":
+        path = re.sub(r"^file:(//(?=/))?", "", text, flags=re.IGNORECASE)
+        return str(output_folder(_path_of_uri(path)))
+    parts = urlsplit(text)
+    if "://" not in text or not parts.path.strip("/") or parts.query or parts.fragment:
+        message = f"{text!r} is not a valid folder: give one such as hdfs://host:8020/checkpoints."
+        raise typer.BadParameter(message)
+    if parts.password is not None:
+        shown = text.replace(f":{parts.password}@", ":…@")
+        message = f"{shown!r} holds a password: give it to Hadoop by its own settings."
+        raise typer.BadParameter(message)
+    return text.rstrip("/")
+
+
+def _path_of_uri(path: str) -> Path:
+    if path.startswith("//"):
+        message = f"'file:{path}' names another machine: give file:///folder."
+        raise typer.BadParameter(message)
+    return Path(path)
 
 
 def input_file(path: Path | None) -> Path | None:

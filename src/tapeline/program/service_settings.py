@@ -113,8 +113,9 @@ class CassandraSettings(BaseModel):
 
     model_config = FROZEN
 
-    host: valid.ContactPoint | None = None
-    """A contact point; found by itself when not set (the local stack, then localhost)."""
+    host: valid.ContactPoints | None = None
+    """One node or several, with commas between them, of which one must answer at a start; found by
+    itself when not set (the local stack, then localhost)."""
     port: int = Field(default=9042, ge=1, le=LAST_PORT)
     """The native protocol port, used with `host`."""
     tls: bool = False

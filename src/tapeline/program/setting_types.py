@@ -67,11 +67,14 @@ def _host(text: str) -> str:
     return text
 
 
-def _contact_point(text: str) -> str:
-    if text.count(":") == 1:
-        message = f"{text!r} is not a valid host: the port goes into TAPELINE_CASSANDRA__PORT."
-        raise ValueError(message)
-    return _host(text)
+def _contact_points(text: str) -> str:
+    hosts = [host.strip() for host in text.split(",")]
+    for host in hosts:
+        if host.count(":") == 1:
+            message = f"{host!r} is not a valid host: the port goes into TAPELINE_CASSANDRA__PORT."
+            raise ValueError(message)
+        _host(host)
+    return ",".join(hosts)
 
 
 def _servers(text: str) -> str:
@@ -179,7 +182,7 @@ Key = Annotated[SecretStr, AfterValidator(_key)]
 Keyspace = Annotated[str, AfterValidator(keyspace_name)]
 Topic = Annotated[str, AfterValidator(topic_name)]
 Host = Annotated[str, AfterValidator(_host)]
-ContactPoint = Annotated[str, AfterValidator(_contact_point)]
+ContactPoints = Annotated[str, AfterValidator(_contact_points)]
 Servers = Annotated[str, AfterValidator(_servers)]
 FeedUrl = Annotated[str, AfterValidator(_feed_url)]
 Master = Annotated[str, AfterValidator(_master)]

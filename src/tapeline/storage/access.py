@@ -77,9 +77,11 @@ def rights_explained() -> Iterator[None]:
 
 
 def _why_not(settings: CassandraSettings, host: str, port: int) -> str | None:
+    hosts = host.split(",")
     if not settings.tls:
-        return "it speaks TLS; set TAPELINE_CASSANDRA__TLS=true" if speaks_tls(host, port) else None
-    reason = why_no_tls(host, port, _files(settings))
+        has_tls = any(speaks_tls(one, port) for one in hosts)
+        return "it speaks TLS; set TAPELINE_CASSANDRA__TLS=true" if has_tls else None
+    reason = next(filter(None, (why_no_tls(one, port, _files(settings)) for one in hosts)), None)
     if reason is None:
         return None
     return (

@@ -254,7 +254,7 @@ def _make_cluster(settings: CassandraSettings, host: str, port: int) -> Cluster:
         "speculative_execution_policy": ConstantSpeculativeExecutionPolicy(_SPECULATE_AFTER_S, 2),
     }
     return Cluster(
-        [host],
+        host.split(","),
         port=port,
         protocol_version=_PROTOCOL,
         execution_profiles={
