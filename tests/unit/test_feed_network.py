@@ -20,6 +20,7 @@ from tapeline.producer import finnhub_client
 from tapeline.producer.feed_address import proxy_of
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.program.settings import FinnhubSettings
+from tests.certificates import Authority
 
 LIMIT_S = 20.0
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY", "NO_PROXY")
@@ -198,6 +199,22 @@ def test_a_certificate_that_does_not_verify_is_named_and_tried_again(
     for error in errors:
         assert error.startswith("the certificate of localhost does not verify (self-signed")
         assert "SSL_CERT_FILE" in error
+
+
+def test_an_authority_that_does_not_say_what_its_key_is_for_is_trusted_on_every_python(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    issued = authority.issue("feed")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.certificate, issued.key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+
+    async def work() -> list[bytes | str]:
+        async with serve(one_frame, "127.0.0.1", 0, ssl=context) as server:
+            return await frames_of(f"wss://localhost:{server.sockets[0].getsockname()[1]}")
+
+    assert run(work()) == ["hello"]
 
 
 def test_a_server_without_tls_is_said_and_tried_again() -> None:

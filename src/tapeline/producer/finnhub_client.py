@@ -12,8 +12,8 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
-from urllib.parse import urlencode
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 import structlog
@@ -31,6 +31,7 @@ from tapeline.producer.steady import steady_s
 from tapeline.producer.symbol_slots import SymbolSlots
 from tapeline.program.metrics import PRODUCER_METRICS, RECONNECTS, WITHOUT_SLOT, Metrics
 from tapeline.program.settings import FinnhubSettings
+from tapeline.program.tls import TlsFiles
 
 log = structlog.get_logger()
 
@@ -177,6 +178,8 @@ class FinnhubClient:
 
     async def _connect(self) -> ClientConnection:
         query = urlencode({"token": self._token.get_secret_value()})
+        is_secure = urlsplit(self._settings.url).scheme == "wss"
+        tls: dict[str, Any] = {"ssl": TlsFiles().context()} if is_secure else {}
         try:
             proxy = proxy_of(self._settings.url)
             return await connect(
@@ -187,6 +190,7 @@ class FinnhubClient:
                 ping_interval=None,
                 proxy=proxy,
                 logger=_WIRE_LOG,
+                **tls,
             )
         except InvalidStatus as error:
             if error.response.status_code in _UNAUTHORIZED:
