@@ -498,6 +498,7 @@ def test_a_web_socket_subscribes_and_unsubscribes(pipeline: Pipeline, api: Serve
             await until_event("state")
             await ask(action="subscribe", symbols=["AAPL"], channels=["bars", "trades"])
             found.append(await until_event("subscribed"))
+            assert await until_event("followed") == found[0]
             await client.send("nonsense")
             found.append(await until_event("error"))
             await ask(action="subscribe", symbols=["AAPL"], interval="7m")

@@ -37,7 +37,7 @@ class Listener:
     joined: set[Topic] = field(default_factory=set)
     is_ended: bool = False
     _waiting: dict[Hashable, Event] = field(default_factory=dict)
-    _answers: list[tuple[frozenset[Topic], Event]] = field(default_factory=list)
+    _followed: list[tuple[frozenset[Topic], Event]] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, event: Event) -> bool:
@@ -48,19 +48,19 @@ class Listener:
         self._wake.set()
         return len(self._waiting) <= _WAITING
 
-    def answer(self, topics: Iterable[Topic], event: Event) -> None:
-        """Let an event wait that says that topics have been joined, until they have."""
-        self._answers.append((frozenset(topics), event))
-        self.put_answers()
+    def put_when_followed(self, topics: Iterable[Topic], event: Event) -> None:
+        """Put an event once none of the topics is still to be joined."""
+        self._followed.append((frozenset(topics), event))
+        self.put_followed()
 
-    def put_answers(self) -> None:
-        """Let the answers wait whose topics are no longer being joined."""
-        answers, self._answers = self._answers, []
-        for topics, event in answers:
+    def put_followed(self) -> None:
+        """Put the events that have waited for topics which are no longer to be joined."""
+        waiting, self._followed = self._followed, []
+        for topics, event in waiting:
             if topics.isdisjoint(self.joining):
                 self.put(event)
             else:
-                self._answers.append((topics, event))
+                self._followed.append((topics, event))
 
     async def take(self) -> list[Event] | None:
         """Wait for events and return them all; None ends the stream."""
@@ -142,7 +142,7 @@ class Listeners:
         listener.joined.update(topics)
         for topic in topics:
             self._of[topic].add(listener)
-        listener.put_answers()
+        listener.put_followed()
 
     def leave(self, listener: Listener, topics: Collection[Topic]) -> None:
         """Let one have the events of topics no more."""
@@ -152,7 +152,7 @@ class Listeners:
             self._of[topic].discard(listener)
             if not self._of[topic]:
                 del self._of[topic]
-        listener.put_answers()
+        listener.put_followed()
 
     def are_any(self, topic: Topic) -> bool:
         """Return whether anyone has joined a topic."""

@@ -41,7 +41,7 @@ class Wish(BaseModel):
 
 @router.websocket("/ws")
 async def socket(client: WebSocket) -> None:
-    """Send events `bar`, `trade`, `state`, `subscribed`, `unsubscribed` and `error`."""
+    """Send events `bar`, `trade`, `state`, `subscribed`, `followed`, `unsubscribed`, `error`."""
     live: Live = client.app.state.live
     await client.accept()
     try:
@@ -88,10 +88,7 @@ async def _receive(client: WebSocket, live: Live, listener: Listener) -> None:
 
 
 def _heed(live: Live, listener: Listener, text: str | bytes) -> None:
-    """Do what a message asks for, and answer.
-
-    What is subscribed to is answered once it is followed: of what changes later nothing is missed.
-    """
+    """Do what a message asks for, and answer; `followed` comes when what is wanted is."""
     try:
         wish = Wish.model_validate_json(text)
     except ValidationError as error:
@@ -108,7 +105,9 @@ def _heed(live: Live, listener: Listener, text: str | bytes) -> None:
     else:
         live.subscribe(listener, topics)
     names = {"symbols": wish.symbols, "interval": wish.interval, "channels": wish.channels}
-    listener.answer(topics, told_event(f"{wish.action}d", names))
+    listener.put(told_event(f"{wish.action}d", names))
+    if wish.action == "subscribe":
+        listener.put_when_followed(topics, told_event("followed", names))
 
 
 def _refusal(detail: str) -> Event:

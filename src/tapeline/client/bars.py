@@ -130,7 +130,7 @@ class _Bars:
             events.send(action="subscribe", symbols=chunk, interval=self._interval)
         missing = len(chunks)
         while missing:
-            missing -= events.next()[0] == "subscribed"
+            missing -= events.next()[0] == "followed"
 
     def _read(self, events: Events) -> Iterator[StreamedBar]:
         """Yield the news among the stored bars, in order of time."""

@@ -61,7 +61,7 @@ export class Feed {
         this.handlers.bar(data);
       } else if (event === "state") {
         this.#told(data);
-      } else if (event === "reset" || (event === "subscribed" && --awaited === 0)) {
+      } else if (event === "reset" || (event === "followed" && --awaited === 0)) {
         this.handlers.reload();
       }
     });
