@@ -280,6 +280,26 @@ def test_a_rank_beyond_sixteen_bits_stays_in_its_millisecond(spark: SparkSession
     assert (bar["open"], bar["close"]) == (10.0, 12.0)
 
 
+def test_time_decides_at_any_hour_of_the_day(spark: SparkSession) -> None:
+    """Also where the highest of the bits that the milliseconds of a day need is first set."""
+    turn = START_MS - START_MS % 86_400_000 + (1 << 26)  # 18:38:28.864
+    times = ((12.0, turn + 1), (11.0, turn), (10.0, turn - 1))
+    rows = [("TEST", price, 1.0, ms, None, 0, 0) for price, ms in times]
+
+    (bar,) = calculate_ohlcv(trades_of(spark, rows), SIP).collect()
+
+    assert (bar["open"], bar["close"]) == (10.0, 12.0)
+
+
+@pytest.mark.parametrize("ids", [(4, 5), (5, 4)])
+def test_of_equal_time_and_rank_the_id_decides(spark: SparkSession, ids: tuple[int, int]) -> None:
+    rows = [("TEST", float(i), 1.0, START_MS, None, 0, i) for i in ids]
+
+    (bar,) = calculate_ohlcv(trades_of(spark, rows), SIP).collect()
+
+    assert (bar["open"], bar["close"]) == (4.0, 5.0)
+
+
 def test_each_product_is_rounded_and_not_the_price(spark: SparkSession) -> None:
     # 1.6743e-9 * 1e9 + 1.6743e-9 * 2e9 = 1.6743 + 3.3486 = 5.0229, and that over 3e9.
     rows = [("TEST", 1.6743e-09, size, START_MS, None, 0, n) for n, size in enumerate((1e9, 2e9))]
