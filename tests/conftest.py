@@ -29,11 +29,9 @@ from .pipeline import Pipeline
 
 _UNIT = Path(__file__).parent / "unit"
 _OTHER_STACK_S = 300.0
-# A JVM of the tests ends before its second compiler would pay, or a check of its jars. Cassandra
-# keeps what it knows of a keyspace in its commit log alone: each test makes one of fifteen tables.
+# A JVM of the tests ends before its second compiler would pay, or a check of its jars.
 _SHORT_LIVED = (
-    "-XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote "
-    "-Dcassandra.test.flush_local_schema_changes=false"
+    "-XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
 )
 
 # How long an example takes says nothing of whether it is right.

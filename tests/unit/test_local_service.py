@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import warnings
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from tapeline.local.service import (
     free_port,
     log_tail,
     start_service,
+    wait_for_port,
     wait_until_ready,
 )
 from tapeline.model.errors import LocalStackError
@@ -250,3 +252,16 @@ def test_a_service_ends_on_sigterm(start):
     assert process is not None
     process.terminate()
     assert process.wait(10) == -signal.SIGTERM
+
+
+def test_a_port_that_is_let_go_is_waited_for_and_one_that_is_not_only_for_a_while():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        began = time.monotonic()
+        wait_for_port(port, 0.3)
+        assert time.monotonic() - began >= 0.3
+
+        threading.Timer(0.3, taken.close).start()
+        wait_for_port(port, 30)
+        assert time.monotonic() - began < 20
+    assert free_port(port) == port

@@ -163,16 +163,29 @@ def free_port(preferred: int) -> int:
     end = min(preferred + _PORTS_TRIED * _PORT_STEP, _MOST_PORTS)
     above = range(preferred, end, _PORT_STEP)
     for port in (*(above if preferred else ()), 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            found: int = probe.getsockname()[1]
+        if (found := _bound(port)) is not None:
             return found
     message = "There is no free port."
     raise LocalStackError(message)
+
+
+def wait_for_port(port: int, timeout_s: float) -> None:
+    """Wait for a while until a loopback port is free: one that was killed keeps it for a moment."""
+    deadline = time.monotonic() + timeout_s
+    while _bound(port) is None and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _bound(port: int) -> int | None:
+    """Return which port can be listened on for 0, or the same one; None when it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return None
+        found: int = probe.getsockname()[1]
+        return found
 
 
 def accepts_connections(port: int) -> bool:

@@ -32,12 +32,13 @@ from tapeline.local.jars import (
 from tapeline.local.java import find_java, java_environment
 from tapeline.local.lock import try_lock
 from tapeline.local.preflight import check_machine, require_disk
-from tapeline.local.service import RunningService, ServicePlace, wait_until_ready
+from tapeline.local.service import RunningService, ServicePlace, wait_for_port, wait_until_ready
 from tapeline.local.state import StackState, all_noted, read_state, write_state
 from tapeline.model.errors import LocalStackError
 from tapeline.program.profile import Profile, Sizes
 
 _START_TIMEOUT_S: Final = 120.0
+_PORT_WAIT_S: Final = 5.0
 _NAMES: Final = (kafka.NAME, cassandra.NAME)
 _STARTERS: Final[dict[str, Callable[[ServicePlace, Sizes, int], RunningService]]] = {
     kafka.NAME: kafka.start_kafka,
@@ -154,6 +155,8 @@ class LocalStack:
         )
         # One that died comes back where its clients look for it.
         before = {s.name: s.port for s in all_noted(self.home)}
+        if name in before:
+            wait_for_port(before[name], _PORT_WAIT_S)
         return _STARTERS[name](place, self._sizes, before.get(name, _USUAL_PORTS[name]))
 
     def has_jars(self, name: str) -> bool:
