@@ -8,7 +8,7 @@ import shutil
 import sys
 
 PYTHON_PACKAGES_MB = 446
-JARS_MB = 189
+JARS_MB = 184
 DISK_MB = 3000
 MEMORY_MB = 2500
 MB = 1024 * 1024
