@@ -25,7 +25,8 @@ class StreamedBar:
     """A bar over [window_start, window_end) as it stands; times are aware, in UTC.
 
     `revision` is 0 while it is provisional and 1 when it is first final; a later trade makes it
-    grow. Prices are None when no trade could set one. `is_complete` is False when the feed had a
+    grow. Prices, `vwap` among them, are None when no trade could set one; `volume` is
+    in the feed's units, rounded to a double. `is_complete` is False when the feed had a
     gap in it, and None while nobody can say.
     """
 

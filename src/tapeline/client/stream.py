@@ -20,7 +20,8 @@ class Stream(Generic[T]):
     """What `follow` yields from one connection after the other.
 
     The first connection that fails is an error, later ones are tried again forever. It ends with
-    `close`, or with a `with` block around it.
+    `close`, or with a `with` block around it. Iterating raises ServiceUnavailableError when nothing
+    answers at first, and UsageError when the API refuses what is asked for.
 
     Args:
         api: what to connect to.
