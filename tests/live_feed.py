@@ -26,7 +26,8 @@ from tapeline.kafka.topics import create_topics, topic_admin
 from tapeline.local.home import Home
 from tapeline.local.java import find_java
 from tapeline.local.kafka import kafka_answers
-from tapeline.local.service import LOOPBACK, RunningService, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK, RunningService
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import KAFKA, write_state
 from tapeline.model.gap import Gap, ends_of

@@ -27,7 +27,8 @@ from tapeline.finalize.finalizer import Finalizer, RoundResult, StreamKnowledge
 from tapeline.kafka.feed_view import FeedView
 from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.conditions import SIP
 from tapeline.producer.finnhub_client import FinnhubClient

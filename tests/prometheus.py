@@ -17,7 +17,8 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 
 from .alert_rules import PROMETHEUS, RULES
 from .commands import wait_for

@@ -25,7 +25,8 @@ from tapeline.local import cassandra, kafka
 from tapeline.local.home import Home
 from tapeline.local.jars import CASSANDRA_JARS, KAFKA_JARS, JarSet, jar_folder
 from tapeline.local.java import find_java, java_environment
-from tapeline.local.service import LOOPBACK, RunningService, ServicePlace, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK, RunningService, ServicePlace
 from tapeline.local.truststore import TRUST_PASSWORD, encode_trust_store
 from tapeline.program.profile import Profile
 from tests.certificates import ELSEWHERE, STORE_PASSWORD, Authority, Issued

@@ -18,7 +18,8 @@ from fastapi import FastAPI
 
 from tapeline.api.app import create_app
 from tapeline.api.main import server_config
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.program.settings import ApiSettings, load_settings
 
 from .commands import wait_for

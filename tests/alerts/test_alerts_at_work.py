@@ -21,7 +21,8 @@ import pytest
 
 from tapeline.consumer.job import Job, JobOptions, RunningJob, SinkKind
 from tapeline.local.home import Home
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.program.metrics import STREAM_METRICS, Metrics
 from tapeline.program.metrics_server import serve_metrics

@@ -24,7 +24,8 @@ from pydantic import SecretStr
 
 from tapeline.kafka.topics import create_topics, topic_admin
 from tapeline.local.home import Home
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.model.feed_status import FeedStatus
 from tapeline.producer.clock import FeedClock
 from tapeline.producer.finnhub_client import FinnhubClient

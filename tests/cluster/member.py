@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tapeline.local.service import free_port
+from tapeline.local.ports import free_port
 from tests.commands import wait_for
 
 START_S = 300.0

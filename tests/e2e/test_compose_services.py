@@ -25,7 +25,8 @@ from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.jars import SPARK_JARS, jar_folder
 from tapeline.local.java import JAVA_LOCALE, find_java, java_environment
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tests.commands import ROOT, TIMEOUT_S, stored_bars, wait_for

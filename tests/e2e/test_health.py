@@ -8,7 +8,8 @@ import pytest
 
 from tapeline.kafka.topics import delete_topic, topic_admin
 from tapeline.local.discovery import Endpoints
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tests.commands import finish, is_healthy, start, wait_for
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tapeline import read_bars
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tests.commands import TIMEOUT_S, start, wait_for
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,8 @@ import pytest
 from tapeline.local.home import Home
 from tapeline.local.jars import SPARK_JARS, jar_folder
 from tapeline.local.java import find_java, java_environment
-from tapeline.local.service import LOOPBACK, accepts_connections, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK, accepts_connections
 from tapeline.model.bar import Interval
 from tests.commands import ROOT, finish, is_healthy, wait_for
 from tests.hand import TAPE, hand_bars, values_of

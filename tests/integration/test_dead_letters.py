@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from tapeline.cli.dead_letters import Action, dead_letters
 from tapeline.cli.options import TableOrJson
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta, timezone
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.model.bar import Interval
 from tapeline.model.feed_status import FeedStatus
 from tapeline.model.gap import Gap, GapKind

@@ -21,7 +21,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from tapeline.kafka.feed_view import FeedSnapshot, FeedView
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.model.coverage import Coverage, ProducerView
 from tapeline.model.feed_status import FeedStatus
 from tapeline.model.gap import GapKind

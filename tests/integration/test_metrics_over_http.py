@@ -16,7 +16,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from tapeline.consumer.job import Job, JobOptions, RunningJob, SinkKind
 from tapeline.consumer.spark_processor import Layer
 from tapeline.kafka.topics import create_topics, delete_topic, topic_admin
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.model.bar import Interval
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.finnhub_client import FinnhubClient

@@ -15,7 +15,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tests.commands import UNMEASURED, fail, start, wait_for
 
 ANNA = "2b7e151628aed2a6abf7158809cf4f3c"

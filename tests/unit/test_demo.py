@@ -19,7 +19,7 @@ from tapeline.api.bar_pages import row_of
 from tapeline.api.formats import to_json
 from tapeline.cli.demo import _table, _Until
 from tapeline.demo.parts import LatestBars, ShownBar
-from tapeline.local.service import free_port
+from tapeline.local.ports import free_port
 from tapeline.model.bar import Bar
 
 START = datetime(2026, 11, 23, 5, 10, tzinfo=timezone.utc)

@@ -19,7 +19,8 @@ from tapeline.local import kafka
 from tapeline.local.home import Home
 from tapeline.local.jars import KAFKA_JARS, jar_folder
 from tapeline.local.lock import held, is_held, only_one
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.producer.key_lock import one_connection
 from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage

@@ -8,23 +8,20 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 import warnings
-from contextlib import ExitStack
 from dataclasses import replace
 
 import psutil
 import pytest
 
 from tapeline.local import service as local_service
+from tapeline.local.ports import free_port
 from tapeline.local.service import (
     RunningService,
     accepts_connections,
-    free_port,
     log_tail,
     start_service,
-    wait_for_port,
     wait_until_ready,
 )
 from tapeline.model.errors import LocalStackError
@@ -203,31 +200,6 @@ def test_a_service_that_does_not_answer_in_time_is_told_with_the_end_of_its_log(
     assert str(caught.value).endswith("still loading")
 
 
-def test_a_preferred_port_that_is_free_is_taken():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    assert free_port(port) == port
-
-
-def test_a_port_that_is_taken_gives_way_to_one_above_it():
-    with ExitStack() as servers:
-        first = servers.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-        found = [first]
-        for _ in range(6):
-            found.append(free_port(first))
-            assert not accepts_connections(found[-1])
-            servers.enter_context(socket.create_server(("127.0.0.1", found[-1])))
-
-    assert len(set(found)) == 7
-    assert all(port - first in {10, 20, 30, 40} for port in found[1:3])
-
-
-def test_the_highest_port_has_none_above_it():
-    with socket.create_server(("127.0.0.1", 65535)):
-        assert 0 < free_port(65535) < 65535
-
-
 def test_only_a_port_with_a_listener_accepts_connections():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -252,16 +224,3 @@ def test_a_service_ends_on_sigterm(start):
     assert process is not None
     process.terminate()
     assert process.wait(10) == -signal.SIGTERM
-
-
-def test_a_port_that_is_let_go_is_waited_for_and_one_that_is_not_only_for_a_while():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        began = time.monotonic()
-        wait_for_port(port, 0.3)
-        assert time.monotonic() - began >= 0.3
-
-        threading.Timer(0.3, taken.close).start()
-        wait_for_port(port, 30)
-        assert time.monotonic() - began < 20
-    assert free_port(port) == port

@@ -11,7 +11,7 @@ from urllib.error import URLError
 import pytest
 from structlog.testing import capture_logs
 
-from tapeline.local.service import free_port
+from tapeline.local.ports import free_port
 from tapeline.model.errors import UsageError
 from tapeline.program.metrics import FRAMES, PRODUCER_METRICS, Metrics
 from tapeline.program.metrics_server import serve_metrics

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from tapeline.local import stack as local_stack
 from tapeline.local.home import Home
-from tapeline.local.service import RunningService, accepts_connections, free_port, start_service
+from tapeline.local.ports import free_port
+from tapeline.local.service import RunningService, accepts_connections, start_service
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import StackState, read_state
 

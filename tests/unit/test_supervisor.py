@@ -13,7 +13,8 @@ import pytest
 
 import tapeline
 from tapeline.local import supervisor
-from tapeline.local.service import accepts_connections, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import accepts_connections
 from tapeline.local.supervisor import (
     MAX_RESTARTS,
     MAX_RESTARTS_AWAY,

@@ -22,7 +22,8 @@ from tapeline.demo.history import is_empty, play_history
 from tapeline.kafka.topics import create_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.local.services import running_services
 from tapeline.local.stack import StartHooks
 from tapeline.local.supervisor import Child, child_process

@@ -12,12 +12,12 @@ from cassandra import OperationTimedOut
 from cassandra.cluster import Cluster, NoHostAvailable
 
 from tapeline.local.class_archive import use_archive
+from tapeline.local.ports import PortClaims
 from tapeline.local.service import (
     LOOPBACK,
     RunningService,
     ServicePlace,
     accepts_connections,
-    free_port,
     start_service,
 )
 from tapeline.local.state import CASSANDRA
@@ -79,10 +79,7 @@ def start_cassandra(
     """Start a node on loopback."""
     data = place.data
     data.mkdir(parents=True, exist_ok=True)
-    port = free_port(preferred_port)
     configuration = data / "cassandra.yaml"
-    settings = _configuration(data, port, free_port(_STORAGE_PORT), sizes.cassandra_yaml)
-    configuration.write_text(json.dumps(settings, indent=2), encoding="utf-8")
     logback = data / "logback.xml"
     logback.write_text(_LOGBACK, encoding="utf-8")
     agent = next(place.jars.glob("*jamm-*.jar"))
@@ -109,7 +106,18 @@ def start_cassandra(
         class_path,
         "org.apache.cassandra.service.CassandraDaemon",
     ]
-    service = start_service(NAME, command, port=port, log=place.log, environment=place.environment)
+    with PortClaims() as claims:
+        port, storage_port = claims.take(preferred_port), claims.take(_STORAGE_PORT)
+        settings = _configuration(data, port, storage_port, sizes.cassandra_yaml)
+        configuration.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        service = start_service(
+            NAME,
+            command,
+            port=port,
+            log=place.log,
+            environment=place.environment,
+            inherits=claims.descriptors,
+        )
     archive.started(service.pid)
     return service
 

@@ -13,7 +13,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tapeline.local.class_archive import use_archive
-from tapeline.local.service import LOOPBACK, RunningService, ServicePlace, free_port, start_service
+from tapeline.local.ports import PortClaims
+from tapeline.local.service import LOOPBACK, RunningService, ServicePlace, start_service
 from tapeline.local.state import KAFKA
 from tapeline.model.errors import LocalStackError
 from tapeline.program.profile import Sizes
@@ -49,29 +50,30 @@ def start_kafka(
     """
     data = place.data
     data.mkdir(parents=True, exist_ok=True)
-    port = free_port(preferred_port)
-    controller_port = free_port(PREFERRED_PORT + 1)
     properties = data / "server.properties"
-    text = _properties(port, controller_port, sizes.kafka_properties)
-    properties.write_text(text, encoding="utf-8")
     logging = data / "log4j2.yaml"
     logging.write_text(_LOG4J, encoding="utf-8")
     java = str(place.java_home / "bin" / "java")
     class_path = str(place.jars / "*")
     common = [f"-Dlog4j2.configurationFile={logging.as_uri()}", "-cp", class_path]
-    if not (data / "log" / "meta.properties").exists():
-        tool = [java, *_TOOL_OPTIONS, *common, "kafka.tools.StorageTool"]
-        _format_storage(tool, properties, place.environment)
-    archive = use_archive(place.class_archives, NAME, place.java_home, class_path)
-    command = [java, *sizes.kafka.arguments, *archive.options, *common]
-    service = start_service(
-        NAME,
-        [*command, "kafka.Kafka", str(properties)],
-        port=port,
-        log=place.log,
-        environment=place.environment,
-        folder=data,
-    )
+    with PortClaims() as claims:
+        port = claims.take(preferred_port)
+        text = _properties(port, claims.take(PREFERRED_PORT + 1), sizes.kafka_properties)
+        properties.write_text(text, encoding="utf-8")
+        if not (data / "log" / "meta.properties").exists():
+            tool = [java, *_TOOL_OPTIONS, *common, "kafka.tools.StorageTool"]
+            _format_storage(tool, properties, place.environment)
+        archive = use_archive(place.class_archives, NAME, place.java_home, class_path)
+        command = [java, *sizes.kafka.arguments, *archive.options, *common]
+        service = start_service(
+            NAME,
+            [*command, "kafka.Kafka", str(properties)],
+            port=port,
+            log=place.log,
+            environment=place.environment,
+            folder=data,
+            inherits=claims.descriptors,
+        )
     archive.started(service.pid)
     return service
 

@@ -6,7 +6,7 @@ import atexit
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,10 +20,6 @@ _POLL_S: Final = 0.2
 _LOG_TAIL_LINES: Final = 20
 _STOP_TIMEOUT_S: Final = 30.0
 _SAME_START_S: Final = 2.0
-_PORTS_TRIED: Final = 5
-_PORT_STEP: Final = 10
-"""More than a service has ports of its own."""
-_MOST_PORTS: Final = 65536
 
 _started: list[subprocess.Popen[bytes]] = []
 """Our own children, kept so that ending them also reaps them."""
@@ -74,10 +70,7 @@ class RunningService:
         return process
 
     def listens(self) -> bool:
-        """Return whether this process has its port, and not one of another home.
-
-        Of two stacks that start at once, both may have found the same port free.
-        """
+        """Return whether this process has its port, and not another program."""
         process = self.process()
         try:
             return process is not None and any(
@@ -108,6 +101,7 @@ def start_service(
     log: Path,
     environment: Mapping[str, str],
     folder: Path | None = None,
+    inherits: Collection[int] = (),
 ) -> RunningService:
     """Start a service in a session of its own, so that Ctrl-C reaches only its parent.
 
@@ -118,6 +112,7 @@ def start_service(
         log: file of its output.
         environment: all of it.
         folder: in which it runs; that of this process by default.
+        inherits: descriptors of open files that it keeps open, such as claims to ports.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -129,6 +124,7 @@ def start_service(
             env=dict(environment),
             cwd=folder,
             start_new_session=True,
+            pass_fds=tuple(inherits),
         )
     _started.append(process)
     return RunningService(name, process.pid, psutil.Process(process.pid).create_time(), port)
@@ -152,40 +148,6 @@ def wait_until_ready(
                 _failure(service.name, f"did not answer within {timeout_s:.0f} s", log)
             )
         time.sleep(_POLL_S)
-
-
-def free_port(preferred: int) -> int:
-    """Return the preferred loopback port (0 for any), or one some steps above it when it is taken.
-
-    One that the system chooses is the last resort: while its service is down, it may become the
-    near end of somebody's connection, and the service could not have it again.
-    """
-    end = min(preferred + _PORTS_TRIED * _PORT_STEP, _MOST_PORTS)
-    above = range(preferred, end, _PORT_STEP)
-    for port in (*(above if preferred else ()), 0):
-        if (found := _bound(port)) is not None:
-            return found
-    message = "There is no free port."
-    raise LocalStackError(message)
-
-
-def wait_for_port(port: int, timeout_s: float) -> None:
-    """Wait for a while until a loopback port is free: one that was killed keeps it for a moment."""
-    deadline = time.monotonic() + timeout_s
-    while _bound(port) is None and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-
-
-def _bound(port: int) -> int | None:
-    """Return which port can be listened on for 0, or the same one; None when it is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return None
-        found: int = probe.getsockname()[1]
-        return found
 
 
 def accepts_connections(port: int) -> bool:

@@ -31,8 +31,9 @@ from tapeline.local.jars import (
 )
 from tapeline.local.java import find_java, java_environment
 from tapeline.local.lock import try_lock
+from tapeline.local.ports import wait_for_port
 from tapeline.local.preflight import check_machine, require_disk
-from tapeline.local.service import RunningService, ServicePlace, wait_for_port, wait_until_ready
+from tapeline.local.service import RunningService, ServicePlace, wait_until_ready
 from tapeline.local.state import StackState, all_noted, read_state, write_state
 from tapeline.model.errors import LocalStackError
 from tapeline.program.profile import Profile, Sizes

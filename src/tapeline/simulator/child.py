@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tapeline.local.service import LOOPBACK, free_port
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.local.supervisor import Child, child_process
 from tapeline.program.settings import API_KEY_VARIABLE
 from tapeline.simulator.main import DEFAULT_PORT, DEFAULT_TOKEN, TOKEN_VARIABLE

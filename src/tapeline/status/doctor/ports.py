@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import psutil
 
 from tapeline.local import cassandra, kafka
 from tapeline.local.home import Home
+from tapeline.local.ports import why_taken
 from tapeline.local.service import LOOPBACK
 from tapeline.local.state import read_state
 from tapeline.program.settings import API_PORT, Settings
@@ -93,18 +93,6 @@ def _of_command(
     if holder.is_ours:
         return Finding.ok(check, f"{port} is held by our own: {holder}.")
     return trouble(check, f"{port} is held by {holder}: {advice}.")
-
-
-def why_taken(host: str, port: int) -> OSError | UnicodeError | None:
-    """Return why a port cannot be listened on, None if it can; it is let go at once."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except (OSError, UnicodeError) as error:
-        return error
-    return None
 
 
 def holder_of(port: int) -> Holder:
