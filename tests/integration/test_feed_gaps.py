@@ -162,7 +162,8 @@ def test_gaps_are_kept_for_readers_and_their_end_is_not_lost(pipeline: Pipeline)
 
 def reported_to(pipeline: Pipeline) -> dict[str, FeedStatus]:
     servers = pipeline.endpoints.bootstrap_servers
-    return last_statuses(servers, pipeline.settings.kafka, pipeline.topic_id)
+    views = last_statuses(servers, pipeline.settings.kafka, pipeline.topic_id)
+    return {name: view.status for name, view in views.items()}
 
 
 def gaps_in_topic(pipeline: Pipeline, faults: Sequence[str], seconds: float) -> list[Gap]:

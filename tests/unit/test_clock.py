@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tapeline.producer.clock import ClockCheck, ClockWarning, FeedClock
-from tapeline.producer.finnhub_client import Frame
+from tapeline.producer.feed_client import Frame
 
 TRUE_S = 1_763_649_000.0
 HOUR_S = 3600.0

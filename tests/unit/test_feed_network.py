@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection, serve
 
 from tapeline.model.errors import UsageError
-from tapeline.producer import finnhub_client
+from tapeline.producer import feed_client
 from tapeline.producer.feed_address import proxy_of
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.program.settings import FinnhubSettings
@@ -29,7 +29,7 @@ SOCKS_PROXIES = ("SOCKS_PROXY",)
 
 @pytest.fixture(autouse=True)
 def _plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finnhub_client, "_FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(feed_client, "_FIRST_BACKOFF_S", 0.01)
     for name in (*PROXIES, *SOCKS_PROXIES):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

@@ -20,8 +20,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from tapeline.model.errors import FeedError
-from tapeline.producer import finnhub_client
-from tapeline.producer.finnhub_client import Backoff, FinnhubClient, Frame
+from tapeline.producer import feed_client
+from tapeline.producer.feed_client import Backoff, Frame
+from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.steady import steady_s
 from tapeline.program.settings import FinnhubSettings
 
@@ -32,7 +33,7 @@ Script = Callable[[ServerConnection], Awaitable[None]]
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(finnhub_client, "_FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(feed_client, "_FIRST_BACKOFF_S", 0.01)
 
 
 class FeedServer:
@@ -432,7 +433,7 @@ def test_the_token_is_in_no_log(caplog):
 
 
 def test_waits_double_up_to_the_cap(monkeypatch):
-    monkeypatch.setattr(finnhub_client, "_FIRST_BACKOFF_S", 0.5)
+    monkeypatch.setattr(feed_client, "_FIRST_BACKOFF_S", 0.5)
     longest = Backoff(jitter=lambda: 1.0)
     shortest = Backoff(jitter=lambda: 0.0)
 
@@ -441,7 +442,7 @@ def test_waits_double_up_to_the_cap(monkeypatch):
 
 
 def test_a_reset_starts_with_short_waits_again(monkeypatch):
-    monkeypatch.setattr(finnhub_client, "_FIRST_BACKOFF_S", 0.5)
+    monkeypatch.setattr(feed_client, "_FIRST_BACKOFF_S", 0.5)
     backoff = Backoff(jitter=lambda: 1.0)
     for _ in range(5):
         backoff.next_s()

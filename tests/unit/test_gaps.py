@@ -385,3 +385,22 @@ def test_a_gap_of_a_newer_producer_is_read_and_one_of_a_kind_unknown_here_marks_
         sent["started_us"],
         True,
     )
+
+
+def test_numbers_left_out_are_a_gap_of_their_symbol_by_event_time():
+    told = Told()
+    ms = NOON_US // 1000
+    (found,) = told.watch.skipped(AAPL, ms + 10_000, ms + 25_000, us(26))
+    assert found == gap(GapKind.SKIPPED, 10.0, 25.0, 26.0, AAPL)
+    assert found.kind.marks_bars
+
+
+def test_gaps_of_two_symbols_that_begin_together_are_one_so_that_none_replaces_the_other():
+    told = Told()
+    ms = NOON_US // 1000
+    (first,) = told.watch.skipped(AAPL, ms + 10_000, ms + 25_000, us(26))
+    (both,) = told.watch.skipped(BTC, ms + 10_000, ms + 20_000, us(27))
+    assert both == gap(GapKind.SKIPPED, 10.0, 25.0, 27.0, AAPL, BTC)
+    assert first.key == both.key
+    (other,) = told.watch.skipped(BTC, ms + 30_000, ms + 30_000, us(31))
+    assert other == gap(GapKind.SKIPPED, 30.0, 30.001, 31.0, BTC)

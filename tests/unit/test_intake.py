@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from tapeline.model.errors import DeliveryError
 from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.clock import FeedClock
-from tapeline.producer.finnhub_client import FinnhubClient, Frame
+from tapeline.producer.feed_client import Frame
+from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.intake import Intake, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer

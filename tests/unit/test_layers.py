@@ -22,7 +22,7 @@ LAYERS = (
     {"consumer", "producer", "live"},
     {"simulator", "read"},
     {"local"},
-    {"client", "kafka", "storage"},
+    {"client", "feeds", "kafka", "storage"},
     {"program"},
     {"model"},
 )

@@ -196,7 +196,7 @@ TABLE = {
     "produce": [
         ("AAPL", "unexpected extra argument"),
         ("--symbols AAPL", "FINNHUB_API_KEY is not set"),
-        ("--symbols AAPL --source finhub", "'finnhub', 'simulator', 'replay'"),
+        ("--symbols AAPL --source finhub", "'finnhub', 'coinbase', 'kraken'"),
         ("--producer-id a/b", "is not a valid name of a producer"),
         ("--producer-id=", "is not a valid name of a producer"),
         ("--producer-id ..", "is not a valid name of a producer"),

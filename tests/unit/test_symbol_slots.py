@@ -7,6 +7,8 @@ import asyncio
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from tapeline.feeds.feed import FeedMessage
+from tapeline.feeds.finnhub import FINNHUB
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.symbol_slots import SymbolSlots
 from tapeline.program.settings import FinnhubSettings
@@ -20,11 +22,17 @@ def us(steady_s: float) -> int:
     return round(steady_s * SECOND)
 
 
+def message_of(text: str) -> FeedMessage:
+    message = FINNHUB.read({"type": "error", "msg": text})
+    assert isinstance(message, FeedMessage)
+    return message
+
+
 def asked(symbols: str, *answers: str) -> SymbolSlots:
     slots = SymbolSlots()
     slots.asked(symbols.split(), 0.0)
     for answer in answers:
-        slots.told(answer)
+        slots.told(message_of(answer))
     return slots
 
 
@@ -55,7 +63,7 @@ def test_a_slot_that_frees_up_is_used_and_the_time_without_it_is_known():
     assert slots.check(120.0, us) == ("C", "D")
 
     slots.asked(("C", "D"), 120.0)
-    slots.told(TOO_MANY)
+    slots.told(message_of(TOO_MANY))
     slots.check(125.0, us)
 
     assert slots.waiting == ("D",)
@@ -92,10 +100,10 @@ def test_refusals_are_taken_in_and_asked_for_again_though_the_hosts_clock_steps(
     )
     client.stamp_us = us
     client.slots.asked(client.symbols, steady_s[0])
-    client.slots.told(TOO_MANY)
+    client.slots.told(message_of(TOO_MANY))
 
     steady_s[0] += 5
     host_us[0] -= 3_600 * SECOND
-    asyncio.run(client.ask_again())
+    asyncio.run(client.look_after())
 
     assert client.slots.spans == {"B": (1_000 * SECOND, None)}

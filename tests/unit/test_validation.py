@@ -70,7 +70,9 @@ def test_a_ping_is_a_ping():
 
 def test_an_error_is_told_in_the_feeds_words():
     frame = '{"type":"error","msg":"Subscribing to too many symbols"}'
-    assert parse_frame(frame, NOW_MS) == FeedMessage("Subscribing to too many symbols")
+    assert parse_frame(frame, NOW_MS) == FeedMessage(
+        "Subscribing to too many symbols", is_full=True
+    )
 
 
 def test_an_error_without_words_is_still_an_error():

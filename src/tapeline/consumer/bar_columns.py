@@ -13,12 +13,11 @@ from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
 from tapeline.consumer.eligibility import may_update, withheld
 from tapeline.model.rules import HIGH_LOW, OPEN_CLOSE, VOLUME, Rules
+from tapeline.model.trade import ORDER_ID_BITS, ORDER_RANK_BITS
 
 # An order key: ms since the window's start (27 bits), rank (16), low bits of the id (20).
-_RANK_BITS: Final = 16
-_ID_BITS: Final = 20
-_RANK_MAX: Final = (1 << _RANK_BITS) - 1
-_ID_MASK: Final = (1 << _ID_BITS) - 1
+_RANK_MAX: Final = (1 << ORDER_RANK_BITS) - 1
+_ID_MASK: Final = (1 << ORDER_ID_BITS) - 1
 
 # Chosen so that Spark's product of the two is decimal(38,10), rounded once from the exact one:
 # twenty-six places hold every digit of a price from 1e-9 on.
@@ -125,7 +124,8 @@ def order_key() -> Column:
     millis_of_day = F.pmod(F.unix_millis("event_time"), F.lit(86_400_000))
     rank = F.least(F.col("sequence").cast("long"), F.lit(_RANK_MAX))
     low_id = F.col("trade_id").bitwiseAND(F.lit(_ID_MASK))
-    return F.shiftleft(millis_of_day, _RANK_BITS + _ID_BITS) + F.shiftleft(rank, _ID_BITS) + low_id
+    place = F.shiftleft(millis_of_day, ORDER_RANK_BITS) + rank
+    return F.shiftleft(place, ORDER_ID_BITS) + low_id
 
 
 def _exact_sum(amount: Column, name: str) -> Column:

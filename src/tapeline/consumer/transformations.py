@@ -133,7 +133,7 @@ def apply_watermark(
         keyed = trades.withColumn("window_start", window_of_trade())
         return mark_redeliveries(keyed).where(~F.col("is_redelivery")).select(*trades.columns)
     watermarked = trades.withWatermark("event_time", f"{delay_s} seconds")
-    return watermarked.dropDuplicatesWithinWatermark(["trade_id"])
+    return watermarked.dropDuplicatesWithinWatermark(["symbol", "trade_id"])
 
 
 def mark_redeliveries(trades: DataFrame) -> DataFrame:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import orjson
+
+from tapeline.feeds.known import feed_of
 
 Refusal = tuple[int | None, str]
 """The index of a trade in its frame, None for the whole frame or message; and the reason."""
@@ -43,9 +44,21 @@ class Letter:
         if self.origin is Origin.TOPIC:
             yield from ((reason, self.key or None) for _, reason in self.refusals)
             return
-        items = _items(self.data) if any(i is not None for i, _ in self.refusals) else ()
+        symbols = self._symbols() if any(i is not None for i, _ in self.refusals) else ()
         for index, reason in self.refusals:
-            yield reason, None if index is None else _symbol_of(items, index)
+            is_known = index is not None and index < len(symbols)
+            yield reason, symbols[index] if index is not None and is_known else None
+
+    def _symbols(self) -> Sequence[str | None]:
+        """Return the symbol of each trade of a frame, None where it has none."""
+        try:
+            message = feed_of(self.source).read(orjson.loads(self.data))
+        except orjson.JSONDecodeError:
+            return ()
+        if not isinstance(message, Sequence) or isinstance(message, str):
+            return ()
+        symbols = (trade.symbol for trade in message)
+        return [s if isinstance(s, str) and s else None for s in symbols]
 
 
 def read_refusals(header: bytes | None, reason: str) -> tuple[Refusal, ...]:
@@ -58,17 +71,3 @@ def read_refusals(header: bytes | None, reason: str) -> tuple[Refusal, ...]:
     except (TypeError, ValueError):
         refusals = ()
     return refusals or ((None, reason),)
-
-
-def _items(frame: bytes) -> Sequence[Any]:
-    try:
-        items = orjson.loads(frame)["data"]
-    except (TypeError, ValueError, KeyError):
-        return ()
-    return items if isinstance(items, list) else ()
-
-
-def _symbol_of(items: Sequence[Any], index: int) -> str | None:
-    item = items[index] if index < len(items) else None
-    symbol = item.get("s") if isinstance(item, dict) else None
-    return symbol if isinstance(symbol, str) and symbol else None

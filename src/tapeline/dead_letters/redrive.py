@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tapeline.dead_letters.letter import Letter, Origin
+from tapeline.feeds.known import feed_of
 from tapeline.live.decode import decode_trade
 from tapeline.model.trade import Trade
-from tapeline.producer.identity import FrameCounts, hash_trade_id
+from tapeline.producer.identity import FrameCounts, GivenIdentity, hash_trade_id
 from tapeline.producer.validation import TradeFrame, WireTrade, parse_frame
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -72,7 +73,8 @@ def trades_in(letter: Letter) -> tuple[list[Trade], int]:
     if letter.origin is Origin.TOPIC:
         trade = decode_trade(letter.data, letter.received_us // _US_PER_MS)
         return ([], 1) if trade is None else ([trade], 0)
-    message = parse_frame(letter.data, letter.received_us // _US_PER_MS)
+    feed = feed_of(letter.source)
+    message = parse_frame(letter.data, letter.received_us // _US_PER_MS, feed)
     if not isinstance(message, TradeFrame):
         # Whatever it is that it says: no trade of it was ever refused.
         return [], len(letter.refusals)
@@ -81,7 +83,11 @@ def trades_in(letter: Letter) -> tuple[list[Trade], int]:
     first = None in indices  # then nothing of the frame was accepted
     wanted = {i for i in wires if first or i in indices}
     accepted = [wire for i, wire in wires.items() if i not in wanted]
-    trades = _identified(letter, accepted, [wires[i] for i in sorted(wanted)])
+    found = [wires[i] for i in sorted(wanted)]
+    if feed.has_ids:
+        trades = GivenIdentity(letter.source).assign(found, letter.received_us, 0.0)
+    else:
+        trades = _identified(letter, accepted, found)
     refused = sum(1 for r in message.rejects if first or r.index is None or r.index in indices)
     return trades, refused
 
@@ -101,5 +107,5 @@ def _identified(
     for wire in wanted:
         k, rank = counts.place_of(wire)
         source = letter.source or UNKNOWN_SOURCE
-        trades.append(Trade(*wire, hash_trade_id(wire, k), letter.received_us, rank, source))
+        trades.append(Trade(*wire[:5], hash_trade_id(wire, k), letter.received_us, rank, source))
     return trades

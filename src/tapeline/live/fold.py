@@ -16,13 +16,11 @@ from tapeline.model.bar import Bar
 from tapeline.model.rules import HIGH_LOW, OPEN_CLOSE, VOLUME, Rules
 from tapeline.model.sessions import asset_class_of, session_at
 from tapeline.model.times import from_micros, from_millis
-from tapeline.model.trade import Trade
+from tapeline.model.trade import ORDER_ID_BITS, ORDER_RANK_BITS, Trade
 
 _DAY_MS: Final = 86_400_000
-_RANK_BITS: Final = 16
-_ID_BITS: Final = 20
-_RANK_MAX: Final = (1 << _RANK_BITS) - 1
-_ID_MASK: Final = (1 << _ID_BITS) - 1
+_RANK_MAX: Final = (1 << ORDER_RANK_BITS) - 1
+_ID_MASK: Final = (1 << ORDER_ID_BITS) - 1
 
 _PLACES: Final = 10
 _ONE: Final = 10**_PLACES
@@ -42,14 +40,16 @@ def order_key(trade: Trade) -> int:
     """
     rank = min(trade.sequence, _RANK_MAX)
     millis = trade.event_time_ms % _DAY_MS
-    return (millis << (_RANK_BITS + _ID_BITS)) + (rank << _ID_BITS) + (trade.trade_id & _ID_MASK)
+    place = (millis << ORDER_RANK_BITS) + rank
+    return (place << ORDER_ID_BITS) + (trade.trade_id & _ID_MASK)
 
 
 class OpenBar:
     """The bar of one symbol and window, from the trades that have come.
 
     Copies of a trade have its id and may differ from it in rank and receipt only: an id is a
-    hash of everything else. That is why nothing has to be taken back out of a sum.
+    hash of everything else, or the number that the exchange gave to it all. That is why nothing has
+    to be taken back out of a sum.
 
     Args:
         symbol: in the feed's name.

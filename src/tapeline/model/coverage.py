@@ -18,7 +18,7 @@ from datetime import datetime
 from functools import cached_property
 
 from tapeline.model.feed_status import FeedStatus
-from tapeline.model.gap import EVER, Gap, ends_of, joined
+from tapeline.model.gap import EVER, Gap, ends_of_all, joined
 from tapeline.model.times import from_micros, to_micros
 
 _Span = tuple[int, int]
@@ -108,13 +108,18 @@ class Coverage:
         return dict(found)
 
     @cached_property
-    def _holes(self) -> dict[str, _Holes]:
-        """The gaps of each producer."""
-        by_producer: dict[str, list[Gap]] = defaultdict(list)
-        for gap in self._gaps:
-            if gap.kind.marks_bars:
-                by_producer[gap.producer_id].append(gap)
-        return {name: _Holes(gaps) for name, gaps in by_producer.items()}
+    def _holes(self) -> dict[tuple[str, str], list[_Holes]]:
+        """The gaps of each producer and symbol; what several symbols share is kept once."""
+        marks = (gap for gap in self._gaps if gap.kind.marks_bars)
+        spans: dict[tuple[str, tuple[str, ...]], list[tuple[int, int | None]]] = defaultdict(list)
+        for gap, end in ends_of_all(marks):
+            spans[gap.producer_id, gap.symbols].append((gap.started_us, end))
+        found: dict[tuple[str, str], list[_Holes]] = defaultdict(list)
+        for (producer_id, symbols), some in spans.items():
+            holes = _Holes(some)
+            for symbol in symbols:
+                found[producer_id, symbol].append(holes)
+        return dict(found)
 
     def _missed_by(self, producer: ProducerView | None, symbol: str, window: _Span) -> list[_Span]:
         """Return what a producer missed of a window, and perhaps times beside it."""
@@ -127,18 +132,18 @@ class Coverage:
         if symbol in status.without_slot:
             since_us, until_us = status.without_slot[symbol]
             spans.append((since_us, EVER if until_us is None else until_us))
-        if status.producer_id in self._holes:
-            spans += self._holes[status.producer_id].within(window)
+        for holes in self._holes.get((status.producer_id, symbol), ()):
+            spans += holes.within(window)
         if producer.is_gone or (status.has_stopped and not status.end_of_tape):
             spans.append((status.last_message_us - status.late_us, EVER))
         return spans
 
 
 class _Holes:
-    """The gaps of one producer, as spans that neither touch nor overlap."""
+    """Gaps of one producer, as spans that neither touch nor overlap."""
 
-    def __init__(self, gaps: Sequence[Gap]) -> None:
-        spans = joined((gap.started_us, end) for gap, end in ends_of(gaps))
+    def __init__(self, gaps: Iterable[tuple[int, int | None]]) -> None:
+        spans = joined(gaps)
         self._starts = [start for start, _ in spans]
         self._ends = [end for _, end in spans]
 

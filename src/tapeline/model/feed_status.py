@@ -61,6 +61,8 @@ class FeedStatus:
     late_us: int = 0
     """How long after their event time trades come, µs: so much earlier than by its last message a
     producer that is gone began to miss some."""
+    source: str = ""
+    """Where its trades come from; an older producer, whose trades are Finnhub's, never says it."""
     made_us: int | None = None
     """When it was made, µs since the epoch; it may be sent much later, when Kafka is back."""
 

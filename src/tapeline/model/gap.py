@@ -34,6 +34,8 @@ class GapKind(str, Enum):
     """A frame could not be read, and what it held is not known."""
     STOPPED = "stopped"
     """The producer did not run."""
+    SKIPPED = "skipped"
+    """The exchange's numbers of one symbol's trades leave some out."""
     SYMBOL_SILENT = "symbol_silent"
     """One symbol had no trade while others did. Reported only: it may have had none."""
 
@@ -52,9 +54,10 @@ class GapKind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A time without the trades of some symbols, µs since the epoch by receipt.
+    """A time without the trades of some symbols, µs since the epoch.
 
-    `ended_us` is None while it lasts.
+    It is by receipt, and by event time where numbers were skipped. `ended_us` is None while it
+    lasts.
     """
 
     producer_id: str

@@ -17,6 +17,9 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from tapeline.model.resources import schema_text
 
 SINGLE_OBJECT_MARKER: Final = b"\xc3\x01"
+ORDER_RANK_BITS: Final = 16
+ORDER_ID_BITS: Final = 20
+"""Trades of one symbol and millisecond go by rank (saturating), then by the low bits of the id."""
 TRADE_SCHEMA_JSON: Final = schema_text("avro", "trade.avsc")
 
 _SCHEMA: Final = parse_schema(json.loads(TRADE_SCHEMA_JSON))
@@ -38,7 +41,8 @@ class Trade(NamedTuple):
 
     `event_time_ms` and `received_at_us` count from the Unix epoch, UTC. `trade_id` is equal
     for redeliveries of one trade and distinct for twins; `sequence` is its rank among the
-    trades of its symbol and millisecond.
+    trades of its symbol and millisecond, or, where the id is the exchange's number, what stands
+    above the low bits of that: rank and low bits then go by the number.
     """
 
     symbol: str

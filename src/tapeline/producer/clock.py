@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from tapeline.model.feed_status import MOST_OFF_S
-from tapeline.producer.finnhub_client import Frame
+from tapeline.producer.feed_client import Frame
 from tapeline.producer.steady import steady_s
 
 log = structlog.get_logger()

@@ -11,7 +11,9 @@ from websockets.exceptions import InvalidProxy, InvalidProxyStatus, InvalidStatu
 from websockets.proxy import get_proxy, parse_proxy
 from websockets.uri import parse_uri
 
+from tapeline.feeds.feed import Feed
 from tapeline.model.errors import UsageError
+from tapeline.program.settings import Settings
 
 _ELSE: Final = "correct HTTPS_PROXY, or name the feed's host in NO_PROXY."
 
@@ -40,6 +42,19 @@ def proxy_of(url: str) -> str | None:
         message = f"A SOCKS proxy needs the package python-socks: install it, or {_ELSE}"
         raise UsageError(message)
     return proxy
+
+
+def url_of(feed: Feed, settings: Settings) -> str:
+    """Return a feed's address."""
+    if feed.venue:
+        url: str = getattr(settings.feeds, feed.name)
+        return url
+    return settings.finnhub.url
+
+
+def url_setting(feed: Feed) -> str:
+    """Return the name of the setting that holds a feed's address."""
+    return f"TAPELINE_FEEDS__{feed.name.upper()}" if feed.venue else "TAPELINE_FINNHUB__URL"
 
 
 def explain(error: Exception, url: str) -> str:

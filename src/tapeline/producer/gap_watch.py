@@ -22,6 +22,7 @@ _OVERDUE_FACTOR: Final = 20.0
 _PAUSE_WEIGHT: Final = 0.05
 """How much the newest pause counts for the usual one."""
 _OTHERS_TRADE_S: Final = 60.0
+_MOST_SKIPPED: Final = 10_000
 
 
 class GapWatch:
@@ -61,6 +62,7 @@ class GapWatch:
         self._outage: Gap | None = None
         self._idle: Gap | None = None
         self._silent: dict[str, Gap] = {}
+        self._skipped: dict[int, Gap] = {}
 
     @property
     def is_open(self) -> bool:
@@ -128,6 +130,27 @@ class GapWatch:
             for gap in ended
             if gap is not None
         ]
+
+    def skipped(self, symbol: str, after_ms: int, before_ms: int, now_us: int) -> list[Gap]:
+        """Note that trades of a symbol are missing between two of these event times.
+
+        Several of one beginning are one gap, since gaps are told apart by it.
+        """
+        started_us, ended_us = after_ms * 1000, max(before_ms, after_ms + 1) * 1000
+        blank = replace(self._blank, symbols=(), ended_us=ended_us)
+        known = self._skipped.get(started_us, blank)
+        gap = replace(
+            known,
+            kind=GapKind.SKIPPED,
+            symbols=tuple(sorted({*known.symbols, symbol})),
+            started_us=started_us,
+            ended_us=max(known.ended_us or 0, ended_us),
+            detected_us=now_us,
+        )
+        self._skipped[started_us] = gap
+        if len(self._skipped) > _MOST_SKIPPED:
+            del self._skipped[next(iter(self._skipped))]
+        return [gap]
 
     def damaged(self, after_us: int, until_us: int) -> list[Gap]:
         """Note that what was received between two times, µs since the epoch, is damaged on disk."""

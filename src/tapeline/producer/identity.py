@@ -14,12 +14,13 @@ from typing import Final
 
 from xxhash import xxh64_intdigest
 
-from tapeline.model.trade import Trade
+from tapeline.model.trade import ORDER_ID_BITS, ORDER_RANK_BITS, Trade
 from tapeline.producer.redelivery import FrameMemory, Place
 from tapeline.producer.validation import WireTrade
 
 _SIGN_BIT: Final = 1 << 63
 _TWO_64: Final = 1 << 64
+_RANKS: Final = 1 << ORDER_RANK_BITS
 _Twin = tuple[float, float, tuple[str, ...] | None]
 """What twins of one symbol and millisecond have in common: price, volume, conditions."""
 
@@ -31,7 +32,7 @@ def hash_trade_id(trade: WireTrade, k: int) -> int:
     shortest round-trip form, conditions joined with a comma in the order given, none and an
     empty list both empty.
     """
-    symbol, price, volume, event_time_ms, conditions = trade
+    symbol, price, volume, event_time_ms, conditions, _ = trade
     sale = ",".join(conditions) if conditions else ""
     text = f"{symbol}|{event_time_ms}|{price!r}|{volume!r}|{sale}|{k}"
     value: int = xxh64_intdigest(text.encode())
@@ -118,7 +119,7 @@ class TradeIdentity:
             elif places and places[0][0]:
                 self._memory.suspect(len(places))
         return [
-            Trade(*trade, hash_trade_id(trade, k), received_at_us, rank, self._source)
+            Trade(*trade[:5], hash_trade_id(trade, k), received_at_us, rank, self._source)
             for trade, (k, rank) in zip(trades, places, strict=True)
         ]
 
@@ -134,7 +135,7 @@ class TradeIdentity:
         """Count the trades of a frame that comes for the first time."""
         frame: FrameCounts | None = None
         places: list[Place] = []
-        for index, (symbol, price, volume, event_time_ms, conditions) in enumerate(trades):
+        for index, (symbol, price, volume, event_time_ms, conditions, _) in enumerate(trades):
             twin = (price, volume, conditions or None)
             newest = self._in_order(symbol, event_time_ms, feed_s)
             if newest is not None:
@@ -166,6 +167,36 @@ class TradeIdentity:
         is_newest = event_time_ms == newest.event_time_ms
         in_time = feed_s - newest.first_arrival_s <= self._same_millisecond_s
         return newest if is_newest and in_time else None
+
+
+class GivenIdentity:
+    """The identities of a feed that numbers each symbol's trades itself.
+
+    The number is the id: the same whenever and however a trade comes. The rank is what stands above
+    its low bits, by which order goes last, so that a later number of one millisecond is later.
+
+    Args:
+        source: name that goes into each trade.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def assign(
+        self,
+        trades: Sequence[WireTrade],
+        received_at_us: int,
+        _monotonic_s: float,
+        _data: bytes | str | None = None,
+    ) -> list[Trade]:
+        """Return the trades of one frame, all with the exchange's number, in the frame's order."""
+        found = []
+        for symbol, price, volume, event_time_ms, conditions, given in trades:
+            trade_id = given or 0  # the first of a symbol may be 0, and none is without
+            rank = (trade_id >> ORDER_ID_BITS) % _RANKS
+            fields = (symbol, price, volume, event_time_ms, conditions)
+            found.append(Trade(*fields, trade_id, received_at_us, rank, self._source))
+        return found
 
 
 class FrameCounts:

@@ -8,15 +8,17 @@ from typing import Final
 import orjson
 import structlog
 
+from tapeline.feeds.feed import Feed, FeedMessage, Ping
+from tapeline.feeds.finnhub import FINNHUB
 from tapeline.model.reasons import Reason
 from tapeline.model.trade import encode_trade
-from tapeline.producer.finnhub_client import FinnhubClient, Frame
-from tapeline.producer.identity import TradeIdentity
+from tapeline.producer.feed_client import FeedClient, Frame
+from tapeline.producer.identity import GivenIdentity, TradeIdentity
 from tapeline.producer.origin import Origin
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.unknown_conditions import UnknownConditions
-from tapeline.producer.validation import FeedMessage, Ping, Reject, TradeFrame, parse_frame
+from tapeline.producer.validation import Reject, TradeFrame, parse_frame
 from tapeline.program.metrics import DEAD_LETTERS, FRAMES, TRADES, UNKNOWN_CONDITIONS, Metrics
 from tapeline.program.settings import Settings
 
@@ -28,14 +30,14 @@ _MOST_REJECTS: Final = 20_000
 Parsed = TradeFrame | Ping | FeedMessage
 
 
-def read_frame(frame: Frame, received_at_ms: int) -> Parsed:
-    """Read a frame as if it had come at `received_at_ms`, ms since the epoch.
+def read_frame(frame: Frame, received_at_ms: int, feed: Feed = FINNHUB) -> Parsed:
+    """Read a feed's frame as if it had come at `received_at_ms`, ms since the epoch.
 
     One with a great many mistakes is refused as a whole.
     """
     if frame.is_too_large:
         return TradeFrame((), (Reject(Reason.FRAME_TOO_LARGE),))
-    message = parse_frame(frame.data, received_at_ms)
+    message = parse_frame(frame.data, received_at_ms, feed)
     if isinstance(message, TradeFrame) and len(message.rejects) > _MOST_REJECTS:
         return TradeFrame((), (Reject(message.rejects[0].reason),))
     return message
@@ -60,7 +62,7 @@ class Intake:
         self,
         settings: Settings,
         origin: Origin,
-        client: FinnhubClient,
+        client: FeedClient,
         outbox: Outbox,
         metrics: Metrics,
     ) -> None:
@@ -91,7 +93,7 @@ class Intake:
             self._take_trades(frame, message)
         elif isinstance(message, FeedMessage):
             log.warning("feed_error", message=message.text)
-            self._client.on_error(frame.connection, message.text)
+            self._client.on_error(frame.connection, message)
 
     def _take_trades(self, frame: Frame, message: TradeFrame) -> None:
         if message.rejects:
@@ -130,6 +132,8 @@ class Intake:
         key = self._origin.producer_id.encode()
         self._outbox.add(self._kafka.dead_letter_topic, key, data, headers)
 
-    def _new_identity(self) -> TradeIdentity:
+    def _new_identity(self) -> TradeIdentity | GivenIdentity:
         source, speed = self._origin.source, self._origin.speed
+        if self._client.feed.has_ids:
+            return GivenIdentity(source)
         return TradeIdentity(source, self._finnhub.same_millisecond_s, self._memory, speed)

@@ -14,9 +14,10 @@ from tapeline.model.gap import Gap, GapKind
 from tapeline.model.reasons import LATEST_AHEAD_MS
 from tapeline.producer.attention import TICK_S, Attention
 from tapeline.producer.clock import OLDEST_S, ClockCheck, ClockWarning
-from tapeline.producer.finnhub_client import FinnhubClient, Frame
+from tapeline.producer.feed_client import FeedClient, Frame
 from tapeline.producer.gap_reporter import GapReporter
 from tapeline.producer.holes import Hole
+from tapeline.producer.id_watch import IdWatch
 from tapeline.producer.intake import Intake, Parsed, read_frame
 from tapeline.producer.lateness import Lateness
 from tapeline.producer.left_spools import LeftSpools
@@ -32,6 +33,8 @@ from tapeline.program.metrics import (
 )
 
 _ANY_TIME_MS: Final = 1 << 62
+_TOLD_WHEN_OVER: Final = frozenset({GapKind.DROPPED, GapKind.SKIPPED})
+"""Any other gap is told when it begins, and again when it ends."""
 
 
 class LiveFeed:
@@ -47,7 +50,7 @@ class LiveFeed:
 
     def __init__(
         self,
-        client: FinnhubClient,
+        client: FeedClient,
         gaps: GapReporter,
         intake: Intake,
         outbox: Outbox,
@@ -62,6 +65,7 @@ class LiveFeed:
         self._check = ClockCheck(self._clock)
         self._warning = ClockWarning(self._clock)
         self._lateness = Lateness()
+        self._ids = IdWatch()
         self._attention = Attention(self._clock.steady_s())
         self._holes, self._begun = metrics[SPOOL_HOLES], metrics[GAPS]
         metrics[GAP_OPEN].set_function(lambda: gaps.watch.is_open)
@@ -110,6 +114,8 @@ class LiveFeed:
         watch, report = self.gaps.watch, self.gaps.report
         if any(reject.index is None for reject in rejects):
             report(watch.dropped(received_us, kept_up_us))
+        for lack in self._ids.note(trades):
+            report(watch.skipped(lack.symbol, lack.after_ms, lack.before_ms, received_us))
         if frame.connection > self._client.lost_connection:  # else it has waited, and ends no gap
             symbols = {trade.symbol for trade in trades}
             report(watch.on_message(received_us, frame.monotonic_s, symbols))
@@ -135,7 +141,7 @@ class LiveFeed:
 
     def _admit(self, frame: Frame) -> None:
         """Take a frame, unless it shall wait until the clock is known."""
-        message = read_frame(frame, _ANY_TIME_MS)
+        message = read_frame(frame, _ANY_TIME_MS, self._client.feed)
         newest_ms = _newest_ms(message)
         ready = self._check.admit(frame, newest_ms)
         if ready and ready[-1] is frame:
@@ -147,8 +153,9 @@ class LiveFeed:
         self._take_all(ready)
 
     def _take_all(self, frames: Sequence[Frame]) -> None:
+        feed = self._client.feed
         for frame in frames:
-            self.take(frame, read_frame(frame, frame.received_at_us // 1000))
+            self.take(frame, read_frame(frame, frame.received_at_us // 1000, feed))
 
     async def _tick(self) -> None:
         while True:
@@ -169,8 +176,7 @@ class LiveFeed:
         self.gaps.damaged_of(producer_id, hole)
 
     def _send(self, gap: Gap) -> None:
-        # A dropped one is over when it is told; any other one was told before it ended.
-        if gap.ended_us is None or gap.kind is GapKind.DROPPED:
+        if gap.ended_us is None or gap.kind in _TOLD_WHEN_OVER:
             self._begun.labels(kind=gap.kind.value).inc()
         if gap.kind.marks_bars:
             self._outbox.dated(gap.started_us)

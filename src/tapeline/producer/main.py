@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 import typer
 from pydantic import SecretStr
 from xxhash import xxh32_hexdigest
 
+from tapeline.feeds.feed import our_symbols
+from tapeline.feeds.known import feed_of
 from tapeline.kafka.topics import create_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
 from tapeline.model.errors import UsageError
 from tapeline.model.names import check_producer_name
 from tapeline.model.symbols import parse_symbols
-from tapeline.producer.feed_address import proxy_of
+from tapeline.producer.feed_address import proxy_of, url_of
+from tapeline.producer.feed_client import FeedClient
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.key_lock import one_connection
 from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.previous_run import last_statuses
+from tapeline.producer.previous_run import last_statuses, require_one_feed_each
 from tapeline.producer.spool_folder import opened_spools
 from tapeline.program.command import run_command
 from tapeline.program.logs import configure_logging
@@ -45,14 +48,28 @@ class Source(str, Enum):
     """Where trades come from; it travels with each trade."""
 
     FINNHUB = "finnhub"
+    COINBASE = "coinbase"
+    KRAKEN = "kraken"
+    BINANCE = "binance"
     SIMULATOR = "simulator"
     REPLAY = "replay"
 
 
+_SYMBOLS: Final = {
+    Source.COINBASE: "BTC-USD,ETH-USD,SOL-USD",
+    Source.KRAKEN: "BTC/USD,ETH/USD,SOL/USD",
+    Source.BINANCE: "BTCUSDT,ETHUSDT,SOLUSDT",
+}
+_SYMBOLS_OF_FINNHUB: Final = "AAPL,MSFT,NVDA,AMZN,TSLA,SPY,BINANCE:BTCUSDT"
+
+
 def produce(
-    symbols: Annotated[str, typer.Option(help="Comma-separated, in the feed's names.")] = (
-        "AAPL,MSFT,NVDA,AMZN,TSLA,SPY,BINANCE:BTCUSDT"
-    ),
+    symbols: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated, in the feed's names; some that are much traded by default."
+        ),
+    ] = None,
     symbols_file: Annotated[
         Path | None,
         typer.Option(help="File of symbols in place of --symbols, one a line, for thousands."),
@@ -74,38 +91,50 @@ def produce(
 ) -> None:
     """Read the feed and write every trade to Kafka until stopped.
 
-    Example: FINNHUB_API_KEY=… tapeline produce --symbols AAPL,MSFT
+    Examples:
+      tapeline produce --source coinbase --symbols BTC-USD,ETH-USD
+
+      FINNHUB_API_KEY=… tapeline produce --symbols AAPL,MSFT
+
+    Coinbase, Kraken and Binance want no key; their symbols are stored as COINBASE:BTC-USD,
+    KRAKEN:BTC/USD and BINANCE:BTCUSDT.
     """
     factor = parse_speed(speed)
+    if symbols is None:
+        symbols = _SYMBOLS.get(source, _SYMBOLS_OF_FINNHUB)
     names = symbols if symbols_file is None else names_in(symbols_file)
-    wanted = parse_symbols(names, any_name=source is Source.REPLAY)
+    feed = feed_of(source.value)
+    wanted = our_symbols(feed, parse_symbols(names, any_name=source is Source.REPLAY))
     host = socket.gethostname() if producer_id is None else check_producer_name(producer_id)
     settings = load_settings()
-    default_topic = settings.kafka.topic if source is Source.FINNHUB else DEMO
+    is_made_up = source in {Source.SIMULATOR, Source.REPLAY}
+    default_topic = DEMO if is_made_up else settings.kafka.topic
     settings = settings.with_target(topic=default_topic if topic is None else topic)
     needs_feed = source is Source.SIMULATOR and settings.finnhub.url == FinnhubSettings().url
     token = settings.finnhub_api_key
-    if token is None and not needs_feed:
+    if token is None and not needs_feed and not feed.venue:
         raise UsageError(_without_key(symbols))
     if not needs_feed:
-        proxy_of(settings.finnhub.url)
+        proxy_of(url_of(feed, settings))
     Home(settings.home).make_writable()
     configure_logging(log_level or settings.log_level)
     end_with_parent()
     name = _name_of(host, wanted)
     with ExitStack() as stack:
-        if token is None or needs_feed:
-            feed = stack.enter_context(simulated_feed(settings.home))
-            finnhub = settings.finnhub.model_copy(update={"url": feed.url})
+        if needs_feed:
+            simulated = stack.enter_context(simulated_feed(settings.home))
+            finnhub = settings.finnhub.model_copy(update={"url": simulated.url})
             settings = settings.model_copy(update={"finnhub": finnhub})
-            token = SecretStr(feed.token)
+            token = SecretStr(simulated.token)
         _run(settings, token, wanted, source, name, factor)
 
 
 def _without_key(symbols: str) -> str:
     return (
-        "FINNHUB_API_KEY is not set. Get a free key from finnhub.io and set it, or run with "
-        f"simulated trades, which go to topic {DEMO}:\n"
+        "FINNHUB_API_KEY is not set. Get a free key from finnhub.io and set it, or take a feed "
+        "that wants none:\n"
+        "  tapeline produce --source coinbase\n"
+        f"or run with simulated trades, which go to topic {DEMO}:\n"
         f"  tapeline produce --source simulator --symbols {symbols}\n"
         "and bring them to Cassandra from another terminal:\n"
         f"  tapeline init --topic {DEMO} --keyspace {DEMO}\n"
@@ -115,7 +144,7 @@ def _without_key(symbols: str) -> str:
 
 def _run(
     settings: Settings,
-    token: SecretStr,
+    token: SecretStr | None,
     symbols: Sequence[str],
     source: Source,
     name: str,
@@ -129,15 +158,15 @@ def _run(
     origin = Origin(source.value, name, topic_id, speed)
     metrics = Metrics(PRODUCER_METRICS)
     producer = KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic, settings.kafka)
-    client = FinnhubClient(settings.finnhub, token, symbols, metrics=metrics)
     is_tape = source is Source.REPLAY
-    with (
-        one_connection(settings.home, settings.finnhub.url, token),
-        opened_spools(settings, name, is_tape=is_tape) as spools,
-    ):
+    with ExitStack() as stack:
+        client = stack.enter_context(_client(settings, token, symbols, source, metrics))
+        spools = stack.enter_context(opened_spools(settings, name, is_tape=is_tape))
         gaps = None
         if not is_tape:
-            reported = last_statuses(endpoints.bootstrap_servers, settings.kafka, topic_id)
+            views = last_statuses(endpoints.bootstrap_servers, settings.kafka, topic_id)
+            require_one_feed_each(views, source.value, client.symbols)
+            reported = {name: view.status for name, view in views.items()}
             if name in reported:
                 client.slots.spans.update(reported[name].without_slot)
             durable_us = spools.last_receipt_us(name)
@@ -145,6 +174,24 @@ def _run(
         pipeline = ProducerPipeline(settings, origin, client, producer, spools, gaps, metrics)
         with serve_metrics(metrics, settings.metrics.host, settings.metrics.producer_port):
             run_until_signalled(pipeline.run(), limit_s=STOP_LIMIT_S)
+
+
+@contextmanager
+def _client(
+    settings: Settings,
+    token: SecretStr | None,
+    symbols: Sequence[str],
+    source: Source,
+    metrics: Metrics,
+) -> Iterator[FeedClient]:
+    """Have the feed's client, and with a key the right to be the only one with it."""
+    feed = feed_of(source.value)
+    if token is None or feed.venue:
+        url = url_of(feed, settings)
+        yield FeedClient(feed, url, settings.finnhub, symbols, metrics=metrics)
+        return
+    with one_connection(settings.home, settings.finnhub.url, token):
+        yield FinnhubClient(settings.finnhub, token, symbols, metrics=metrics)
 
 
 def names_in(path: Path) -> str:

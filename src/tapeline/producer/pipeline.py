@@ -16,7 +16,7 @@ from tapeline.model.errors import TapelineError
 from tapeline.model.feed_status import FeedStatus
 from tapeline.model.reasons import Reason
 from tapeline.producer.clock import FeedClock
-from tapeline.producer.finnhub_client import FinnhubClient
+from tapeline.producer.feed_client import FeedClient
 from tapeline.producer.gap_reporter import GapReporter
 from tapeline.producer.intake import Intake, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
@@ -74,7 +74,7 @@ class ProducerPipeline:
         self,
         settings: Settings,
         origin: Origin,
-        client: FinnhubClient,
+        client: FeedClient,
         producer: KafkaProducer,
         spools: Spools,
         gaps: GapReporter | None = None,
@@ -163,7 +163,7 @@ class ProducerPipeline:
         while True:
             if self._live is not None:
                 self._live.look_after()
-            await self._client.ask_again()
+            await self._client.look_after()
             self._send_status()
             await self._left.look_after()
             await self._outbox.look_after()
@@ -212,6 +212,7 @@ class ProducerPipeline:
             clock_offset_s=self._clock.host_ahead_s() if live else None,
             oldest_unsent_us=self._oldest_unsent_us(),
             has_stopped=has_stopped,
+            source=self._origin.source,
             made_us=self._clock.now_us(),
         )
         self._producer.send_latest(self._kafka.status_topic, status.key.encode(), status.to_bytes())

@@ -14,10 +14,10 @@ from typing import Final
 
 import structlog
 
+from tapeline.feeds.feed import FeedMessage
+
 log = structlog.get_logger()
 
-_TOO_MANY: Final = "too many symbols"
-_INVALID: Final = "Invalid symbol "
 _ANSWERED_S: Final = 5.0
 """So long after asking, all refusals have come."""
 _AGAIN_S: Final = 120.0
@@ -53,15 +53,12 @@ class SymbolSlots:
         self._asked, self._asked_s = tuple(symbols), steady_s
         self._refusals, self._invalid, self._is_checked = 0, set(), False
 
-    def told(self, text: str) -> None:
+    def told(self, message: FeedMessage) -> None:
         """Note an error of the feed."""
-        if _TOO_MANY in text:
-            self._refusals += 1
-        elif text.startswith(_INVALID):
-            self._invalid.add(text.removeprefix(_INVALID))
-        else:
-            return
-        self._is_checked = False
+        self._refusals += message.is_full
+        self._invalid.update(message.refused)
+        if message.is_full or message.refused:
+            self._is_checked = False
 
     def check(self, steady_s: float, at_us: Callable[[float], int]) -> tuple[str, ...]:
         """Take in the answers when they have come; return what to ask for again, if it is time.

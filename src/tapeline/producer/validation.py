@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from tapeline.feeds.feed import Feed, FeedMessage, OfferedTrade, Ping
+from tapeline.feeds.finnhub import FINNHUB
 from tapeline.model.reasons import (
     EARLIEST_EVENT_TIME_MS,
     LATEST_AHEAD_MS,
@@ -17,17 +19,23 @@ from tapeline.model.reasons import (
 )
 from tapeline.model.venues import may_be_below_zero
 
-_NO_TRADE: Final[dict[str, Any]] = {}
+ID_LIMIT: Final = 1 << 63
+"""Of an exchange's number, which is a trade's id as it is."""
 
 
 class WireTrade(NamedTuple):
-    """A trade as the feed sent it. `event_time_ms` counts from the Unix epoch."""
+    """A valid trade as the feed sent it.
+
+    `event_time_ms` counts from the Unix epoch. `trade_id` is the exchange's number, None where the
+    feed gives none.
+    """
 
     symbol: str
     price: float
     volume: float
     event_time_ms: int
     conditions: tuple[str, ...] | None
+    trade_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,44 +54,29 @@ class TradeFrame:
     rejects: tuple[Reject, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """The feed's sign of life."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeedMessage:
-    """An error that the feed reports, in its words."""
-
-    text: str
-
-
-def parse_frame(frame: bytes | str, received_at_ms: int) -> TradeFrame | Ping | FeedMessage:
-    """Read one text message of the feed.
+def parse_frame(
+    frame: bytes | str, received_at_ms: int, feed: Feed = FINNHUB
+) -> TradeFrame | Ping | FeedMessage:
+    """Read one text message of a feed.
 
     Args:
         frame: the message.
         received_at_ms: when it was read, ms since the epoch; a trade may not be far after it.
+        feed: whose it is.
     """
     try:
-        message = orjson.loads(frame)
+        message = feed.read(orjson.loads(frame))
     except orjson.JSONDecodeError:
         return TradeFrame((), (Reject(Reason.MALFORMED_JSON),))
-    kind = message.get("type") if isinstance(message, dict) else None
-    if kind == "ping":
-        return Ping()
-    if kind == "error":
-        return FeedMessage(str(message.get("msg")))
-    if kind != "trade":
-        return TradeFrame((), (Reject(Reason.UNKNOWN_MESSAGE),))
-    items = message.get("data")
-    if not isinstance(items, list):
-        return TradeFrame((), (Reject(Reason.WRONG_TYPE),))
+    if isinstance(message, (Ping, FeedMessage)):
+        return message
+    if isinstance(message, Reason):
+        return TradeFrame((), (Reject(message),))
     trades = []
     rejects = []
     latest_ms = received_at_ms + LATEST_AHEAD_MS
-    for index, item in enumerate(items):
-        parsed = _parse_trade(item, latest_ms)
+    for index, offered in enumerate(message):
+        parsed = _valid(offered, latest_ms, needs_id=feed.has_ids)
         if isinstance(parsed, WireTrade):
             trades.append(parsed)
         else:
@@ -91,17 +84,16 @@ def parse_frame(frame: bytes | str, received_at_ms: int) -> TradeFrame | Ping | 
     return TradeFrame(tuple(trades), tuple(rejects))
 
 
-def _parse_trade(item: Any, latest_ms: int) -> WireTrade | Reason:
-    """Read one trade. The parser makes just JSON's types, so `type` tells a number from a bool."""
-    get = item.get if type(item) is dict else _NO_TRADE.get
-    symbol, price, volume = get("s"), get("p"), get("v")
-    event_time_ms, conditions = get("t"), get("c")
+def _valid(offered: OfferedTrade, latest_ms: int, *, needs_id: bool) -> WireTrade | Reason:
+    """Check one trade. The parser makes just JSON's types, so `type` tells a number from a bool."""
+    symbol, price, volume, event_time_ms, conditions, trade_id = offered
     if (
         type(symbol) is not str
         or (type(price) is not float and type(price) is not int)
         or (type(volume) is not float and type(volume) is not int)
         or type(event_time_ms) is not int
         or (conditions is not None and not _are_conditions(conditions))
+        or (needs_id and not (type(trade_id) is int and 0 <= trade_id < ID_LIMIT))
     ):
         return Reason.WRONG_TYPE
     if not 0 < len(symbol) <= MAX_SYMBOL_CHARACTERS:
@@ -117,7 +109,7 @@ def _parse_trade(item: Any, latest_ms: int) -> WireTrade | Reason:
         return Reason.BAD_TIME
     sale = None if conditions is None else tuple(conditions)
     # Adding 0.0 makes a whole number a float, and -0.0 a 0.0.
-    return WireTrade(symbol, price + 0.0, volume + 0.0, event_time_ms, sale)
+    return WireTrade(symbol, price + 0.0, volume + 0.0, event_time_ms, sale, trade_id)
 
 
 def _are_conditions(value: Any) -> bool:

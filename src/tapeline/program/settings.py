@@ -104,6 +104,19 @@ class FinnhubSettings(BaseModel):
     """The largest frame that is read, in bytes; Kafka takes dead letters of up to 16 MiB."""
 
 
+class FeedsSettings(BaseModel):
+    """The public feeds' addresses; their time-outs are those of TAPELINE_FINNHUB."""
+
+    model_config = FROZEN
+
+    coinbase: valid.FeedUrl = "wss://ws-feed.exchange.coinbase.com"
+    """The WebSocket address of Coinbase Exchange."""
+    kraken: valid.FeedUrl = "wss://ws.kraken.com/v2"
+    """The WebSocket address of Kraken, version 2 of its protocol."""
+    binance: valid.FeedUrl = "wss://data-stream.binance.vision/ws"
+    """The WebSocket address of Binance, the one for market data alone."""
+
+
 class SpoolSettings(BaseModel):
     """What the producer keeps on disk until Kafka has it."""
 
@@ -227,6 +240,7 @@ class Settings(BaseSettings):
     then to 04:00 are `overnight`, and `closed` when not set. Every process of a keyspace needs the
     same."""
     finnhub: FinnhubSettings = FinnhubSettings()
+    feeds: FeedsSettings = FeedsSettings()
     kafka: KafkaSettings = KafkaSettings()
     spool: SpoolSettings = SpoolSettings()
     cassandra: CassandraSettings = CassandraSettings()

@@ -1,0 +1,88 @@
+"""Kraken's spot market, version 2 of its protocol: channel `trade`, numbered for each pair.
+
+Public, without a key. Heartbeats come every second while anything is subscribed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import orjson
+
+from tapeline.feeds.feed import FeedMessage, Message, OfferedTrade, Ping, chunks, millis
+from tapeline.model.reasons import Reason
+
+_ANSWERS: Final = frozenset({"heartbeat", "status"})
+_AT_ONCE: Final = 100
+
+
+class Kraken:
+    """Kraken's protocol; symbols as `KRAKEN:BTC/USD`."""
+
+    name: Final = "kraken"
+    venue: Final = "KRAKEN"
+    has_ids: Final = True
+    most_symbols: Final = None
+    messages_per_s: Final = 5.0
+    keep_alive: Final = None
+
+    def symbol_of(self, name: str) -> str:
+        """Return it with the venue."""
+        return f"{self.venue}:{name}"
+
+    def address(self, url: str) -> str:
+        """Return the address as it is."""
+        return url
+
+    def subscribe(self, symbols: Sequence[str]) -> Iterable[str]:
+        """Yield messages of a hundred symbols; each symbol is answered alone."""
+        return _in_groups("subscribe", symbols)
+
+    def unsubscribe(self, symbols: Sequence[str]) -> Iterable[str]:
+        """Yield messages of a hundred symbols."""
+        return _in_groups("unsubscribe", symbols)
+
+    def read(self, message: Any) -> Message:
+        """Read trades, an answer, a heartbeat or a status."""
+        if not isinstance(message, dict):
+            return Reason.UNKNOWN_MESSAGE
+        channel = message.get("channel")
+        if channel == "trade":
+            items = message.get("data")
+            return list(map(_trade, items)) if isinstance(items, list) else Reason.WRONG_TYPE
+        if channel in _ANSWERS:
+            return Ping()
+        if "method" not in message and "error" not in message:
+            return Reason.UNKNOWN_MESSAGE
+        if message.get("success") is False or "error" in message:
+            return _error(message)
+        return Ping()
+
+
+def _trade(item: Any) -> OfferedTrade:
+    trade = item if isinstance(item, dict) else {}
+    pair = trade.get("symbol")
+    return OfferedTrade(
+        f"{Kraken.venue}:{pair}" if isinstance(pair, str) and pair else pair,
+        trade.get("price"),
+        trade.get("qty"),
+        millis(trade.get("timestamp")),
+        trade_id=trade.get("trade_id"),
+    )
+
+
+def _error(message: dict[str, Any]) -> FeedMessage:
+    pair = message.get("symbol")
+    is_refused = message.get("method") == "subscribe" and isinstance(pair, str)
+    refused = (f"{Kraken.venue}:{pair}",) if is_refused else ()
+    return FeedMessage(str(message.get("error")), refused)
+
+
+def _in_groups(method: str, symbols: Sequence[str]) -> Iterable[str]:
+    for group in chunks(symbols, _AT_ONCE):
+        pairs = [symbol.removeprefix(f"{Kraken.venue}:") for symbol in group]
+        parameters: dict[str, Any] = {"channel": "trade", "symbol": pairs}
+        if method == "subscribe":
+            parameters["snapshot"] = False  # trades from before are not of our time
+        yield orjson.dumps({"method": method, "params": parameters}).decode()
