@@ -56,7 +56,7 @@ class Asked:
 
     table = TABLE
 
-    def __call__(self, symbols, interval, start, end, *, detail, session, settings):
+    def __call__(self, symbols, interval, start, end, *, detail, session, splits, settings):
         self.symbols, self.interval = symbols, interval
         self.keyspace = settings.cassandra.keyspace
         self.start, self.end, self.detail, self.session = start, end, detail, session

@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tapeline.model.read_interval import ReadInterval
+from tapeline.model.threshold import parse_length
 from tapeline.model.times import TIME_FORMATS
-from tapeline.program.options import output_file
+from tapeline.program.options import input_file, output_file
 
 
 class TableOrJson(str, Enum):
@@ -31,7 +31,7 @@ def check_interval(text: str) -> str:
         typer.BadParameter: it is not a valid one.
     """
     try:
-        ReadInterval.parse(text)
+        parse_length(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return text
@@ -54,8 +54,16 @@ def format_option(meaning: str) -> Any:
 
 Keyspace = Annotated[str | None, typer.Option(help="market_data by default.")]
 Topic = Annotated[str | None, typer.Option(help="trades_raw by default.")]
-Length = Annotated[
-    str, typer.Option(callback=check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …")
+Interval = Annotated[
+    str,
+    typer.Option(
+        callback=check_interval,
+        help="Length of a bar: 5m, 15m, 1h, 1d …; or 1000tick, 50000volume, 1000000dollar.",
+    ),
+]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option("--splits", callback=input_file, help="CSV of splits that bars are adjusted for."),
 ]
 Detail = Annotated[bool, typer.Option("--detail", help="All columns of a bar.")]
 OutputFile = Annotated[
