@@ -89,7 +89,7 @@ def test_tick_volume_and_dollar_bars_of_the_hand_worked_tape(finalized: Pipeline
     assert {(r["session"], r["policy"], r["asset_class"]) for r in ticks} == {
         ("regular", "sip", "equity")
     }
-    assert [(r["window_start"], r["window_end"]) for r in ticks][0] == (
+    assert (ticks[0]["window_start"], ticks[0]["window_end"]) == (
         datetime(2024, 3, 15, 14, 30, 0, 100_000, timezone.utc),
         datetime(2024, 3, 15, 14, 30, 0, 250_000, timezone.utc),
     )
