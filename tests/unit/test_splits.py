@@ -8,6 +8,8 @@ from fractions import Fraction
 
 import pytest
 
+from tapeline.cli.export import export
+from tapeline.export.content import Kind
 from tapeline.model.errors import UsageError
 from tapeline.model.sessions import day_begins
 from tapeline.model.splits import NO_SPLITS, Split, Splits, adjusted
@@ -166,6 +168,12 @@ def test_a_wrong_file_is_refused(tmp_path, lines, head, said):
     with pytest.raises(UsageError, match="are not valid: ") as caught:
         read_splits(write(tmp_path, *lines, head=head), NOW)
     assert said in str(caught.value)
+
+
+def test_trades_are_not_adjusted(tmp_path):
+    path = write(tmp_path, "AAPL,2020-08-31,4")
+    with pytest.raises(UsageError, match="leave out --splits"):
+        export(Kind.TRADES, tmp_path / "trades", splits=path)
 
 
 def test_a_file_that_is_not_there_or_no_text(tmp_path):

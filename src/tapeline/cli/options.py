@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tapeline.model.threshold import parse_length
 from tapeline.model.times import TIME_FORMATS
 from tapeline.program.options import input_file, output_file
+from tapeline.program.split_file import read_splits
 
 
 class TableOrJson(str, Enum):
@@ -35,6 +37,14 @@ def check_interval(text: str) -> str:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return text
+
+
+def _split_file(path: Path | None) -> Path | None:
+    """Return the path of a file of splits, all of which is valid."""
+    file = input_file(path)
+    if file is not None:
+        read_splits(file, datetime.now(timezone.utc))
+    return file
 
 
 def from_option(meaning: str) -> Any:
@@ -63,7 +73,9 @@ Interval = Annotated[
 ]
 SplitFile = Annotated[
     Path | None,
-    typer.Option("--splits", callback=input_file, help="CSV of splits that bars are adjusted for."),
+    typer.Option(
+        "--splits", callback=_split_file, help="CSV of splits that bars are adjusted for."
+    ),
 ]
 Detail = Annotated[bool, typer.Option("--detail", help="All columns of a bar.")]
 OutputFile = Annotated[
