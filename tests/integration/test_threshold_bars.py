@@ -5,6 +5,8 @@ The values are of the hand-worked tape, see tests/unit/test_threshold_fold.py.
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -26,6 +28,7 @@ from tapeline.model.threshold import parse_length
 from tapeline.model.times import to_micros
 from tapeline.program.rule_file import read_policy
 from tapeline.program.split_file import read_splits
+from tests.commands import run
 from tests.hand import TAPE
 from tests.pipeline import Pipeline
 from tests.rule_files import ROUND_LOTS
@@ -217,6 +220,17 @@ def test_volume_bars_count_adjusted_volumes(finalized: Pipeline, tmp_path: Path)
     found = read(finalized, "200volume", splits=splits)
     assert [row["volume"] for row in found] == [400, 400, 200, 200, 800, 400, 220, 440]
     assert states(found) == [FINAL] * 8
+
+
+def test_the_command_prints_them(finalized: Pipeline, tmp_path: Path) -> None:
+    splits = splits_of(tmp_path, "TEST,2024-03-18,4")
+    asked = ("--interval", "200volume", "--splits", str(splits), "--keyspace", finalized.name)
+    days = ("--from", "2024-03-15", "--to", "2024-03-16")
+    text = run("bars", "TEST", *asked, *days, "--format", "csv", merge=False)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [float(row["volume"]) for row in rows] == [400, 400, 200, 200, 800, 400, 220, 440]
+    assert rows[0]["window_start"] == "2024-03-15T14:30:00.100Z"
+    assert {row["is_final"] for row in rows} == {"true"}
 
 
 OPTIONS = ExportOptions(
