@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from datetime import datetime, timezone
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -56,10 +57,11 @@ class Asked:
 
     table = TABLE
 
-    def __call__(self, symbols, interval, start, end, *, detail, session, settings):
+    def __call__(self, symbols, interval, start, end, *, detail, session, splits, settings):
         self.symbols, self.interval = symbols, interval
         self.keyspace = settings.cassandra.keyspace
         self.start, self.end, self.detail, self.session = start, end, detail, session
+        self.splits = splits
         return self.table
 
 
@@ -81,12 +83,20 @@ def test_one_session_is_passed_on(asked):
     assert asked.session == "regular"
 
 
+def test_bars_by_what_was_traded_and_a_file_of_splits_are_passed_on(asked):
+    bars(["AAPL"], interval="1000tick", session="regular", splits=Path("s.csv"))
+    assert (asked.interval, asked.session, asked.splits) == ("1000tick", "regular", Path("s.csv"))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"session": "lunch"}, "'lunch' is no session of 5m bars: give pre, regular, post"),
         ({"session": "pre", "interval": "1d"}, "'pre' is no session of 1d bars: give regular"),
         ({"session": "regular", "watch": True}, "--watch shows every session"),
+        ({"session": "lunch", "interval": "9tick"}, "'lunch' is no session: give pre, regular"),
+        ({"interval": "9tick", "watch": True}, "--watch draws bars of a length of time"),
+        ({"splits": Path("s.csv"), "watch": True}, "leave out --splits"),
     ],
 )
 def test_a_session_that_cannot_be_shown_is_refused(options, message):

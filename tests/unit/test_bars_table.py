@@ -51,6 +51,12 @@ def test_a_wide_terminal_has_every_short_column():
     )
 
 
+def test_bars_that_do_not_begin_with_a_minute_show_the_second():
+    at = START + timedelta(seconds=7, milliseconds=250)
+    lines = printed(120, replace(APPLE, window_start=at), APPLE)
+    assert [line.split()[2] for line in lines[2:4]] == ["14:35:07", "14:35:00"]
+
+
 def test_nothing_is_explained_where_every_bar_is_final_and_whole():
     plain = replace(BITCOIN, revision=1, is_complete=True)
     assert len(printed(120, plain)) == 3

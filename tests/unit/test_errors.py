@@ -12,6 +12,7 @@ TREE = {
     "UsageError": (errors.TapelineError, 2),
     "TapeError": (errors.UsageError, 2),
     "SchemaError": (errors.UsageError, 2),
+    "ExpiredError": (errors.UsageError, 2),
     "ServiceUnavailableError": (errors.TapelineError, 3),
     "AccessError": (errors.ServiceUnavailableError, 2),
     "LocalStackError": (errors.TapelineError, 4),

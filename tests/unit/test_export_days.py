@@ -64,6 +64,7 @@ def test_a_folder_is_bound_to_what_changes_its_rows():
         "interval": "5m",
         "detail": False,
         "provisional": False,
+        "splits": None,
     }
     assert replace(OPTIONS, kind=Kind.TRADES).lasting("demo").keys() == {
         *("kind", "keyspace", "format", "exact")

@@ -69,6 +69,13 @@ SYMBOLS = [
 INTERVALS = [
     (f"--interval {text}", NO_INTERVAL) for text in ("5min", "7m", "0m", "2d", "1w", "H1", "60")
 ]
+FILLED = [
+    ("--interval 0tick", "give a whole number of ticks above 0"),
+    ("--interval 0volume", "give an amount above 0"),
+    ("--interval 100ticks", "such as 1000tick, 50000volume or 1000000dollar"),
+    ("--splits no/such.csv", "There is no file no/such.csv"),
+    (f"--splits {TAPE}", "its first line names the columns symbol, effective, factor"),
+]
 LEVELS = [("--log-level loud", "'debug', 'info', 'warning', 'error'")]
 SPEEDS = [
     (f"--speed={text}", NO_SPEED) for text in ("0", "-1", "nan", "inf", "fast", "60x", "1e308", "")
@@ -130,11 +137,12 @@ TABLE = {
         ("AAPL --watch -o bars.txt", "--watch draws on the terminal"),
         ("AAPL --watch --format json", "--watch draws on the terminal"),
         ("AAPL --watch", "--watch draws on a terminal"),
+        ("AAPL --watch --interval 1000tick", "--watch draws bars of a length of time"),
         ("AAPL --watch --from 2026-11-21 --to 2026-11-20", AFTER),
         ("AAPL --from 2026-11-21 --to 2026-11-20", "would end"),
         ("AAPL --to 2020-01-01", "give --from"),
         ("AAPL --from 2999-01-01", "would end"),
-        *((f"AAPL {text}", said) for text, said in NAMES + TIMES + INTERVALS),
+        *((f"AAPL {text}", said) for text, said in NAMES + TIMES + INTERVALS + FILLED),
     ],
     "export": [
         ("", "Missing argument"),
@@ -148,7 +156,7 @@ TABLE = {
         ("bars -o x --from 2026-11-20T14:30", NO_TIME),
         *(
             (f"bars -o x {text}", said)
-            for text, said in NAMES + TIMES + TURNED + SYMBOLS + INTERVALS
+            for text, said in NAMES + TIMES + TURNED + SYMBOLS + INTERVALS + FILLED
         ),
     ],
     "gaps": [

@@ -10,12 +10,12 @@ from decimal import Decimal
 
 import pytest
 
-from tapeline.live.fold import OpenBar, order_key
+from tapeline.live.fold import OpenBar
 from tapeline.model.bar import Bar
 from tapeline.model.conditions import ALL, SIP
 from tapeline.model.rules import Rules
 from tapeline.model.times import to_millis
-from tapeline.model.trade import Trade
+from tapeline.model.trade import Trade, order_key
 
 START = datetime(2026, 11, 20, 14, 30, tzinfo=timezone.utc)
 START_MS = to_millis(START)

@@ -17,9 +17,10 @@ from rich.console import Console
 
 from tapeline.cli.options import (
     Detail,
+    Interval,
     Keyspace,
-    Length,
     OutputFile,
+    SplitFile,
     format_option,
     from_option,
     to_option,
@@ -31,6 +32,7 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.model.errors import UsageError
 from tapeline.model.read_interval import ReadInterval
 from tapeline.model.symbols import parse_symbols
+from tapeline.model.threshold import Length, Threshold, parse_length
 from tapeline.model.times import floor_to, iso, time_span, within_reach
 from tapeline.program.settings import Settings, load_settings
 from tapeline.read.bars import known_symbols, read_bars
@@ -47,7 +49,7 @@ class BarFormat(str, Enum):
 
 def bars(
     symbols: Annotated[list[str], typer.Argument(help="In the feed's names.")],
-    interval: Length = "5m",
+    interval: Interval = "5m",
     start: Annotated[datetime | None, from_option("First bar, UTC; today by default.")] = None,
     end: Annotated[datetime | None, to_option("Bars start before this, UTC; now.")] = None,
     keyspace: Keyspace = None,
@@ -57,6 +59,7 @@ def bars(
         str | None,
         typer.Option(help="Only trades of one session: regular, pre, post …", show_default=False),
     ] = None,
+    splits: SplitFile = None,
     output: OutputFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Draw live candles until Ctrl-C.")] = False,
 ) -> None:
@@ -66,19 +69,28 @@ def bars(
 
     Example: tapeline bars AAPL --interval 1h --session regular
 
+    Example: tapeline bars AAPL --interval 50000volume --splits splits.csv
+
     Example: tapeline bars AAPL --watch
     """
     symbols = list(parse_symbols(",".join(symbols)))
-    _check_session(session, interval, watch=watch)
+    length = _length_of(interval, session, splits, watch=watch)
     _check_output(output, output_format, watch=watch)
     settings = load_settings().with_target(keyspace=keyspace)
-    if watch:
-        watch_bars(symbols, ReadInterval.parse(interval), *time_span(start, end), settings)
+    if watch and isinstance(length, ReadInterval):
+        watch_bars(symbols, length, *time_span(start, end), settings)
         return
     first, last = _span(start, end)
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
     table = read_bars(
-        symbols, interval, first, last, detail=detail, session=session, settings=settings
+        symbols,
+        interval,
+        first,
+        last,
+        detail=detail,
+        session=session,
+        splits=splits,
+        settings=settings,
     )
     lacking = set(symbols).difference(table["symbol"].unique().to_pylist())
     if lacking:
@@ -96,14 +108,20 @@ def bars(
             _write(table, output_format, file, detail=detail)
 
 
-def _check_session(session: str | None, interval: str, *, watch: bool) -> None:
-    if session is None:
-        return
-    if watch:
+def _length_of(interval: str, session: str | None, splits: Path | None, *, watch: bool) -> Length:
+    """Return what bars are asked for, and refuse what cannot be shown."""
+    length = parse_length(interval)
+    if watch and session is not None:
         message = "--watch shows every session: leave out --session."
         raise UsageError(message)
+    if watch and splits is not None:
+        message = "--watch shows bars as they are traded: leave out --splits."
+        raise UsageError(message)
+    if watch and isinstance(length, Threshold):
+        message = f"--watch draws bars of a length of time: give one such as 5m, not {interval}."
+        raise UsageError(message)
     try:
-        ReadInterval.parse(interval).of_session(session)
+        return length if session is None else length.of_session(session)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

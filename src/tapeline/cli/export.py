@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
-from tapeline.cli.options import Detail, Keyspace, Length, format_option, progress_on
+from tapeline.cli.options import Detail, Interval, Keyspace, SplitFile, format_option, progress_on
 from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult, run_export
@@ -17,12 +17,14 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import held
 from tapeline.model.errors import UsageError
-from tapeline.model.read_interval import ReadInterval
+from tapeline.model.splits import NO_SPLITS
 from tapeline.model.symbols import selected_symbols
+from tapeline.model.threshold import parse_length
 from tapeline.model.times import time_span
 from tapeline.program.options import output_folder
 from tapeline.program.process import sigterm_interrupts
 from tapeline.program.settings import load_settings
+from tapeline.program.split_file import read_splits
 
 _STOPPED_EXIT_CODE: Final = 130
 _LOCK_NAME: Final = ".tapeline-export.lock"
@@ -60,7 +62,8 @@ def export(
         datetime | None,
         typer.Option("--to", formats=_DAYS, help="Days before this one, UTC; up to today's."),
     ] = None,
-    interval: Length = "5m",
+    interval: Interval = "5m",
+    splits: SplitFile = None,
     keyspace: Keyspace = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Volumes as decimal(38, 10), not doubles.")
@@ -84,12 +87,16 @@ def export(
 
     Then: duckdb.sql("FROM 'bars-1h/*/*.parquet'") or polars.scan_parquet("bars-1h/*/*.parquet")
     """
+    if splits is not None and kind is Kind.TRADES:
+        message = "Trades are exported as they were made: leave out --splits."
+        raise UsageError(message)
+    known = NO_SPLITS if splits is None else read_splits(splits, datetime.now(timezone.utc))
     settings = load_settings().with_target(keyspace=keyspace)
     time_span(start, end)
     options = ExportOptions(
         kind,
         file_format,
-        ReadInterval.parse(interval),
+        parse_length(interval),
         selected_symbols(symbols),
         start.date() if start else None,
         end.date() if end else None,
@@ -98,6 +105,8 @@ def export(
         provisional=provisional,
         overwrite=overwrite,
         delay=timedelta(seconds=settings.stream.watermark_s),
+        policy=settings.stream.policy,
+        splits=known,
     )
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
     progress = progress_on(Console(stderr=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -12,9 +13,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tapeline.model.read_interval import ReadInterval
+from tapeline.model.threshold import parse_length
 from tapeline.model.times import TIME_FORMATS
-from tapeline.program.options import output_file
+from tapeline.program.options import input_file, output_file
+from tapeline.program.split_file import read_splits
 
 
 class TableOrJson(str, Enum):
@@ -31,10 +33,18 @@ def check_interval(text: str) -> str:
         typer.BadParameter: it is not a valid one.
     """
     try:
-        ReadInterval.parse(text)
+        parse_length(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return text
+
+
+def _split_file(path: Path | None) -> Path | None:
+    """Return the path of a file of splits, all of which is valid."""
+    file = input_file(path)
+    if file is not None:
+        read_splits(file, datetime.now(timezone.utc))
+    return file
 
 
 def from_option(meaning: str) -> Any:
@@ -54,8 +64,18 @@ def format_option(meaning: str) -> Any:
 
 Keyspace = Annotated[str | None, typer.Option(help="market_data by default.")]
 Topic = Annotated[str | None, typer.Option(help="trades_raw by default.")]
-Length = Annotated[
-    str, typer.Option(callback=check_interval, help="Length of a bar: 5m, 15m, 1h, 4h, 1d …")
+Interval = Annotated[
+    str,
+    typer.Option(
+        callback=check_interval,
+        help="Length of a bar: 5m, 15m, 1h, 1d …; or 1000tick, 50000volume, 1000000dollar.",
+    ),
+]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--splits", callback=_split_file, help="CSV of splits that bars are adjusted for."
+    ),
 ]
 Detail = Annotated[bool, typer.Option("--detail", help="All columns of a bar.")]
 OutputFile = Annotated[

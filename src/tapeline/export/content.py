@@ -13,8 +13,12 @@ import pyarrow as pa
 
 from tapeline.export.files import ExportFormat
 from tapeline.model.bar import Bar
+from tapeline.model.conditions import SIP_ODDLOT
 from tapeline.model.read_interval import ReadInterval
-from tapeline.read.bars import bars_between, bars_of_trades, bars_table
+from tapeline.model.rules import Rules
+from tapeline.model.splits import NO_SPLITS, Splits
+from tapeline.model.threshold import Length
+from tapeline.read.bars import any_bars, bars_of_trades, bars_table
 from tapeline.read.trades import trade_batches, trades_schema
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -33,12 +37,13 @@ class Kind(str, Enum):
 class ExportOptions:
     """What to write. `first` and `stop` bound the days, `stop` excluded; None is all there is.
 
-    `delay` is how late a trade may be: a day is over that much after its end.
+    `delay` is how late a trade may be: a day is over that much after its end. `policy` and `splits`
+    are as for `any_bars`.
     """
 
     kind: Kind
     file_format: ExportFormat
-    interval: ReadInterval
+    interval: Length
     symbols: frozenset[str] | None
     first: date | None
     stop: date | None
@@ -47,6 +52,8 @@ class ExportOptions:
     provisional: bool
     overwrite: bool
     delay: timedelta
+    policy: Rules = SIP_ODDLOT
+    splits: Splits = NO_SPLITS
 
     def wants(self, symbol: str, day: date) -> bool:
         """Return whether a symbol's day is asked for."""
@@ -71,6 +78,7 @@ class ExportOptions:
             "interval": self.interval.name,
             "detail": self.detail,
             "provisional": self.provisional,
+            "splits": self.splits.fingerprint,
         }
 
 
@@ -110,7 +118,8 @@ def _bars(
     client: CassandraClient, options: ExportOptions, symbol: str, day: date, *, is_over: bool
 ) -> Content:
     start = midnight(day)
-    every = list(bars_between(client, symbol, options.interval, start, start + _DAY))
+    length, rules, splits = options.interval, options.policy, options.splits
+    every = list(any_bars(client, symbol, length, start, start + _DAY, rules, splits))
     bars = [b for b in every if b.is_final or options.provisional]
     table = bars_table(bars, exact=options.exact, detail=options.detail)
     is_open = not is_over or not all(b.is_final for b in every)

@@ -14,6 +14,7 @@ from tapeline.export.content import Content, ExportOptions, Kind, content_of, mi
 from tapeline.export.files import PART_SUFFIX, path_in_export, write_file
 from tapeline.export.record import Record
 from tapeline.model.bar import Interval
+from tapeline.model.errors import ExpiredError
 from tapeline.storage.cassandra_client import CassandraClient
 
 _DAY: Final = timedelta(days=1)
@@ -25,8 +26,8 @@ _DAY_MS: Final = 86_400_000
 class ExportResult:
     """How many files and rows were written, and how many files left as they were.
 
-    `open_days` counts written files whose day is not finalized; `fragments` are files of trades
-    that silver has begun to lose.
+    `open_days` counts written files whose day is not finalized; `fragments` are files of trades, or
+    of bars that are made of them, that silver has begun to lose.
     """
 
     files: int = 0
@@ -54,7 +55,16 @@ def run_export(
     for day, symbol in days:
         progress.update(task, description=f"{day} {symbol}")
         path = path_in_export(day, symbol, options.file_format)
-        content = content_of(client, options, symbol, day, now)
+        try:
+            content = content_of(client, options, symbol, day, now)
+        except ExpiredError:
+            # What was written while silver had the trades stays as it is.
+            if record.rows_of(path):
+                outcome.kept += 1
+            else:
+                outcome.fragments.append(path)
+            progress.advance(task)
+            continue
         if not options.overwrite and record.holds(path, content.state):
             outcome.kept += 1
         else:

@@ -8,40 +8,17 @@ of one trade the lowest rank counts, as in silver.
 from __future__ import annotations
 
 from datetime import timedelta
-from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Final
 
-from tapeline.live.eligibility import session_asked, withheld
+from tapeline.model.amounts import amount_of, product_of, units_of
 from tapeline.model.bar import Bar
+from tapeline.model.eligibility import session_asked, withheld
 from tapeline.model.rules import HIGH_LOW, OPEN_CLOSE, VOLUME, Rules
 from tapeline.model.sessions import asset_class_of, session_at
 from tapeline.model.times import from_micros, from_millis
-from tapeline.model.trade import ORDER_ID_BITS, ORDER_RANK_BITS, Trade
-
-_DAY_MS: Final = 86_400_000
-_RANK_MAX: Final = (1 << ORDER_RANK_BITS) - 1
-_ID_MASK: Final = (1 << ORDER_ID_BITS) - 1
-
-_PLACES: Final = 10
-_ONE: Final = 10**_PLACES
-"""Amounts are whole numbers of 1e-10, and so exact."""
-_QUANTUM: Final = Decimal(1).scaleb(-_PLACES)
-_PRICE_QUANTUM: Final = Decimal("1e-26")
-_EXACT: Final = Context(prec=80, rounding=ROUND_HALF_UP)
+from tapeline.model.trade import Trade, order_key
 
 _Placed = tuple[int, float]
 """An order key and the price of its trade."""
-
-
-def order_key(trade: Trade) -> int:
-    """Return the number that orders trades: ms of the day, rank (saturating), low bits of the id.
-
-    The same as `consumer/bar_columns.order_key`.
-    """
-    rank = min(trade.sequence, _RANK_MAX)
-    millis = trade.event_time_ms % _DAY_MS
-    place = (millis << ORDER_RANK_BITS) + rank
-    return (place << ORDER_ID_BITS) + (trade.trade_id & _ID_MASK)
 
 
 class OpenBar:
@@ -128,7 +105,7 @@ class OpenBar:
     def bar(self) -> Bar:
         """Return the bar as it is now, provisional. There must have been a trade."""
         start = from_millis(self.start_ms)
-        volume, notional = _amount(self._volume), _amount(self._notional)
+        volume, notional = amount_of(self._volume), amount_of(self._notional)
         return Bar(
             symbol=self.symbol,
             window_start=start,
@@ -142,7 +119,7 @@ class OpenBar:
             vwap=float(notional) / float(volume) if volume else None,
             trade_count=len(self._ranks),
             unpriced_count=self._unpriced_count,
-            unpriced_volume=_amount(self._unpriced),
+            unpriced_volume=amount_of(self._unpriced),
             first_trade_time=from_millis(self._first_ms),
             last_trade_time=from_millis(self._newest_ms),
             first_received_at=from_micros(self._first_received_us),
@@ -161,9 +138,9 @@ class OpenBar:
         self._newest_ms = max(self._newest_ms, trade.event_time_ms)
 
     def _add(self, trade: Trade, *, sets_high_low: bool, adds_volume: bool) -> None:
-        size = _units(trade.volume) if adds_volume else 0
+        size = units_of(trade.volume) if adds_volume else 0
         self._volume += size
-        self._notional += _product(trade.price, size)
+        self._notional += product_of(trade.price, size)
         if not sets_high_low:
             self._unpriced += size
             self._unpriced_count += 1
@@ -187,25 +164,3 @@ class OpenBar:
         # All of the newest millisecond are kept: a lower rank may take the last place from one.
         self._of_last_ms[trade.trade_id] = placed
         self._close = max(self._of_last_ms.values())
-
-
-def _units(value: float) -> int:
-    whole = int(value)
-    if whole == value:
-        return whole * _ONE
-    # The shortest text that reads back as this number is what the feed sent.
-    rounded = Decimal(repr(value)).quantize(_QUANTUM, context=_EXACT)
-    return int(rounded.scaleb(_PLACES, context=_EXACT))
-
-
-def _product(price: float, size: int) -> int:
-    """Return price times size (in units), rounded once; the price keeps 26 places."""
-    whole = int(price)
-    if whole == price:
-        return whole * size
-    exact = Decimal(repr(price)).quantize(_PRICE_QUANTUM, context=_EXACT)
-    return int(_EXACT.multiply(exact, size).to_integral_value(context=_EXACT))
-
-
-def _amount(units: int) -> Decimal:
-    return Decimal(units).scaleb(-_PLACES, context=_EXACT)

@@ -7,7 +7,8 @@ An error's name says how to react; its message says what to do next.
     TapelineError                 exit code 1
     ├── UsageError                exit code 2: the command or a setting is wrong
     │   ├── TapeError             the tape cannot be read
-    │   └── SchemaError           a keyspace, table or topic is not what it must be
+    │   ├── SchemaError           a keyspace, table or topic is not what it must be
+    │   └── ExpiredError          what is asked for needs trades that silver no longer has
     ├── ServiceUnavailableError   exit code 3: Kafka, Cassandra or another service does not answer
     │   └── AccessError           exit code 2: it answers, but does not let us in, or is not trusted
     ├── LocalStackError           exit code 4: a local service cannot be started or has died
@@ -41,6 +42,10 @@ class TapeError(UsageError):
 
 class SchemaError(UsageError):
     """A keyspace, table or topic is missing or is not what Tapeline made."""
+
+
+class ExpiredError(UsageError):
+    """What is asked for needs trades that silver no longer has."""
 
 
 class ServiceUnavailableError(TapelineError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Context, Decimal, localcontext
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from tapeline.model.bar import Bar
 from tapeline.model.gap import Gap
@@ -82,25 +82,35 @@ def with_state(
     *,
     is_final: bool,
 ) -> Bar:
-    """Return a bar with the state that the bars give it that it hangs on.
+    """Return a bar with the state that the bars give it that it hangs on, as `state_of` does."""
+    return replace(bar, **state_of(parts, span, gaps, counts, is_final=is_final))
+
+
+def state_of(
+    parts: Sequence[Bar],
+    span: Span,
+    gaps: Gaps,
+    counts: Counting | None,
+    *,
+    is_final: bool,
+) -> dict[str, Any]:
+    """Return the fields of the state of a bar that hangs on others.
 
     Args:
-        bar: made of them.
-        parts: in order of time.
+        parts: those that it hangs on, in order of time.
         span: of the trades that it hangs on.
         gaps: as for `roll_up_bars`.
         counts: whether trades of a session can be lacking; None is of any.
         is_final: as it is to be.
     """
-    return replace(
-        bar,
-        is_final=is_final,
-        is_complete=_is_complete(parts, span, gaps, counts) if is_final else None,
+    return {
+        "is_final": is_final,
+        "is_complete": _is_complete(parts, span, gaps, counts) if is_final else None,
         # The first final bar is 1; each revision of a part is one of the whole.
-        revision=1 + sum(p.revision - 1 for p in parts) if is_final else 0,
-        reason=next((p.reason for p in reversed(parts) if p.reason is not None), None),
-        updated_at=_of(max, [p.updated_at for p in parts]),
-    )
+        "revision": 1 + sum(p.revision - 1 for p in parts) if is_final else 0,
+        "reason": next((p.reason for p in reversed(parts) if p.reason is not None), None),
+        "updated_at": _of(max, [p.updated_at for p in parts]),
+    }
 
 
 def carried(parts: Sequence[Bar], interval: ReadInterval, gaps: Gaps) -> Bar:

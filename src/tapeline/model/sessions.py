@@ -136,21 +136,32 @@ def whole_day(symbol: str, instant: datetime) -> tuple[datetime, datetime] | Non
     before it ended: a weekend counts to Monday. None as for `trading_day`.
     """
     hours = venue_of(symbol).hours
-    zone = _zone(hours)
-    ends = POST_CLOSE if hours == AMERICAN else _MIDNIGHT
-
-    def end_of(day: date) -> datetime:
-        midnight_after = _ONE_DAY if ends == _MIDNIGHT else timedelta()
-        return datetime.combine(day + midnight_after, ends, zone).astimezone(timezone.utc)
-
-    day = instant.astimezone(zone).date()
+    day = instant.astimezone(_zone(hours)).date()
     after = (day + n * _ONE_DAY for n in range(_LONGEST_REST))
-    found = next((d for d in after if instant < end_of(d) and _regular(hours, d)), None)
+    found = next((d for d in after if instant < _end_of(hours, d) and _regular(hours, d)), None)
     if found is None:
         return None
     before = (found - n * _ONE_DAY for n in range(1, _LONGEST_REST))
     last = next((d for d in before if _regular(hours, d)), found - _ONE_DAY)
-    return end_of(last), end_of(found)
+    return _end_of(hours, last), _end_of(hours, found)
+
+
+def day_begins(symbol: str, day: date) -> datetime:
+    """Return when the trades of a day begin, UTC.
+
+    Of what trades at an exchange, with the exchange's calendar day, in America at 20:00 the evening
+    before; of anything else, with the UTC day.
+    """
+    hours = venue_of(symbol).hours
+    if hours in {ALWAYS, UNKNOWN_HOURS, CURRENCIES, METALS}:
+        return datetime.combine(day, _MIDNIGHT, timezone.utc)
+    return _end_of(hours, day - _ONE_DAY)
+
+
+def _end_of(hours: str, day: date) -> datetime:
+    """Return when an exchange's calendar day ends, UTC; in America at 20:00."""
+    ends, day = (POST_CLOSE, day) if hours == AMERICAN else (_MIDNIGHT, day + _ONE_DAY)
+    return datetime.combine(day, ends, _zone(hours)).astimezone(timezone.utc)
 
 
 class _Overnight:

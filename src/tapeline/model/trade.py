@@ -35,6 +35,10 @@ TRADE_FINGERPRINT: Final = schema_fingerprint(_SCHEMA)
 TRADE_HEADER: Final = SINGLE_OBJECT_MARKER + TRADE_FINGERPRINT
 """With which every message of the schema begins."""
 
+_DAY_MS: Final = 86_400_000
+_RANK_MAX: Final = (1 << ORDER_RANK_BITS) - 1
+_ID_MASK: Final = (1 << ORDER_ID_BITS) - 1
+
 
 class Trade(NamedTuple):
     """One trade with its identity.
@@ -54,6 +58,17 @@ class Trade(NamedTuple):
     received_at_us: int
     sequence: int
     source: str
+
+
+def order_key(trade: Trade) -> int:
+    """Return the number that orders trades: ms of the day, rank (saturating), low bits of the id.
+
+    The same as `consumer/bar_columns.order_key`.
+    """
+    rank = min(trade.sequence, _RANK_MAX)
+    millis = trade.event_time_ms % _DAY_MS
+    place = (millis << ORDER_RANK_BITS) + rank
+    return (place << ORDER_ID_BITS) + (trade.trade_id & _ID_MASK)
 
 
 def encode_trade(trade: Trade) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from decimal import Context, Decimal
-from functools import cache
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
@@ -15,9 +15,15 @@ from tapeline.model.bar import Bar, Interval
 from tapeline.model.longer_windows import part_of
 from tapeline.model.read_interval import ReadInterval
 from tapeline.model.rollup import Gaps, carried, roll_up_bars
+from tapeline.model.rules import Rules
 from tapeline.model.sessions import whole_day
+from tapeline.model.splits import NO_SPLITS, Splits, adjusted
+from tapeline.model.threshold import Length, Threshold, parse_length
 from tapeline.model.times import within_reach
 from tapeline.program.settings import Settings, load_settings
+from tapeline.program.split_file import read_splits
+from tapeline.read.gaps import gaps_between
+from tapeline.read.threshold_bars import threshold_bars
 from tapeline.storage.cassandra_client import CassandraClient
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
@@ -79,6 +85,7 @@ def read_bars(
     exact: bool = False,
     detail: bool = False,
     session: str | None = None,
+    splits: str | Path | None = None,
     settings: Settings | None = None,
 ) -> pa.Table:
     """Return bars as an Arrow table; `.to_pandas()` or `polars.from_arrow()` go on from there.
@@ -89,12 +96,16 @@ def read_bars(
             made of them, e.g. `15m`, `4h`, or `1d` (a share's regular hours or what the policy
             says, else UTC days).
             `1m` and its other multiples are there when setting `stream.store_1m` is on.
+            `1000tick`, `50000volume` and `1000000dollar` are made of silver's trades, while these
+            are kept: a bar ends with the trade that fills it, and begins anew with each session and
+            UTC day.
         start: first window start, aware.
         end: window starts are below this, aware.
         keyspace: market_data by default.
         exact: volumes and notionals as decimals instead of floats.
         detail: all columns of a bar.
         session: only trades of that session, e.g. `regular`; longer bars are made of those alone.
+        splits: a CSV file of splits, for which prices and volumes of the time before are adjusted.
         settings: instead of those from the environment.
 
     Returns:
@@ -104,6 +115,9 @@ def read_bars(
     Raises:
         ValueError: the interval or the session is unknown, no bars can be of both, or a time has
             no zone.
+        UsageError: the file of splits is not valid, or bars by trades are made by a file of rules
+            that the settings do not name.
+        ExpiredError: silver no longer has the trades of the bars.
         ServiceUnavailableError: Cassandra does not answer.
         SchemaError: the keyspace is not there.
     """
@@ -111,13 +125,44 @@ def read_bars(
         message = "start and end need a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
         raise ValueError(message)
     start, end = within_reach(start), within_reach(end)
-    length = ReadInterval.parse(interval)
+    length = parse_length(interval)
     length = length if session is None else length.of_session(session)
+    known = NO_SPLITS if splits is None else read_splits(splits, datetime.now(timezone.utc))
     wanted = [symbols] if isinstance(symbols, str) else symbols
     settings = (settings or load_settings()).with_target(keyspace=keyspace)
     with open_keyspace(settings) as client:
-        bars = [b for s in wanted for b in bars_between(client, s, length, start, end)]
+        bars = [
+            bar
+            for symbol in wanted
+            for bar in any_bars(client, symbol, length, start, end, settings.stream.policy, known)
+        ]
     return bars_table(bars, exact=exact, detail=detail)
+
+
+def any_bars(
+    client: CassandraClient,
+    symbol: str,
+    length: Length,
+    start: datetime,
+    end: datetime,
+    known: Rules,
+    splits: Splits = NO_SPLITS,
+) -> Iterator[Bar]:
+    """Yield bars that begin at start <= time < end, in their order, whatever ends them.
+
+    Arguments and errors as in `threshold_bars`.
+    """
+    if isinstance(length, Threshold):
+        return threshold_bars(client, symbol, length, start, end, known, splits)
+    if symbol not in splits.times_of:
+        return bars_between(client, symbol, length, start, end)
+
+    def stored_bars(symbol: str, stored: Interval, start: datetime, end: datetime) -> Iterator[Bar]:
+        # Splits are at full hours, and so between two stored bars.
+        for bar in client.bars(symbol, stored, start, end):
+            yield adjusted(bar, splits.factor_at(symbol, bar.window_start))
+
+    return bars_between(client, symbol, length, start, end, stored_bars)
 
 
 def bars_between(
@@ -148,7 +193,7 @@ def bars_between(
                 before = bars_before(client, symbol, length, bar.window_start, stored_bars)
             parts = [*before, bar]
             if gaps is None:
-                gaps = _gaps_between(client, parts[0].window_start, end + length.duration)
+                gaps = gaps_between(client, parts[0].window_start, end + length.duration)
             yield carried(parts, length, gaps) if before else bar
         if bar.close is not None:
             before = [bar]
@@ -198,7 +243,7 @@ def bars_of_trades(
     final_until = client.final_until()
     first = _first_part(client, symbol, length, start)
     stored = length.of_wanted(read(symbol, length.stored, first, last))
-    gaps = _gaps_between(client, first, last)
+    gaps = gaps_between(client, first, last)
     for bar in roll_up_bars(stored, length, final_until, gaps, client.reading_rules):
         if start <= bar.window_start < end:
             yield bar
@@ -211,10 +256,6 @@ def _first_part(
     whole = whole_day(symbol, start) if length.is_day and length.session is None else None
     is_wide = whole is not None and client.reads_by_rules().all_day
     return min(start, whole[0]) if whole is not None and is_wide else start
-
-
-def _gaps_between(client: CassandraClient, start: datetime, end: datetime) -> Gaps:
-    return cache(lambda: list(client.gaps(start, end)))
 
 
 def known_symbols(keyspace: str | None = None, *, settings: Settings | None = None) -> set[str]:

@@ -41,8 +41,15 @@ class TradeTable(Connection):
 
     def silver(self, windows: Iterable[Window]) -> Iterator[tuple[Window, Rows]]:
         """Yield each window with its trades, by time and id."""
+        for window, rows in self.silver_in_pages(windows):
+            yield window, list(rows)
+
+    def silver_in_pages(
+        self, windows: Iterable[Window]
+    ) -> Iterator[tuple[Window, Iterable[tuple[Any, ...]]]]:
+        """Yield each window with its trades, by time and id, which are read as they are taken."""
         named, asked = tee(windows)
-        yield from zip(named, map(list, self.tuples(_SELECT, asked, _WINDOWS_AHEAD)), strict=True)
+        yield from zip(named, self.tuples(_SELECT, asked, _WINDOWS_AHEAD), strict=True)
 
     def trades_between(
         self,

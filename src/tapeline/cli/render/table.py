@@ -80,10 +80,12 @@ def _short(rows: Sequence[_Row], left_out: Sequence[str]) -> Table:
 
 def _time_of(rows: Sequence[_Row]) -> tuple[str, Callable[[datetime], str]]:
     """Return the heading of the starts, with their year if they share one, and how to write one."""
-    years = {row["window_start"].year for row in rows}
+    starts = [row["window_start"] for row in rows]
+    clock = "%H:%M" if all(not (s.second or s.microsecond) for s in starts) else "%H:%M:%S"
+    years = {s.year for s in starts}
     if len(years) == 1:
-        return f"{years.pop()} UTC", lambda s: f"{s:%m-%d %H:%M}"
-    return "start UTC", lambda s: f"{s:%Y-%m-%d %H:%M}"
+        return f"{years.pop()} UTC", lambda s: f"{s:%m-%d} {s:{clock}}"
+    return "start UTC", lambda s: f"{s:%Y-%m-%d} {s:{clock}}"
 
 
 def _price(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What the live view lets a trade update, against the table of sale conditions."""
+"""What a trade may update without Spark, against the table of sale conditions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from itertools import product
 
 import pytest
 
-from tapeline.live.eligibility import Withheld, by_conditions, session_asked, withheld
 from tapeline.model.conditions import ALL, SHIPPED, SIP, SIP_ODDLOT
+from tapeline.model.eligibility import Withheld, by_conditions, session_asked, withheld
 from tapeline.model.rules import HIGH_LOW, OPEN_CLOSE, PRICES, VOLUME, Rules
 from tapeline.model.times import to_millis
 from tapeline.model.trade import Trade
