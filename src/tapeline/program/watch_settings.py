@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, HttpUrl, SecretStr
 
 from tapeline.program import setting_types as valid
 from tapeline.program.service_settings import FROZEN
@@ -49,14 +48,14 @@ def webhook_url(text: str) -> str:
             token.
     """
     try:
-        parts = urlsplit(text)
-        is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        url = HttpUrl(text)
+        is_plain = text.isascii() and text.isprintable() and " " not in text
     except ValueError:
-        is_whole = False
-    if not is_whole or not text.isascii() or not text.isprintable() or " " in text:
+        is_plain = False
+    if not is_plain:
         message = "it is not a valid address: give one such as https://alerts.example/tapeline."
         raise ValueError(message)
-    if parts.username is not None or parts.fragment:
+    if url.username is not None or url.password is not None or url.fragment is not None:
         message = "give the address without a password and without a part behind #."
         raise ValueError(message)
     return text

@@ -27,7 +27,7 @@ SIGNS: Final[dict[str, Callable[[float, float], bool]]] = {
     "<": operator.lt,
     "<=": operator.le,
 }
-_SIGN: Final = re.compile(r"([<>]=?)")
+_SIGN: Final = re.compile(r"([<>=!]+)")
 _COMMA: Final = re.compile(r"\s*,\s*")
 _INTERVAL: Final = re.compile(r"\d+[a-z]")
 _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
