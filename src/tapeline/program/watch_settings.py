@@ -28,8 +28,8 @@ def secret_bytes(text: str) -> bytes:
         found = b""
     if not text.startswith(SECRET_PREFIX) or len(found) not in _SECRET_BYTES:
         message = (
-            f"it is no secret of a webhook, {SECRET_PREFIX} and the base64 of 24 to 64 bytes: make "
-            f"one with {_MAKE_ONE}."
+            f"this is no secret of a webhook, {SECRET_PREFIX} and the base64 of 24 to 64 bytes: "
+            f"make one with {_MAKE_ONE}."
         )
         raise ValueError(message)
     return found
@@ -53,7 +53,7 @@ def webhook_url(text: str) -> str:
     except ValueError:
         is_plain = False
     if not is_plain:
-        message = "it is not a valid address: give one such as https://alerts.example/tapeline."
+        message = "this is not a valid address: give one such as https://alerts.example/tapeline."
         raise ValueError(message)
     if url.username is not None or url.password is not None or url.fragment is not None:
         message = "give the address without a password and without a part behind #."

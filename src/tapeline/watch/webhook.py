@@ -27,11 +27,18 @@ _LONGEST_RETRY_AFTER_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether a receiver has taken an event; else why not, and when it wants to be asked again."""
+    """Why a receiver has not taken an event, and in how many seconds it wants to be asked again.
 
-    is_taken: bool
+    Without a reason it has taken it.
+    """
+
     reason: str = ""
     retry_after_s: float = 0.0
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the event is delivered."""
+        return not self.reason
 
 
 class _NoRedirects(HTTPRedirectHandler):
@@ -83,19 +90,16 @@ class Webhook:
         request = Request(self._url, body, headers, method="POST")  # noqa: S310 - checked
         try:
             with self._opener.open(request, timeout=self._timeout_s):
-                return Answer(is_taken=True)
+                return Answer()
         except HTTPError as error:
             with error:
                 retry_after = error.headers.get("Retry-After", "")
-                return Answer(
-                    is_taken=False,
-                    reason=f"status {error.code} {_phrase(error.code)}".rstrip(),
-                    retry_after_s=_seconds(retry_after),
-                )
+                reason = f"status {error.code} {_phrase(error.code)}".rstrip()
+                return Answer(reason, _seconds(retry_after))
         except URLError as error:
-            return Answer(is_taken=False, reason=_said(error.reason))
+            return Answer(_said(error.reason))
         except (OSError, HTTPException) as error:
-            return Answer(is_taken=False, reason=_said(error))
+            return Answer(_said(error))
 
 
 def _opener_for(host: str) -> OpenerDirector:
