@@ -16,7 +16,7 @@ An error's name says how to react; its message says what to do next.
     ├── DeliveryError             exit code 6: Kafka will not take a message
     ├── StreamError               exit code 7: the Spark job failed
     ├── PoisonError               exit code 8: most of what the topic holds is no trade
-    ├── SpoolError                exit code 9: the producer's spool is full, or it or an outbox cannot be written
+    ├── SpoolError                exit code 9: the producer's spool is full, or the disk fails
     └── AuditError                exit code 1: a layer is not what the one before it makes
 """
 
