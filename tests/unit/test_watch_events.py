@@ -201,6 +201,17 @@ def test_bars_are_read_again_for_a_day_and_what_was_told_before_is_forgotten(tmp
     assert told.remembered() == 49  # two an hour, both ends of a day among them
 
 
+def test_a_kill_while_bars_are_read_again_reads_no_older_ones_next_time(tmp_path):
+    told = Told(tmp_path, "AAPL final")
+    for number in (0, 12 * 24 * 3):
+        told.judge.bar(final(number))
+    for _ in range(2):
+        told.start("AAPL final")
+        since = told.judge.since("5m")
+        assert since == START + timedelta(days=2)
+        told.judge.bar(final((since - START) // FIVE))
+
+
 def test_a_new_rule_tells_nothing_of_before_and_one_that_comes_back_is_new(tmp_path):
     told = Told(tmp_path, "AAPL final")
     told.judge.bar(final(0))

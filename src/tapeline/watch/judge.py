@@ -42,7 +42,10 @@ class Judge:
         for rule in rules:
             for symbol in rule.symbols if rule.interval else ():
                 self._of_bars.setdefault((str(rule.interval), symbol), []).append(rule)
-        self._newest_us: dict[str, int] = {}
+        # Bars that are read again lead no further back than the newest one did.
+        self._newest_us = {
+            interval: outbox.progress(interval) or 0 for interval, _ in self._of_bars
+        }
 
     @property
     def wants_gaps(self) -> bool:
@@ -83,7 +86,7 @@ class Judge:
             if is_told:
                 events.append(bar_event(rule, bar, noticed))
         start_us = to_micros(bar.window_start)
-        is_newest = start_us > self._newest_us.get(bar.interval, -1)
+        is_newest = start_us > self._newest_us.get(bar.interval, 0)
         if not (events or states or is_newest):
             return
         progress = None

@@ -113,8 +113,7 @@ class Watch:
         while not self._stop.is_set():
             try:
                 self._follow_for_a_day(interval)
-            except ServiceUnavailableError as error:
-                log.warning("api_away", detail=str(error))
+            except ServiceUnavailableError:  # `_look` says so
                 self._stop.wait(_TRY_AGAIN_S)
 
     def _follow_for_a_day(self, interval: str) -> None:
