@@ -186,6 +186,22 @@ TABLE = {
         *NAMES,
         *TOPICS,
     ],
+    "watch": [
+        ("", "There is no rule: give one with --when or --rules"),
+        ("AAPL", "unexpected extra argument"),
+        ("--when AAPL", "names no symbol or nothing to wait for"),
+        ("--when 'AAPL price > 280'", "'price' is no field of a bar"),
+        ("--when 'AAPL 7m final'", NO_INTERVAL),
+        ("--when gap --when gap", "Two rules are called 'gap'"),
+        ("--when gap --rules no.toml", "There is no file no.toml"),
+        ("--when gap --webhook alerts.example", "this is not a valid address"),
+        ("--when gap --webhook ftp://alerts.example", "this is not a valid address"),
+        ("--when gap --webhook https://me:pw@alerts.example", "without a password"),
+        ("--when gap --webhook https://alerts.example", "set TAPELINE_WATCH__SECRET to what"),
+        ("--when gap --api 127.0.0.1:8700", "is not a valid address of an API"),
+        ("--when gap --name a/b", "is not a valid name"),
+        ("--when gap --since yesterday", NO_TIME),
+    ],
     "up": [("kafka", "unexpected extra argument"), ("--port 9092", NO_SUCH_OPTION), *PROFILES],
     "down": [("kafka", "unexpected extra argument"), ("--all", NO_SUCH_OPTION)],
     "status": [
@@ -365,6 +381,7 @@ OF_SETTINGS = {
     "export": "bars -o x",
     "gaps": "",
     "api": "",
+    "watch": "--when gap",
     "up": "",
     "down": "",
     "status": "",
@@ -377,7 +394,7 @@ OF_SETTINGS = {
     "audit": "",
 }
 """Commands that read the settings, without a mistake of their own."""
-WRITES_HOME = ("demo", "replay", "up", "down", "produce", "stream", "rebuild")
+WRITES_HOME = ("demo", "replay", "up", "down", "produce", "stream", "rebuild", "watch")
 
 
 @pytest.mark.parametrize(("command", "text"), OF_SETTINGS.items())

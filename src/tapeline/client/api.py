@@ -48,7 +48,7 @@ class Api:
         self._url = url.rstrip("/")
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         # A proxy of the environment is not for what runs here.
-        self._is_here = _is_loopback(parts.hostname)
+        self._is_here = is_loopback(parts.hostname)
         self._opener = build_opener(*([ProxyHandler({})] if self._is_here else []))
 
     def get(self, path: str, **parameters: object) -> dict[str, Any]:
@@ -150,7 +150,8 @@ def _refused(status: int, body: bytes | bytearray) -> UsageError | ServiceUnavai
     return ServiceUnavailableError(detail) if is_for_now else UsageError(detail)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host's name or address is of this machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -104,6 +104,11 @@ class Home:
         return self.root / "spool"
 
     @property
+    def watches(self) -> Path:
+        """What watches have not delivered and have told, one folder a watch."""
+        return self.root / "watches"
+
+    @property
     def rebuilds(self) -> Path:
         """How far rebuilds got that have not ended, one file a command."""
         return self.root / "rebuilds"

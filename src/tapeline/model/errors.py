@@ -17,7 +17,7 @@ An error's name says how to react; its message says what to do next.
     ├── DeliveryError             exit code 6: Kafka will not take a message
     ├── StreamError               exit code 7: the Spark job failed
     ├── PoisonError               exit code 8: most of what the topic holds is no trade
-    ├── SpoolError                exit code 9: the producer's spool is full or cannot be written
+    ├── SpoolError                exit code 9: the producer's spool is full, or the disk fails
     └── AuditError                exit code 1: a layer is not what the one before it makes
 """
 
@@ -95,7 +95,10 @@ class PoisonError(TapelineError):
 
 
 class SpoolError(TapelineError):
-    """The spool is full or cannot be written, so the producer stops; the hole is a recorded gap."""
+    """The spool is full or cannot be written, so the producer stops; the hole is a recorded gap.
+
+    Also when a watch cannot write its outbox; it goes on from there when it is started again.
+    """
 
     exit_code = 9
 

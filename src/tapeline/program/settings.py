@@ -41,6 +41,7 @@ from tapeline.program.rule_file import read_policy
 from tapeline.program.service_settings import FROZEN, CassandraSettings, KafkaSettings
 from tapeline.program.setting_errors import explain, misspelt, variables_of
 from tapeline.program.setting_types import LAST_PORT, LONGEST_S
+from tapeline.program.watch_settings import WatchSettings
 
 
 class LogLevel(str, Enum):
@@ -57,6 +58,9 @@ SECRET_VARIABLES: Final = (
     API_KEY_VARIABLE,
     "TAPELINE_KAFKA__PASSWORD",
     "TAPELINE_CASSANDRA__PASSWORD",
+    "TAPELINE_WATCH__WEBHOOK",
+    "TAPELINE_WATCH__SECRET",
+    "TAPELINE_WATCH__API_KEY",
 )
 """The variables that hold secrets."""
 
@@ -246,6 +250,7 @@ class Settings(BaseSettings):
     cassandra: CassandraSettings = CassandraSettings()
     stream: StreamSettings = StreamSettings()
     api: ApiSettings = ApiSettings()
+    watch: WatchSettings = WatchSettings()
     metrics: MetricsSettings = MetricsSettings()
 
     def with_target(

@@ -1,6 +1,7 @@
 // The page: symbol, interval and range live in the URL; bars come from the API, and changes
 // by server-sent events. Nothing is computed here that the API has not said.
 
+import { Alerts } from "./alerts.js";
 import { daysAgo, get, quote } from "./ask.js";
 import { Chart } from "./chart.js";
 import { Feed } from "./feed.js";
@@ -20,6 +21,7 @@ const TABLE_MS = 500;
 const $ = (id) => document.getElementById(id);
 const state = { symbols: [], symbol: null, interval: "5m", range: "1d", bars: new Map() };
 const chart = new Chart();
+const alerts = new Alerts();
 const watch = new Watch($("watch"), $("search"), (symbol) => choose({ symbol }));
 const feed = new Feed({ bar: onBar, reload: () => load().catch(fail), trouble });
 let refill = null;
@@ -96,6 +98,7 @@ function put(bar) {
 
 function onBar(bar) {
   const isChosen = bar.symbol === state.symbol;
+  alerts.bar(bar);
   if (bar.interval === WATCHED_INTERVAL) {
     watch.update(bar);
     if (isChosen) document.title = `${price(bar.close)} ${bar.symbol} – Tapeline`;
@@ -133,6 +136,7 @@ function choose(wanted, { isNew = true } = {}) {
 async function showGaps() {
   const { symbol, range } = state;
   const { gaps } = await get(`v1/gaps?start=${ago(RANGES[range] ?? 30)}`);
+  alerts.gaps(gaps);
   if (symbol !== state.symbol) return;
   chart.gaps.gaps = gaps.filter((gap) => gap.marks_bars && gap.symbols.includes(symbol));
 }
@@ -193,6 +197,7 @@ const tools = {
     localStorage.setItem("theme", next);
     paint();
   },
+  a: () => alerts.open(state.symbol),
   "?": () => $("keys").showModal(),
   "/": () => $("search").focus(),
 };
@@ -206,7 +211,7 @@ function paint() {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || !state.symbols.length) return;
-  if (event.target instanceof HTMLInputElement || $("keys").open || $("key").open) return;
+  if (event.target instanceof HTMLInputElement || $("keys").open || $("key").open || $("alerts").open) return;
   const next = (list, now, by) => list[(list.indexOf(now) + by + list.length) % list.length];
   const move = { ArrowUp: -1, ArrowDown: 1 }[event.key];
   const turn = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -248,7 +253,7 @@ async function begin() {
 
 build($("intervals"), INTERVALS, (interval) => choose({ interval }));
 build($("ranges"), Object.keys(RANGES), (range) => choose({ range }));
-for (const [id, key] of [["view", "t"], ["zone", "z"], ["theme", "d"], ["help", "?"]]) {
+for (const [id, key] of [["view", "t"], ["zone", "z"], ["theme", "d"], ["alert", "a"], ["help", "?"]]) {
   $(id).addEventListener("click", tools[key]);
 }
 $("zone").textContent = zoneName();
