@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 _ALIKE: Final = 0.8
 _OURS: Final = frozenset({"ENV_FILE", "HELD", "SIMULATOR_TOKEN", "SUPERVISED", "TAPES"})
 """What has our prefix and is no setting."""
-_HIDDEN: Final = frozenset({"url", "password", "finnhub_api_key", "FINNHUB_API_KEY"})
+_HIDDEN: Final = frozenset({"url", "token_url", "password", "finnhub_api_key", "FINNHUB_API_KEY"})
 """Settings whose wrong value may hold a secret."""
 
 
