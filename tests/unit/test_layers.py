@@ -16,7 +16,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"demo"},
-    {"api", "audit", "dead_letters", "export", "rebuild", "the stream's wiring"},
+    {"api", "audit", "dead_letters", "export", "rebuild", "the stream's wiring", "trace"},
     {"status"},
     {"finalize"},
     {"consumer", "producer", "live"},

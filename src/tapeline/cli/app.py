@@ -27,6 +27,10 @@ COMMANDS: Final = {
         "Write bars or trades into OUTPUT/date=DAY/SYMBOL.parquet, a file a symbol and UTC day.",
     ),
     "gaps": ("tapeline.cli.gaps", "Show when a producer had no feed, and why; times are UTC."),
+    "trace": (
+        "tapeline.cli.trace",
+        "Say what became of a trade: its frame, Kafka, bronze, silver and bars.",
+    ),
     "api": ("tapeline.api.main", "Serve bars over HTTP, live push, and a page that draws them."),
     "up": (
         "tapeline.cli.stack",
