@@ -1,8 +1,8 @@
 """The alerts by Prometheus' own tools, and beside real processes that really fail.
 
-promtool shows each alert on series that were made up. A real Prometheus shows those whose fault can
-be made in seconds: a part that is gone, a feed that is gone, bad frames, a Kafka that stands still,
-and bad messages in Kafka.
+promtool shows each alert on series that were made up. A real Prometheus shows all but three by their
+fault: TapelineSpoolHalfFull wants 32 MB of trades that Kafka does not take, TapelineClockWrong a
+machine whose clock is a minute off, and TapelinePreviewDiffers a fault in Tapeline itself.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ from tests.served import ServedApi, served_api
 
 TOKEN = "canary-91c4aa07"
 SYMBOLS = "AAPL,MSFT,BINANCE:BTCUSDT"
+TAPE_MS = 1_710_509_400_000
+"""A Friday in March 2024, 13:30 UTC."""
 BACKLOG = 300_000
 """Three micro-batches: two wait while the first runs, and more than 100,000 is what fires."""
 BAD_FRAMES = ("--fault", "malformed=0.2")
@@ -178,10 +180,9 @@ def is_of_the_stream(query: str) -> bool:
     )
 
 
-@contextmanager
-def watched(kafka: OwnKafka, simulator: Simulator, folder: Path) -> Iterator[Watched]:
-    """Run a producer, an API and a Prometheus that watches them, once there are trades."""
-    environment = {
+def surroundings(kafka: OwnKafka, simulator: Simulator) -> dict[str, str]:
+    """Return the environment of a producer and an API, without a Cassandra."""
+    return {
         "TAPELINE_HOME": str(kafka.home.root),
         "TAPELINE_KAFKA__BOOTSTRAP_SERVERS": kafka.servers,
         "TAPELINE_CASSANDRA__HOST": LOOPBACK,
@@ -190,6 +191,12 @@ def watched(kafka: OwnKafka, simulator: Simulator, folder: Path) -> Iterator[Wat
         "FINNHUB_API_KEY": TOKEN,
         **UNMEASURED,
     }
+
+
+@contextmanager
+def watched(kafka: OwnKafka, simulator: Simulator, folder: Path) -> Iterator[Watched]:
+    """Run a producer, an API and a Prometheus that watches them, once there are trades."""
+    environment = surroundings(kafka, simulator)
     with producing(environment) as producer, served_api("demo", environment) as api:
         wait_for(lambda: has_trades(producer), 60)
         targets = {"producer": producer, "api": f"{api.url}/metrics"}
@@ -255,6 +262,52 @@ def test_alerts_fire_while_their_fault_lasts(
     assert page['tapeline_producer_gaps_total{kind="disconnected"}'] == 2
     assert page['tapeline_producer_gaps_total{kind="dropped"}'] >= 1
     assert page["tapeline_producer_gap_open"] == 0
+
+
+def test_a_silent_feed_and_a_condition_without_a_rule_fire(
+    kafka: OwnKafka, simulator: Simulator, tmp_path: Path
+) -> None:
+    tape = tmp_path / "tape.csv"
+    # Its end would be the producer's, so it has one more trade, an hour later.
+    rows = [f"{TAPE_MS},AAPL,10,1,999", f"{TAPE_MS + 3_600_000},AAPL,10,1,1"]
+    tape.write_text("\n".join(["event_time_ms,symbol,price,volume,conditions", *rows]) + "\n")
+    simulator.start()
+    with watched(kafka, simulator, tmp_path) as (watching, producer, _):
+        simulator.stop()
+        simulator.start("--fault", "silence=1s:10m")
+        watching.wait_until_fires("TapelineFeedSilent of producer")
+        simulator.stop()
+        simulator.start("--tape", str(tape))
+        watching.wait_until_fires("TapelineUnknownConditions of producer")
+        simulator.stop()
+        simulator.start()
+        watching.wait_until_over("TapelineFeedSilent of producer")
+        page = read_page(producer)
+
+    assert page["tapeline_producer_unknown_conditions_total"] == 1
+
+
+def test_a_damaged_spool_fires(kafka: OwnKafka, simulator: Simulator, tmp_path: Path) -> None:
+    simulator.start()
+    environment = surroundings(kafka, simulator)
+    with producing(environment) as producer:
+        wait_for(lambda: has_trades(producer), 60)
+        kafka.signal(signal.SIGSTOP)
+        wait_for(lambda: read_page(producer)["tapeline_producer_pending_trades"] > 500, 60)
+    files = [f for f in (kafka.home.root / "spool").rglob("*") if f.is_file()]
+    largest = max(files, key=lambda file: file.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    largest.write_bytes(content)
+    kafka.signal(signal.SIGCONT)
+
+    with (
+        producing(environment) as producer,
+        prometheus(tmp_path / "prometheus", {"producer": producer}) as watching,
+    ):
+        watching.wait_until_all_are_up(1)
+        watching.wait_until_fires("TapelineSpoolDamaged of producer")
+        assert read_page(producer)["tapeline_producer_spool_holes_total"] == 1
 
 
 @contextmanager
