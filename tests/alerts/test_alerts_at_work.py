@@ -1,13 +1,13 @@
 """The alerts by Prometheus' own tools, and beside real processes that really fail.
 
-promtool shows each alert on series that were made up. A real Prometheus shows all but three by their
-fault: TapelineSpoolHalfFull wants 32 MB of trades that Kafka does not take, TapelineClockWrong a
-machine whose clock is a minute off, and TapelinePreviewDiffers a fault in Tapeline itself.
+promtool shows each alert on series that were made up. A real Prometheus shows all but three by
+their fault, those of the stream in `test_stream_alerts.py`. TapelineSpoolHalfFull wants 32 MB of
+trades that Kafka does not take, TapelineClockWrong a machine whose clock is a minute off, and
+TapelinePreviewDiffers a fault in Tapeline itself.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -22,28 +22,20 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from tapeline.consumer.job import Job, JobOptions, RunningJob, SinkKind
 from tapeline.local.home import Home
 from tapeline.local.ports import free_port
 from tapeline.local.service import LOOPBACK
-from tapeline.local.state import CASSANDRA, read_state
-from tapeline.model.trade import Trade, encode_trade
-from tapeline.program.metrics import STREAM_METRICS, Metrics
-from tapeline.program.metrics_server import serve_metrics
-from tests.alert_rules import PROMETHEUS, RULES, RULES_TESTS, alerts, names_in, queries
+from tests.alert_rules import PROMETHEUS, RULES, RULES_TESTS, alerts, is_of_the_stream, queries
 from tests.commands import UNMEASURED, start, wait_for
 from tests.live_feed import OwnKafka, own_kafka
 from tests.page import read_page
-from tests.pipeline import BOTH, Pipeline
-from tests.prometheus import RunningPrometheus, prometheus, promtool
+from tests.prometheus import RunningPrometheus, answers, prometheus, promtool
 from tests.served import ServedApi, served_api
 
 TOKEN = "canary-91c4aa07"
 SYMBOLS = "AAPL,MSFT,BINANCE:BTCUSDT"
 TAPE_MS = 1_710_509_400_000
 """A Friday in March 2024, 13:30 UTC."""
-BACKLOG = 300_000
-"""Three micro-batches: two wait while the first runs, and more than 100,000 is what fires."""
 BAD_FRAMES = ("--fault", "malformed=0.2")
 
 
@@ -155,12 +147,6 @@ def _read_all(answer: httpx.Response) -> None:
             pass
 
 
-def answers(watching: RunningPrometheus, query: str) -> bool:
-    """Ask a query of the dashboard, and return whether there was anything to draw."""
-    query = query.replace("$job", "tapeline").replace("$__rate_interval", "5s")
-    return bool(watching.ask("query", query=query)["result"])
-
-
 def has_trades(producer: str) -> bool:
     """Return whether a producer answers, is in no gap and has had trades."""
     try:
@@ -170,13 +156,6 @@ def has_trades(producer: str) -> bool:
     return (
         page["tapeline_producer_gap_open"] == 0
         and page['tapeline_producer_trades_total{outcome="accepted"}'] > 0
-    )
-
-
-def is_of_the_stream(query: str) -> bool:
-    """Return whether a query asks for what a stream measures."""
-    return all(
-        name.startswith(("tapeline_stream_", "tapeline_finalize_")) for name in names_in(query)
     )
 
 
@@ -308,77 +287,3 @@ def test_a_damaged_spool_fires(kafka: OwnKafka, simulator: Simulator, tmp_path: 
         watching.wait_until_all_are_up(1)
         watching.wait_until_fires("TapelineSpoolDamaged of producer")
         assert read_page(producer)["tapeline_producer_spool_holes_total"] == 1
-
-
-@contextmanager
-def streaming(pipeline: Pipeline, folder: Path) -> Iterator[tuple[RunningPrometheus, str]]:
-    """Run a real query and a real finalizer in this process, watched; yields their metrics too."""
-    metrics, stop = Metrics(STREAM_METRICS), threading.Event()
-    options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "1 second", until_final=False)
-    processor = pipeline.processor(metrics=metrics)
-    with (
-        pipeline.finalizer() as finalizer,
-        serve_metrics(metrics, LOOPBACK, free_port(0)) as url,
-    ):
-        assert url is not None
-        processor.start(BOTH)
-        job = RunningJob(processor, finalizer, metrics)
-        watch = threading.Thread(target=job.watch, args=(stop, options, 1.0))
-        watch.start()
-        try:
-            with prometheus(folder / "prometheus", {"stream": url}) as watching:
-                watching.wait_until_all_are_up(1)
-                yield watching, url
-        finally:
-            stop.set()
-            watch.join(60)
-            processor.stop()
-
-
-def test_bad_messages_in_kafka_fire_and_the_streams_metrics_can_be_drawn(
-    pipeline: Pipeline, tmp_path: Path
-) -> None:
-    with streaming(pipeline, tmp_path) as (watching, url):
-        pipeline.send_messages([("TEST", trade(1))])
-        wait_for(lambda: read_page(url)["tapeline_stream_messages_total"] == 1, 120)
-        wait_for(lambda: watching.firing() == set(), 60)
-        pipeline.send_messages([("TEST", b"no avro")])
-        watching.wait_until_fires("TapelineQuarantined of stream")
-        watching.wait_until_over("TapelineQuarantined of stream")
-        unanswered = [q for q in queries() if not answers(watching, q)]
-
-        pipeline.send_messages([("TEST", trade(n)) for n in range(1000)])
-        pipeline.send_messages([("TEST", b"no avro")] * 200)
-        watching.wait_until_fires("TapelinePoisonShare of stream")
-        pipeline.send_messages([("TEST", trade(n)) for n in range(1000, 3000)])
-        watching.wait_until_over("TapelinePoisonShare of stream")
-
-    assert [query for query in unanswered if is_of_the_stream(query)] == []
-
-
-def test_a_backlog_fires_and_so_does_a_cassandra_that_stands_still(
-    pipeline: Pipeline, home: Home, tmp_path: Path
-) -> None:
-    cassandra = next(service for service in read_state(home).services if service.name == CASSANDRA)
-    with streaming(pipeline, tmp_path) as (watching, url):
-        for first in range(0, BACKLOG, 50_000):
-            pipeline.send_messages([("TEST", trade(first + n)) for n in range(50_000)])
-        watching.wait_until_fires("TapelineStreamStuck of stream")
-        watching.wait_until_fires("TapelineStreamBehind of stream")
-        wait_for(lambda: read_page(url)["tapeline_stream_messages_total"] == BACKLOG)
-        watching.wait_until_over("TapelineStreamBehind of stream")
-        watching.wait_until_over("TapelineStreamStuck of stream")
-
-        os.kill(cassandra.pid, signal.SIGSTOP)
-        try:
-            watching.wait_until_fires("TapelineNotFinalizing of tapeline")
-        finally:
-            os.kill(cassandra.pid, signal.SIGCONT)
-        watching.wait_until_over("TapelineNotFinalizing of tapeline")
-
-
-def trade(trade_id: int) -> bytes:
-    now_us = time.time_ns() // 1000
-    return encode_trade(
-        Trade("TEST", 10.0, 1.0, now_us // 1000, None, trade_id, now_us, 0, "finnhub")
-    )
