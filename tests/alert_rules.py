@@ -36,3 +36,10 @@ def queries() -> list[str]:
 def names_in(expression: str) -> set[str]:
     """Return the names of the series that an expression asks for."""
     return set(re.findall(r"\b(?:tapeline_\w+|ALERTS|up)\b", expression))
+
+
+def is_of_the_stream(query: str) -> bool:
+    """Return whether a query asks for what a stream measures."""
+    return all(
+        name.startswith(("tapeline_stream_", "tapeline_finalize_")) for name in names_in(query)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +15,12 @@ STORE_PASSWORD = "of-the-server"
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
-def openssl(*arguments: object) -> None:
+def openssl(*arguments: object, text: bytes | None = None) -> bytes:
+    """Run the machine's openssl on its standard input, and return its output."""
     program = shutil.which("openssl")
     assert program is not None, "install openssl"
-    subprocess.run([program, *map(str, arguments)], check=True, capture_output=True)
+    command = [program, *map(str, arguments)]
+    return subprocess.run(command, input=text, check=True, capture_output=True).stdout
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,13 @@ class Issued:
         files = ("-in", self.certificate, "-inkey", self.key, "-out", path)
         openssl("pkcs12", "-export", *files, "-passout", f"pass:{STORE_PASSWORD}")
         return path
+
+
+def tls_context(issued: Issued) -> ssl.SSLContext:
+    """Return what a server shows a certificate with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.certificate, issued.key)
+    return context
 
 
 class Authority:

@@ -30,6 +30,7 @@ from tapeline.local.service import LOOPBACK, RunningService, ServicePlace
 from tapeline.local.truststore import TRUST_PASSWORD, encode_trust_store
 from tapeline.program.profile import Profile
 from tests.certificates import ELSEWHERE, STORE_PASSWORD, Authority, Issued
+from tests.token_server import TokenServer, allowed_urls, broker_properties, token_server
 
 USER, PASSWORD = "anna", 'not-for-others"; \\x'
 CQL_USER, CQL_PASSWORD = "berta", "cassandra-pa$$'word"
@@ -43,6 +44,8 @@ class SecuredKafka:
     """The ports of its listeners, by their names."""
 
     ports: Mapping[str, int]
+    tokens: TokenServer
+    """Whose tokens its listener "token" takes."""
 
     def servers(self, listener: str) -> str:
         return f"{LOOPBACK}:{self.ports[listener]}"
@@ -50,34 +53,42 @@ class SecuredKafka:
 
 @contextmanager
 def secured_kafka(home: Home, folder: Path, authority: Authority) -> Iterator[SecuredKafka]:
-    """Run a broker: open, TLS, TLS that wants a certificate, a log-in, two wrong certificates."""
-    names = ("open", "tls", "mutual", "login", "expired", "elsewhere", "controller")
+    """Run a broker with a listener for each way in.
+
+    Open, TLS, TLS that wants a certificate, a log-in, a token, two wrong certificates.
+    """
+    names = ("open", "tls", "mutual", "login", "token", "expired", "elsewhere", "controller")
     ports = {name: free_port(0) for name in names}
     good = authority.issue("kafka")
     certificates = {
         "tls": good,
         "mutual": good,
         "login": good,
+        "token": good,
         "expired": authority.issue("expired", days=0),
         "elsewhere": authority.issue("elsewhere", ELSEWHERE),
     }
-    sizes = replace(
-        _SIZES,
-        kafka_properties={
-            **_SIZES.kafka_properties,
-            **_listeners(ports),
-            **_certificates(certificates, authority),
-            **_logins(),
-        },
-    )
-    place = _place(home, folder, KAFKA_JARS)
-    service = kafka.start_kafka(place, sizes, ports["open"])
-    try:
-        _await(partial(kafka.kafka_answers, ports["open"]), service, place.log)
-        _let_in(f"{LOOPBACK}:{ports['open']}")
-        yield SecuredKafka(ports)
-    finally:
-        service.stop()
+    keys = folder.with_name("tokens")
+    with token_server(keys, authority.issue("tokens"), {USER: PASSWORD}) as tokens:
+        sizes = replace(
+            _SIZES,
+            kafka=replace(_SIZES.kafka, options=(*_SIZES.kafka.options, allowed_urls(tokens))),
+            kafka_properties={
+                **_SIZES.kafka_properties,
+                **_listeners(ports),
+                **_certificates(certificates, authority),
+                **_logins(),
+                **broker_properties(tokens, "token"),
+            },
+        )
+        place = _place(home, folder, KAFKA_JARS)
+        service = kafka.start_kafka(place, sizes, ports["open"])
+        try:
+            _await(partial(kafka.kafka_answers, ports["open"]), service, place.log)
+            _let_in(f"{LOOPBACK}:{ports['open']}")
+            yield SecuredKafka(ports, tokens)
+        finally:
+            service.stop()
 
 
 def _listeners(ports: Mapping[str, int]) -> dict[str, str]:
@@ -85,6 +96,7 @@ def _listeners(ports: Mapping[str, int]) -> dict[str, str]:
         "open": "PLAINTEXT",
         "controller": "PLAINTEXT",
         "login": "SASL_SSL",
+        "token": "SASL_SSL",
     }
     addresses = {name: f"{name.upper()}://{LOOPBACK}:{port}" for name, port in ports.items()}
     return {

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.certificates import Issued
+from tests.certificates import Issued, tls_context
 
 
 @contextmanager
 def tls_server(issued: Issued | None) -> Iterator[int]:
     """Serve handshakes with a certificate, or close what connects as a plain broker does."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    if issued is not None:
-        context.load_cert_chain(issued.certificate, issued.key)
+    context = None if issued is None else tls_context(issued)
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -27,7 +24,7 @@ def tls_server(issued: Issued | None) -> Iterator[int]:
                 return
             with accepted:
                 try:
-                    if issued is not None:
+                    if context is not None:
                         context.wrap_socket(accepted, server_side=True).close()
                 except OSError:
                     continue

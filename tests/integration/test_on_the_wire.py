@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-import psutil
 import pyspark
 import pytest
 
@@ -23,6 +20,7 @@ from tapeline.program.settings import Settings, load_settings
 from tapeline.read.bars import read_bars
 from tapeline.storage.cassandra_client import CassandraClient
 from tests.certificates import ELSEWHERE, Authority
+from tests.command_lines import CommandLines
 from tests.commands import DRIVER, rows_of_layers, run
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.secured import (
@@ -202,32 +200,6 @@ def test_faults_of_cassandra(monkeypatch, cassandra, authority, folder):
     ):
         with tls_server(issued) as port:
             assert said in cassandra_fault(monkeypatch, port, authority)
-
-
-class CommandLines:
-    """Every command line and environment of Java that was seen while something ran."""
-
-    def __init__(self) -> None:
-        self.lines: set[str] = set()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> CommandLines:  # noqa: PYI034 - Python 3.10 has no Self
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._stop.wait(0.3):
-            for process in psutil.process_iter(["cmdline"]):
-                line = "\0".join(process.info["cmdline"] or ())
-                self.lines.add(line)
-                if DRIVER in line:
-                    with contextlib.suppress(psutil.Error):
-                        self.lines.add(f"{process.environ()}")
 
 
 def test_a_tape_goes_all_the_way_and_no_secret_is_seen(

@@ -26,6 +26,7 @@ KAFKA = "TAPELINE_KAFKA__"
 CASSANDRA = "TAPELINE_CASSANDRA__"
 SERVERS = {"BOOTSTRAP_SERVERS": "kafka.example:9093"}
 LOGIN = {"SASL_MECHANISM": "SCRAM-SHA-512", "USERNAME": "anna", "PASSWORD": "s3cret"}
+TOKENS = {**LOGIN, "SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "OAUTHBEARER"}
 SOURCES = Path(__file__).parents[2] / "src" / "tapeline"
 
 
@@ -79,7 +80,20 @@ KAFKA_REFUSALS = [
     ),
     (
         {**SERVERS, **LOGIN, "SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "MD5"},
-        "should be 'PLAIN', 'SCRAM-SHA-256' or 'SCRAM-SHA-512'",
+        "should be 'PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512' or 'OAUTHBEARER'",
+    ),
+    ({**SERVERS, **TOKENS}, "OAUTHBEARER needs TAPELINE_KAFKA__TOKEN_URL: set both."),
+    (
+        {**SERVERS, **TOKENS, "TOKEN_URL": "login.example/token"},
+        "it is not a valid address: give one such as https://login.example/oauth2/token",
+    ),
+    (
+        {**SERVERS, **TOKENS, "TOKEN_URL": "https://anna:s3cret@login.example/token"},
+        "give the address without a secret, which goes into TAPELINE_KAFKA__PASSWORD",
+    ),
+    (
+        {**SERVERS, **LOGIN, "SECURITY_PROTOCOL": "SASL_SSL", "TOKEN_SCOPE": "kafka"},
+        "TAPELINE_KAFKA__TOKEN_SCOPE is used with tokens alone: set TAPELINE_KAFKA__SASL_MECHA",
     ),
     ({"CA_FILE": "/no/ca.pem"}, "cannot be read (No such file or directory): name a PEM file"),
     ({"CA_FILE": "/"}, "cannot be read (Is a directory): name a PEM file"),
@@ -190,6 +204,35 @@ def test_clients_of_kafka_get_what_is_set(monkeypatch, authority, ours):
         "sasl.mechanism": "SCRAM-SHA-512",
         "sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required "
         'username="anna" password="s3cret";',
+    }
+
+
+def test_clients_of_kafka_are_told_where_tokens_are(monkeypatch, authority):
+    where = {"TOKEN_URL": "https://login.example/token", "TOKEN_SCOPE": "kafka"}
+    trust = {"TOKEN_CA_FILE": authority.certificate}
+    kafka = kafka_of(monkeypatch, **SERVERS, **TOKENS, **where, **trust)
+
+    assert client_options("a:1", kafka) == {
+        "bootstrap.servers": "a:1",
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.token.endpoint.url": "https://login.example/token",
+        "sasl.oauthbearer.client.id": "anna",
+        "sasl.oauthbearer.client.secret": "s3cret",
+        "sasl.oauthbearer.scope": "kafka",
+        "https.ca.pem": authority.certificate.read_text(),
+    }
+    on_one_line = authority.certificate.read_text().replace("\n", "\\n")
+    module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLogin"
+    assert java_options("a:1", kafka) == {
+        "bootstrap.servers": "a:1",
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.login.callback.handler.class": f"{module}CallbackHandler",
+        "sasl.oauthbearer.token.endpoint.url": "https://login.example/token",
+        "sasl.jaas.config": f'{module}Module required clientId="anna" clientSecret="s3cret" '
+        f'scope="kafka" ssl.truststore.type="PEM" ssl.truststore.certificates="{on_one_line}";',
     }
 
 

@@ -289,6 +289,15 @@ TABLE = {
             for text, said in NAMES + TOPICS + TIMES + TURNED + SYMBOLS + LEVELS
         ),
     ],
+    "trace": [
+        ("", "Missing argument"),
+        ("AAPL", "Missing argument 'TIME'"),
+        ("AAPL yesterday", "'yesterday' is no time: give one such as 2026-11-20T14:31:07.123"),
+        ("AAPL 2026-11-20 --id first", NO_INTEGER),
+        ("AAPL 2026-11-20 --limit 0", TOO_LOW),
+        ("AAPL 2026-11-20 --format csv", "'table', 'json'"),
+        *((f"AAPL 2026-11-20 {text}", said) for text, said in NAMES + TOPICS),
+    ],
     "dead-letters": [
         ("", "Missing argument"),
         ("delete", "'list', 'show', 'redrive'"),
@@ -390,6 +399,7 @@ OF_SETTINGS = {
     "stream": "",
     "simulate": "",
     "rebuild": "gold",
+    "trace": "AAPL 2026-11-20",
     "dead-letters": "list",
     "audit": "",
 }

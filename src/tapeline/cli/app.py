@@ -31,6 +31,10 @@ COMMANDS: Final = {
         "tapeline.cli.watch",
         "Tell a webhook when something happens: a final bar, a price, a gap, a silent symbol.",
     ),
+    "trace": (
+        "tapeline.cli.trace",
+        "Say what became of a trade: its frame, Kafka, bronze, silver and bars.",
+    ),
     "api": ("tapeline.api.main", "Serve bars over HTTP, live push, and a page that draws them."),
     "up": (
         "tapeline.cli.stack",

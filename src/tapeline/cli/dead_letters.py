@@ -66,7 +66,7 @@ def dead_letters(
     Example: tapeline dead-letters redrive --reason unknown_schema --yes
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
-    with _letters(settings) as (client, found):
+    with open_letters(settings) as (client, found):
         why = reason and reason.value
         letters = (letter for letter in found if _is_wanted(letter, why))
         if action is Action.LIST:
@@ -78,7 +78,7 @@ def dead_letters(
 
 
 @contextmanager
-def _letters(settings: Settings) -> Iterator[tuple[CassandraClient, Iterator[Letter]]]:
+def open_letters(settings: Settings) -> Iterator[tuple[CassandraClient, Iterator[Letter]]]:
     """Connect; yield the client and all letters, those of the feed first."""
     servers = find_endpoints(settings).bootstrap_servers
     topic_id_of(topic_admin(servers, settings.kafka), settings.kafka.topic)

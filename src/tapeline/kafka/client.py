@@ -1,15 +1,15 @@
-"""How every client gets into Kafka: its options, and what to say where it does not."""
+"""How every client gets into Kafka."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ssl
+from collections.abc import Mapping
 from typing import Any, Final
 
-from confluent_kafka import KafkaError
+from pydantic import SecretStr
 
-from tapeline.model.errors import AccessError, ServiceUnavailableError
-from tapeline.program.service_settings import KafkaSettings
-from tapeline.program.tls import TlsFiles, speaks_tls, why_no_tls
+from tapeline.program.service_settings import KafkaSettings, SaslMechanism
+from tapeline.program.tls import authorities_in
 
 IN_THE_CLEAR: Final = KafkaSettings()
 """A Kafka that asks nobody who they are, as the local one."""
@@ -32,7 +32,9 @@ def client_options(bootstrap_servers: str, kafka: KafkaSettings) -> dict[str, An
             "ssl.key.location": kafka.key_file,
         }
         options |= {name: str(file) for name, file in files.items() if file is not None}
-    if protocol.has_sasl and kafka.sasl_mechanism and kafka.password:
+    if protocol.has_sasl and kafka.sasl_mechanism is SaslMechanism.OAUTHBEARER:
+        options |= _token_options(kafka)
+    elif protocol.has_sasl and kafka.sasl_mechanism and kafka.password:
         options["sasl.mechanism"] = kafka.sasl_mechanism.value
         options["sasl.username"] = kafka.username
         options["sasl.password"] = kafka.password.get_secret_value()
@@ -59,74 +61,56 @@ def java_options(bootstrap_servers: str, kafka: KafkaSettings) -> dict[str, str]
         options["ssl.keystore.certificate.chain"] = chain
         options["ssl.keystore.key"] = kafka.key_file.read_text(encoding="utf-8")
     if protocol.has_sasl and kafka.sasl_mechanism and kafka.username and kafka.password:
-        mechanism = kafka.sasl_mechanism.value
-        options["sasl.mechanism"] = mechanism
-        kind = "plain.Plain" if mechanism == "PLAIN" else "scram.Scram"
-        options["sasl.jaas.config"] = (
-            f"org.apache.kafka.common.security.{kind}LoginModule required "
-            f"username={_quoted(kafka.username)} "
-            f"password={_quoted(kafka.password.get_secret_value())};"
-        )
+        options["sasl.mechanism"] = kafka.sasl_mechanism.value
+        options |= _java_login(kafka.sasl_mechanism, kafka.username, kafka.password, kafka)
     return options
 
 
-def no_access(
-    bootstrap_servers: str, kafka: KafkaSettings, errors: list[KafkaError]
-) -> ServiceUnavailableError:
-    """Return what to say of a Kafka that cannot be asked.
-
-    Args:
-        bootstrap_servers: of Kafka.
-        kafka: how it was asked.
-        errors: what the client called back with.
-    """
-    refusals = [e.str() for e in errors if e.code() == KafkaError._AUTHENTICATION]  # noqa: SLF001
-    if refusals:
-        return AccessError(_refused(bootstrap_servers, kafka, refusals[-1]))
-    for host, port in _addresses(bootstrap_servers):
-        if reason := _why_not(host, port, kafka):
-            return AccessError(f"Kafka at {host}:{port} cannot be used: {reason}")
-    return ServiceUnavailableError(
-        f"Kafka does not answer at {bootstrap_servers}: start it (`tapeline up` starts a "
-        "local one) or set TAPELINE_KAFKA__BOOTSTRAP_SERVERS."
-    )
+def _token_options(kafka: KafkaSettings) -> dict[str, Any]:
+    """Return what has librdkafka fetch tokens, and again before each expires."""
+    secret = kafka.password.get_secret_value() if kafka.password else None
+    options = {
+        "sasl.mechanism": SaslMechanism.OAUTHBEARER.value,
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.token.endpoint.url": kafka.token_url,
+        "sasl.oauthbearer.client.id": kafka.username,
+        "sasl.oauthbearer.client.secret": secret,
+        "sasl.oauthbearer.scope": kafka.token_scope,
+        # By itself it looks where the machine that it was built on keeps them.
+        "https.ca.pem": "".join(map(ssl.DER_cert_to_PEM_cert, authorities_in(kafka.token_ca_file))),
+    }
+    return {name: value for name, value in options.items() if value}
 
 
-def _refused(bootstrap_servers: str, kafka: KafkaSettings, text: str) -> str:
-    if "mechanism" in text.lower() and "unsupported" in text.lower():
-        return (
-            f"Kafka at {bootstrap_servers} does not take {kafka.sasl_mechanism}: set "
-            f"TAPELINE_KAFKA__SASL_MECHANISM to one that it has ({text})."
-        )
-    return (
-        f"Kafka at {bootstrap_servers} refuses user {kafka.username}: the password is wrong or "
-        "there is no such user; check TAPELINE_KAFKA__USERNAME, TAPELINE_KAFKA__PASSWORD and "
-        "TAPELINE_KAFKA__SASL_MECHANISM."
-    )
+def _java_login(
+    mechanism: SaslMechanism, username: str, password: SecretStr, kafka: KafkaSettings
+) -> dict[str, str]:
+    secret = password.get_secret_value()
+    if mechanism is not SaslMechanism.OAUTHBEARER:
+        kind = "plain.Plain" if mechanism is SaslMechanism.PLAIN else "scram.Scram"
+        return {"sasl.jaas.config": _jaas(kind, {"username": username, "password": secret})}
+    login = {"clientId": username, "clientSecret": secret}
+    if kafka.token_scope is not None:
+        login["scope"] = kafka.token_scope
+    if kafka.token_ca_file is not None:
+        login["ssl.truststore.type"] = "PEM"
+        login["ssl.truststore.certificates"] = kafka.token_ca_file.read_text(encoding="utf-8")
+    return {
+        "sasl.login.callback.handler.class": f"{_SECURITY}.{_BEARER}LoginCallbackHandler",
+        "sasl.oauthbearer.token.endpoint.url": str(kafka.token_url),
+        "sasl.jaas.config": _jaas(_BEARER, login),
+    }
 
 
-def _why_not(host: str, port: int, kafka: KafkaSettings) -> str | None:
-    protocol = kafka.security_protocol
-    if not protocol.has_tls:
-        wanted = "SASL_SSL" if protocol.has_sasl else "SSL or SASL_SSL"
-        says = f"it speaks TLS; set TAPELINE_KAFKA__SECURITY_PROTOCOL to {wanted}."
-        return says if speaks_tls(host, port) else None
-    files = TlsFiles(kafka.ca_file, kafka.certificate_file, kafka.key_file)
-    reason = why_no_tls(host, port, files)
-    if reason is None:
-        return None
-    return f"{reason}; check TAPELINE_KAFKA__BOOTSTRAP_SERVERS, {_TO_CHECK}."
+_SECURITY: Final = "org.apache.kafka.common.security"
+_BEARER: Final = "oauthbearer.OAuthBearer"
 
 
-_TO_CHECK: Final = "TAPELINE_KAFKA__SECURITY_PROTOCOL and TAPELINE_KAFKA__CA_FILE"
-
-
-def _addresses(bootstrap_servers: str) -> Iterator[tuple[str, int]]:
-    for server in bootstrap_servers.split(","):
-        host, _, port = server.rpartition("://")[2].rpartition(":")
-        yield host.strip("[]"), int(port)
+def _jaas(kind: str, values: Mapping[str, str]) -> str:
+    written = " ".join(f"{name}={_quoted(value)}" for name, value in values.items())
+    return f"{_SECURITY}.{kind}LoginModule required {written};"
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

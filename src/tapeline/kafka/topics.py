@@ -16,7 +16,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it names on
 )
 from confluent_kafka.cimpl import NewTopic
 
-from tapeline.kafka.client import IN_THE_CLEAR, client_options, no_access
+from tapeline.kafka.client import IN_THE_CLEAR, client_options
+from tapeline.kafka.no_access import no_access
 from tapeline.model.errors import AccessError, SchemaError, ServiceUnavailableError
 from tapeline.program.service_settings import KafkaSettings
 

@@ -34,16 +34,17 @@ class SecurityProtocol(str, Enum):
 
     @property
     def has_sasl(self) -> bool:
-        """Whether we log in by name and password."""
+        """Whether we log in."""
         return self.value.startswith("SASL")
 
 
 class SaslMechanism(str, Enum):
-    """How Kafka checks a password."""
+    """How Kafka checks who we are."""
 
     PLAIN = "PLAIN"
     SCRAM_SHA_256 = "SCRAM-SHA-256"
     SCRAM_SHA_512 = "SCRAM-SHA-512"
+    OAUTHBEARER = "OAUTHBEARER"
 
 
 class KafkaSettings(BaseModel):
@@ -63,11 +64,19 @@ class KafkaSettings(BaseModel):
     key_file: valid.File | None = None
     """PEM file of its key, without a passphrase."""
     sasl_mechanism: SaslMechanism | None = None
-    """How Kafka checks the password: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
+    """How Kafka checks who we are: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, or OAUTHBEARER, by a token
+    of an identity provider."""
     username: valid.Login | None = None
-    """Our name at Kafka."""
+    """Our name at Kafka; with OAUTHBEARER our client id at the identity provider."""
     password: valid.Password | None = None
-    """Our password at Kafka. It is shown nowhere."""
+    """Our password at Kafka; with OAUTHBEARER our client secret. It is shown nowhere."""
+    token_url: valid.TokenUrl | None = None
+    """Token endpoint of the identity provider, with OAUTHBEARER."""
+    token_scope: valid.Login | None = None
+    """Scope of the tokens that we ask for; none when not set."""
+    token_ca_file: valid.Certificates | None = None
+    """PEM file of the authorities that may sign the identity provider's certificate; those that the
+    machine, and Java in Spark, trust when not set."""
     topic: valid.Topic = "trades_raw"
     """Topic of the encoded trades."""
     dead_letter_topic: valid.Topic = "trades_dlq"
@@ -103,9 +112,22 @@ class KafkaSettings(BaseModel):
                     "TAPELINE_KAFKA__SECURITY_PROTOCOL to SASL_SSL, or leave it out."
                 )
                 raise ValueError(message)
+        self._check_tokens()
         tls = "TAPELINE_KAFKA__SECURITY_PROTOCOL to SSL or SASL_SSL"
         _check_files("KAFKA", self, tls if not protocol.has_tls else None)
         return self
+
+    def _check_tokens(self) -> None:
+        if self.sasl_mechanism is SaslMechanism.OAUTHBEARER:
+            _require(self.token_url, "OAUTHBEARER needs TAPELINE_KAFKA__TOKEN_URL")
+            return
+        for name in ("token_url", "token_scope", "token_ca_file"):
+            if getattr(self, name) is not None:
+                message = (
+                    f"TAPELINE_KAFKA__{name.upper()} is used with tokens alone: set "
+                    "TAPELINE_KAFKA__SASL_MECHANISM to OAUTHBEARER, or leave it out."
+                )
+                raise ValueError(message)
 
 
 class CassandraSettings(BaseModel):

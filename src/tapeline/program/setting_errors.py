@@ -13,7 +13,16 @@ _ALIKE: Final = 0.8
 _OURS: Final = frozenset({"ENV_FILE", "HELD", "SIMULATOR_TOKEN", "SUPERVISED", "TAPES"})
 """What has our prefix and is no setting."""
 _HIDDEN: Final = frozenset(
-    {"url", "password", "finnhub_api_key", "FINNHUB_API_KEY", "webhook", "secret", "api_key"}
+    {
+        "url",
+        "token_url",
+        "password",
+        "finnhub_api_key",
+        "FINNHUB_API_KEY",
+        "webhook",
+        "secret",
+        "api_key",
+    }
 )
 """Settings whose wrong value may hold a secret."""
 

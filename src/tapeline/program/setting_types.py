@@ -11,7 +11,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, SecretStr, WebsocketUrl
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr, WebsocketUrl
 
 from tapeline.model.names import keyspace_name, topic_name
 from tapeline.program.tls import check_authorities
@@ -99,6 +99,18 @@ def _feed_url(text: str) -> str:
     return text
 
 
+def _token_url(text: str) -> str:
+    try:
+        url = HttpUrl(text)
+    except ValueError:
+        message = "it is not a valid address: give one such as https://login.example/oauth2/token."
+        raise ValueError(message) from None
+    if url.username is not None or url.fragment is not None:
+        message = "give the address without a secret, which goes into TAPELINE_KAFKA__PASSWORD."
+        raise ValueError(message)
+    return text
+
+
 def _key(key: SecretStr) -> SecretStr:
     text = key.get_secret_value().strip()
     if not text.isascii() or not text.isprintable() or set(text) & set(" \"'"):
@@ -178,6 +190,7 @@ def _password(password: SecretStr) -> SecretStr:
 
 
 Folder = Annotated[Path, AfterValidator(folder_path)]
+TokenUrl = Annotated[str, AfterValidator(_token_url)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
 Keyspace = Annotated[str, AfterValidator(keyspace_name)]
 Topic = Annotated[str, AfterValidator(topic_name)]

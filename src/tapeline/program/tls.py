@@ -84,6 +84,15 @@ def check_own_certificate(certificate: Path, key: Path) -> None:
         raise ValueError(message) from None
 
 
+def answers(host: str, port: int) -> bool:
+    """Return whether anybody listens there."""
+    try:
+        socket.create_connection((host, port), _TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
 def why_no_tls(host: str, port: int, files: TlsFiles) -> str | None:
     """Return in a clause why a TLS connection fails; None where TLS is not what fails.
 

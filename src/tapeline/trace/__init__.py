@@ -1,0 +1,1 @@
+"""What became of one trade, from the frame to its bars."""

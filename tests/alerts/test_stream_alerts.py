@@ -1,0 +1,102 @@
+"""The alerts of the stream, beside a real query and a real finalizer, in a real Prometheus."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tapeline.consumer.job import Job, JobOptions, RunningJob, SinkKind
+from tapeline.local.home import Home
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
+from tapeline.local.state import CASSANDRA, read_state
+from tapeline.model.trade import Trade, encode_trade
+from tapeline.program.metrics import STREAM_METRICS, Metrics
+from tapeline.program.metrics_server import serve_metrics
+from tests.alert_rules import is_of_the_stream, queries
+from tests.commands import wait_for
+from tests.page import read_page
+from tests.pipeline import BOTH, Pipeline
+from tests.prometheus import RunningPrometheus, answers, prometheus
+
+BACKLOG = 300_000
+"""Three micro-batches: two wait while the first runs, and more than 100,000 is what fires."""
+
+
+@contextmanager
+def streaming(pipeline: Pipeline, folder: Path) -> Iterator[tuple[RunningPrometheus, str]]:
+    """Run a real query and a real finalizer in this process, watched; yields their metrics too."""
+    metrics, stop = Metrics(STREAM_METRICS), threading.Event()
+    options = JobOptions(Job.ALL, SinkKind.CASSANDRA, "1 second", until_final=False)
+    processor = pipeline.processor(metrics=metrics)
+    with (
+        pipeline.finalizer() as finalizer,
+        serve_metrics(metrics, LOOPBACK, free_port(0)) as url,
+    ):
+        assert url is not None
+        processor.start(BOTH)
+        job = RunningJob(processor, finalizer, metrics)
+        watch = threading.Thread(target=job.watch, args=(stop, options, 1.0))
+        watch.start()
+        try:
+            with prometheus(folder / "prometheus", {"stream": url}) as watching:
+                watching.wait_until_all_are_up(1)
+                yield watching, url
+        finally:
+            stop.set()
+            watch.join(60)
+            processor.stop()
+
+
+def test_bad_messages_in_kafka_fire_and_the_streams_metrics_can_be_drawn(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    with streaming(pipeline, tmp_path) as (watching, url):
+        pipeline.send_messages([("TEST", trade(1))])
+        wait_for(lambda: read_page(url)["tapeline_stream_messages_total"] == 1, 120)
+        wait_for(lambda: watching.firing() == set(), 60)
+        pipeline.send_messages([("TEST", b"no avro")])
+        watching.wait_until_fires("TapelineQuarantined of stream")
+        watching.wait_until_over("TapelineQuarantined of stream")
+        unanswered = [q for q in queries() if not answers(watching, q)]
+
+        pipeline.send_messages([("TEST", trade(n)) for n in range(1000)])
+        pipeline.send_messages([("TEST", b"no avro")] * 200)
+        watching.wait_until_fires("TapelinePoisonShare of stream")
+        pipeline.send_messages([("TEST", trade(n)) for n in range(1000, 3000)])
+        watching.wait_until_over("TapelinePoisonShare of stream")
+
+    assert [query for query in unanswered if is_of_the_stream(query)] == []
+
+
+def test_a_backlog_fires_and_so_does_a_cassandra_that_stands_still(
+    pipeline: Pipeline, home: Home, tmp_path: Path
+) -> None:
+    cassandra = next(service for service in read_state(home).services if service.name == CASSANDRA)
+    with streaming(pipeline, tmp_path) as (watching, url):
+        for first in range(0, BACKLOG, 50_000):
+            pipeline.send_messages([("TEST", trade(first + n)) for n in range(50_000)])
+        watching.wait_until_fires("TapelineStreamStuck of stream")
+        watching.wait_until_fires("TapelineStreamBehind of stream")
+        wait_for(lambda: read_page(url)["tapeline_stream_messages_total"] == BACKLOG)
+        watching.wait_until_over("TapelineStreamBehind of stream")
+        watching.wait_until_over("TapelineStreamStuck of stream")
+
+        os.kill(cassandra.pid, signal.SIGSTOP)
+        try:
+            watching.wait_until_fires("TapelineNotFinalizing of tapeline")
+        finally:
+            os.kill(cassandra.pid, signal.SIGCONT)
+        watching.wait_until_over("TapelineNotFinalizing of tapeline")
+
+
+def trade(trade_id: int) -> bytes:
+    now_us = time.time_ns() // 1000
+    return encode_trade(
+        Trade("TEST", 10.0, 1.0, now_us // 1000, None, trade_id, now_us, 0, "finnhub")
+    )
