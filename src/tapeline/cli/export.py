@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from tapeline.cli.options import Detail, Keyspace, Length, format_option, progress_on
+from tapeline.cli.options import Detail, Keyspace, check_interval, format_option, progress_on
 from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult, run_export
@@ -37,6 +37,10 @@ def _export_folder(path: Path) -> Path | None:
     return output_folder(path)
 
 
+def _interval(text: str | None) -> str | None:
+    return text if text is None else check_interval(text)
+
+
 def export(
     kind: Annotated[Kind, typer.Argument(help="What to write.")],
     output: Annotated[
@@ -60,7 +64,10 @@ def export(
         datetime | None,
         typer.Option("--to", formats=_DAYS, help="Days before this one, UTC; up to today's."),
     ] = None,
-    interval: Length = "5m",
+    interval: Annotated[
+        str | None,
+        typer.Option(callback=_interval, help="Length of a bar: 15m, 1h, 1d …; 5m by default."),
+    ] = None,
     keyspace: Keyspace = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Volumes as decimal(38, 10), not doubles.")
@@ -85,11 +92,13 @@ def export(
     Then: duckdb.sql("FROM 'bars-1h/*/*.parquet'") or polars.scan_parquet("bars-1h/*/*.parquet")
     """
     settings = load_settings().with_target(keyspace=keyspace)
+    if kind is Kind.TRADES:
+        _refuse_options_of_bars(interval=interval, detail=detail, provisional=provisional)
     time_span(start, end)
     options = ExportOptions(
         kind,
         file_format,
-        ReadInterval.parse(interval),
+        ReadInterval.parse(interval or "5m"),
         selected_symbols(symbols),
         start.date() if start else None,
         end.date() if end else None,
@@ -114,6 +123,13 @@ def export(
         _explain_nothing(options)
     for line in summary(outcome, output):
         typer.echo(line)
+
+
+def _refuse_options_of_bars(**given: object) -> None:
+    for name, value in given.items():
+        if value:
+            message = f"--{name} is of bars: leave it out, or export bars."
+            raise UsageError(message)
 
 
 def _explain_nothing(options: ExportOptions) -> None:
