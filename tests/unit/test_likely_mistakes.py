@@ -147,6 +147,7 @@ TABLE = {
         ("trades -o x --interval 5m", "--interval is of bars: leave it out, or export bars"),
         ("trades -o x --detail", "--detail is of bars"),
         ("trades -o x --provisional", "--provisional is of bars"),
+        ("trades -o x --format delta", "A Delta table holds bars: export trades with"),
         ("bars -o x --format excel", "'parquet', 'csv', 'arrow'"),
         ("bars -o x --from 2026-11-20T14:30", NO_TIME),
         *(

@@ -1,7 +1,8 @@
-"""`tapeline export`: bars and trades into a folder of Parquet, CSV or Arrow files."""
+"""`tapeline export`: bars and trades into a folder of files, or bars into a Delta table."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -31,7 +32,8 @@ _NAMED: Final = 5
 
 
 def _export_folder(path: Path) -> Path | None:
-    if path.suffix in {f".{form.value}" for form in ExportFormat}:
+    files = {f".{form.value}" for form in ExportFormat} - {".delta"}
+    if path.suffix in files:
         message = f"{path} is a file's name: name a folder, and the form with --format."
         raise typer.BadParameter(message)
     return output_folder(path)
@@ -90,10 +92,14 @@ def export(
     Example: tapeline export bars --interval 1h --from 2026-11-01 -o bars-1h
 
     Then: duckdb.sql("FROM 'bars-1h/*/*.parquet'") or polars.scan_parquet("bars-1h/*/*.parquet")
+
+    With --format delta, OUTPUT is a Delta table of bars, and each run that finds something new or
+    revised is one version of it: polars.scan_delta("bars-1h"). It needs tapeline[lake].
     """
     settings = load_settings().with_target(keyspace=keyspace)
     if kind is Kind.TRADES:
         _refuse_options_of_bars(interval=interval, detail=detail, provisional=provisional)
+    run = _delta_job(kind) if file_format is ExportFormat.DELTA else run_export
     time_span(start, end)
     options = ExportOptions(
         kind,
@@ -115,9 +121,11 @@ def export(
         with sigterm_interrupts(), open_keyspace(settings) as client:
             client.require_symbols(options.symbols)
             with held(output / _LOCK_NAME, message), progress:
-                outcome = run_export(client, output, options, progress)
+                outcome = run(client, output, options, progress)
     except KeyboardInterrupt:
-        typer.echo("Stopped. The same command goes on where it was.", err=True)
+        is_table = file_format is ExportFormat.DELTA
+        left = "The table is as it was" if is_table else "The same command goes on where it was"
+        typer.echo(f"Stopped. {left}.", err=True)
         raise typer.Exit(_STOPPED_EXIT_CODE) from None
     if not outcome.files and not outcome.kept:
         _explain_nothing(options)
@@ -132,6 +140,18 @@ def _refuse_options_of_bars(**given: object) -> None:
             raise UsageError(message)
 
 
+def _delta_job(kind: Kind) -> Callable[..., ExportResult]:
+    if kind is Kind.TRADES:
+        message = "A Delta table holds bars: export trades with --format parquet."
+        raise UsageError(message)
+    try:
+        from tapeline.export.delta_job import run_delta_export  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        message = "--format delta needs the package deltalake: pip install 'tapeline[lake]'."
+        raise UsageError(message) from error
+    return run_delta_export
+
+
 def _explain_nothing(options: ExportOptions) -> None:
     final = "final bars" if not options.provisional else "bars"
     what = final if options.kind is Kind.BARS else "trades"
@@ -144,6 +164,8 @@ def _explain_nothing(options: ExportOptions) -> None:
 
 def summary(outcome: ExportResult, output: Path) -> list[str]:
     """Say in sentences what was written and what was not."""
+    if outcome.version is not None:
+        return _table_summary(outcome, output)
     wrote = f"{output}: wrote {outcome.files:,} files with {outcome.rows:,} rows"
     lines = [f"{wrote}, left {outcome.kept:,} as they were."]
     if outcome.open_days:
@@ -152,11 +174,32 @@ def summary(outcome: ExportResult, output: Path) -> list[str]:
             "it again for the rest of them."
         )
     if outcome.fragments:
-        named = ", ".join(outcome.fragments[:_NAMED])
-        more = len(outcome.fragments) - _NAMED
         lines.append(
             f"Warning: silver no longer has all trades of {len(outcome.fragments):,} files (it "
-            f"keeps them for TAPELINE_CASSANDRA__SILVER_TTL_S): {named}"
-            + (f" and {more:,} more." if more > 0 else ".")
+            f"keeps them for TAPELINE_CASSANDRA__SILVER_TTL_S): {_first_of(outcome.fragments)}"
         )
     return lines
+
+
+def _table_summary(outcome: ExportResult, output: Path) -> list[str]:
+    version = f"{output}: version {outcome.version}"
+    lines = [f"{version} has all of it already."]
+    if outcome.files:
+        wrote = f"{outcome.rows:,} rows in {outcome.files:,} days"
+        lines = [f"{version} adds or replaces {wrote}, and has {outcome.kept:,} as they were."]
+    if outcome.open_days:
+        lines.append(
+            f"{outcome.open_days:,} of these days are not finalized; run it again for the rest."
+        )
+    if outcome.fragments:
+        lines.append(
+            f"Warning: gold no longer has all bars of {len(outcome.fragments):,} days of a symbol "
+            "(it keeps them for TAPELINE_CASSANDRA__GOLD_TTL_S); the table keeps those it has: "
+            + _first_of(outcome.fragments)
+        )
+    return lines
+
+
+def _first_of(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more:,} more." if more > 0 else ".")
