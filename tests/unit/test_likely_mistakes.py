@@ -152,6 +152,11 @@ TABLE = {
         ("trades -o trades.csv", "trades.csv is a file's name: name a folder"),
         (f"bars -o {TAPE.parent / 'README.md'}", "is a file: name a folder"),
         (f"bars -o {TAPE.parent / 'README.md' / 'x'}", "is a file: name a folder"),
+        ("trades -o x --interval 5m", "--interval is of bars: leave it out, or export bars"),
+        ("trades -o x --detail", "--detail is of bars"),
+        ("trades -o x --provisional", "--provisional is of bars"),
+        ("trades -o x --format delta", "A Delta table holds bars of a time: export others"),
+        ("bars -o x --format delta --interval 9tick", "A Delta table holds bars of a time"),
         ("bars -o x --format excel", "'parquet', 'csv', 'arrow'"),
         ("bars -o x --from 2026-11-20T14:30", NO_TIME),
         *(

@@ -1,7 +1,8 @@
-"""`tapeline export`: bars and trades into a folder of Parquet, CSV or Arrow files."""
+"""`tapeline export`: bars and trades into a folder of files, or bars into a Delta table."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Final
@@ -9,7 +10,14 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from tapeline.cli.options import Detail, Interval, Keyspace, SplitFile, format_option, progress_on
+from tapeline.cli.options import (
+    Detail,
+    Keyspace,
+    SplitFile,
+    check_interval,
+    format_option,
+    progress_on,
+)
 from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult, run_export
@@ -17,9 +25,10 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import held
 from tapeline.model.errors import UsageError
+from tapeline.model.read_interval import ReadInterval
 from tapeline.model.splits import NO_SPLITS
 from tapeline.model.symbols import selected_symbols
-from tapeline.model.threshold import parse_length
+from tapeline.model.threshold import Length, parse_length
 from tapeline.model.times import time_span
 from tapeline.program.options import output_folder
 from tapeline.program.process import sigterm_interrupts
@@ -33,10 +42,15 @@ _NAMED: Final = 5
 
 
 def _export_folder(path: Path) -> Path | None:
-    if path.suffix in {f".{form.value}" for form in ExportFormat}:
+    files = {f".{form.value}" for form in ExportFormat} - {".delta"}
+    if path.suffix in files:
         message = f"{path} is a file's name: name a folder, and the form with --format."
         raise typer.BadParameter(message)
     return output_folder(path)
+
+
+def _interval(text: str | None) -> str | None:
+    return text if text is None else check_interval(text)
 
 
 def export(
@@ -62,7 +76,13 @@ def export(
         datetime | None,
         typer.Option("--to", formats=_DAYS, help="Days before this one, UTC; up to today's."),
     ] = None,
-    interval: Interval = "5m",
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            callback=_interval,
+            help="Length of a bar: 5m (the default), 15m, 1h …; or 1000tick, 50000volume, …",
+        ),
+    ] = None,
     splits: SplitFile = None,
     keyspace: Keyspace = None,
     exact: Annotated[
@@ -86,17 +106,23 @@ def export(
     Example: tapeline export bars --interval 1h --from 2026-11-01 -o bars-1h
 
     Then: duckdb.sql("FROM 'bars-1h/*/*.parquet'") or polars.scan_parquet("bars-1h/*/*.parquet")
+
+    With --format delta, OUTPUT is a Delta table of bars, and each run that finds something new or
+    revised is one version of it: polars.scan_delta("bars-1h"). It needs tapeline[lake].
     """
-    if splits is not None and kind is Kind.TRADES:
-        message = "Trades are exported as they were made: leave out --splits."
-        raise UsageError(message)
+    if kind is Kind.TRADES:
+        _refuse_options_of_bars(
+            interval=interval, splits=splits, detail=detail, provisional=provisional
+        )
     known = NO_SPLITS if splits is None else read_splits(splits, datetime.now(timezone.utc))
     settings = load_settings().with_target(keyspace=keyspace)
+    length = parse_length(interval or "5m")
+    run = _delta_job(kind, length) if file_format is ExportFormat.DELTA else run_export
     time_span(start, end)
     options = ExportOptions(
         kind,
         file_format,
-        parse_length(interval),
+        length,
         selected_symbols(symbols),
         start.date() if start else None,
         end.date() if end else None,
@@ -115,14 +141,35 @@ def export(
         with sigterm_interrupts(), open_keyspace(settings) as client:
             client.require_symbols(options.symbols)
             with held(output / _LOCK_NAME, message), progress:
-                outcome = run_export(client, output, options, progress)
+                outcome = run(client, output, options, progress)
     except KeyboardInterrupt:
-        typer.echo("Stopped. The same command goes on where it was.", err=True)
+        is_table = file_format is ExportFormat.DELTA
+        left = "The table is as it was" if is_table else "The same command goes on where it was"
+        typer.echo(f"Stopped. {left}.", err=True)
         raise typer.Exit(_STOPPED_EXIT_CODE) from None
     if not outcome.files and not outcome.kept:
         _explain_nothing(options)
     for line in summary(outcome, output):
         typer.echo(line)
+
+
+def _refuse_options_of_bars(**given: object) -> None:
+    for name, value in given.items():
+        if value:
+            message = f"--{name} is of bars: leave it out, or export bars."
+            raise UsageError(message)
+
+
+def _delta_job(kind: Kind, length: Length) -> Callable[..., ExportResult]:
+    if kind is Kind.TRADES or not isinstance(length, ReadInterval):
+        message = "A Delta table holds bars of a time: export others with --format parquet."
+        raise UsageError(message)
+    try:
+        from tapeline.export.delta_job import run_delta_export  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        message = "--format delta needs the package deltalake: pip install 'tapeline[lake]'."
+        raise UsageError(message) from error
+    return run_delta_export
 
 
 def _explain_nothing(options: ExportOptions) -> None:
@@ -137,6 +184,8 @@ def _explain_nothing(options: ExportOptions) -> None:
 
 def summary(outcome: ExportResult, output: Path) -> list[str]:
     """Say in sentences what was written and what was not."""
+    if outcome.version is not None:
+        return _table_summary(outcome, output)
     wrote = f"{output}: wrote {outcome.files:,} files with {outcome.rows:,} rows"
     lines = [f"{wrote}, left {outcome.kept:,} as they were."]
     if outcome.open_days:
@@ -145,11 +194,32 @@ def summary(outcome: ExportResult, output: Path) -> list[str]:
             "it again for the rest of them."
         )
     if outcome.fragments:
-        named = ", ".join(outcome.fragments[:_NAMED])
-        more = len(outcome.fragments) - _NAMED
         lines.append(
             f"Warning: silver no longer has all trades of {len(outcome.fragments):,} files (it "
-            f"keeps them for TAPELINE_CASSANDRA__SILVER_TTL_S): {named}"
-            + (f" and {more:,} more." if more > 0 else ".")
+            f"keeps them for TAPELINE_CASSANDRA__SILVER_TTL_S): {_first_of(outcome.fragments)}"
         )
     return lines
+
+
+def _table_summary(outcome: ExportResult, output: Path) -> list[str]:
+    version = f"{output}: version {outcome.version}"
+    lines = [f"{version} has all of it already."]
+    if outcome.files:
+        wrote = f"{outcome.rows:,} rows in {outcome.files:,} days"
+        lines = [f"{version} adds or replaces {wrote}, and has {outcome.kept:,} as they were."]
+    if outcome.open_days:
+        lines.append(
+            f"{outcome.open_days:,} of these days are not finalized; run it again for the rest."
+        )
+    if outcome.fragments:
+        lines.append(
+            f"Warning: gold no longer has all bars of {len(outcome.fragments):,} days of a symbol "
+            "(it keeps them for TAPELINE_CASSANDRA__GOLD_TTL_S); the table keeps those it has: "
+            + _first_of(outcome.fragments)
+        )
+    return lines
+
+
+def _first_of(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more:,} more." if more > 0 else ".")

@@ -28,11 +28,12 @@ PART_SUFFIX: Final = ".part"
 
 
 class ExportFormat(str, Enum):
-    """How the files are written; each is also the end of their names."""
+    """How an export is written: as files, whose names end so, or as one Delta table."""
 
     PARQUET = "parquet"
     CSV = "csv"
     ARROW = "arrow"
+    DELTA = "delta"
 
 
 def path_in_export(day: date, symbol: str, file_format: ExportFormat) -> str:

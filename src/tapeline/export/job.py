@@ -27,7 +27,9 @@ class ExportResult:
     """How many files and rows were written, and how many files left as they were.
 
     `open_days` counts written files whose day is not finalized; `fragments` are files of trades, or
-    of bars that are made of them, that silver has begun to lose.
+    of bars that are made of them, that silver has begun to lose. For a Delta table, a file is a day
+    of all its symbols, `fragments` are days of a symbol that gold has begun to lose, and `version`
+    is its newest.
     """
 
     files: int = 0
@@ -35,6 +37,7 @@ class ExportResult:
     kept: int = 0
     open_days: int = 0
     fragments: list[str] = field(default_factory=list)
+    version: int | None = None
 
 
 def run_export(
