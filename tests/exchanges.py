@@ -278,9 +278,13 @@ class Exchange:
         number = self._ids.get(symbol, 1_048_570)  # soon above the 20 low bits
         self._ids[symbol] = number + 1
         trade = MadeTrade(number, symbol, price, size, time_us)
-        self.trades.append(trade)
-        self._run(lambda: self._send(symbol, self.dialect.trade(trade)))
+        self.add(trade)
         return trade
+
+    def add(self, trade: MadeTrade) -> None:
+        """Send a trade with a number of its own to whoever has subscribed."""
+        self.trades.append(trade)
+        self._run(lambda: self._send(trade.symbol, self.dialect.trade(trade)))
 
     def say(self, text: str) -> None:
         """Send a text to every connection."""

@@ -111,7 +111,7 @@ def test_symbols_may_come_one_after_the_other(finalized: Pipeline, tmp_path: Pat
 def test_the_table_keeps_what_has_expired_from_gold(finalized: Pipeline, tmp_path: Path) -> None:
     export(finalized, tmp_path)
     finalized.session.execute(
-        "DELETE FROM trades_gold_5m WHERE symbol = 'TEST' AND month = '2024-03-01' "
+        "DELETE FROM trades_gold_5m WHERE symbol = 'TEST' AND period = '2024-03-01' "
         "AND window_start = %s",
         (KEY[1],),
     )

@@ -53,6 +53,7 @@ def test_a_status_is_plain_json():
         "oldest_unsent_us": 1_763_648_999_000_000,
         "has_stopped": False,
         "late_us": 0,
+        "source": "",
         "made_us": None,
     }
 

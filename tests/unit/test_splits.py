@@ -172,7 +172,7 @@ def test_a_wrong_file_is_refused(tmp_path, lines, head, said):
 
 def test_trades_are_not_adjusted(tmp_path):
     path = write(tmp_path, "AAPL,2020-08-31,4")
-    with pytest.raises(UsageError, match="leave out --splits"):
+    with pytest.raises(UsageError, match="--splits is of bars"):
         export(Kind.TRADES, tmp_path / "trades", splits=path)
 
 

@@ -1,0 +1,173 @@
+"""A real tape through each exchange's protocol: each number once, and the vendor's own bars."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from tapeline.feeds.feed import our_symbols
+from tapeline.feeds.known import PUBLIC
+from tapeline.model.gap import GapKind
+from tapeline.producer.feed_client import FeedClient
+from tapeline.producer.gap_reporter import gap_reporter
+from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.origin import Origin
+from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.previous_run import last_statuses
+from tapeline.producer.spool_folder import Spools
+from tests.acceptance.vendor import VendorBar, differences, read_vendor_bars
+from tests.exchanges import DIALECTS, Exchange, MadeTrade
+from tests.pipeline import Pipeline
+from tests.statuses import send_status
+
+NAME = "kraken_xbtusdt_20251110"
+TRADES, BARS = 1000, 80
+WINDOW = timedelta(minutes=5)
+MISSED = slice(500, 520)
+"""Trades that are made while the connection is gone."""
+
+
+def path_of(kind: str) -> Path:
+    return Path(os.environ["TAPELINE_TAPES"]) / f"{NAME}.{kind}.csv.gz"
+
+
+def two_days_ago(symbol: str) -> tuple[list[MadeTrade], timedelta]:
+    """Return the tape by a symbol's name, and by what it is moved; of the week, gaps mark bars."""
+    with gzip.open(path_of("trades"), "rt", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    last = datetime.fromtimestamp(int(rows[-1]["event_time_ms"]) / 1000, timezone.utc)
+    moved = (datetime.now(timezone.utc) - timedelta(days=2) - last) // WINDOW * WINDOW
+    moved_us = moved // timedelta(microseconds=1)
+    trades = [
+        MadeTrade(
+            int(row["trade_id"]),
+            symbol,
+            row["price"],
+            row["volume"],
+            int(row["event_time_ms"]) * 1000 + moved_us,
+        )
+        for row in rows
+    ]
+    return trades, moved
+
+
+def produce(pipeline: Pipeline, exchange: Exchange, act: Callable[[], None]) -> None:
+    """Run the producer of a feed that was there all the time, until the work beside it is done."""
+    feed = PUBLIC[exchange.dialect.name]
+    symbols = our_symbols(feed, exchange.dialect.symbols[:1])
+    now = datetime.now(timezone.utc)
+    send_status(
+        pipeline,
+        "live",
+        symbols=symbols,
+        is_live=True,
+        source=feed.name,
+        started_us=round((now - timedelta(days=4)).timestamp() * 1e6),
+        last_message_us=round(now.timestamp() * 1e6),
+    )
+
+    async def run() -> None:
+        settings, servers = pipeline.settings, pipeline.endpoints.bootstrap_servers
+        client = FeedClient(feed, exchange.url, settings.finnhub, symbols)
+        origin = Origin(feed.name, "live", pipeline.topic_id)
+        views = last_statuses(servers, settings.kafka, pipeline.topic_id)
+        reported = {name: view.status for name, view in views.items()}
+        gaps = gap_reporter(settings, origin, symbols, reported)
+        spools = Spools(pipeline.spool("live"))
+        producer = KafkaProducer(servers, pipeline.name)
+        running = asyncio.create_task(
+            ProducerPipeline(settings, origin, client, producer, spools, gaps).run()
+        )
+        try:
+            await asyncio.to_thread(act)
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, run()).result()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_each_number_is_once_in_silver_and_bars_are_the_vendors_or_say_what_they_lack(
+    pipeline: Pipeline, dialect
+) -> None:
+    """Every third trade is sent twice; twenty are made while the line is down."""
+    symbol = dialect.symbols[0]
+    trades, moved = two_days_ago(symbol)
+    missed = trades[MISSED]
+    assert [t.trade_id for t in trades] == list(range(10_218_208, 10_218_208 + TRADES))
+
+    with Exchange(dialect).running() as exchange:
+
+        def act() -> None:
+            wait_for(lambda: exchange.subscribers(symbol) == 1)
+            for place, trade in enumerate(trades):
+                if place == MISSED.start:
+                    exchange.refuses_connections = True
+                    exchange.drop()
+                    wait_for(lambda: exchange.subscribers(symbol) == 0)
+                if place == MISSED.stop:
+                    exchange.refuses_connections = False
+                    wait_for(lambda: exchange.subscribers(symbol) == 1)
+                exchange.add(trade)
+                if place % 3 == 0:
+                    exchange.add(trade)
+            time.sleep(2)  # for what is under way
+
+        produce(pipeline, exchange, act)
+
+    pipeline.ingest()
+    pipeline.now = datetime.now(timezone.utc) + timedelta(minutes=30)
+    pipeline.finalize(max_windows=1000)
+
+    silver = sorted(row["trade_id"] for row in pipeline.rows("trades_silver"))
+    assert silver == [t.trade_id for t in trades if t not in missed]
+    bars = pipeline.bars()
+    name = f"{dialect.name.upper()}:{symbol}"
+    vendor = [
+        replace(bar, symbol=name, window_start=bar.window_start + moved)
+        for bar in read_vendor_bars(path_of("bars_5m"))
+    ]
+    assert len(vendor) == BARS
+    before, after = (trades[place].time_us for place in (MISSED.start - 1, MISSED.stop))
+
+    def lacks(bar: VendorBar) -> bool:
+        start_us = round(bar.window_start.timestamp() * 1e6)
+        return start_us <= after and before < start_us + 300_000_000
+
+    whole = [bar for bar in vendor if not lacks(bar)]
+    assert BARS - 10 < len(whole) < BARS
+    assert differences(whole, {key: vars_of(bar) for key, bar in bars.items()}) == []
+    assert all(bar.is_final for bar in bars.values())
+    incomplete = {start for (_, start), bar in bars.items() if not bar.is_complete}
+    assert incomplete == {
+        start for _, start in bars if start in {b.window_start for b in vendor if lacks(b)}
+    }
+    found = pipeline.client.gaps(datetime.now(timezone.utc) - timedelta(days=4), pipeline.now)
+    (skipped,) = (gap for gap in found if gap.kind is GapKind.SKIPPED)
+    assert skipped.symbols == (name,)
+    assert skipped.started_us == before // 1000 * 1000
+    assert skipped.ended_us == after // 1000 * 1000
+
+
+def vars_of(bar) -> dict[str, float]:
+    names = ("open", "high", "low", "close", "volume")
+    return {field: float(getattr(bar, field)) for field in names}
