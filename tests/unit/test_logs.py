@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 
 import pytest
 import structlog
@@ -10,7 +12,7 @@ from pydantic import ValidationError
 
 from tapeline.model.errors import UsageError
 from tapeline.program.logs import configure_logging
-from tapeline.program.settings import load_settings
+from tapeline.program.settings import LogLevel, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +25,7 @@ def _restore_logging():
 
 
 def test_an_event_is_one_line_of_key_values_on_standard_error(capsys):
-    configure_logging("INFO")
+    configure_logging(load_settings())
 
     structlog.get_logger().info("finalized", bars=3, symbol="IC MARKETS:1", is_final=True)
 
@@ -39,14 +41,14 @@ def test_an_event_is_one_line_of_key_values_on_standard_error(capsys):
 @pytest.mark.parametrize(
     ("level", "seen"),
     [
-        ("DEBUG", ["d", "i", "w", "e"]),
-        ("info", ["i", "w", "e"]),
-        ("WARNING", ["w", "e"]),
-        ("ERROR", ["e"]),
+        (LogLevel.DEBUG, ["d", "i", "w", "e"]),
+        (LogLevel.INFO, ["i", "w", "e"]),
+        (LogLevel.WARNING, ["w", "e"]),
+        (LogLevel.ERROR, ["e"]),
     ],
 )
 def test_only_events_of_the_level_and_above_are_written(capsys, level, seen):
-    configure_logging(level)
+    configure_logging(load_settings(), level)
     log = structlog.get_logger()
 
     log.debug("d")
@@ -59,7 +61,7 @@ def test_only_events_of_the_level_and_above_are_written(capsys, level, seen):
 
 
 def test_an_exception_is_written_with_its_traceback(capsys):
-    configure_logging("INFO")
+    configure_logging(load_settings())
     try:
         _ = 1 / 0
     except ZeroDivisionError:
@@ -70,10 +72,38 @@ def test_an_exception_is_written_with_its_traceback(capsys):
 def test_a_level_that_is_none_is_a_mistake_of_the_user(monkeypatch):
     monkeypatch.setenv("TAPELINE_LOG_LEVEL", "LOUD")
     with pytest.raises((UsageError, ValidationError)):
-        configure_logging(load_settings().log_level)
+        configure_logging(load_settings())
 
 
 def test_debug_of_our_own_keeps_the_websocket_librarys_log_of_the_token_off():
     logging.root.handlers[:] = []
-    configure_logging("DEBUG")
+    configure_logging(load_settings(), LogLevel.DEBUG)
     assert not logging.getLogger("websockets.client").isEnabledFor(logging.DEBUG)
+
+
+def test_json_is_an_object_a_line_also_of_what_libraries_warn_of(capsys, monkeypatch):
+    logging.root.handlers[:] = []
+    monkeypatch.setenv("TAPELINE_LOG_FORMAT", "json")
+    configure_logging(load_settings())
+
+    structlog.get_logger().info("finalized", bars=3, symbol="IC MARKETS:1", at=1.5)
+    logging.getLogger("a.library").warning("half of %s\nis lost", "it")
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        structlog.get_logger().exception("failed", path=Path("x"))
+
+    ours, of_library, failed = map(json.loads, capsys.readouterr().err.splitlines())
+    assert list(ours) == ["timestamp", "level", "event", "bars", "symbol", "at"]
+    assert ours.pop("timestamp").endswith("Z")
+    expected = {
+        "level": "info",
+        "event": "finalized",
+        "bars": 3,
+        "symbol": "IC MARKETS:1",
+        "at": 1.5,
+    }
+    assert ours == expected
+    assert (of_library["level"], of_library["event"]) == ("warning", "half of it\nis lost")
+    assert "division by zero" in failed["exception"]
+    assert "x" in failed["path"]

@@ -310,7 +310,7 @@ async def run():
         ).run()
 
 sys.argv.pop()
-configure_logging(load_settings().log_level)
+configure_logging(load_settings())
 run_command(lambda: run_until_signalled(run(), limit_s=STOP_LIMIT_S))
 """
 

@@ -58,7 +58,7 @@ def api(
     Example: tapeline api --keyspace demo --topic demo
     """
     settings = load_settings().with_target(keyspace=keyspace, topic=topic)
-    configure_logging(settings.log_level)
+    configure_logging(settings)
     # What it says of a Cassandra that is away, at length and often, our own log says once.
     logging.getLogger("cassandra").setLevel(logging.CRITICAL)
     end_with_parent()

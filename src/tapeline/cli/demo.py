@@ -54,7 +54,7 @@ def demo(
         profile = Profile.SMALL
     settings = settings.with_target(topic=DEMO, keyspace=DEMO, profile=profile)
     Home(settings.home).make_writable()
-    configure_logging(settings.log_level)
+    configure_logging(settings)
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping_on_signals())
         stack.enter_context(only_one(Home(settings.home), DEMO))

@@ -119,7 +119,7 @@ def replay(
         _print_lines(console, [f"{contents.notes.title()}.", *contents.notes.in_full()])
         return
     _print_lines(console, [contents.notes.title(), *contents.notes.in_short()])
-    configure_logging(settings.log_level)
+    configure_logging(settings)
     home = Home(settings.home)
     home.make_writable()
     simulate = ["--tape", str(tape), "--speed", speed, "--seed", str(seed), *form.arguments()]

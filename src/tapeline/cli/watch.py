@@ -92,7 +92,7 @@ def watch(
     Other rules: 'AAPL,MSFT 1h final', 'AAPL final volume > 1e6', 'AAPL silent', 'gap', 'feed'.
     """
     settings = load_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings)
     end_with_parent()
     found = _rules(when or [], rules)
     receiver = _receiver(webhook, settings.watch)

@@ -111,7 +111,7 @@ def stream(
     _check_job(job, resets=reset_checkpoint, ends=until_final)
     for name in SECRET_VARIABLES:  # Spark's Java process inherits what is left
         os.environ.pop(name, None)
-    configure_logging(log_level or settings.log_level)
+    configure_logging(settings, log_level)
     home = Home(settings.home)
     home.make_writable()
     endpoints = find_endpoints(settings)

@@ -117,7 +117,7 @@ def produce(
     if not needs_feed:
         proxy_of(url_of(feed, settings))
     Home(settings.home).make_writable()
-    configure_logging(log_level or settings.log_level)
+    configure_logging(settings, log_level)
     end_with_parent()
     name = _name_of(host, wanted)
     with ExitStack() as stack:

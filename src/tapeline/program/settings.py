@@ -53,6 +53,13 @@ class LogLevel(str, Enum):
     ERROR = "ERROR"
 
 
+class LogFormat(str, Enum):
+    """How a logged event is written."""
+
+    LOGFMT = "logfmt"
+    JSON = "json"
+
+
 API_KEY_VARIABLE: Final = "FINNHUB_API_KEY"
 SECRET_VARIABLES: Final = (
     API_KEY_VARIABLE,
@@ -239,6 +246,9 @@ class Settings(BaseSettings):
     set) or standard."""
     log_level: LogLevel = LogLevel.INFO
     """The least severe event that is logged: DEBUG, INFO, WARNING or ERROR."""
+    log_format: LogFormat = LogFormat.LOGFMT
+    """How events are logged, a line each: logfmt (key=value) or json. What Java and librdkafka
+    write themselves is as it is."""
     overnight_from: Annotated[time, AfterValidator(_evening)] | None = None
     """When trading of American shares at night begins, New York time, as 20:00 or 21:00; bars from
     then to 04:00 are `overnight`, and `closed` when not set. Every process of a keyspace needs the

@@ -63,7 +63,7 @@ def rebuild(
     settings = load_settings().with_target(topic=topic, keyspace=keyspace, policy=policy)
     for name in SECRET_VARIABLES:  # Spark's Java process inherits what is left
         os.environ.pop(name, None)
-    configure_logging(log_level or settings.log_level)
+    configure_logging(settings, log_level)
     selection = Selection(*time_span(start, end), selected_symbols(symbols))
     Home(settings.home).make_writable()
     end_with_parent()

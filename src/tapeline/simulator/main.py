@@ -94,7 +94,7 @@ def simulate(
         message = "--send-limit needs a clock: --speed max has none."
         raise UsageError(message)
     form = tape_form(tape_format, columns, symbol, conditions)
-    configure_logging(settings.log_level)
+    configure_logging(settings)
     end_with_parent()
     feed: Feed
     if tape is not None:
