@@ -246,7 +246,12 @@ class Exchange:
     requests: list[str] = field(default_factory=list)
     """The paths of history that were asked for."""
     connections: int = 0
-    refuses_history: bool = False
+    history_status: HTTPStatus | None = None
+    """With which every request for history is refused."""
+    history_errors: int | None = None
+    """How many are refused; None for all."""
+    history_body: str | None = None
+    """What is answered in place of trades."""
     refuses_connections: bool = False
     is_silent: bool = False
     """Whether it keeps connections and says nothing more."""
@@ -358,12 +363,13 @@ class Exchange:
                 return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "away\n")
             return None
         self.requests.append(request.path)
-        if self.refuses_history:
-            return connection.respond(HTTPStatus.FORBIDDEN, "no history for you\n")
+        if self.history_status is not None and self.history_errors != 0:
+            self.history_errors = None if self.history_errors is None else self.history_errors - 1
+            return connection.respond(self.history_status, "no history for you\n")
         parts = urlsplit(request.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         found = self.dialect.history(parts.path, query, self.trades)
-        body = json.dumps(found).encode()
+        body = (self.history_body or json.dumps(found)).encode()
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body))})
         return Response(HTTPStatus.OK, "OK", headers, body)
 

@@ -7,10 +7,11 @@ import csv
 import gzip
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tapeline.feeds.known import PUBLIC
 from tapeline.model.gap import GapKind
 from tapeline.producer.feed_client import FeedClient
 from tapeline.producer.gap_reporter import gap_reporter
+from tapeline.producer.id_file import IdFile
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
@@ -61,8 +63,8 @@ def two_days_ago(symbol: str) -> tuple[list[MadeTrade], timedelta]:
     return trades, moved
 
 
-def produce(pipeline: Pipeline, exchange: Exchange, act: Callable[[], None]) -> None:
-    """Run the producer of a feed that was there all the time, until the work beside it is done."""
+def was_there(pipeline: Pipeline, exchange: Exchange) -> None:
+    """Report as the producer of a feed that has heard everything since days ago."""
     feed = PUBLIC[exchange.dialect.name]
     symbols = our_symbols(feed, exchange.dialect.symbols[:1])
     now = datetime.now(timezone.utc)
@@ -76,14 +78,24 @@ def produce(pipeline: Pipeline, exchange: Exchange, act: Callable[[], None]) -> 
         last_message_us=round(now.timestamp() * 1e6),
     )
 
+
+def produce(pipeline: Pipeline, exchange: Exchange, act: Callable[[], None]) -> None:
+    """Run the producer of a feed until the work beside it is done."""
+    feed = PUBLIC[exchange.dialect.name]
+    symbols = our_symbols(feed, exchange.dialect.symbols[:1])
+
     async def run() -> None:
-        settings, servers = pipeline.settings, pipeline.endpoints.bootstrap_servers
+        urls = {f"{feed.name}_history": exchange.history_url}
+        feeds = pipeline.settings.feeds.model_copy(update=urls)
+        settings = pipeline.settings.model_copy(update={"feeds": feeds})
+        servers = pipeline.endpoints.bootstrap_servers
         client = FeedClient(feed, exchange.url, settings.finnhub, symbols)
         origin = Origin(feed.name, "live", pipeline.topic_id)
         views = last_statuses(servers, settings.kafka, pipeline.topic_id)
         reported = {name: view.status for name, view in views.items()}
         gaps = gap_reporter(settings, origin, symbols, reported)
-        spools = Spools(pipeline.spool("live"))
+        numbers = IdFile(pipeline.folder / "live.numbers")
+        spools = Spools(pipeline.spool("live"), numbers=numbers)
         producer = KafkaProducer(servers, pipeline.name)
         running = asyncio.create_task(
             ProducerPipeline(settings, origin, client, producer, spools, gaps).run()
@@ -105,34 +117,41 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def play(exchange: Exchange, trades: Sequence[MadeTrade]) -> None:
+    """Send a tape; the line is down for what is missed."""
+    send(exchange, trades[: MISSED.start])
+    exchange.refuses_connections = True
+    exchange.drop()
+    wait_for(lambda: exchange.subscribers(trades[0].symbol) == 0)
+    for trade in trades[MISSED]:
+        exchange.add(trade)
+    exchange.refuses_connections = False
+    send(exchange, trades[MISSED.stop :])
+
+
+def send(exchange: Exchange, trades: Sequence[MadeTrade]) -> None:
+    """Send trades to whoever subscribes, every third twice."""
+    wait_for(lambda: exchange.subscribers(trades[0].symbol) == 1)
+    for place, trade in enumerate(trades):
+        exchange.add(trade)
+        if place % 3 == 0:
+            exchange.add(trade)
+    time.sleep(3)  # for what is under way, and fetched
+
+
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 def test_each_number_is_once_in_silver_and_bars_are_the_vendors_or_say_what_they_lack(
     pipeline: Pipeline, dialect
 ) -> None:
-    """Every third trade is sent twice; twenty are made while the line is down."""
+    """Every third trade is sent twice; twenty are made while the line is down, and no history."""
     symbol = dialect.symbols[0]
     trades, moved = two_days_ago(symbol)
     missed = trades[MISSED]
     assert [t.trade_id for t in trades] == list(range(10_218_208, 10_218_208 + TRADES))
-
-    with Exchange(dialect).running() as exchange:
-
-        def act() -> None:
-            wait_for(lambda: exchange.subscribers(symbol) == 1)
-            for place, trade in enumerate(trades):
-                if place == MISSED.start:
-                    exchange.refuses_connections = True
-                    exchange.drop()
-                    wait_for(lambda: exchange.subscribers(symbol) == 0)
-                if place == MISSED.stop:
-                    exchange.refuses_connections = False
-                    wait_for(lambda: exchange.subscribers(symbol) == 1)
-                exchange.add(trade)
-                if place % 3 == 0:
-                    exchange.add(trade)
-            time.sleep(2)  # for what is under way
-
-        produce(pipeline, exchange, act)
+    with Exchange(dialect, history_status=HTTPStatus.FORBIDDEN).running() as exchange:
+        was_there(pipeline, exchange)
+        produce(pipeline, exchange, lambda: play(exchange, trades))
+    assert len(exchange.requests) == 1
 
     pipeline.ingest()
     pipeline.now = datetime.now(timezone.utc) + timedelta(minutes=30)
@@ -166,6 +185,46 @@ def test_each_number_is_once_in_silver_and_bars_are_the_vendors_or_say_what_they
     assert skipped.symbols == (name,)
     assert skipped.started_us == before // 1000 * 1000
     assert skipped.ended_us == after // 1000 * 1000
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("is_down", ["line", "producer"])
+def test_what_was_missed_is_fetched_and_its_bars_are_complete_and_the_vendors(
+    pipeline: Pipeline, dialect, is_down, monkeypatch
+) -> None:
+    monkeypatch.setattr(type(PUBLIC[dialect.name].history), "requests_per_s", 20.0)
+    symbol = dialect.symbols[0]
+    trades, moved = two_days_ago(symbol)
+    with Exchange(dialect).running() as exchange:
+        was_there(pipeline, exchange)
+        if is_down == "line":
+            produce(pipeline, exchange, lambda: play(exchange, trades))
+        else:
+            produce(pipeline, exchange, lambda: send(exchange, trades[: MISSED.start]))
+            for trade in trades[MISSED]:
+                exchange.add(trade)
+            produce(pipeline, exchange, lambda: send(exchange, trades[MISSED.stop :]))
+    pipeline.ingest()
+    pipeline.now = datetime.now(timezone.utc) + timedelta(minutes=30)
+    with pipeline.finalizer(1000) as finalizer:
+        finalizer.round()
+        finalizer.round()
+
+    rows = pipeline.rows("trades_silver")
+    assert sorted(row["trade_id"] for row in rows) == [t.trade_id for t in trades]
+    fetched = {row["trade_id"] for row in rows if row["source"] == f"{dialect.name}:backfill"}
+    assert fetched == {t.trade_id for t in trades[MISSED]}
+    bars = pipeline.bars()
+    name = f"{dialect.name.upper()}:{symbol}"
+    vendor = [
+        replace(bar, symbol=name, window_start=bar.window_start + moved)
+        for bar in read_vendor_bars(path_of("bars_5m"))
+    ]
+    assert differences(vendor, {key: vars_of(bar) for key, bar in bars.items()}) == []
+    assert all(bar.is_final and bar.is_complete for bar in bars.values())
+    found = pipeline.client.gaps(datetime.now(timezone.utc) - timedelta(days=4), pipeline.now)
+    (skipped,) = (gap for gap in found if gap.kind is GapKind.SKIPPED)
+    assert (skipped.symbols, skipped.healed) == ((), (name,))
 
 
 def vars_of(bar) -> dict[str, float]:

@@ -217,7 +217,7 @@ def test_a_number_that_is_left_out_is_noticed_and_one_that_comes_again_is_not(ex
         wait_for(lambda: len(listener.trades) == 6)
 
     listener.read(act)
-    found = watch.note(listener.trades)
+    found = [hole for n, t in enumerate(listener.trades) for hole in watch.note([t], n)]
     name = f"{exchange.dialect.name.upper()}:{first}"
     at_ms = T_US // 1000
     assert found == [(name, 1_048_572, 1_048_575, at_ms, at_ms + 7)]
@@ -419,7 +419,8 @@ def test_symbols_have_their_venue_in_front_however_they_were_written():
 
 
 def test_every_feed_has_its_name_its_address_and_its_source():
-    assert set(PUBLIC) == set(FeedsSettings.model_fields)
+    addresses = [name + what for name in PUBLIC for what in ("", "_history")]
+    assert addresses == list(FeedsSettings.model_fields)
     assert set(PUBLIC) < {source.value for source in Source}
     assert [feed_of(name).name for name in PUBLIC] == list(PUBLIC)
     assert feed_of("coinbase:backfill").name == "coinbase"

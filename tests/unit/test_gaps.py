@@ -404,3 +404,37 @@ def test_gaps_of_two_symbols_that_begin_together_are_one_so_that_none_replaces_t
     assert first.key == both.key
     (other,) = told.watch.skipped(BTC, ms + 30_000, ms + 30_000, us(31))
     assert other == gap(GapKind.SKIPPED, 30.0, 30.001, 31.0, BTC)
+
+
+def test_a_healed_gap_survives_the_wire_and_names_what_is_missing_still():
+    found = gap(GapKind.DISCONNECTED, 5.0, 9.0, 5.5).healed_of(AAPL, us(20), {0: 17, 3: 4})
+    assert (found.symbols, found.healed) == ((BTC,), (AAPL,))
+    assert Gap.from_bytes(found.to_bytes()) == found
+    assert found.key == gap(GapKind.DISCONNECTED, 5.0, 9.0, 5.5).key
+
+
+def test_gaps_are_healed_once_what_was_missing_has_come_and_damage_on_disk_never_is():
+    sent: list[Gap] = []
+    told = Told()
+    reporter = GapReporter(told.watch, "feed_gaps", FeedClock(), send=sent.append)
+    over = gap(GapKind.DISCONNECTED, 5.0, 9.0, 5.5)
+    lasting = gap(GapKind.IDLE, 20.0, None, 25.0)
+    reporter.report([over, lasting])
+    reporter.damaged(Hole(1, 2, us(10), us(11)))
+    sent.clear()
+    asked: list[Gap] = []
+
+    def covers(found: Gap) -> bool:
+        asked.append(found)
+        return found == over
+
+    reporter.healed(AAPL, covers, {0: 17})
+    (first,) = sent
+    assert asked == [over]
+    assert (first.symbols, first.healed, first.healed_offsets) == ((BTC,), (AAPL,), {0: 17})
+    assert reporter.are_over
+    reporter.healed(AAPL, covers, {0: 18})
+    assert sent == [first]
+    reporter.healed(BTC, lambda _: True, {0: 19})
+    assert (sent[1].symbols, sent[1].healed) == ((), (AAPL, BTC))
+    assert not reporter.are_over

@@ -34,7 +34,7 @@ TABLES = {
     "bar_changes": "PRIMARY KEY ((bucket), logged_at, bar_interval, symbol, window_start)",
 }
 
-DIGESTS = {1: "8e7282ab35f79a1f"}
+DIGESTS = {1: "609e1dac8e7f77a3"}
 """Of the tables' columns, by version of the schema."""
 
 

@@ -88,7 +88,7 @@ class SymbolsOut(BaseModel):
 
 
 class GapOut(BaseModel):
-    """A time without the feed; `end` is null while it lasts."""
+    """A time without the feed; `end` is null while it lasts, `healed` what was fetched since."""
 
     start: datetime
     end: datetime | None
@@ -96,6 +96,7 @@ class GapOut(BaseModel):
     marks_bars: bool
     producer: str
     symbols: list[str]
+    healed: list[str]
 
 
 class GapsOut(BaseModel):

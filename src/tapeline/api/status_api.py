@@ -174,6 +174,7 @@ def _gap_out(gap: Gap) -> dict[str, Any]:
         "marks_bars": gap.kind.marks_bars,
         "producer": gap.producer_id,
         "symbols": list(gap.symbols),
+        "healed": list(gap.healed),
     }
 
 

@@ -61,6 +61,8 @@ def gaps(
         row = _row(gap)
         more = len(gap.symbols) - _SYMBOLS_SHOWN
         shown = ", ".join(gap.symbols[:_SYMBOLS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        if gap.healed:
+            shown += f"{' (' if shown else '('}{len(gap.healed)} healed)"
         table.add_row(
             str(row["from"]),
             str(row["to"] or "it lasts"),
@@ -87,4 +89,5 @@ def _row(gap: Gap) -> dict[str, object]:
         "producer": gap.producer_id,
         "topic": gap.topic,
         "symbols": list(gap.symbols),
+        "healed": list(gap.healed),
     }

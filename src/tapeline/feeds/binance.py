@@ -9,14 +9,51 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 
-from tapeline.feeds.feed import FeedMessage, Message, OfferedTrade, Ping, chunks, number
+from tapeline.feeds.feed import (
+    FeedMessage,
+    IdHole,
+    Message,
+    OfferedTrade,
+    Ping,
+    chunks,
+    number,
+)
 from tapeline.model.reasons import Reason
 
 _AT_ONCE: Final = 100
+_PAGE: Final = 1000
 _SHUTDOWN: Final = "serverShutdown"
+
+
+class BinanceHistory:
+    """A thousand trades a page, the oldest first, from a number on."""
+
+    requests_per_s: Final = 2.0
+    forwards: Final = True
+
+    def page(self, hole: IdHole) -> str:
+        """Ask from the first number that is missing."""
+        name = quote(hole.symbol.removeprefix(f"{Binance.venue}:"), safe="")
+        return f"/api/v3/historicalTrades?symbol={name}&fromId={hole.after_id + 1}&limit={_PAGE}"
+
+    def read(self, answer: Any, symbol: str) -> Sequence[OfferedTrade] | None:
+        """Read a list of trades, which name no symbol."""
+        if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+            return None
+        return [
+            OfferedTrade(
+                symbol,
+                number(item.get("price")),
+                number(item.get("qty")),
+                item.get("time"),
+                trade_id=item.get("id"),
+            )
+            for item in answer
+        ]
 
 
 class Binance:
@@ -28,6 +65,7 @@ class Binance:
     most_symbols: Final = 1024
     messages_per_s: Final = 4.0
     keep_alive: Final = '{"method":"LIST_SUBSCRIPTIONS","id":0}'
+    history: Final = BinanceHistory()
 
     def symbol_of(self, name: str) -> str:
         """Return it with the venue; symbols are in capitals."""

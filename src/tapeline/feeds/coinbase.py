@@ -9,14 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 
-from tapeline.feeds.feed import FeedMessage, Message, OfferedTrade, Ping, millis, number
+from tapeline.feeds.feed import FeedMessage, IdHole, Message, OfferedTrade, Ping, millis, number
 from tapeline.model.reasons import Reason
 
 _ANSWERS: Final = frozenset({"heartbeat", "last_match", "subscriptions"})
+_PAGE: Final = 1000
 _NOT_VALID: Final = " is not a valid product"
+
+
+class CoinbaseHistory:
+    """A thousand trades a page, the newest first."""
+
+    requests_per_s: Final = 5.0
+    forwards: Final = False
+
+    def page(self, hole: IdHole) -> str:
+        """Ask for what is older than a number."""
+        product = quote(hole.symbol.removeprefix(f"{Coinbase.venue}:"), safe="")
+        return f"/products/{product}/trades?after={hole.before_id}&limit={_PAGE}"
+
+    def read(self, answer: Any, symbol: str) -> Sequence[OfferedTrade] | None:
+        """Read a list of trades, which name no product."""
+        if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+            return None
+        product = symbol.removeprefix(f"{Coinbase.venue}:")
+        return [_trade({**item, "product_id": product}) for item in answer]
 
 
 class Coinbase:
@@ -28,6 +49,7 @@ class Coinbase:
     most_symbols: Final = None
     messages_per_s: Final = 20.0
     keep_alive: Final = None
+    history: Final = CoinbaseHistory()
 
     def symbol_of(self, name: str) -> str:
         """Return it with the venue; products are in capitals."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final, NamedTuple, Protocol
 
 from tapeline.model.errors import UsageError
@@ -52,6 +53,38 @@ Message = Sequence[OfferedTrade] | Ping | FeedMessage | Reason
 """What a message holds; a reason where it is none that the feed is known to send."""
 
 
+class IdHole(NamedTuple):
+    """The trades of a symbol whose numbers lie between two others, both without.
+
+    The times are of these two, ms since the epoch.
+    """
+
+    symbol: str
+    after_id: int
+    before_id: int
+    after_ms: int
+    before_ms: int
+
+
+class History(Protocol):
+    """What was traded before, by HTTP, a page at a time.
+
+    `requests_per_s` is what it takes. Pages go `forwards` from the hole's beginning, or backwards
+    from its end; a trade that lies outside may be among them.
+    """
+
+    @property
+    def requests_per_s(self) -> float: ...  # noqa: D102
+    @property
+    def forwards(self) -> bool: ...  # noqa: D102
+
+    def page(self, hole: IdHole) -> str:
+        """Return path and query of the first page of what is left of a hole."""
+
+    def read(self, answer: Any, symbol: str) -> Sequence[OfferedTrade] | None:
+        """Read a page, whose fractions are `Decimal`; None if it is none, or an error."""
+
+
 class Feed(Protocol):
     """The protocol of one feed.
 
@@ -59,7 +92,8 @@ class Feed(Protocol):
     the colon of its symbols, empty where they have their own. `has_ids` says that each trade has
     the exchange's number, and that the numbers of a symbol leave none out. A connection may
     ask for `most_symbols` in all and say `messages_per_s`; None is without a limit. `keep_alive`
-    is what to say now and then where silence would otherwise prove nothing.
+    is what to say now and then where silence would otherwise prove nothing. `history` is None
+    where there is none to be had by number.
     """
 
     @property
@@ -74,6 +108,8 @@ class Feed(Protocol):
     def messages_per_s(self) -> float | None: ...  # noqa: D102
     @property
     def keep_alive(self) -> str | None: ...  # noqa: D102
+    @property
+    def history(self) -> History | None: ...  # noqa: D102
 
     def symbol_of(self, name: str) -> str:
         """Return our name of what the exchange calls so."""
@@ -117,6 +153,8 @@ def number(text: Any) -> Any:
 
     Python's own `float` also takes `nan`, `1_000` and blanks.
     """
+    if type(text) is Decimal:
+        return float(text)
     return float(text) if type(text) is str and _DECIMAL.fullmatch(text) else text
 
 

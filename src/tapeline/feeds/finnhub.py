@@ -30,6 +30,7 @@ class Finnhub:
     most_symbols: Final = None
     messages_per_s: Final = None
     keep_alive: Final = None
+    history: Final = None
 
     def __init__(self, token: SecretStr | None = None) -> None:
         self._token = token

@@ -13,6 +13,9 @@ from tapeline.feeds.kraken import Kraken
 PUBLIC: Final[dict[str, Feed]] = {feed.name: feed for feed in (Coinbase(), Kraken(), Binance())}
 """The feeds that want no key."""
 
+BACKFILL: Final = ":backfill"
+"""What follows a feed's name in the source of trades that were fetched from its history."""
+
 
 def feed_of(source: str) -> Feed:
     """Return the feed whose frames a source has; a simulated market and a tape have Finnhub's."""

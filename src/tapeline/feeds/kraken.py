@@ -6,15 +6,53 @@ Public, without a key. Heartbeats come every second while anything is subscribed
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 
-from tapeline.feeds.feed import FeedMessage, Message, OfferedTrade, Ping, chunks, millis
+from tapeline.feeds.feed import (
+    FeedMessage,
+    IdHole,
+    Message,
+    OfferedTrade,
+    Ping,
+    chunks,
+    millis,
+    number,
+)
 from tapeline.model.reasons import Reason
 
 _ANSWERS: Final = frozenset({"heartbeat", "status"})
 _AT_ONCE: Final = 100
+_PAGE: Final = 1000
+_COLUMNS: Final = 7
+
+
+class KrakenHistory:
+    """A thousand trades a page, the oldest first, from a time on."""
+
+    requests_per_s: Final = 0.5
+    forwards: Final = True
+
+    def page(self, hole: IdHole) -> str:
+        """Ask from the millisecond of the trade that is known: there may be more of it."""
+        pair = quote(hole.symbol.removeprefix(f"{Kraken.venue}:"), safe="/")
+        return f"/0/public/Trades?pair={pair}&since={hole.after_ms * 1_000_000 - 1}&count={_PAGE}"
+
+    def read(self, answer: Any, symbol: str) -> Sequence[OfferedTrade] | None:
+        """Read [price, size, seconds, side, kind, notes, number] of each trade."""
+        result = answer.get("result") if isinstance(answer, dict) else None
+        if not isinstance(result, dict) or answer.get("error"):
+            return None
+        rows = [row for name, rows in result.items() if name != "last" for row in rows]
+        if any(not isinstance(row, list) or len(row) < _COLUMNS for row in rows):
+            return None
+        return [
+            OfferedTrade(symbol, number(row[0]), number(row[1]), _millis_of(row[2]), None, row[6])
+            for row in rows
+        ]
 
 
 class Kraken:
@@ -26,6 +64,7 @@ class Kraken:
     most_symbols: Final = None
     messages_per_s: Final = 5.0
     keep_alive: Final = None
+    history: Final = KrakenHistory()
 
     def symbol_of(self, name: str) -> str:
         """Return it with the venue."""
@@ -86,3 +125,8 @@ def _in_groups(method: str, symbols: Sequence[str]) -> Iterable[str]:
         if method == "subscribe":
             parameters["snapshot"] = False  # trades from before are not of our time
         yield orjson.dumps({"method": method, "params": parameters}).decode()
+
+
+def _millis_of(seconds: Any) -> Any:
+    """Return seconds with a fraction as whole ms, cut as the times of the live feed are."""
+    return int(seconds * 1000) if type(seconds) in {int, Decimal} else seconds

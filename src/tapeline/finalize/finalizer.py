@@ -9,7 +9,7 @@ nothing, so it may be stopped and started anywhere.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Final
@@ -23,7 +23,9 @@ from tapeline.finalize.bar_writer import BarWriter, Written
 from tapeline.finalize.counted_empty import counted_empty
 from tapeline.finalize.due_bars import DueBars
 from tapeline.finalize.gap_marks import GapMarks
+from tapeline.finalize.healed_gaps import HealedGaps
 from tapeline.finalize.horizon import (
+    Horizon,
     final_until,
     frontier,
     horizon,
@@ -37,6 +39,7 @@ from tapeline.finalize.topic_standing import OwnTopic, state_of
 from tapeline.kafka.feed_view import FeedSnapshot, FeedView
 from tapeline.model.bar import Bar, WindowKey
 from tapeline.model.coverage import Coverage
+from tapeline.model.gap import Gap
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.windows import PartitionProgress, StatesOfWindows
 
@@ -128,6 +131,7 @@ class Finalizer:
         self._generation = client.generation()
         self._states = OpenWindows(client, topic_id, stream.affected)
         self._gap_marks = GapMarks(client, now)
+        self._healed_gaps = HealedGaps()
         self._recent_gaps = RecentGaps(rules.silver_ttl)
         self._coverage = Coverage((), ())
         self._writer = BarWriter(
@@ -162,14 +166,8 @@ class Finalizer:
         feed = self._feed.snapshot(now)
         progress = self._client.progress(self._topic_id)
         reach = horizon(progress, feed, now, self._delay)
-        gaps = self._recent_gaps.of(feed.gaps, now)
-        self._coverage = self._coverage.renewed(
-            feed.producers,
-            gaps,
-            self._recent_gaps.known_from_us,
-            is_readable=feed.is_readable,
-        )
         self._states.read(progress)
+        self._read_gaps(feed, progress, reach, now)
 
         self._topic.read()
         # Before any bar of it is final: readers shall wait for the topic from now on.
@@ -182,7 +180,7 @@ class Finalizer:
         self._topic.write_until(final_until(reach, left, newest_trade(progress), now))
         self._write_state(progress, feed, now)
         of_others = self._others(now)
-        marked = self._gap_marks.update(gaps, self._coverage)
+        marked = self._gap_marks.update(self._read_gaps(feed, progress, reach, now), self._coverage)
         result = RoundResult(
             finalized_5m=windows.finalized + of_others,
             finalized_1h=hours.finalized,
@@ -203,6 +201,24 @@ class Finalizer:
                 stream_incomplete=result.stream_incomplete,
             )
         return result
+
+    def _read_gaps(
+        self,
+        feed: FeedSnapshot,
+        progress: Mapping[int, PartitionProgress],
+        reach: Horizon,
+        now: datetime,
+    ) -> Sequence[Gap]:
+        """Return the gaps that mark bars now, which coverage goes by from here on."""
+        gaps = self._healed_gaps.of(feed.gaps)
+        if not self._states.due_windows(reach) and not self._states.due_hours(reach):
+            self._healed_gaps.all_in_bars(progress)
+            gaps = self._healed_gaps.of(feed.gaps)
+        gaps = self._recent_gaps.of(gaps, now)
+        self._coverage = self._coverage.renewed(
+            feed.producers, gaps, self._recent_gaps.known_from_us, is_readable=feed.is_readable
+        )
+        return gaps
 
     def _forget_after_a_restart(self) -> None:
         """Read again what is done where Cassandra may have forgotten that it was."""

@@ -65,7 +65,7 @@ class GapMarks:
         for gap, ended_us in sorted(ends, key=lambda end: end[0].started_us):
             end = now if ended_us is None else from_micros(ended_us)
             if gap.kind.marks_bars and end > now - _LOOK_BACK:
-                self._add(gap.symbols, from_micros(gap.started_us), end)
+                self._add((*gap.symbols, *gap.healed), from_micros(gap.started_us), end)
         self._seen = gaps
 
     def _add(self, symbols: Iterable[str], start: datetime, end: datetime) -> None:

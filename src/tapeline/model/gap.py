@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from itertools import groupby
@@ -57,7 +57,8 @@ class Gap:
     """A time without the trades of some symbols, µs since the epoch.
 
     It is by receipt, and by event time where numbers were skipped. `ended_us` is None while it
-    lasts.
+    lasts. `healed` are symbols of which nothing is missing any more: what was had been fetched by
+    `healed_us`, and lay in Kafka up to `healed_offsets`, by partition.
     """
 
     producer_id: str
@@ -68,6 +69,9 @@ class Gap:
     started_us: int
     ended_us: int | None
     detected_us: int
+    healed: tuple[str, ...] = ()
+    healed_us: int | None = None
+    healed_offsets: dict[int, int] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -83,9 +87,30 @@ class Gap:
             and (self.ended_us is None or self.ended_us > to_micros(start))
         )
 
+    def healed_of(self, symbol: str, now_us: int, offsets: Mapping[int, int]) -> Gap:
+        """Return the gap when nothing of a symbol is missing any more.
+
+        Args:
+            symbol: one of the gap's.
+            now_us: when that was known.
+            offsets: the newest that Kafka has acknowledged, by partition.
+        """
+        return replace(
+            self,
+            symbols=tuple(s for s in self.symbols if s != symbol),
+            healed=(*self.healed, symbol),
+            healed_us=now_us,
+            healed_offsets=dict(offsets),
+        )
+
+    def with_missing(self, symbols: Collection[str]) -> Gap:
+        """Return the gap as it was before some of its healed symbols were healed."""
+        healed = tuple(s for s in self.healed if s not in symbols)
+        return replace(self, symbols=(*self.symbols, *symbols), healed=healed)
+
     def to_bytes(self) -> bytes:
         """Encode for Kafka."""
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(asdict(self), option=orjson.OPT_NON_STR_KEYS)
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Gap:
@@ -100,8 +125,11 @@ class Gap:
         try:
             fields["kind"] = GapKind(fields["kind"])
             fields["symbols"] = tuple(fields["symbols"])
+            fields["healed"] = tuple(fields.get("healed", ()))
+            offsets = fields.get("healed_offsets", {})
+            fields["healed_offsets"] = {int(p): offset for p, offset in offsets.items()}
             return cls(**fields)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UnreadableReportError from error
 
 

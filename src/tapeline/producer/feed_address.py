@@ -29,7 +29,7 @@ def proxy_of(url: str) -> str | None:
         websockets.exceptions.InvalidURI: the feed's address is none.
     """
     address = parse_uri(url)
-    proxy = None if _is_here(address.host) else get_proxy(address)
+    proxy = None if is_here(address.host) else get_proxy(address)
     if proxy is None:
         return None
     try:
@@ -50,6 +50,14 @@ def url_of(feed: Feed, settings: Settings) -> str:
         url: str = getattr(settings.feeds, feed.name)
         return url
     return settings.finnhub.url
+
+
+def history_url_of(feed: Feed, settings: Settings) -> str | None:
+    """Return the address of a feed's history; None where it has none."""
+    if feed.history is None:
+        return None
+    url: str = getattr(settings.feeds, f"{feed.name}_history")
+    return url or None
 
 
 def url_setting(feed: Feed) -> str:
@@ -73,7 +81,8 @@ def explain(error: Exception, url: str) -> str:
     return type(error).__name__
 
 
-def _is_here(host: str) -> bool:
+def is_here(host: str) -> bool:
+    """Return whether a host is this machine, which no proxy leads to."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

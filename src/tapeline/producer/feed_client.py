@@ -241,11 +241,7 @@ class FeedClient:
                 await self._say(socket, [self.feed.keep_alive])
 
     async def change(self, symbols: Sequence[str]) -> None:
-        """Receive these from now on, over this connection and later ones; others go on meanwhile.
-
-        Args:
-            symbols: all of them, in our names.
-        """
+        """Receive just these from now on, in our names; those of before go on meanwhile."""
         before, self.symbols = self.symbols, tuple(symbols)
         new = [s for s in self.symbols if s not in set(before)]
         gone = [s for s in before if s not in set(self.symbols)]

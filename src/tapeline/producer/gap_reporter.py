@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import structlog
 
@@ -16,6 +17,9 @@ from tapeline.producer.origin import Origin
 from tapeline.program.settings import Settings
 
 log = structlog.get_logger()
+
+_MOST_OVER: Final = 1_000
+"""Gaps that are kept in mind for what may still come."""
 
 
 def _nowhere(_gap: Gap) -> None:
@@ -41,11 +45,17 @@ class GapReporter:
     others: Mapping[str, FeedStatus] = field(default_factory=dict)
     send: Callable[[Gap], None] = _nowhere
     """Takes a report; set by the feed."""
+    _over: dict[str, Gap] = field(default_factory=dict)
+    """Those of which trades may still be had, by their keys."""
 
     def report(self, gaps: Iterable[Gap]) -> None:
         """Send the gaps, and log them."""
         for gap in gaps:
             self.send(gap)
+            if gap.ended_us is not None and gap.kind.marks_bars:
+                self._over[gap.key] = gap
+                if len(self._over) > _MOST_OVER:
+                    del self._over[next(iter(self._over))]
             ended_us = gap.ended_us
             log.warning(
                 "feed_gap",
@@ -55,10 +65,36 @@ class GapReporter:
                 symbols=len(gap.symbols),
             )
 
+    @property
+    def are_over(self) -> bool:
+        """Whether there are gaps that have ended and may be healed."""
+        return bool(self._over)
+
+    def healed(
+        self, symbol: str, covers: Callable[[Gap], bool], offsets: Mapping[int, int]
+    ) -> None:
+        """Report those gaps anew of which nothing of a symbol is missing any more.
+
+        Args:
+            symbol: whose trades have come.
+            covers: tells whether all of them in a gap have.
+            offsets: the newest that Kafka has acknowledged, by partition.
+        """
+        for key, gap in list(self._over.items()):
+            if symbol not in gap.symbols or not covers(gap):
+                continue
+            healed = gap.healed_of(symbol, self.clock.now_us(), offsets)
+            self.send(healed)
+            if healed.symbols:
+                self._over[key] = healed
+            else:
+                del self._over[key]
+                log.info("gap_healed", kind=gap.kind.value, symbols=len(healed.healed))
+
     def damaged(self, hole: Hole) -> None:
         """Note what the spool has lost; where that begins is not known, Kafka had all before."""
         after_us = hole.after_us or self.earlier_us or self.watch.started_us or hole.until_us
-        self.report(self.watch.damaged(after_us, hole.until_us))
+        self._report_for_good(self.watch.damaged(after_us, hole.until_us))
 
     def damaged_of(self, producer_id: str, hole: Hole) -> None:
         """Note what a spool has lost that another producer had left: it is a gap of that one.
@@ -69,7 +105,14 @@ class GapReporter:
         known_us = other.last_message_us if other else None
         for gap in self.watch.damaged(hole.after_us or known_us or hole.until_us, hole.until_us):
             symbols = other.symbols if other else gap.symbols
-            self.report([replace(gap, producer_id=producer_id, symbols=symbols)])
+            self._report_for_good([replace(gap, producer_id=producer_id, symbols=symbols)])
+
+    def _report_for_good(self, gaps: Iterable[Gap]) -> None:
+        """Report gaps of what had come, so that no number tells of it any more."""
+        some = list(gaps)
+        self.report(some)
+        for gap in some:
+            self._over.pop(gap.key, None)
 
 
 def gap_reporter(

@@ -10,6 +10,7 @@ import structlog
 
 from tapeline.feeds.feed import Feed, FeedMessage, Ping
 from tapeline.feeds.finnhub import FINNHUB
+from tapeline.feeds.known import BACKFILL
 from tapeline.model.reasons import Reason
 from tapeline.model.trade import encode_trade
 from tapeline.producer.feed_client import FeedClient, Frame
@@ -18,8 +19,15 @@ from tapeline.producer.origin import Origin
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.redelivery import FrameMemory
 from tapeline.producer.unknown_conditions import UnknownConditions
-from tapeline.producer.validation import Reject, TradeFrame, parse_frame
-from tapeline.program.metrics import DEAD_LETTERS, FRAMES, TRADES, UNKNOWN_CONDITIONS, Metrics
+from tapeline.producer.validation import Reject, TradeFrame, WireTrade, parse_frame
+from tapeline.program.metrics import (
+    DEAD_LETTERS,
+    FRAMES,
+    HEALED,
+    TRADES,
+    UNKNOWN_CONDITIONS,
+    Metrics,
+)
 from tapeline.program.settings import Settings
 
 log = structlog.get_logger()
@@ -94,6 +102,19 @@ class Intake:
         elif isinstance(message, FeedMessage):
             log.warning("feed_error", message=message.text)
             self._client.on_error(frame.connection, message)
+
+    def take_history(self, trades: Sequence[WireTrade], received_at_us: int) -> None:
+        """Take trades that were fetched later, whose feed numbers them.
+
+        Args:
+            trades: of one symbol.
+            received_at_us: when they were, µs since the epoch.
+        """
+        self._metrics[HEALED].inc(len(trades))
+        self._outbox.dated(min(trade.event_time_ms for trade in trades) * 1000)
+        identity = GivenIdentity(f"{self._origin.source}{BACKFILL}")
+        for trade in identity.assign(trades, received_at_us, 0.0):
+            self._outbox.add(self._kafka.topic, trade.symbol.encode(), encode_trade(trade))
 
     def _take_trades(self, frame: Frame, message: TradeFrame) -> None:
         if message.rejects:

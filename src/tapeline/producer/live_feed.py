@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from tapeline.feeds.feed import IdHole
 from tapeline.model.gap import Gap, GapKind
 from tapeline.model.reasons import LATEST_AHEAD_MS
 from tapeline.producer.attention import TICK_S, Attention
 from tapeline.producer.clock import OLDEST_S, ClockCheck, ClockWarning
 from tapeline.producer.feed_client import FeedClient, Frame
 from tapeline.producer.gap_reporter import GapReporter
+from tapeline.producer.healer import Healer
+from tapeline.producer.history import HistoryClient
 from tapeline.producer.holes import Hole
+from tapeline.producer.id_file import IdFile
 from tapeline.producer.id_watch import IdWatch
 from tapeline.producer.intake import Intake, Parsed, read_frame
 from tapeline.producer.lateness import Lateness
 from tapeline.producer.left_spools import LeftSpools
 from tapeline.producer.outbox import Outbox
-from tapeline.producer.validation import TradeFrame
+from tapeline.producer.validation import TradeFrame, WireTrade
 from tapeline.program.metrics import (
     CLOCK_OFFSET,
     CLOCK_WRONG,
@@ -31,8 +35,10 @@ from tapeline.program.metrics import (
     SPOOL_HOLES,
     Metrics,
 )
+from tapeline.program.tasks import cancel
 
 _ANY_TIME_MS: Final = 1 << 62
+_KEEP_EVERY_S: Final = 10.0
 _TOLD_WHEN_OVER: Final = frozenset({GapKind.DROPPED, GapKind.SKIPPED})
 """Any other gap is told when it begins, and again when it ends."""
 
@@ -46,6 +52,8 @@ class LiveFeed:
         intake: where frames go.
         outbox: where reports go; its damage is a gap too.
         metrics: where gaps, damage and the clock's error are told.
+        history: where trades that were missed are fetched, if anywhere.
+        numbers: where those of the newest trades are kept for the next run.
     """
 
     def __init__(
@@ -55,6 +63,8 @@ class LiveFeed:
         intake: Intake,
         outbox: Outbox,
         metrics: Metrics,
+        history: HistoryClient | None = None,
+        numbers: IdFile | None = None,
     ) -> None:
         self._client = client
         self.gaps = gaps
@@ -66,7 +76,12 @@ class LiveFeed:
         self._warning = ClockWarning(self._clock)
         self._lateness = Lateness()
         self._ids = IdWatch()
+        self._numbers = numbers if client.feed.has_ids else None
+        self._kept_s, self._durable = 0.0, self._ids.newest
         self._attention = Attention(self._clock.steady_s())
+        self._healer = (
+            Healer(history, self._take_history, self._delivered, self._filled) if history else None
+        )
         self._holes, self._begun = metrics[SPOOL_HOLES], metrics[GAPS]
         metrics[GAP_OPEN].set_function(lambda: gaps.watch.is_open)
         metrics[CLOCK_WRONG].set_function(lambda: self._warning.is_wrong)
@@ -77,6 +92,9 @@ class LiveFeed:
 
     def start(self, holes: Sequence[Hole], left: LeftSpools) -> None:
         """Report the time since the previous run, and what is damaged on disk."""
+        if self._numbers is not None:
+            self._ids.goes_on_from(self._numbers.read())
+            self._kept_s, self._durable = self._clock.steady_s(), self._ids.newest
         for hole in holes:
             self._lost_on_disk(hole)
         self.gaps.report(self.gaps.watch.started(self._clock.now_us()))
@@ -89,6 +107,7 @@ class LiveFeed:
             FeedError: the feed refuses us for good.
         """
         ticking = asyncio.create_task(self._tick())
+        healing = asyncio.create_task(self._healer.run()) if self._healer else None
         attention, now_s = self._attention, self._clock.steady_s
         try:
             attention.waits(now_s())
@@ -99,6 +118,8 @@ class LiveFeed:
         finally:
             self._take_all(self._check.release())
             ticking.cancel()
+            if healing is not None:
+                await cancel(healing)
 
     def take(self, frame: Frame, message: Parsed) -> None:
         """Take one frame and what was read in it, and report the gap that it ends or is."""
@@ -114,14 +135,33 @@ class LiveFeed:
         watch, report = self.gaps.watch, self.gaps.report
         if any(reject.index is None for reject in rejects):
             report(watch.dropped(received_us, kept_up_us))
-        for lack in self._ids.note(trades):
-            report(watch.skipped(lack.symbol, lack.after_ms, lack.before_ms, received_us))
+        holes = self._ids.note(trades, received_us)
+        for hole in holes:
+            report(watch.skipped(hole.symbol, hole.after_ms, hole.before_ms, received_us))
+            if self._healer is not None:
+                self._healer.want(hole)
         if frame.connection > self._client.lost_connection:  # else it has waited, and ends no gap
             symbols = {trade.symbol for trade in trades}
             report(watch.on_message(received_us, frame.monotonic_s, symbols))
+        if self._client.feed.has_ids and self.gaps.are_over:
+            for symbol in {trade.symbol for trade in trades}:
+                self._heal(symbol, {})
         # After its messages: whoever reads this on disk has those too. A frame that is read late
         # may have others behind it in the socket, which a stop would lose.
         self._outbox.on_message(received_us if kept_up_us is None else min(received_us, kept_up_us))
+
+    def _heal(self, symbol: str, offsets: Mapping[int, int]) -> None:
+        self.gaps.healed(symbol, lambda gap: self._ids.covers(symbol, gap), offsets)
+
+    def _take_history(self, trades: Sequence[WireTrade]) -> None:
+        self._intake.take_history(trades, self._clock.now_us())
+
+    async def _delivered(self) -> None:
+        await self._outbox.delivered(self._clock.now_us())
+
+    def _filled(self, hole: IdHole) -> None:
+        self._ids.filled(hole)
+        self._heal(hole.symbol, self._outbox.producer.last_offsets)
 
     def _note_lateness(self, received_us: int, newest_ms: int) -> None:
         if received_us / 1e6 - newest_ms / 1000 <= OLDEST_S:
@@ -133,6 +173,18 @@ class LiveFeed:
         self._take_all(self._check.expire())
         self._warning.check()
         self.gaps.report(self.gaps.watch.check(self._clock.now_us(), self._clock.steady_s()))
+
+    async def keep_numbers(self) -> None:
+        """Write the numbers that were the newest some seconds ago: what has them is on the disk."""
+        now_s = self._clock.steady_s()
+        if self._numbers is not None and now_s - self._kept_s >= _KEEP_EVERY_S:
+            await asyncio.to_thread(self._numbers.write, self._durable)
+            self._kept_s, self._durable = now_s, self._ids.newest
+
+    def keep_last_numbers(self) -> None:
+        """Write the newest numbers; all that was taken has to be on the disk."""
+        if self._numbers is not None:
+            self._numbers.write(self._ids.newest)
 
     def on_disconnect(self, kind: GapKind) -> None:
         """Note that the connection is gone."""
@@ -176,10 +228,11 @@ class LiveFeed:
         self.gaps.damaged_of(producer_id, hole)
 
     def _send(self, gap: Gap) -> None:
-        if gap.ended_us is None or gap.kind in _TOLD_WHEN_OVER:
-            self._begun.labels(kind=gap.kind.value).inc()
-        if gap.kind.marks_bars:
-            self._outbox.dated(gap.started_us)
+        if gap.healed_us is None:
+            if gap.ended_us is None or gap.kind in _TOLD_WHEN_OVER:
+                self._begun.labels(kind=gap.kind.value).inc()
+            if gap.kind.marks_bars:
+                self._outbox.dated(gap.started_us)
         self._outbox.add(self.gaps.topic, gap.key.encode(), gap.to_bytes())
 
     def _host_ahead_s(self) -> float:

@@ -173,6 +173,17 @@ class Outbox:
                 return
             await asyncio.sleep(_ACKNOWLEDGED_POLL_S)
 
+    async def delivered(self, until_us: int) -> None:
+        """Wait until Kafka has everything that was added before a message received after a time.
+
+        Args:
+            until_us: that time, µs since the epoch.
+        """
+        while True:
+            if self.acknowledged_us is not None and self.acknowledged_us >= until_us:
+                return
+            await asyncio.sleep(_ACKNOWLEDGED_POLL_S)
+
     def close_input(self) -> None:
         """Let `write` end after what is open."""
         self._is_closing = True

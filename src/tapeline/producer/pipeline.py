@@ -16,8 +16,10 @@ from tapeline.model.errors import TapelineError
 from tapeline.model.feed_status import FeedStatus
 from tapeline.model.reasons import Reason
 from tapeline.producer.clock import FeedClock
+from tapeline.producer.feed_address import history_url_of
 from tapeline.producer.feed_client import FeedClient
 from tapeline.producer.gap_reporter import GapReporter
+from tapeline.producer.history import HistoryClient
 from tapeline.producer.intake import Intake, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.left_spools import LeftSpools
@@ -101,7 +103,11 @@ class ProducerPipeline:
         metrics[CLOCK_WRONG].set(0)
         self._live: LiveFeed | None = None
         if gaps is not None:
-            self._live = LiveFeed(client, gaps, self._intake, self._outbox, metrics)
+            url = history_url_of(client.feed, settings)
+            history = HistoryClient(client.feed, url) if url else None
+            self._live = LiveFeed(
+                client, gaps, self._intake, self._outbox, metrics, history, spools.numbers
+            )
 
     async def run(self) -> None:
         """Run until the tape ends or the task is cancelled; then send, for a while, what is left.
@@ -131,6 +137,8 @@ class ProducerPipeline:
             closing = asyncio.create_task(self._left.close())
             try:
                 await self._outbox.close(_CLOSE_BEFORE_STOP_S)
+                if self._live is not None:
+                    self._live.keep_last_numbers()
             finally:
                 await closing
                 log.info("producer_stopped", **self._summary())
@@ -163,6 +171,7 @@ class ProducerPipeline:
         while True:
             if self._live is not None:
                 self._live.look_after()
+                await self._live.keep_numbers()
             await self._client.look_after()
             self._send_status()
             await self._left.look_after()

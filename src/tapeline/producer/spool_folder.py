@@ -3,6 +3,7 @@
 ::
 
     trades_raw/host-1a2b3c4d          the spool of that producer
+    trades_raw/host-1a2b3c4d.numbers  the newest numbers of its feed's trades
     trades_raw/host-5e6f7a8b~17…      one that a producer of this name had left, taken over
 
 A spool that is taken over gets another name, so that its producer can start again meanwhile.
@@ -22,6 +23,7 @@ import structlog
 from tapeline.local.home import Home
 from tapeline.local.lock import held, is_held
 from tapeline.model.errors import UsageError
+from tapeline.producer.id_file import IdFile
 from tapeline.producer.segments import unsent_in
 from tapeline.producer.spool import Spool
 from tapeline.program.settings import Settings
@@ -29,6 +31,7 @@ from tapeline.program.settings import Settings
 log = structlog.get_logger()
 
 _LOCK: Final = ".lock"
+_NUMBERS: Final = ".numbers"
 _TAKEN: Final = "~"
 _MB: Final = 2**20
 
@@ -47,10 +50,11 @@ class LeftSpool(NamedTuple):
 
 
 class Spools(NamedTuple):
-    """A producer's own spool, and those that others have left."""
+    """A producer's own spool, those that others have left, and the numbers of its feed."""
 
     own: Spool
     left: tuple[LeftSpool, ...] = ()
+    numbers: IdFile | None = None
 
     def last_receipt_us(self, producer_id: str) -> int | None:
         """Return a producer's newest receipt on the disk, in our own spool or one that it left."""
@@ -91,7 +95,7 @@ def opened_spools(settings: Settings, producer_id: str, *, is_tape: bool) -> Ite
         spool = Spool(own, max_bytes)
         if spool.unsent:
             log.warning("spool_has_messages", messages=spool.unsent)
-        yield Spools(spool, tuple(left))
+        yield Spools(spool, tuple(left), IdFile(own.with_name(f"{own.name}{_NUMBERS}")))
 
 
 def left_behind(settings: Settings) -> Iterator[tuple[str, int]]:

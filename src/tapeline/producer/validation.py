@@ -76,7 +76,7 @@ def parse_frame(
     rejects = []
     latest_ms = received_at_ms + LATEST_AHEAD_MS
     for index, offered in enumerate(message):
-        parsed = _valid(offered, latest_ms, needs_id=feed.has_ids)
+        parsed = valid_trade(offered, latest_ms, needs_id=feed.has_ids)
         if isinstance(parsed, WireTrade):
             trades.append(parsed)
         else:
@@ -84,8 +84,15 @@ def parse_frame(
     return TradeFrame(tuple(trades), tuple(rejects))
 
 
-def _valid(offered: OfferedTrade, latest_ms: int, *, needs_id: bool) -> WireTrade | Reason:
-    """Check one trade. The parser makes just JSON's types, so `type` tells a number from a bool."""
+def valid_trade(offered: OfferedTrade, latest_ms: int, *, needs_id: bool) -> WireTrade | Reason:
+    """Check one trade of a feed; return what is wrong with it if it is none.
+
+    Args:
+        offered: as the feed has it.
+        latest_ms: what it may not be after, ms since the epoch.
+        needs_id: whether it has to have the exchange's number.
+    """
+    # The parser makes just JSON's types, so `type` tells a number from a bool.
     symbol, price, volume, event_time_ms, conditions, trade_id = offered
     if (
         type(symbol) is not str

@@ -93,6 +93,12 @@ SUSPECT_DUPLICATES: Final = Metric(
     "Accepted trades in frames of one trade, or of equal ones, that equal one received just "
     "before. They are real twins or came again, and are kept.",
 )
+HEALED: Final = Metric(
+    "tapeline_producer_healed_total",
+    Counter,
+    "trades",
+    "Trades that were missed, and fetched from the exchange's history since.",
+)
 REDELIVERED: Final = Metric(
     "tapeline_producer_redelivered_total",
     Counter,
@@ -187,6 +193,7 @@ PRODUCER_METRICS: Final[Sequence[Metric[Any]]] = (
     TRADES,
     DEAD_LETTERS,
     SUSPECT_DUPLICATES,
+    HEALED,
     REDELIVERED,
     UNKNOWN_CONDITIONS,
     CONNECTED,

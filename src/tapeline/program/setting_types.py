@@ -99,6 +99,20 @@ def _feed_url(text: str) -> str:
     return text
 
 
+def _history_url(text: str) -> str:
+    if text in {"", "none"}:
+        return ""
+    try:
+        url = HttpUrl(text)
+    except ValueError:
+        message = "it is not a valid address: give one such as https://api.example, or none."
+        raise ValueError(message) from None
+    if url.username is not None or url.query is not None or url.fragment is not None:
+        message = "give scheme and host alone."
+        raise ValueError(message)
+    return text
+
+
 def _token_url(text: str) -> str:
     try:
         url = HttpUrl(text)
@@ -198,6 +212,7 @@ Host = Annotated[str, AfterValidator(_host)]
 ContactPoints = Annotated[str, AfterValidator(_contact_points)]
 Servers = Annotated[str, AfterValidator(_servers)]
 FeedUrl = Annotated[str, AfterValidator(_feed_url)]
+HistoryUrl = Annotated[str, AfterValidator(_history_url)]
 Master = Annotated[str, AfterValidator(_master)]
 Memory = Annotated[str, AfterValidator(_memory)]
 Origins = Annotated[str, AfterValidator(_origins)]

@@ -122,10 +122,16 @@ class FeedsSettings(BaseModel):
 
     coinbase: valid.FeedUrl = "wss://ws-feed.exchange.coinbase.com"
     """The WebSocket address of Coinbase Exchange."""
+    coinbase_history: valid.HistoryUrl = "https://api.exchange.coinbase.com"
+    """Where trades that were missed are fetched; none for nowhere, so that they stay a gap."""
     kraken: valid.FeedUrl = "wss://ws.kraken.com/v2"
     """The WebSocket address of Kraken, version 2 of its protocol."""
+    kraken_history: valid.HistoryUrl = "https://api.kraken.com"
+    """Where trades that were missed are fetched, or none."""
     binance: valid.FeedUrl = "wss://data-stream.binance.vision/ws"
     """The WebSocket address of Binance, the one for market data alone."""
+    binance_history: valid.HistoryUrl = "https://data-api.binance.vision"
+    """Where trades that were missed are fetched, or none."""
 
 
 class SpoolSettings(BaseModel):

@@ -19,7 +19,8 @@ class GapTable(Connection):
         """Upsert gaps; the end of one is written later than its beginning, in any order."""
         self.write(
             "INSERT INTO {keyspace}.feed_gaps (topic_id, started_at, producer_id, kind, topic, "
-            "symbols, ended_at, detected_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+            "symbols, healed, ended_at, detected_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "USING TIMESTAMP ?",
             (
                 (
                     gap.topic_id,
@@ -28,6 +29,7 @@ class GapTable(Connection):
                     gap.kind.value,
                     gap.topic,
                     list(gap.symbols),
+                    list(gap.healed),
                     None if gap.ended_us is None else from_micros(gap.ended_us),
                     from_micros(gap.detected_us),
                     _write_time_us(gap),
@@ -53,8 +55,11 @@ class GapTable(Connection):
 
 
 def _write_time_us(gap: Gap) -> int:
-    """Return a time by which one that has ended is never replaced by itself while it lasted."""
-    return gap.detected_us if gap.ended_us is None else max(gap.detected_us, gap.ended_us) + 1
+    """Return a time by which none is replaced by itself as it was before its end, or healing."""
+    if gap.ended_us is None:
+        return gap.detected_us
+    ended_us = max(gap.detected_us, gap.ended_us) + 1
+    return ended_us if gap.healed_us is None else max(ended_us, gap.healed_us) + len(gap.healed)
 
 
 def _gap(row: Any) -> Gap:
@@ -67,4 +72,5 @@ def _gap(row: Any) -> Gap:
         to_micros(as_utc(row.started_at)),
         None if row.ended_at is None else to_micros(as_utc(row.ended_at)),
         to_micros(as_utc(row.detected_at)),
+        tuple(row.healed or ()),
     )

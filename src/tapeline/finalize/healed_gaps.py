@@ -1,0 +1,57 @@
+"""Gaps whose trades were fetched since count as gaps until the bars have these trades.
+
+The report that a gap is healed comes when Kafka has the trades. Until they are in silver, and the
+bars that they belong to are made again, the gap still marks those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tapeline.model.gap import Gap
+from tapeline.storage.windows import PartitionProgress
+
+
+class HealedGaps:
+    """Takes healed gaps for what they were, for as long as bars lack their trades."""
+
+    def __init__(self) -> None:
+        self._reported: Sequence[Gap] = ()
+        self._in_bars: set[tuple[str, str]] = set()
+        self._as_known: Sequence[Gap] = ()
+
+    def of(self, reported: Sequence[Gap]) -> Sequence[Gap]:
+        """Return the gaps as they mark bars: the same object while there is nothing new.
+
+        Args:
+            reported: by producers; the same object while no more are.
+        """
+        if reported is not self._reported:
+            self._reported = reported
+            self._work_out()
+        return self._as_known
+
+    def all_in_bars(self, progress: Mapping[int, PartitionProgress]) -> None:
+        """Note that every bar has what silver has, which is all up to there.
+
+        Args:
+            progress: of the topic's partitions, as it was before the bars were made.
+        """
+        committed = {p: known.committed_offset for p, known in progress.items()}
+        before = len(self._in_bars)
+        for gap in self._reported:
+            offsets = gap.healed_offsets.items()
+            if gap.healed and all(committed.get(p, -1) >= offset for p, offset in offsets):
+                self._in_bars.update((gap.key, symbol) for symbol in gap.healed)
+        if len(self._in_bars) != before:
+            self._work_out()
+
+    def _work_out(self) -> None:
+        """Keep what the producers reported where it stands, since it may be much."""
+        found = tuple(map(self._as_bars_know, self._reported))
+        is_as_reported = all(a is b for a, b in zip(found, self._reported, strict=True))
+        self._as_known = self._reported if is_as_reported else found
+
+    def _as_bars_know(self, gap: Gap) -> Gap:
+        waiting = [s for s in gap.healed if (gap.key, s) not in self._in_bars]
+        return gap.with_missing(waiting) if waiting else gap
