@@ -159,7 +159,8 @@ class StreamSettings(BaseModel):
     policy: _Policy = SIP_ODDLOT
     """Which trades set and add to what: sip, sip+oddlot, all or a file of rules (docs/bars.md)."""
     shuffle_partitions: int = Field(default=2, ge=1, le=10_000)
-    """Tasks that the trades of a batch are divided among after they were read."""
+    """Tasks that the trades of a batch are divided among after they were read. A checkpoint keeps
+    the number that it was made with."""
     max_offsets_per_trigger: int | None = Field(default=None, ge=1, le=_MOST)
     """The most messages that one micro-batch takes; what the profile takes when not set."""
     finalize_interval_s: valid.Seconds = 2.0
