@@ -28,6 +28,7 @@ _ANSWERS: Final = frozenset({"heartbeat", "status"})
 _AT_ONCE: Final = 100
 _PAGE: Final = 1000
 _COLUMNS: Final = 7
+_LATEST_S: Final = 1 << 40
 
 
 class KrakenHistory:
@@ -129,4 +130,5 @@ def _in_groups(method: str, symbols: Sequence[str]) -> Iterable[str]:
 
 def _millis_of(seconds: Any) -> Any:
     """Return seconds with a fraction as whole ms, cut as the times of the live feed are."""
-    return int(seconds * 1000) if type(seconds) in {int, Decimal} else seconds
+    is_time = type(seconds) in {int, Decimal} and 0 <= seconds < _LATEST_S
+    return int(seconds * 1000) if is_time else seconds

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -19,7 +20,8 @@ from tapeline.producer.feed_client import Backoff
 from tapeline.producer.validation import WireTrade, valid_trade
 from tapeline.program.tls import TlsFiles
 
-_TIMEOUT_S: Final = 15.0
+_TIMEOUT_S: Final = 5.0
+"""A stop waits for an answer, so not long."""
 _ATTEMPTS: Final = 8
 _MOST_BYTES: Final = 16 * 1024 * 1024
 _BUSY: Final = frozenset({408, 425, 429})
@@ -92,7 +94,7 @@ class HistoryClient:
                     message = f"HTTP {error.code}"
                     raise NoHistoryError(message) from error
                 reason = f"HTTP {error.code}"
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, HTTPException) as error:
                 reason = type(error).__name__
             if attempt < _ATTEMPTS:
                 await asyncio.sleep(backoff.next_s())

@@ -35,7 +35,6 @@ from tapeline.program.metrics import (
     SPOOL_HOLES,
     Metrics,
 )
-from tapeline.program.tasks import cancel
 
 _ANY_TIME_MS: Final = 1 << 62
 _KEEP_EVERY_S: Final = 10.0
@@ -107,7 +106,6 @@ class LiveFeed:
             FeedError: the feed refuses us for good.
         """
         ticking = asyncio.create_task(self._tick())
-        healing = asyncio.create_task(self._healer.run()) if self._healer else None
         attention, now_s = self._attention, self._clock.steady_s
         try:
             attention.waits(now_s())
@@ -118,8 +116,13 @@ class LiveFeed:
         finally:
             self._take_all(self._check.release())
             ticking.cancel()
-            if healing is not None:
-                await cancel(healing)
+
+    async def heal(self) -> None:
+        """Fetch what is missed, where it can be, until cancelled."""
+        if self._healer is None:
+            await asyncio.Event().wait()
+        else:
+            await self._healer.run()
 
     def take(self, frame: Frame, message: Parsed) -> None:
         """Take one frame and what was read in it, and report the gap that it ends or is."""

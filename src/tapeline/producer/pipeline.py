@@ -124,13 +124,16 @@ class ProducerPipeline:
         sending = asyncio.create_task(self._send_all())
         looking = asyncio.create_task(self._look_after_all())
         reading = asyncio.create_task(self._read_all())
-        background = [writing, sending, looking]
+        beside = [looking]
+        if self._live is not None:
+            beside.append(asyncio.create_task(self._live.heal()))
+        background = [writing, sending, *beside]
         try:
             await first_end(reading, background)
             await first_end(asyncio.create_task(self._acknowledged()), background)
             self._end_of_tape = True
         finally:
-            await cancel(reading, looking)
+            await cancel(reading, *beside)
             with contextlib.suppress(TapelineError):  # it is raised already, or kept on disk
                 await self._stop(writing, sending)
             await cancel(writing, sending)
