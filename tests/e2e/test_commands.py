@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.request import urlopen
@@ -21,6 +22,7 @@ from tapeline import read_bars
 from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
+from tapeline.local.ports import free_port
 from tapeline.local.state import read_state
 from tapeline.model.bar import Interval
 from tapeline.program.settings import load_settings
@@ -34,6 +36,7 @@ from tests.commands import (
     start,
     wait_for,
 )
+from tests.exchanges import Exchange, KrakenDialect
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.page import read_page
 
@@ -112,6 +115,27 @@ def test_a_replay_ends_by_itself_with_every_trade_in_its_bar(replayed: dict[str,
         "trades_gold_5m, final": len(hand_bars(Interval.FIVE_MINUTES)),
         "trades_gold_1h, final": len(hand_bars(Interval.ONE_HOUR)),
     }
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_live_demo_shows_bars_of_a_public_feed() -> None:
+    """Coinbase does not answer, and Kraken has two of the three symbols."""
+    with Exchange(KrakenDialect()).running() as kraken:
+        away = {"TAPELINE_FEEDS__COINBASE": f"ws://127.0.0.1:{free_port(0)}"}
+        process = start("demo", "--live", environment={**away, **kraken.environment})
+        assert process.stdout is not None
+        assert "Trades are Kraken's" in next(line for line in process.stdout if "Kraken" in line)
+        wait_for(lambda: kraken.subscribers("BTC/USD") == 1)
+        shown, now_us = [], time.time_ns() // 1000
+        for n in range(3):
+            kraken.make("BTC/USD", f"{90_000 + n}.5", "0.25", now_us + n)
+            shown.append(next(line for line in process.stdout if line.startswith("KRAKEN:")))
+        process.send_signal(signal.SIGINT)
+        output = finish(process)
+
+    assert all(line.startswith("KRAKEN:BTC/USD ") for line in shown)
+    assert "c=90,002.5 volume=0.75 trades=3 provisional" in shown[2]
+    assert "`tapeline demo --live` goes on where it was" in output
 
 
 @pytest.mark.usefixtures("replayed")

@@ -18,9 +18,13 @@ from rich.console import Console
 from tapeline.api.bar_pages import row_of
 from tapeline.api.formats import to_json
 from tapeline.cli.demo import _table, _Until
+from tapeline.demo.market import SIMULATED, Market, public_market
 from tapeline.demo.parts import LatestBars, ShownBar
 from tapeline.local.ports import free_port
 from tapeline.model.bar import Bar
+from tapeline.model.errors import FeedError
+from tapeline.program.settings import load_settings
+from tests.exchanges import DIALECTS, Exchange
 
 START = datetime(2026, 11, 23, 5, 10, tzinfo=timezone.utc)
 END = START + timedelta(minutes=5)
@@ -43,7 +47,7 @@ BARS = [
 
 def drawn(width: int) -> str:
     file = io.StringIO()
-    Console(file=file, width=width).print(_table(BARS, width))
+    Console(file=file, width=width).print(_table(BARS, SIMULATED, width))
     return file.getvalue()
 
 
@@ -101,7 +105,7 @@ def test_a_bar_is_shown_as_the_api_sends_it():
 
 
 def test_there_are_no_bars_while_the_api_is_not_there():
-    assert LatestBars(f"http://127.0.0.1:{free_port(0)}/").read() == []
+    assert LatestBars(f"http://127.0.0.1:{free_port(0)}/", SIMULATED.symbols).read() == []
 
 
 class OneBar(BaseHTTPRequestHandler):
@@ -124,5 +128,20 @@ def test_the_api_of_this_machine_is_asked_without_a_proxy(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with HTTPServer(("127.0.0.1", 0), OneBar) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        bars = LatestBars(f"http://127.0.0.1:{server.server_port}/").read()
+        bars = LatestBars(f"http://127.0.0.1:{server.server_port}/", SIMULATED.symbols).read()
     assert [bar.symbol for bar in bars] == ["KO"]
+
+
+def test_a_live_demo_shows_the_first_public_feed_that_answers(monkeypatch):
+    closed = f"ws://127.0.0.1:{free_port(0)}"
+    for name in ("COINBASE", "KRAKEN", "BINANCE"):
+        monkeypatch.setenv(f"TAPELINE_FEEDS__{name}", closed)
+    with pytest.raises(FeedError, match="None of Coinbase, Kraken, Binance can be reached"):
+        public_market(load_settings())
+    kraken = next(dialect for dialect in DIALECTS if dialect.name == "kraken")
+    with Exchange(kraken).running() as exchange:
+        monkeypatch.setenv("TAPELINE_FEEDS__KRAKEN", exchange.url)
+        found = public_market(load_settings())
+    symbols = ("KRAKEN:BTC/USD", "KRAKEN:ETH/USD", "KRAKEN:SOL/USD")
+    assert found == Market("Kraken", "kraken", symbols, "demo_live")
+    assert not found.is_simulated

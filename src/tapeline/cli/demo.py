@@ -18,15 +18,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tapeline.demo.parts import LatestBars, ShownBar, running_demo
+from tapeline.demo.market import SIMULATED, Market, public_market
+from tapeline.demo.parts import DemoParts, LatestBars, ShownBar, running_demo
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
-from tapeline.local.supervisor import Child, keep_alive
+from tapeline.local.supervisor import keep_alive
 from tapeline.model.bar import state_text
+from tapeline.model.errors import FeedError
 from tapeline.program.logs import configure_logging
 from tapeline.program.options import seconds_option
 from tapeline.program.profile import PROFILE_HELP, Profile
-from tapeline.program.settings import load_settings
+from tapeline.program.settings import Settings, load_settings
 from tapeline.simulator.child import DEMO
 
 _REFRESH_S: Final = 0.5
@@ -40,29 +42,49 @@ def demo(
     profile: Annotated[
         Profile | None, typer.Option(help=f"{PROFILE_HELP} Small unless TAPELINE_PROFILE is set.")
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Bars of Coinbase, Kraken or Binance; wants no key.")
+    ] = False,
 ) -> None:
-    """Start everything and show live bars of a simulated market.
+    """Start everything and show live bars of a simulated market, or of a real one.
 
-    Kafka, Cassandra, the simulated feed, the producer, the Spark job and the API with its page,
-    in keyspace and topic `demo`. Ctrl-C stops all of it; the data stays.
+    Kafka, Cassandra, the feed, the producer, the Spark job and the API with its page, in keyspace
+    and topic `demo`, with --live `demo_live`. Ctrl-C stops all of it; the data stays.
 
-    Example: tapeline demo --for 60
+    Examples:
+      tapeline demo --for 60
+
+      tapeline demo --live
     """
     console = Console()
     settings = load_settings()
     if profile is None and "profile" not in settings.model_fields_set:
         profile = Profile.SMALL
-    settings = settings.with_target(topic=DEMO, keyspace=DEMO, profile=profile)
+    market = _live_market(settings, console) if live else SIMULATED
+    settings = settings.with_target(topic=market.target, keyspace=market.target, profile=profile)
     Home(settings.home).make_writable()
     configure_logging(settings)
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping_on_signals())
         stack.enter_context(only_one(Home(settings.home), DEMO))
-        parts = stack.enter_context(running_demo(settings, console))
+        parts = stack.enter_context(running_demo(settings, market, console))
         console.print(f"Logs are in {Home(settings.home).logs}. Ctrl-C ends the demo.")
         show = _show_table if console.is_terminal else _show_lines
-        show(console, LatestBars(parts.page), parts.children, _Until(stop, for_s))
-    console.print("The demo has ended; `tapeline demo` goes on where it was.")
+        bars = LatestBars(parts.page, parts.market.symbols)
+        show(console, bars, parts, _Until(stop, for_s))
+    command = "tapeline demo" if market.is_simulated else "tapeline demo --live"
+    console.print(f"The demo has ended; `{command}` goes on where it was.")
+
+
+def _live_market(settings: Settings, console: Console) -> Market:
+    """Return a public feed; without a connection the simulated market, and say so."""
+    try:
+        market = public_market(settings)
+    except FeedError as error:
+        console.print(f"{error} Showing a simulated market instead.")
+        return SIMULATED
+    console.print(f"Trades are {market.name}'s, as they are made.")
+    return market
 
 
 class _Until:
@@ -106,30 +128,26 @@ def _stopping_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _show_table(
-    console: Console, latest_bars: LatestBars, children: Sequence[Child], until: _Until
-) -> None:
+def _show_table(console: Console, latest_bars: LatestBars, parts: DemoParts, until: _Until) -> None:
     """Redraw one table of the newest bars."""
     started = time.monotonic()
     with Live(console=console, auto_refresh=False) as live:
         while not until.is_over():
-            keep_alive(children)
+            keep_alive(parts.children)
             latest = latest_bars.read()
             if latest:
                 until.saw(latest)
-                live.update(_table(latest, console.width), refresh=True)
+                live.update(_table(latest, parts.market, console.width), refresh=True)
             else:
                 waited_s = time.monotonic() - started
                 live.update(f"Waiting for the first bars, {waited_s:.0f} s …", refresh=True)
 
 
-def _show_lines(
-    console: Console, latest_bars: LatestBars, children: Sequence[Child], until: _Until
-) -> None:
+def _show_lines(console: Console, latest_bars: LatestBars, parts: DemoParts, until: _Until) -> None:
     """Print a line for each bar that changed."""
     known: dict[str, ShownBar] = {}
     while not until.is_over():
-        keep_alive(children)
+        keep_alive(parts.children)
         for bar in latest_bars.read():
             if known.get(bar.symbol) != bar:
                 until.saw([bar])
@@ -137,11 +155,11 @@ def _show_lines(
                 console.print(_line(bar), highlight=False, soft_wrap=True)
 
 
-def _table(bars: Sequence[ShownBar], width: int) -> Table:
+def _table(bars: Sequence[ShownBar], market: Market, width: int) -> Table:
     """Draw the bars; a narrow terminal gets fewer columns instead of cut ones."""
     now = datetime.now(timezone.utc)
     table = Table(
-        title=f"Five-minute bars of a simulated market, {now:%H:%M:%S} UTC",
+        title=f"Five-minute bars of {market.name}, {now:%H:%M:%S} UTC",
         caption="provisional until ten minutes after the bar's end, then final",
         box=box.SIMPLE_HEAD,
         padding=(0, 0, 0, 1),

@@ -19,6 +19,7 @@ from urllib.request import ProxyHandler, build_opener
 from rich.console import Console
 
 from tapeline.demo.history import is_empty, play_history
+from tapeline.demo.market import Market
 from tapeline.kafka.topics import create_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
@@ -28,11 +29,8 @@ from tapeline.local.services import running_services
 from tapeline.local.stack import StartHooks
 from tapeline.local.supervisor import Child, child_process
 from tapeline.program.settings import API_PORT, ENV_PREFIX, Settings
-from tapeline.simulator.child import DEMO, simulated_feed
-from tapeline.simulator.market import INSTRUMENTS
+from tapeline.simulator.child import simulated_feed
 
-_SYMBOLS: Final = tuple(i.symbol for i in INSTRUMENTS)
-_TARGET: Final = ("--topic", DEMO, "--keyspace", DEMO)
 _ANSWER_S: Final = 2.0
 _OPENER: Final = build_opener(ProxyHandler({}))  # on this machine, whatever proxy is set
 # glibc gives each thread an arena of its own, of which little comes back.
@@ -41,21 +39,22 @@ _FEW_ARENAS: Final = {"MALLOC_ARENA_MAX": "2"}
 
 @dataclass(frozen=True, slots=True)
 class DemoParts:
-    """The running demo: the address of its page, and its commands."""
+    """The running demo: the address of its page, its market, and its commands."""
 
     page: str
+    market: Market
     children: Sequence[Child]
 
 
 @contextmanager
-def running_demo(settings: Settings, console: Console) -> Iterator[DemoParts]:
-    """Run all parts for a while."""
+def running_demo(settings: Settings, market: Market, console: Console) -> Iterator[DemoParts]:
+    """Run all parts for a while; topic and keyspace of the settings are the market's."""
+    target = ("--topic", market.target, "--keyspace", market.target)
     port = free_port(API_PORT)
     page = f"http://{LOOPBACK}:{port}/"
     environment = {**_FEW_ARENAS, f"{ENV_PREFIX}PROFILE": settings.profile.value}
     # Left in this order: the commands end while the services still answer.
     with ExitStack() as services, ExitStack() as commands:
-        feed = commands.enter_context(simulated_feed(settings.home))
 
         def start_held(*arguments: str, **more: str) -> Child:
             every = {**environment, **more}
@@ -63,20 +62,26 @@ def running_demo(settings: Settings, console: Console) -> Iterator[DemoParts]:
                 child_process(arguments, settings.home, every, is_held=True)
             )
 
-        produce = ("produce", "--source", "simulator", "--symbols", ",".join(_SYMBOLS))
-        producing = start_held(*produce, **feed.environment)
-        serving = start_held("api", *_TARGET, "--port", str(port))
-        children = [feed.child, producing, serving]
+        children = []
+        to_feed: Mapping[str, str] = {}
+        if market.is_simulated:
+            feed = commands.enter_context(simulated_feed(settings.home))
+            children.append(feed.child)
+            to_feed = feed.environment
+        produce = ("produce", "--source", market.source, "--topic", market.target)
+        producing = start_held(*produce, "--symbols", ",".join(market.symbols), **to_feed)
+        serving = start_held("api", *target, "--port", str(port))
+        children += [producing, serving]
 
         def start_spark() -> None:
-            children.append(start_held("stream", *_TARGET))
+            children.append(start_held("stream", *target))
 
         def go_live() -> None:
             servers = find_endpoints(settings).bootstrap_servers
             admin = topic_admin(servers, settings.kafka)
             create_topics(admin, settings.kafka)
-            if is_empty(settings, servers):
-                topic_id, now = topic_id_of(admin, DEMO), datetime.now(timezone.utc)
+            if market.is_simulated and is_empty(settings, servers):
+                topic_id, now = topic_id_of(admin, market.target), datetime.now(timezone.utc)
                 trades = play_history(settings, servers, topic_id, now)
                 console.print(f"The market's last hours are there: {trades:,} simulated trades.")
             producing.release()
@@ -88,7 +93,7 @@ def running_demo(settings: Settings, console: Console) -> Iterator[DemoParts]:
         with open_keyspace(settings, endpoints, needs_tables=False) as client:
             client.create_schema()
         children[-1].release()
-        yield DemoParts(page, tuple(children))
+        yield DemoParts(page, market, tuple(children))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +127,11 @@ class LatestBars:
 
     Args:
         page: the API's address, with a slash at its end.
+        symbols: the demo's.
     """
 
-    def __init__(self, page: str) -> None:
-        query = urlencode({"symbols": ",".join(_SYMBOLS), "interval": "5m"})
+    def __init__(self, page: str, symbols: Sequence[str]) -> None:
+        query = urlencode({"symbols": ",".join(symbols), "interval": "5m"})
         self._address = f"{page}v1/bars/latest?{query}"
 
     def read(self) -> list[ShownBar]:

@@ -61,6 +61,7 @@ class Binance:
 
     name: Final = "binance"
     venue: Final = "BINANCE"
+    default_symbols: Final = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
     has_ids: Final = True
     most_symbols: Final = 1024
     messages_per_s: Final = 4.0

@@ -45,6 +45,7 @@ class Coinbase:
 
     name: Final = "coinbase"
     venue: Final = "COINBASE"
+    default_symbols: Final = ("BTC-USD", "ETH-USD", "SOL-USD")
     has_ids: Final = True
     most_symbols: Final = None
     messages_per_s: Final = 20.0

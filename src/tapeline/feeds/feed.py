@@ -89,7 +89,8 @@ class Feed(Protocol):
     """The protocol of one feed.
 
     `name` is what `--source` is called and what travels with each trade, `venue` what stands before
-    the colon of its symbols, empty where they have their own. `has_ids` says that each trade has
+    the colon of its symbols, empty where they have their own. `default_symbols` are much traded
+    ones, in its names. `has_ids` says that each trade has
     the exchange's number, and that the numbers of a symbol leave none out. A connection may
     ask for `most_symbols` in all and say `messages_per_s`; None is without a limit. `keep_alive`
     is what to say now and then where silence would otherwise prove nothing. `history` is None
@@ -100,6 +101,8 @@ class Feed(Protocol):
     def name(self) -> str: ...  # noqa: D102
     @property
     def venue(self) -> str: ...  # noqa: D102
+    @property
+    def default_symbols(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def has_ids(self) -> bool: ...  # noqa: D102
     @property

@@ -26,6 +26,15 @@ class Finnhub:
 
     name: Final = "finnhub"
     venue: Final = ""
+    default_symbols: Final = (
+        "AAPL",
+        "MSFT",
+        "NVDA",
+        "AMZN",
+        "TSLA",
+        "SPY",
+        "BINANCE:BTCUSDT",
+    )
     has_ids: Final = False
     most_symbols: Final = None
     messages_per_s: Final = None

@@ -61,6 +61,7 @@ class Kraken:
 
     name: Final = "kraken"
     venue: Final = "KRAKEN"
+    default_symbols: Final = ("BTC/USD", "ETH/USD", "SOL/USD")
     has_ids: Final = True
     most_symbols: Final = None
     messages_per_s: Final = 5.0

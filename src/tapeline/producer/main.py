@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import structlog
 import typer
@@ -55,14 +55,6 @@ class Source(str, Enum):
     REPLAY = "replay"
 
 
-_SYMBOLS: Final = {
-    Source.COINBASE: "BTC-USD,ETH-USD,SOL-USD",
-    Source.KRAKEN: "BTC/USD,ETH/USD,SOL/USD",
-    Source.BINANCE: "BTCUSDT,ETHUSDT,SOLUSDT",
-}
-_SYMBOLS_OF_FINNHUB: Final = "AAPL,MSFT,NVDA,AMZN,TSLA,SPY,BINANCE:BTCUSDT"
-
-
 def produce(
     symbols: Annotated[
         str | None,
@@ -100,10 +92,10 @@ def produce(
     KRAKEN:BTC/USD and BINANCE:BTCUSDT.
     """
     factor = parse_speed(speed)
-    if symbols is None:
-        symbols = _SYMBOLS.get(source, _SYMBOLS_OF_FINNHUB)
-    names = symbols if symbols_file is None else names_in(symbols_file)
     feed = feed_of(source.value)
+    if symbols is None:
+        symbols = ",".join(feed.default_symbols)
+    names = symbols if symbols_file is None else names_in(symbols_file)
     wanted = our_symbols(feed, parse_symbols(names, any_name=source is Source.REPLAY))
     host = socket.gethostname() if producer_id is None else check_producer_name(producer_id)
     settings = load_settings()
