@@ -262,6 +262,7 @@ def _make_cluster(settings: CassandraSettings, host: str, port: int) -> Cluster:
             _TUPLES: ExecutionProfile(**profile, row_factory=tuple_factory),
         },
         connect_timeout=settings.request_timeout_s,
+        control_connection_timeout=settings.request_timeout_s,
         reconnection_policy=ExponentialReconnectionPolicy(*_RECONNECT_S, max_attempts=None),
         **access_options(settings),
     )
