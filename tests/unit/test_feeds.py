@@ -276,7 +276,18 @@ def test_a_field_that_is_new_changes_nothing(exchange):
     assert parse_frame(json.dumps(message), NOW_MS, feed) == parse_frame(plain, NOW_MS, feed)
 
 
-@pytest.mark.parametrize("text", ["7", "[]", "null", '"trade"', "{}", '{"type":"l3","channel":9}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7",
+        "[]",
+        "null",
+        '"trade"',
+        "{}",
+        '{"type":"l3","channel":9}',
+        '{"type":[],"channel":{},"e":[]}',
+    ],
+)
 @pytest.mark.parametrize("feed", [*PUBLIC.values(), FINNHUB], ids=lambda feed: feed.name)
 def test_a_message_of_no_known_kind_is_a_dead_letter(feed, text):
     expected = TradeFrame((), (Reject(Reason.UNKNOWN_MESSAGE),))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tapeline.model.gap import Gap, GapKind
+from tapeline.model.gap import Gap, GapKind, end_of, ends_of
 from tapeline.model.reports import UnreadableReportError
 from tapeline.producer.clock import FeedClock
 from tapeline.producer.gap_reporter import GapReporter, gap_reporter
@@ -407,7 +407,7 @@ def test_gaps_of_two_symbols_that_begin_together_are_one_so_that_none_replaces_t
 
 
 def test_a_healed_gap_survives_the_wire_and_names_what_is_missing_still():
-    found = gap(GapKind.DISCONNECTED, 5.0, 9.0, 5.5).healed_of(AAPL, us(20), {0: 17, 3: 4})
+    found = gap(GapKind.DISCONNECTED, 5.0, 9.0, 5.5).healed_of([AAPL], us(20), {0: 17, 3: 4})
     assert (found.symbols, found.healed) == ((BTC,), (AAPL,))
     assert Gap.from_bytes(found.to_bytes()) == found
     assert found.key == gap(GapKind.DISCONNECTED, 5.0, 9.0, 5.5).key
@@ -422,19 +422,42 @@ def test_gaps_are_healed_once_what_was_missing_has_come_and_damage_on_disk_never
     reporter.report([over, lasting])
     reporter.damaged(Hole(1, 2, us(10), us(11)))
     sent.clear()
-    asked: list[Gap] = []
+    asked: list[tuple[str, Gap]] = []
 
-    def covers(found: Gap) -> bool:
-        asked.append(found)
-        return found == over
+    def covers(symbol: str, found: Gap) -> bool:
+        asked.append((symbol, found))
+        return symbol == AAPL
 
-    reporter.healed(AAPL, covers, {0: 17})
+    reporter.heal(covers, {0: 17})
     (first,) = sent
-    assert asked == [over]
+    assert asked == [(symbol, over) for symbol in SYMBOLS]
     assert (first.symbols, first.healed, first.healed_offsets) == ((BTC,), (AAPL,), {0: 17})
-    assert reporter.are_over
-    reporter.healed(AAPL, covers, {0: 18})
+    reporter.heal(lambda *_: False, {0: 18})
     assert sent == [first]
-    reporter.healed(BTC, lambda _: True, {0: 19})
+    reporter.heal(lambda *_: True, {1: 3})
     assert (sent[1].symbols, sent[1].healed) == ((), (AAPL, BTC))
-    assert not reporter.are_over
+    assert sent[1].healed_offsets == {0: 17, 1: 3}
+    reporter.heal(lambda *_: True, {0: 20})
+    assert len(sent) == 2
+
+
+def test_numbers_of_before_say_nothing_once_another_feed_has_brought_a_symbol():
+    other = a_status("other", symbols=(BTC,), source="finnhub", last_message_us=us(50))
+    reporter = GapReporter(
+        Told().watch, "feed_gaps", FeedClock(), others={"other": other}, source="binance"
+    )
+    assert reporter.came_by_another_feed(BTC, us(49))
+    assert not reporter.came_by_another_feed(BTC, us(50))
+    assert not reporter.came_by_another_feed(AAPL, us(49))
+    same = replace(reporter, source="simulator")
+    assert not same.came_by_another_feed(BTC, us(49))
+
+
+def test_a_number_left_out_does_not_end_a_gap_that_lasts():
+    lasting = gap(GapKind.DISCONNECTED, 5.0, None, 5.5)
+    skipped = gap(GapKind.SKIPPED, 6.0, 7.0, 8.0, AAPL)
+    stopped = gap(GapKind.STOPPED, 9.0, 12.0, 12.0)
+    assert end_of(lasting, [lasting, skipped]) is None
+    assert dict(ends_of([lasting, skipped]))[lasting] is None
+    assert end_of(lasting, [lasting, skipped, stopped]) == us(12)
+    assert dict(ends_of([lasting, skipped, stopped]))[lasting] == us(12)

@@ -13,7 +13,7 @@ from tapeline.feeds.known import PUBLIC
 from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.history import HistoryClient, NoHistoryError
 from tapeline.producer.id_file import IdFile
-from tapeline.producer.id_watch import IdWatch
+from tapeline.producer.id_watch import IdWatch, Point
 from tapeline.producer.validation import WireTrade
 from tests.exchanges import DIALECTS, Exchange, MadeTrade
 
@@ -69,14 +69,29 @@ def test_every_number_of_a_hole_is_fetched_once_and_no_other(exchange, after, be
     )  # of Kraken's five, three may be known
 
 
-def test_numbers_that_the_exchange_never_gave_are_no_hole(exchange):
-    first = exchange.dialect.symbols[0]
-    exchange.trades = [
-        t for t in exchange.trades if t.symbol != first or not 710 <= t.trade_id < 720
-    ]
-    found = fetched(exchange, hole_of(exchange, 705, 725))
-    expected = [*range(706, 710), *range(720, 725)]
-    assert sorted(t.trade_id or 0 for t in found) == expected
+def test_a_hole_of_which_the_history_leaves_numbers_out_is_not_filled(exchange):
+    """It may be behind the feed; what it has is taken all the same."""
+    first, never = exchange.dialect.symbols[0], range(710, 720)
+    exchange.trades = [t for t in exchange.trades if t.symbol != first or t.trade_id not in never]
+    hole, taken = hole_of(exchange, 705, 725), []
+
+    async def fetch() -> None:
+        client = HistoryClient(PUBLIC[exchange.dialect.name], exchange.history_url)
+        async for page in client.trades(hole):
+            taken.extend(trade.trade_id or 0 for trade in page)
+
+    with pytest.raises(NoHistoryError, match="leaves out 10 of the numbers"):
+        asyncio.run(fetch())
+    assert sorted(taken) == [*range(706, 710), *range(720, 725)]
+
+
+def test_what_lies_beyond_a_hole_is_not_looked_at(exchange):
+    """A page runs on to the present, which may be long after the hole."""
+    symbol = exchange.dialect.symbols[0]
+    late_us = T_US + 3_600_000_000
+    exchange.trades = [t for t in exchange.trades if t.symbol == symbol and t.trade_id < 730]
+    exchange.add(MadeTrade(730, symbol, "0", "1", late_us))  # and is no valid trade
+    assert len(fetched(exchange, hole_of(exchange, 725, 729))) == 3
 
 
 def test_what_the_exchange_refuses_or_has_forgotten_is_no_history(exchange):
@@ -147,12 +162,26 @@ def test_a_hole_is_covered_once_it_is_filled_and_only_where_it_is():
     assert all(watch.covers("A:B", g) for g in (*skipped, lost))
 
 
+@pytest.mark.parametrize("times_ms", [(5000, 5000, 6000), (5000, 4999, 6000), (5000, 5001, 9000)])
+def test_a_hole_within_a_millisecond_is_not_filled_by_what_follows(times_ms):
+    watch = IdWatch()
+    for number, at_ms in zip((1, 3, 4), times_ms, strict=True):
+        watch.note([WireTrade("A:B", 1.0, 1.0, at_ms, None, number)], 10_000_000)
+    skipped = gap(GapKind.SKIPPED, 5, 5.001)
+    assert not watch.covers("A:B", skipped)
+    watch.filled(IdHole("A:B", 1, 3, *times_ms[:2]))
+    assert watch.covers("A:B", skipped)
+
+
 def test_a_later_run_goes_on_from_the_numbers_that_were_kept(tmp_path):
     file = IdFile(tmp_path / "p.numbers")
-    assert file.read() == {}
-    file.write(watch_of([4, 5, 9, 10])[0].newest)
+    now_us = 60_000_000
+    assert file.read("topic", now_us) == {}
+    file.write("topic", watch_of([4, 5, 9, 10])[0].newest)
+    assert file.read("another", now_us) == {}
+    assert file.read("topic", now_us + 24 * 3_600_000_000) == {}
     watch = IdWatch()
-    watch.goes_on_from(file.read())
+    watch.goes_on_from(file.read("topic", now_us))
     (hole,) = watch.note([WireTrade("A:B", 1.0, 1.0, 14_000, None, 14)], 14_200_000)
     assert (hole.after_id, hole.before_id, hole.after_ms) == (10, 14, 10_000)
     stopped = gap(GapKind.STOPPED, 10.5, 13.9)
@@ -162,8 +191,15 @@ def test_a_later_run_goes_on_from_the_numbers_that_were_kept(tmp_path):
     assert not watch.covers("A:B", gap(GapKind.STOPPED, 5.5, 13.9))  # of the run before that
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"A":[1]}', '{"A":[1,2,3,4,5,"6"]}', '{"A":7}'])
+RUN = '{"topic_id":"topic","runs":{"A":[[1,2,3],%s]}}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", RUN % "[4,5]", RUN % '[4,5,"6"]', RUN % "[4,5,true]", RUN % "null"]
+)
 def test_numbers_that_are_damaged_are_none(tmp_path, text):
     path = tmp_path / "p.numbers"
     path.write_text(text)
-    assert IdFile(path).read() == {}
+    assert IdFile(path).read("topic", 0) == {}
+    path.write_text(RUN % "[4,5,6]")
+    assert IdFile(path).read("topic", 0) == {"A": (Point(1, 2, 3), Point(4, 5, 6))}

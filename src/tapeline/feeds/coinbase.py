@@ -73,6 +73,8 @@ class Coinbase:
         kind = message.get("type") if isinstance(message, dict) else None
         if kind == "match":
             return [_trade(message)]
+        if not isinstance(kind, str):
+            return Reason.UNKNOWN_MESSAGE
         if kind in _ANSWERS:
             return Ping()
         if kind == "error":

@@ -47,7 +47,10 @@ class KrakenHistory:
         result = answer.get("result") if isinstance(answer, dict) else None
         if not isinstance(result, dict) or answer.get("error"):
             return None
-        rows = [row for name, rows in result.items() if name != "last" for row in rows]
+        lists = [rows for name, rows in result.items() if name != "last"]
+        if not all(isinstance(rows, list) for rows in lists):
+            return None
+        rows = [row for rows in lists for row in rows]
         if any(not isinstance(row, list) or len(row) < _COLUMNS for row in rows):
             return None
         return [
@@ -92,7 +95,7 @@ class Kraken:
         if channel == "trade":
             items = message.get("data")
             return list(map(_trade, items)) if isinstance(items, list) else Reason.WRONG_TYPE
-        if channel in _ANSWERS:
+        if isinstance(channel, str) and channel in _ANSWERS:
             return Ping()
         if "method" not in message and "error" not in message:
             return Reason.UNKNOWN_MESSAGE

@@ -25,7 +25,6 @@ from tapeline.finalize.due_bars import DueBars
 from tapeline.finalize.gap_marks import GapMarks
 from tapeline.finalize.healed_gaps import HealedGaps
 from tapeline.finalize.horizon import (
-    Horizon,
     final_until,
     frontier,
     horizon,
@@ -167,9 +166,9 @@ class Finalizer:
         progress = self._client.progress(self._topic_id)
         reach = horizon(progress, feed, now, self._delay)
         self._states.read(progress)
-        self._read_gaps(feed, progress, reach, now)
-
         self._topic.read()
+        self._read_gaps(feed, progress, now)
+
         # Before any bar of it is final: readers shall wait for the topic from now on.
         self._write_state(progress, feed, now)
         windows = self._in_chunks(
@@ -180,7 +179,7 @@ class Finalizer:
         self._topic.write_until(final_until(reach, left, newest_trade(progress), now))
         self._write_state(progress, feed, now)
         of_others = self._others(now)
-        marked = self._gap_marks.update(self._read_gaps(feed, progress, reach, now), self._coverage)
+        marked = self._gap_marks.update(self._read_gaps(feed, progress, now), self._coverage)
         result = RoundResult(
             finalized_5m=windows.finalized + of_others,
             finalized_1h=hours.finalized,
@@ -206,15 +205,12 @@ class Finalizer:
         self,
         feed: FeedSnapshot,
         progress: Mapping[int, PartitionProgress],
-        reach: Horizon,
         now: datetime,
     ) -> Sequence[Gap]:
         """Return the gaps that mark bars now, which coverage goes by from here on."""
-        gaps = self._healed_gaps.of(feed.gaps)
-        if not self._states.due_windows(reach) and not self._states.due_hours(reach):
-            self._healed_gaps.all_in_bars(progress)
-            gaps = self._healed_gaps.of(feed.gaps)
-        gaps = self._recent_gaps.of(gaps, now)
+        standing = self._topic.standing
+        late = self._states.late_symbols(standing.final_until if standing else None)
+        gaps = self._recent_gaps.of(self._healed_gaps.of(feed.gaps, progress, late), now)
         self._coverage = self._coverage.renewed(
             feed.producers, gaps, self._recent_gaps.known_from_us, is_readable=feed.is_readable
         )

@@ -1,12 +1,12 @@
 """Gaps whose trades were fetched since count as gaps until the bars have these trades.
 
 The report that a gap is healed comes when Kafka has the trades. Until they are in silver, and the
-bars that they belong to are made again, the gap still marks those.
+final bars that they belong to are made again, the gap still marks those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tapeline.model.gap import Gap
 from tapeline.storage.windows import PartitionProgress
@@ -20,31 +20,34 @@ class HealedGaps:
         self._in_bars: set[tuple[str, str]] = set()
         self._as_known: Sequence[Gap] = ()
 
-    def of(self, reported: Sequence[Gap]) -> Sequence[Gap]:
+    def of(
+        self,
+        reported: Sequence[Gap],
+        progress: Mapping[int, PartitionProgress],
+        late: Collection[str],
+    ) -> Sequence[Gap]:
         """Return the gaps as they mark bars: the same object while there is nothing new.
 
         Args:
             reported: by producers; the same object while no more are.
+            progress: of the topic's partitions.
+            late: symbols of which a final bar lacks trades that lie up to there.
         """
-        if reported is not self._reported:
+        is_new = reported is not self._reported
+        if is_new:
             self._reported = reported
-            self._work_out()
-        return self._as_known
-
-    def all_in_bars(self, progress: Mapping[int, PartitionProgress]) -> None:
-        """Note that every bar has what silver has, which is all up to there.
-
-        Args:
-            progress: of the topic's partitions, as it was before the bars were made.
-        """
+            missing = {(gap.key, symbol) for gap in reported for symbol in gap.symbols}
+            self._in_bars -= missing  # healed once, and reported as missing again
         committed = {p: known.committed_offset for p, known in progress.items()}
         before = len(self._in_bars)
-        for gap in self._reported:
-            offsets = gap.healed_offsets.items()
-            if gap.healed and all(committed.get(p, -1) >= offset for p, offset in offsets):
-                self._in_bars.update((gap.key, symbol) for symbol in gap.healed)
-        if len(self._in_bars) != before:
+        for gap in reported:
+            if gap.healed and all(
+                committed.get(p, -1) >= offset for p, offset in gap.healed_offsets.items()
+            ):
+                self._in_bars.update((gap.key, s) for s in gap.healed if s not in late)
+        if is_new or len(self._in_bars) != before:
             self._work_out()
+        return self._as_known
 
     def _work_out(self) -> None:
         """Keep what the producers reported where it stands, since it may be much."""

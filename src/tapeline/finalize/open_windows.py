@@ -101,6 +101,22 @@ class OpenWindows:
                 self._client.write_finalized_bucket(self._topic_id, p.kafka_partition, finalized)
         self._has_changed = False
 
+    def late_symbols(self, final_until: datetime | None) -> set[str]:
+        """Return the symbols of which a bar that may be final lacks trades, in itself or its hour.
+
+        Args:
+            final_until: up to when windows were finalized, as far as an earlier run has said.
+        """
+        known = Horizon(everything=False, until=final_until)
+        length = Interval.FIVE_MINUTES.duration
+        return {
+            state.symbol
+            for by_start in (self._due, self._finalized)
+            for start, group in by_start.items()
+            if self._reached.covers(start + length) or known.covers(start + length)
+            for state in group.values()
+        }
+
     def due_windows(self, reach: Horizon) -> _Group:
         """Return the states of the windows whose bar lacks trades, by window.
 

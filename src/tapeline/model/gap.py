@@ -71,7 +71,7 @@ class Gap:
     detected_us: int
     healed: tuple[str, ...] = ()
     healed_us: int | None = None
-    healed_offsets: dict[int, int] = field(default_factory=dict)
+    healed_offsets: dict[int, int] = field(default_factory=dict, hash=False)
 
     @property
     def key(self) -> str:
@@ -87,20 +87,23 @@ class Gap:
             and (self.ended_us is None or self.ended_us > to_micros(start))
         )
 
-    def healed_of(self, symbol: str, now_us: int, offsets: Mapping[int, int]) -> Gap:
-        """Return the gap when nothing of a symbol is missing any more.
+    def healed_of(self, symbols: Collection[str], now_us: int, offsets: Mapping[int, int]) -> Gap:
+        """Return the gap when nothing of some symbols is missing any more.
 
         Args:
-            symbol: one of the gap's.
+            symbols: of the gap.
             now_us: when that was known.
             offsets: the newest that Kafka has acknowledged, by partition.
         """
         return replace(
             self,
-            symbols=tuple(s for s in self.symbols if s != symbol),
-            healed=(*self.healed, symbol),
+            symbols=tuple(s for s in self.symbols if s not in symbols),
+            healed=(*self.healed, *symbols),
             healed_us=now_us,
-            healed_offsets=dict(offsets),
+            healed_offsets={
+                p: max(offsets.get(p, -1), self.healed_offsets.get(p, -1))
+                for p in {*offsets, *self.healed_offsets}
+            },
         )
 
     def with_missing(self, symbols: Collection[str]) -> Gap:
@@ -142,8 +145,10 @@ def end_of(gap: Gap, gaps: Iterable[Gap]) -> int | None:
     """
     if gap.ended_us is not None:
         return gap.ended_us
-    later = (g.ended_us for g in gaps if g.started_us >= gap.started_us and g.ended_us is not None)
-    return min(later, default=None)
+    later = (
+        g.ended_us for g in gaps if g.started_us >= gap.started_us and g.kind is not GapKind.SKIPPED
+    )
+    return min((us for us in later if us is not None), default=None)
 
 
 def ends_of(gaps: Sequence[Gap]) -> list[tuple[Gap, int | None]]:
@@ -153,7 +158,9 @@ def ends_of(gaps: Sequence[Gap]) -> list[tuple[Gap, int | None]]:
     newest_first = sorted(gaps, key=lambda gap: gap.started_us, reverse=True)
     for _, together in groupby(newest_first, key=lambda gap: gap.started_us):
         some = list(together)
-        ends = [e for e in (next_end, *(gap.ended_us for gap in some)) if e is not None]
+        # A number that was left out says nothing of when a connection came back.
+        own = (gap.ended_us for gap in some if gap.kind is not GapKind.SKIPPED)
+        ends = [e for e in (next_end, *own) if e is not None]
         next_end = min(ends, default=None)
         found += [(gap, next_end if gap.ended_us is None else gap.ended_us) for gap in some]
     return found

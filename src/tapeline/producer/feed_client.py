@@ -128,6 +128,8 @@ class FeedClient:
         self._metrics[WITHOUT_SLOT].set_function(lambda: len(self.slots.waiting))
         self.connected = False
         """Whether a connection stands now."""
+        self.is_subscribed = False
+        """Whether all symbols were asked for on the newest connection."""
         self.lost_connection = -1
         """The newest connection that was lost; what it sent may have waited and come after."""
         self.on_loss: Callable[[GapKind], None] = lambda _kind: None
@@ -212,7 +214,7 @@ class FeedClient:
     @contextlib.asynccontextmanager
     async def _subscribing(self, socket: ClientConnection) -> AsyncIterator[None]:
         """Subscribe while it is read: a feed that wants its time has trades for us meanwhile."""
-        self._socket = socket
+        self._socket, self.is_subscribed = socket, False
         asking = asyncio.create_task(self._subscribe(socket))
         try:
             yield
@@ -222,6 +224,7 @@ class FeedClient:
     async def _subscribe(self, socket: ClientConnection) -> None:
         with contextlib.suppress(ConnectionClosed):  # whoever reads will notice
             await self._ask(socket, self.symbols)
+            self.is_subscribed = True
         log.info("feed_connected", connection=self._connections, symbols=len(self.symbols))
 
     async def look_after(self) -> None:

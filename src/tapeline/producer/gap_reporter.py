@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from tapeline.feeds.known import feed_of
 from tapeline.model.feed_status import FeedStatus
 from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.clock import FeedClock
@@ -36,6 +37,7 @@ class GapReporter:
         clock: tells their times.
         earlier_us: until when Kafka had everything of its last life.
         others: what producers of other names last reported, by their names.
+        source: the feed's.
     """
 
     watch: GapWatch
@@ -43,6 +45,7 @@ class GapReporter:
     clock: FeedClock
     earlier_us: int | None = None
     others: Mapping[str, FeedStatus] = field(default_factory=dict)
+    source: str = ""
     send: Callable[[Gap], None] = _nowhere
     """Takes a report; set by the feed."""
     _over: dict[str, Gap] = field(default_factory=dict)
@@ -66,24 +69,31 @@ class GapReporter:
             )
 
     @property
-    def are_over(self) -> bool:
-        """Whether there are gaps that have ended and may be healed."""
-        return bool(self._over)
+    def topic_id(self) -> str:
+        """The id of the trades' topic."""
+        return self.watch.topic_id
 
-    def healed(
-        self, symbol: str, covers: Callable[[Gap], bool], offsets: Mapping[int, int]
-    ) -> None:
-        """Report those gaps anew of which nothing of a symbol is missing any more.
+    def came_by_another_feed(self, symbol: str, since_us: int) -> bool:
+        """Return whether another feed brought a symbol after a time, µs since the epoch."""
+        return any(
+            symbol in other.symbols
+            and (other.last_message_us or 0) > since_us
+            and feed_of(other.source) is not feed_of(self.source)
+            for other in self.others.values()
+        )
+
+    def heal(self, covers: Callable[[str, Gap], bool], offsets: Mapping[int, int]) -> None:
+        """Report those gaps anew of which nothing of some symbols is missing any more.
 
         Args:
-            symbol: whose trades have come.
-            covers: tells whether all of them in a gap have.
+            covers: tells whether all trades of a symbol in a gap have come.
             offsets: the newest that Kafka has acknowledged, by partition.
         """
         for key, gap in list(self._over.items()):
-            if symbol not in gap.symbols or not covers(gap):
+            found = [symbol for symbol in gap.symbols if covers(symbol, gap)]
+            if not found:
                 continue
-            healed = gap.healed_of(symbol, self.clock.now_us(), offsets)
+            healed = gap.healed_of(found, self.clock.now_us(), offsets)
             self.send(healed)
             if healed.symbols:
                 self._over[key] = healed
@@ -147,4 +157,6 @@ def gap_reporter(
     watch = GapWatch(
         blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_us, started_us, late_us
     )
-    return GapReporter(watch, kafka.gaps_topic, clock or FeedClock(), earlier_us, reported)
+    return GapReporter(
+        watch, kafka.gaps_topic, clock or FeedClock(), earlier_us, reported, origin.source
+    )

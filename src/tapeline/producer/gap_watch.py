@@ -65,6 +65,11 @@ class GapWatch:
         self._skipped: dict[int, Gap] = {}
 
     @property
+    def topic_id(self) -> str:
+        """The id of the trades' topic."""
+        return self._blank.topic_id
+
+    @property
     def is_open(self) -> bool:
         """Whether a gap lasts that marks bars."""
         return self._outage is not None or self._idle is not None

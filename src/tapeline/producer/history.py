@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
 from decimal import Decimal
 from http.client import HTTPException
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
-from tapeline.feeds.feed import Feed, History, IdHole
+from tapeline.feeds.feed import Feed, History, IdHole, OfferedTrade
 from tapeline.model.errors import TapelineError
 from tapeline.producer.feed_address import is_here
 from tapeline.producer.feed_client import Backoff
 from tapeline.producer.validation import WireTrade, valid_trade
 from tapeline.program.tls import TlsFiles
 
-_TIMEOUT_S: Final = 5.0
-"""A stop waits for an answer, so not long."""
+_T = TypeVar("_T")
+_TIMEOUT_S: Final = 15.0
 _ATTEMPTS: Final = 8
 _MOST_BYTES: Final = 16 * 1024 * 1024
 _BUSY: Final = frozenset({408, 425, 429})
@@ -51,50 +53,44 @@ class HistoryClient:
         self._next_s = 0.0
 
     async def trades(self, hole: IdHole) -> AsyncIterator[list[WireTrade]]:
-        """Yield the trades of a hole, a page at a time, until there are none between its ends.
+        """Yield the trades of a hole, a page at a time, until each of its numbers has come.
 
         Raises:
             NoHistoryError: it cannot be filled; what was yielded before is as it should be.
         """
-        left = hole
+        left, lacking = hole, hole.before_id - hole.after_id - 1
         while left.before_id - left.after_id > 1:
             found = self._history.read(await self._answer(left), hole.symbol)
             if not found:
                 message = "the exchange has no such trades" if found == [] else "not understood"
                 raise NoHistoryError(message)
-            latest_ms = hole.before_ms + _AHEAD_MS
-            trades = [valid_trade(offered, latest_ms, needs_id=True) for offered in found]
-            wrong = [t for t in trades if not isinstance(t, WireTrade)]
-            if wrong:
-                message = f"a trade is not valid: {wrong[0].value}"
-                raise NoHistoryError(message)
-            page = [t for t in trades if isinstance(t, WireTrade)]
-            rest = _rest_of(left, page, forwards=self._history.forwards)
-            if rest is None:
-                message = "the exchange's page does not lead on"
-                raise NoHistoryError(message)
-            inside = [t for t in page if left.after_id < _id(t) < left.before_id]
+            inside = _inside(left, found)
             if inside:
                 yield inside
-            left = rest
+            lacking -= len(inside)
+            left = _rest_of(left, found, forwards=self._history.forwards)
+        if lacking:
+            message = f"the exchange leaves out {lacking} of the numbers"
+            raise NoHistoryError(message)
 
     async def _answer(self, hole: IdHole) -> Any:
         """Return what the exchange answers, asked again while it or the line is in trouble."""
         backoff = Backoff()
         request = Request(  # noqa: S310 - the scheme is checked in the settings
-            self._url + self._history.page(hole), headers={"Accept": "application/json"}
+            self._url + self._history.page(hole),
+            headers={"Accept": "application/json", "User-Agent": "tapeline"},
         )
         for attempt in range(1, _ATTEMPTS + 1):
             await asyncio.sleep(self._next_s - time.monotonic())
             self._next_s = time.monotonic() + 1 / self._history.requests_per_s
             try:
-                return await asyncio.to_thread(self._get, request)
+                return await _in_a_thread(lambda: self._get(request))
             except HTTPError as error:
                 if error.code not in _BUSY and error.code < _SERVER_ERROR:
                     message = f"HTTP {error.code}"
                     raise NoHistoryError(message) from error
                 reason = f"HTTP {error.code}"
-            except (OSError, ValueError, HTTPException) as error:
+            except (OSError, ValueError, ArithmeticError, RecursionError, HTTPException) as error:
                 reason = type(error).__name__
             if attempt < _ATTEMPTS:
                 await asyncio.sleep(backoff.next_s())
@@ -117,18 +113,58 @@ def _opener(url: str) -> OpenerDirector:
     return build_opener(*handlers)
 
 
-def _id(trade: WireTrade) -> int:
-    return trade.trade_id or 0
+async def _in_a_thread(work: Callable[[], _T]) -> _T:
+    """Wait for work in a thread for which the end of the program does not wait."""
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=run, name="history", daemon=True).start()
+    # Whoever is cancelled leaves the thread to itself.
+    return await asyncio.shield(asyncio.wrap_future(future))
 
 
-def _rest_of(hole: IdHole, page: list[WireTrade], *, forwards: bool) -> IdHole | None:
-    """Return what is left of a hole after a page of it; None if that is not less."""
+def _inside(hole: IdHole, page: Sequence[OfferedTrade]) -> list[WireTrade]:
+    """Return the trades of a page that lie in a hole, each once; the others are not looked at."""
+    found: dict[int, WireTrade] = {}
+    for offered in page:
+        if not hole.after_id < _id_of(offered) < hole.before_id:
+            continue
+        trade = valid_trade(offered, hole.before_ms + _AHEAD_MS, needs_id=True)
+        if not isinstance(trade, WireTrade):
+            message = f"a trade is not valid: {trade.value}"
+            raise NoHistoryError(message)
+        found[_id_of(offered)] = trade
+    return list(found.values())
+
+
+def _rest_of(hole: IdHole, page: Sequence[OfferedTrade], *, forwards: bool) -> IdHole:
+    """Return what is left of a hole after a page of it.
+
+    Raises:
+        NoHistoryError: it is not less.
+    """
     if forwards:
-        last = max(page, key=_id)
-        if _id(last) <= hole.after_id:
-            return None
-        return hole._replace(after_id=_id(last), after_ms=last.event_time_ms)
-    first = min(page, key=_id)
-    if _id(first) >= hole.before_id:
-        return None
-    return hole._replace(before_id=_id(first), before_ms=first.event_time_ms)
+        last = max(page, key=_id_of)
+        rest = hole._replace(after_id=_id_of(last), after_ms=last.event_time_ms)
+    else:
+        first = min(page, key=_id_of)
+        rest = hole._replace(before_id=_id_of(first))
+    is_less = rest.before_id - rest.after_id < hole.before_id - hole.after_id
+    if not is_less or type(rest.after_ms) is not int:
+        message = "the exchange's page does not lead on"
+        raise NoHistoryError(message)
+    return rest
+
+
+def _id_of(offered: OfferedTrade) -> int:
+    if type(offered.trade_id) is not int:
+        message = "a trade has no number"
+        raise NoHistoryError(message)
+    return offered.trade_id

@@ -19,9 +19,10 @@ from tapeline.producer.validation import WireTrade
 
 _MOST_RUNS: Final = 100
 """Of a symbol; the oldest ones are forgotten, and the holes between them stay."""
+_MOST_SKIPS: Final = 10_000
 
 
-class _Point(NamedTuple):
+class Point(NamedTuple):
     """A trade: its number, and when it was and when it came, ms and µs since the epoch."""
 
     trade_id: int
@@ -33,16 +34,8 @@ class _Point(NamedTuple):
 class _Run:
     """Trades without a hole between them."""
 
-    first: _Point
-    last: _Point
-
-    def covers(self, gap: Gap) -> bool:
-        """Return whether nothing is missing in a gap that has ended."""
-        if gap.kind is GapKind.SKIPPED:
-            since_us, until_us = self.first.event_ms * 1000, self.last.event_ms * 1000
-        else:
-            since_us, until_us = self.first.received_us, self.last.received_us
-        return since_us <= gap.started_us and gap.ended_us is not None and until_us >= gap.ended_us
+    first: Point
+    last: Point
 
 
 class IdWatch:
@@ -50,16 +43,18 @@ class IdWatch:
 
     def __init__(self) -> None:
         self._runs: dict[str, list[_Run]] = {}
+        self._skips: dict[tuple[str, int], tuple[int, int]] = {}
+        """The numbers around what was left out, by symbol and beginning of its gap, µs."""
 
     @property
-    def newest(self) -> dict[str, tuple[int, ...]]:
-        """The newest run of each symbol, as a later watch takes it."""
-        return {symbol: (*runs[-1].first, *runs[-1].last) for symbol, runs in self._runs.items()}
+    def newest(self) -> dict[str, tuple[Point, Point]]:
+        """The ends of the newest run of each symbol, as a later watch takes them."""
+        return {symbol: (runs[-1].first, runs[-1].last) for symbol, runs in self._runs.items()}
 
-    def goes_on_from(self, newest: Mapping[str, tuple[int, ...]]) -> None:
+    def goes_on_from(self, newest: Mapping[str, tuple[Point, Point]]) -> None:
         """Take the runs of an earlier watch for what came before."""
-        for symbol, run in newest.items():
-            self._runs[symbol] = [_Run(_Point(*run[:3]), _Point(*run[3:]))]
+        for symbol, (first, last) in newest.items():
+            self._runs[symbol] = [_Run(first, last)]
 
     def note(self, trades: Iterable[WireTrade], received_us: int) -> list[IdHole]:
         """Note the trades of a frame; return the holes before them.
@@ -70,7 +65,7 @@ class IdWatch:
         for trade in trades:
             if trade.trade_id is None:
                 continue
-            point = _Point(trade.trade_id, trade.event_time_ms, received_us)
+            point = Point(trade.trade_id, trade.event_time_ms, received_us)
             runs = self._runs.get(trade.symbol)
             if runs is None:
                 self._runs[trade.symbol] = [_Run(point, point)]
@@ -81,6 +76,7 @@ class IdWatch:
             elif point.trade_id > last.trade_id:
                 ids, times = (last.trade_id, point.trade_id), (last.event_ms, point.event_ms)
                 holes.append(IdHole(trade.symbol, *ids, *times))
+                self._note_skip(holes[-1])
                 runs.append(_Run(point, point))
                 del runs[:-_MOST_RUNS]
         return holes
@@ -97,4 +93,23 @@ class IdWatch:
 
     def covers(self, symbol: str, gap: Gap) -> bool:
         """Return whether nothing of a symbol is missing in a gap that has ended."""
-        return any(run.covers(gap) for run in self._runs.get(symbol, ()))
+        if gap.ended_us is None:
+            return False
+        runs = self._runs.get(symbol, ())
+        if gap.kind is GapKind.SKIPPED:
+            ids = self._skips.get((symbol, gap.started_us))
+            return ids is not None and any(
+                run.first.trade_id <= ids[0] and ids[1] <= run.last.trade_id for run in runs
+            )
+        return any(
+            run.first.received_us <= gap.started_us and gap.ended_us <= run.last.received_us
+            for run in runs
+        )
+
+    def _note_skip(self, hole: IdHole) -> None:
+        """Remember the numbers of a gap; holes of one beginning are one gap."""
+        key = hole.symbol, hole.after_ms * 1000
+        after_id, before_id = self._skips.get(key, (hole.after_id, hole.before_id))
+        self._skips[key] = min(after_id, hole.after_id), max(before_id, hole.before_id)
+        if len(self._skips) > _MOST_SKIPS:
+            del self._skips[next(iter(self._skips))]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from tapeline.feeds.feed import IdHole
@@ -75,6 +75,8 @@ class LiveFeed:
         self._warning = ClockWarning(self._clock)
         self._lateness = Lateness()
         self._ids = IdWatch()
+        if numbers is not None and not client.feed.has_ids:
+            numbers.delete()
         self._numbers = numbers if client.feed.has_ids else None
         self._kept_s, self._durable = 0.0, self._ids.newest
         self._attention = Attention(self._clock.steady_s())
@@ -91,9 +93,7 @@ class LiveFeed:
 
     def start(self, holes: Sequence[Hole], left: LeftSpools) -> None:
         """Report the time since the previous run, and what is damaged on disk."""
-        if self._numbers is not None:
-            self._ids.goes_on_from(self._numbers.read())
-            self._kept_s, self._durable = self._clock.steady_s(), self._ids.newest
+        self._go_on_from_numbers()
         for hole in holes:
             self._lost_on_disk(hole)
         self.gaps.report(self.gaps.watch.started(self._clock.now_us()))
@@ -143,18 +143,13 @@ class LiveFeed:
             report(watch.skipped(hole.symbol, hole.after_ms, hole.before_ms, received_us))
             if self._healer is not None:
                 self._healer.want(hole)
-        if frame.connection > self._client.lost_connection:  # else it has waited, and ends no gap
+        has_waited = frame.connection <= self._client.lost_connection  # such a one ends no gap
+        if not has_waited and (self._client.is_subscribed or not self._client.feed.has_ids):
             symbols = {trade.symbol for trade in trades}
             report(watch.on_message(received_us, frame.monotonic_s, symbols))
-        if self._client.feed.has_ids and self.gaps.are_over:
-            for symbol in {trade.symbol for trade in trades}:
-                self._heal(symbol, {})
         # After its messages: whoever reads this on disk has those too. A frame that is read late
         # may have others behind it in the socket, which a stop would lose.
         self._outbox.on_message(received_us if kept_up_us is None else min(received_us, kept_up_us))
-
-    def _heal(self, symbol: str, offsets: Mapping[int, int]) -> None:
-        self.gaps.healed(symbol, lambda gap: self._ids.covers(symbol, gap), offsets)
 
     def _take_history(self, trades: Sequence[WireTrade]) -> None:
         self._intake.take_history(trades, self._clock.now_us())
@@ -164,7 +159,6 @@ class LiveFeed:
 
     def _filled(self, hole: IdHole) -> None:
         self._ids.filled(hole)
-        self._heal(hole.symbol, self._outbox.producer.last_offsets)
 
     def _note_lateness(self, received_us: int, newest_ms: int) -> None:
         if received_us / 1e6 - newest_ms / 1000 <= OLDEST_S:
@@ -176,18 +170,30 @@ class LiveFeed:
         self._take_all(self._check.expire())
         self._warning.check()
         self.gaps.report(self.gaps.watch.check(self._clock.now_us(), self._clock.steady_s()))
+        if self._client.feed.has_ids:
+            self.gaps.heal(self._ids.covers, self._outbox.producer.last_offsets)
 
-    async def keep_numbers(self) -> None:
+    def keep_numbers(self) -> None:
         """Write the numbers that were the newest some seconds ago: what has them is on the disk."""
         now_s = self._clock.steady_s()
         if self._numbers is not None and now_s - self._kept_s >= _KEEP_EVERY_S:
-            await asyncio.to_thread(self._numbers.write, self._durable)
+            self._numbers.write(self.gaps.topic_id, self._durable)
             self._kept_s, self._durable = now_s, self._ids.newest
 
     def keep_last_numbers(self) -> None:
         """Write the newest numbers; all that was taken has to be on the disk."""
         if self._numbers is not None:
-            self._numbers.write(self._ids.newest)
+            self._numbers.write(self.gaps.topic_id, self._ids.newest)
+
+    def _go_on_from_numbers(self) -> None:
+        if self._numbers is None:
+            return
+        known = self._numbers.read(self.gaps.topic_id, self._clock.now_us())
+        for symbol, (_, last) in list(known.items()):
+            if self.gaps.came_by_another_feed(symbol, last.received_us):
+                del known[symbol]  # its trades are there under other ids
+        self._ids.goes_on_from(known)
+        self._kept_s, self._durable = self._clock.steady_s(), self._ids.newest
 
     def on_disconnect(self, kind: GapKind) -> None:
         """Note that the connection is gone."""

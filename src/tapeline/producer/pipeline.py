@@ -174,7 +174,7 @@ class ProducerPipeline:
         while True:
             if self._live is not None:
                 self._live.look_after()
-                await self._live.keep_numbers()
+                self._live.keep_numbers()
             await self._client.look_after()
             self._send_status()
             await self._left.look_after()
