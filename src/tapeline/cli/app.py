@@ -16,7 +16,10 @@ import tapeline
 from tapeline.program.command import run_program
 
 COMMANDS: Final = {
-    "demo": ("tapeline.cli.demo", "Start everything and show live bars of a simulated market."),
+    "demo": (
+        "tapeline.cli.demo",
+        "Start everything and show live bars of a simulated market, or of a real one.",
+    ),
     "replay": (
         "tapeline.cli.replay",
         "Send a tape through simulator, producer, Kafka, Spark and Cassandra.",
