@@ -25,7 +25,7 @@ class Told:
         self, *reported: Gap, committed: tuple[int, ...] = (), late: Collection[str] = ()
     ) -> list[set[str]]:
         progress = {p: PartitionProgress(p, n, None, None) for p, n in enumerate(committed)}
-        return [set(gap.symbols) for gap in self.gaps.of(reported, progress, late)]
+        return [set(gap.symbols) for gap in self.gaps.of(reported, progress, lambda: late)]
 
 
 def test_it_counts_until_silver_has_what_kafka_had_then_and_the_bars_were_made_again():
@@ -58,7 +58,7 @@ def test_what_is_missing_again_has_to_be_healed_again():
 def test_the_same_gaps_are_the_same_object_while_nothing_is_new():
     gaps, plain, healed = HealedGaps(), (OTHER, LOST), (OTHER, HEALED_A)
     at = [{p: PartitionProgress(p, n, None, None) for p in (0, 1)} for n in (4, 9)]
-    assert gaps.of(plain, {}, ()) is plain
-    waiting = gaps.of(healed, {}, ())
-    assert gaps.of(healed, at[0], ()) is waiting
-    assert gaps.of(healed, at[1], ()) is healed
+    assert gaps.of(plain, {}, tuple) is plain
+    waiting = gaps.of(healed, {}, tuple)
+    assert gaps.of(healed, at[0], tuple) is waiting
+    assert gaps.of(healed, at[1], tuple) is healed

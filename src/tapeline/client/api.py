@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import Request
 
 import orjson
 from websockets.exceptions import InvalidStatus, WebSocketException
@@ -19,6 +18,7 @@ from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
 from tapeline.model.errors import ServiceUnavailableError, UsageError
+from tapeline.program.loopback import is_loopback, opener_for
 
 DEFAULT_URL: Final = "http://127.0.0.1:8700"
 _TIMEOUT_S: Final = 30.0
@@ -47,9 +47,8 @@ class Api:
             raise ValueError(message)
         self._url = url.rstrip("/")
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        # A proxy of the environment is not for what runs here.
         self._is_here = is_loopback(parts.hostname)
-        self._opener = build_opener(*([ProxyHandler({})] if self._is_here else []))
+        self._opener = opener_for(parts.hostname)
 
     def get(self, path: str, **parameters: object) -> dict[str, Any]:
         """Return the answer of a path; one who asks too often waits as long as the API says.
@@ -148,11 +147,3 @@ def _refused(status: int, body: bytes | bytearray) -> UsageError | ServiceUnavai
         status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
     )
     return ServiceUnavailableError(detail) if is_for_now else UsageError(detail)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host's name or address is of this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
@@ -12,9 +11,8 @@ from websockets.sync.client import connect
 from tapeline.feeds.feed import our_symbols
 from tapeline.feeds.known import PUBLIC
 from tapeline.model.errors import FeedError
-from tapeline.producer.feed_address import proxy_of, url_of
+from tapeline.producer.feed_address import proxy_of, tls_of, url_of
 from tapeline.program.settings import Settings
-from tapeline.program.tls import TlsFiles
 from tapeline.simulator.child import DEMO
 from tapeline.simulator.market import INSTRUMENTS
 
@@ -62,12 +60,10 @@ def public_market(settings: Settings) -> Market:
 
 
 def _answers(url: str) -> bool:
-    is_secure = urlsplit(url).scheme == "wss"
-    tls: dict[str, Any] = {"ssl": TlsFiles().context()} if is_secure else {}
+    tls = tls_of(url)
     try:
-        with connect(
-            url, open_timeout=_ANSWER_S, close_timeout=_ANSWER_S, proxy=proxy_of(url), **tls
-        ):
+        proxy = proxy_of(url)
+        with connect(url, open_timeout=_ANSWER_S, close_timeout=_ANSWER_S, proxy=proxy, **tls):
             return True
     except (OSError, WebSocketException):
         return False

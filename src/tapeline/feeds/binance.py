@@ -20,7 +20,10 @@ from tapeline.feeds.feed import (
     OfferedTrade,
     Ping,
     chunks,
+    items_of,
     number,
+    with_venue,
+    without_venue,
 )
 from tapeline.model.reasons import Reason
 
@@ -37,12 +40,13 @@ class BinanceHistory:
 
     def page(self, hole: IdHole) -> str:
         """Ask from the first number that is missing."""
-        name = quote(hole.symbol.removeprefix(f"{Binance.venue}:"), safe="")
+        name = quote(without_venue(hole.symbol), safe="")
         return f"/api/v3/historicalTrades?symbol={name}&fromId={hole.after_id + 1}&limit={_PAGE}"
 
     def read(self, answer: Any, symbol: str) -> Sequence[OfferedTrade] | None:
         """Read a list of trades, which name no symbol."""
-        if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+        items = items_of(answer)
+        if items is None:
             return None
         return [
             OfferedTrade(
@@ -52,7 +56,7 @@ class BinanceHistory:
                 item.get("time"),
                 trade_id=item.get("id"),
             )
-            for item in answer
+            for item in items
         ]
 
 
@@ -101,9 +105,8 @@ class Binance:
 
 
 def _trade(event: dict[str, Any]) -> OfferedTrade:
-    symbol = event.get("s")
     return OfferedTrade(
-        f"{Binance.venue}:{symbol}" if isinstance(symbol, str) and symbol else symbol,
+        with_venue(Binance.venue, event.get("s")),
         number(event.get("p")),
         number(event.get("q")),
         event.get("T"),
@@ -113,7 +116,7 @@ def _trade(event: dict[str, Any]) -> OfferedTrade:
 
 def _in_groups(method: str, symbols: Sequence[str]) -> Iterable[str]:
     for number_of_message, group in enumerate(chunks(symbols, _AT_ONCE), 1):
-        names = [symbol.removeprefix(f"{Binance.venue}:").lower() for symbol in group]
+        names = [without_venue(symbol).lower() for symbol in group]
         streams = [f"{name}@trade" for name in names]
         message = {"method": method, "params": streams, "id": number_of_message}
         yield orjson.dumps(message).decode()

@@ -13,7 +13,18 @@ from urllib.parse import quote
 
 import orjson
 
-from tapeline.feeds.feed import FeedMessage, IdHole, Message, OfferedTrade, Ping, millis, number
+from tapeline.feeds.feed import (
+    FeedMessage,
+    IdHole,
+    Message,
+    OfferedTrade,
+    Ping,
+    items_of,
+    millis,
+    number,
+    with_venue,
+    without_venue,
+)
 from tapeline.model.reasons import Reason
 
 _ANSWERS: Final = frozenset({"heartbeat", "last_match", "subscriptions"})
@@ -29,15 +40,16 @@ class CoinbaseHistory:
 
     def page(self, hole: IdHole) -> str:
         """Ask for what is older than a number."""
-        product = quote(hole.symbol.removeprefix(f"{Coinbase.venue}:"), safe="")
+        product = quote(without_venue(hole.symbol), safe="")
         return f"/products/{product}/trades?after={hole.before_id}&limit={_PAGE}"
 
     def read(self, answer: Any, symbol: str) -> Sequence[OfferedTrade] | None:
         """Read a list of trades, which name no product."""
-        if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+        items = items_of(answer)
+        if items is None:
             return None
-        product = symbol.removeprefix(f"{Coinbase.venue}:")
-        return [_trade({**item, "product_id": product}) for item in answer]
+        product = without_venue(symbol)
+        return [_trade({**item, "product_id": product}) for item in items]
 
 
 class Coinbase:
@@ -83,9 +95,8 @@ class Coinbase:
 
 
 def _trade(match: dict[str, Any]) -> OfferedTrade:
-    product = match.get("product_id")
     return OfferedTrade(
-        f"{Coinbase.venue}:{product}" if isinstance(product, str) and product else product,
+        with_venue(Coinbase.venue, match.get("product_id")),
         number(match.get("price")),
         number(match.get("size")),
         millis(match.get("time")),
@@ -102,6 +113,6 @@ def _error(message: dict[str, Any]) -> FeedMessage:
 
 def _each(kind: str, symbols: Sequence[str]) -> Iterable[str]:
     for symbol in symbols:
-        product = symbol.removeprefix(f"{Coinbase.venue}:")
+        product = without_venue(symbol)
         message = {"type": kind, "product_ids": [product], "channels": ["matches", "heartbeat"]}
         yield orjson.dumps(message).decode()

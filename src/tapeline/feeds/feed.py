@@ -151,6 +151,22 @@ def our_symbols(feed: Feed, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def with_venue(venue: str, name: Any) -> Any:
+    """Return our name of what an exchange calls so; what is no name is returned as it is."""
+    return f"{venue}:{name}" if isinstance(name, str) and name else name
+
+
+def without_venue(symbol: str) -> str:
+    """Return what an exchange calls a symbol of ours."""
+    return symbol.partition(":")[2]
+
+
+def items_of(answer: Any) -> list[dict[str, Any]] | None:
+    """Return a page of history that is a list of objects; None if it is none."""
+    is_page = isinstance(answer, list) and all(isinstance(item, dict) for item in answer)
+    return answer if is_page else None
+
+
 def number(text: Any) -> Any:
     """Return the number that a text such as `0.7902` holds; what holds none is returned as it is.
 

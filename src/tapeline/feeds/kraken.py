@@ -21,6 +21,8 @@ from tapeline.feeds.feed import (
     chunks,
     millis,
     number,
+    with_venue,
+    without_venue,
 )
 from tapeline.model.reasons import Reason
 
@@ -39,7 +41,7 @@ class KrakenHistory:
 
     def page(self, hole: IdHole) -> str:
         """Ask from the millisecond of the trade that is known: there may be more of it."""
-        pair = quote(hole.symbol.removeprefix(f"{Kraken.venue}:"), safe="/")
+        pair = quote(without_venue(hole.symbol), safe="/")
         return f"/0/public/Trades?pair={pair}&since={hole.after_ms * 1_000_000 - 1}&count={_PAGE}"
 
     def read(self, answer: Any, symbol: str) -> Sequence[OfferedTrade] | None:
@@ -106,9 +108,8 @@ class Kraken:
 
 def _trade(item: Any) -> OfferedTrade:
     trade = item if isinstance(item, dict) else {}
-    pair = trade.get("symbol")
     return OfferedTrade(
-        f"{Kraken.venue}:{pair}" if isinstance(pair, str) and pair else pair,
+        with_venue(Kraken.venue, trade.get("symbol")),
         trade.get("price"),
         trade.get("qty"),
         millis(trade.get("timestamp")),
@@ -125,7 +126,7 @@ def _error(message: dict[str, Any]) -> FeedMessage:
 
 def _in_groups(method: str, symbols: Sequence[str]) -> Iterable[str]:
     for group in chunks(symbols, _AT_ONCE):
-        pairs = [symbol.removeprefix(f"{Kraken.venue}:") for symbol in group]
+        pairs = list(map(without_venue, group))
         parameters: dict[str, Any] = {"channel": "trade", "symbol": pairs}
         if method == "subscribe":
             parameters["snapshot"] = False  # trades from before are not of our time

@@ -209,8 +209,9 @@ class Finalizer:
     ) -> Sequence[Gap]:
         """Return the gaps that mark bars now, which coverage goes by from here on."""
         standing = self._topic.standing
-        late = self._states.late_symbols(standing.final_until if standing else None)
-        gaps = self._recent_gaps.of(self._healed_gaps.of(feed.gaps, progress, late), now)
+        until = standing.final_until if standing else None
+        gaps = self._healed_gaps.of(feed.gaps, progress, lambda: self._states.late_symbols(until))
+        gaps = self._recent_gaps.of(gaps, now)
         self._coverage = self._coverage.renewed(
             feed.producers, gaps, self._recent_gaps.known_from_us, is_readable=feed.is_readable
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ssl
 from importlib.util import find_spec
-from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from websockets.exceptions import InvalidProxy, InvalidProxyStatus, InvalidStatus
 from websockets.proxy import get_proxy, parse_proxy
@@ -13,7 +13,9 @@ from websockets.uri import parse_uri
 
 from tapeline.feeds.feed import Feed
 from tapeline.model.errors import UsageError
+from tapeline.program.loopback import is_loopback
 from tapeline.program.settings import Settings
+from tapeline.program.tls import TlsFiles
 
 _ELSE: Final = "correct HTTPS_PROXY, or name the feed's host in NO_PROXY."
 
@@ -29,7 +31,7 @@ def proxy_of(url: str) -> str | None:
         websockets.exceptions.InvalidURI: the feed's address is none.
     """
     address = parse_uri(url)
-    proxy = None if is_here(address.host) else get_proxy(address)
+    proxy = None if is_loopback(address.host) else get_proxy(address)
     if proxy is None:
         return None
     try:
@@ -42,6 +44,11 @@ def proxy_of(url: str) -> str | None:
         message = f"A SOCKS proxy needs the package python-socks: install it, or {_ELSE}"
         raise UsageError(message)
     return proxy
+
+
+def tls_of(url: str) -> dict[str, Any]:
+    """Return how `websockets` connects to an address: whom we trust, if it is `wss://`."""
+    return {"ssl": TlsFiles().context()} if urlsplit(url).scheme == "wss" else {}
 
 
 def url_of(feed: Feed, settings: Settings) -> str:
@@ -79,11 +86,3 @@ def explain(error: Exception, url: str) -> str:
     if isinstance(error, ssl.SSLError):
         return f"no TLS with {parse_uri(url).host} ({error.reason or error})"
     return type(error).__name__
-
-
-def is_here(host: str) -> bool:
-    """Return whether a host is this machine, which no proxy leads to."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -12,8 +12,7 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
@@ -24,14 +23,13 @@ from tapeline.feeds.feed import Feed, FeedMessage
 from tapeline.model.errors import FeedError
 from tapeline.model.gap import GapKind
 from tapeline.model.times import now_us
-from tapeline.producer.feed_address import explain, proxy_of, url_setting
+from tapeline.producer.feed_address import explain, proxy_of, tls_of, url_setting
 from tapeline.producer.silence import SilenceWatch
 from tapeline.producer.steady import steady_s
 from tapeline.producer.symbol_slots import SymbolSlots
 from tapeline.program.metrics import PRODUCER_METRICS, RECONNECTS, WITHOUT_SLOT, Metrics
 from tapeline.program.settings import FinnhubSettings
 from tapeline.program.tasks import cancel
-from tapeline.program.tls import TlsFiles
 
 log = structlog.get_logger()
 
@@ -187,8 +185,7 @@ class FeedClient:
             self._metrics[RECONNECTS].inc()
 
     async def _connect(self) -> ClientConnection:
-        is_secure = urlsplit(self._url).scheme == "wss"
-        tls: dict[str, Any] = {"ssl": TlsFiles().context()} if is_secure else {}
+        tls = tls_of(self._url)
         try:
             proxy = proxy_of(self._url)
             return await connect(

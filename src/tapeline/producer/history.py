@@ -13,13 +13,13 @@ from http.client import HTTPException
 from typing import Any, Final, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import HTTPSHandler, Request
 
 from tapeline.feeds.feed import Feed, History, IdHole, OfferedTrade
 from tapeline.model.errors import TapelineError
-from tapeline.producer.feed_address import is_here
 from tapeline.producer.feed_client import Backoff
 from tapeline.producer.validation import WireTrade, valid_trade
+from tapeline.program.loopback import opener_for
 from tapeline.program.tls import TlsFiles
 
 _T = TypeVar("_T")
@@ -49,7 +49,8 @@ class HistoryClient:
             raise ValueError(message)
         self._history: History = feed.history
         self._url = url.rstrip("/")
-        self._opener = _opener(url)
+        tls = HTTPSHandler(context=TlsFiles().context())
+        self._opener = opener_for(urlsplit(url).hostname or "", tls)
         self._next_s = 0.0
 
     async def trades(self, hole: IdHole) -> AsyncIterator[list[WireTrade]]:
@@ -103,14 +104,6 @@ class HistoryClient:
             message = "The answer is too large."
             raise ValueError(message)
         return json.loads(body, parse_float=Decimal)
-
-
-def _opener(url: str) -> OpenerDirector:
-    parts = urlsplit(url)
-    handlers: list[Any] = [HTTPSHandler(context=TlsFiles().context())]
-    if is_here(parts.hostname or ""):
-        handlers.append(ProxyHandler({}))
-    return build_opener(*handlers)
 
 
 async def _in_a_thread(work: Callable[[], _T]) -> _T:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from tapeline.feeds.feed import IdHole
 from tapeline.model.gap import Gap, GapKind
 from tapeline.model.reasons import LATEST_AHEAD_MS
 from tapeline.producer.attention import TICK_S, Attention
@@ -80,9 +79,10 @@ class LiveFeed:
         self._numbers = numbers if client.feed.has_ids else None
         self._kept_s, self._durable = 0.0, self._ids.newest
         self._attention = Attention(self._clock.steady_s())
-        self._healer = (
-            Healer(history, self._take_history, self._delivered, self._filled) if history else None
-        )
+        self._healer: Healer | None = None
+        if history is not None:
+            filled = self._ids.filled
+            self._healer = Healer(history, self._take_history, self._delivered, filled)
         self._holes, self._begun = metrics[SPOOL_HOLES], metrics[GAPS]
         metrics[GAP_OPEN].set_function(lambda: gaps.watch.is_open)
         metrics[CLOCK_WRONG].set_function(lambda: self._warning.is_wrong)
@@ -138,13 +138,13 @@ class LiveFeed:
         watch, report = self.gaps.watch, self.gaps.report
         if any(reject.index is None for reject in rejects):
             report(watch.dropped(received_us, kept_up_us))
-        holes = self._ids.note(trades, received_us)
-        for hole in holes:
+        has_ids = self._client.feed.has_ids
+        for hole in self._ids.note(trades, received_us) if has_ids else ():
             report(watch.skipped(hole.symbol, hole.after_ms, hole.before_ms, received_us))
             if self._healer is not None:
                 self._healer.want(hole)
         has_waited = frame.connection <= self._client.lost_connection  # such a one ends no gap
-        if not has_waited and (self._client.is_subscribed or not self._client.feed.has_ids):
+        if not has_waited and (self._client.is_subscribed or not has_ids):
             symbols = {trade.symbol for trade in trades}
             report(watch.on_message(received_us, frame.monotonic_s, symbols))
         # After its messages: whoever reads this on disk has those too. A frame that is read late
@@ -156,9 +156,6 @@ class LiveFeed:
 
     async def _delivered(self) -> None:
         await self._outbox.delivered(self._clock.now_us())
-
-    def _filled(self, hole: IdHole) -> None:
-        self._ids.filled(hole)
 
     def _note_lateness(self, received_us: int, newest_ms: int) -> None:
         if received_us / 1e6 - newest_ms / 1000 <= OLDEST_S:

@@ -87,6 +87,14 @@ def _servers(text: str) -> str:
     return ",".join(servers)
 
 
+def _http_url(text: str, example: str) -> HttpUrl:
+    try:
+        return HttpUrl(text)
+    except ValueError:
+        message = f"it is not a valid address: give one such as {example}."
+        raise ValueError(message) from None
+
+
 def _feed_url(text: str) -> str:
     try:
         url = WebsocketUrl(text)
@@ -102,11 +110,7 @@ def _feed_url(text: str) -> str:
 def _history_url(text: str) -> str:
     if text in {"", "none"}:
         return ""
-    try:
-        url = HttpUrl(text)
-    except ValueError:
-        message = "it is not a valid address: give one such as https://api.example, or none."
-        raise ValueError(message) from None
+    url = _http_url(text, "https://api.example, or none")
     if url.username is not None or url.query is not None or url.fragment is not None:
         message = "give scheme and host alone."
         raise ValueError(message)
@@ -114,11 +118,7 @@ def _history_url(text: str) -> str:
 
 
 def _token_url(text: str) -> str:
-    try:
-        url = HttpUrl(text)
-    except ValueError:
-        message = "it is not a valid address: give one such as https://login.example/oauth2/token."
-        raise ValueError(message) from None
+    url = _http_url(text, "https://login.example/oauth2/token")
     if url.username is not None or url.fragment is not None:
         message = "give the address without a secret, which goes into TAPELINE_KAFKA__PASSWORD."
         raise ValueError(message)

@@ -17,9 +17,9 @@ from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, Request
 
-from tapeline.client.api import is_loopback
+from tapeline.program.loopback import opener_for
 from tapeline.program.watch_settings import secret_bytes
 
 _LONGEST_RETRY_AFTER_S: Final = 3600.0
@@ -75,7 +75,7 @@ class Webhook:
         host = urlsplit(url).hostname or ""
         self.name = f"{urlsplit(url).scheme}://{host}"
         """The receiver, as it may be shown."""
-        self._opener = _opener_for(host)
+        self._opener = opener_for(host, _NoRedirects())
 
     def send(self, event_id: str, body: bytes) -> Answer:
         """Post an event once; any answer of 200 to 299 takes it."""
@@ -100,12 +100,6 @@ class Webhook:
             return Answer(_said(error.reason))
         except (OSError, HTTPException) as error:
             return Answer(_said(error))
-
-
-def _opener_for(host: str) -> OpenerDirector:
-    # A proxy of the environment is not for what runs here.
-    proxies = [ProxyHandler({})] if is_loopback(host) else []
-    return build_opener(_NoRedirects(), *proxies)
 
 
 def _seconds(text: str) -> float:
