@@ -162,9 +162,19 @@ def test_ten_thousand_gaps_cost_a_round_no_time():
 
 def test_the_bars_of_a_symbol_without_a_slot_are_incomplete_unless_another_producer_has_one():
     one = producer("one", "A", "B")
-    status = replace(one.status, without_slot={"A": (us(2), us(4)), "B": (us(8), None)})
+    status = replace(one.status, without_slot={"A": ((us(2), us(4)),), "B": ((us(8), None),)})
     one = replace(one, status=status)
 
     assert incomplete([one], []) == [2, 3]
     assert incomplete([one], [], symbol="B") == [8, 9]
     assert incomplete([one, producer("two")], []) == []
+
+
+def test_a_symbol_that_was_removed_and_added_again_is_covered_in_between():
+    one = producer("one", "A", "B")
+    spans = ((0, us(1)), (us(3), us(4)), (us(8), None))
+    status = replace(one.status, without_slot={"A": spans}, removed=("A",))
+    one = replace(one, status=status)
+
+    assert incomplete([one], []) == [0, 3, 8, 9]
+    assert incomplete([one], [], symbol="B") == []

@@ -26,7 +26,8 @@ STATUS = FeedStatus(
     frames=10,
     trades=50,
     dead_letters=1,
-    without_slot={"AAPL": (5, None)},
+    without_slot={"AAPL": ((5, 7), (9, None))},
+    removed=("AAPL",),
     oldest_unsent_us=1_763_648_999_000_000,
 )
 
@@ -48,7 +49,8 @@ def test_a_status_is_plain_json():
         "frames": 10,
         "trades": 50,
         "dead_letters": 1,
-        "without_slot": {"AAPL": [5, None]},
+        "without_slot": {"AAPL": [[5, 7], [9, None]]},
+        "removed": ["AAPL"],
         "clock_offset_s": None,
         "oldest_unsent_us": 1_763_648_999_000_000,
         "has_stopped": False,
@@ -64,6 +66,24 @@ def test_a_status_is_plain_json():
 )
 def test_a_status_is_read_back_as_it_was(status):
     assert FeedStatus.from_bytes(status.to_bytes()) == status
+
+
+def test_an_older_producer_reports_one_time_without_a_slot():
+    older = {**json.loads(STATUS.to_bytes()), "without_slot": {"AAPL": [5, None]}}
+    del older["removed"]
+
+    status = FeedStatus.from_bytes(json.dumps(older).encode())
+
+    assert status.without_slot == {"AAPL": ((5, None),)}
+    assert status.waiting == ("AAPL",)
+
+
+def test_what_is_no_longer_asked_for_is_not_waited_for():
+    status = replace(STATUS, without_slot={"AAPL": ((5, None),), "BINANCE:BTCUSDT": ((5, 7),)})
+
+    assert status.subscribed == ("BINANCE:BTCUSDT",)
+    assert status.waiting == ()
+    assert replace(status, removed=()).waiting == ("AAPL",)
 
 
 def test_the_key_tells_topics_and_producers_apart():

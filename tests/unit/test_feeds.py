@@ -154,6 +154,7 @@ def test_a_symbol_that_the_exchange_does_not_have_is_named_and_takes_no_other_al
         exchange.make(known[1], "1", "1", T_US)
         wait_for(lambda: listener.trades)
         wait_for(lambda: any(isinstance(m, FeedMessage) for m in listener.messages))
+        wait_for(lambda: listener.client.is_subscribed)
 
     errors = [m for m in listener.read(act) if isinstance(m, FeedMessage)]
     assert [error.refused for error in errors] == [(f"{exchange.dialect.name.upper()}:{unknown}",)]

@@ -100,6 +100,7 @@ def test_refusals_of_a_lost_connection_are_not_counted_for_the_next(tmp_path: Pa
 
     parts.client.lost_connection = 0
     slots.asked(["A", "B", "C"], 0.0)
+    slots.sent(0.0)
     parts.take(refusal(0), refusal(0), refusal(1))
     slots.check(5.0, lambda s: T0 + round(s * SECOND_US))
 

@@ -31,6 +31,7 @@ def message_of(text: str) -> FeedMessage:
 def asked(symbols: str, *answers: str) -> SymbolSlots:
     slots = SymbolSlots()
     slots.asked(symbols.split(), 0.0)
+    slots.sent(0.0)
     for answer in answers:
         slots.told(message_of(answer))
     return slots
@@ -63,11 +64,12 @@ def test_a_slot_that_frees_up_is_used_and_the_time_without_it_is_known():
     assert slots.check(120.0, us) == ("C", "D")
 
     slots.asked(("C", "D"), 120.0)
+    slots.sent(120.0)
     slots.told(message_of(TOO_MANY))
     slots.check(125.0, us)
 
     assert slots.waiting == ("D",)
-    assert slots.spans == {"C": (0, 125 * SECOND), "D": (0, None)}
+    assert slots.spans == {"C": ((0, 125 * SECOND),), "D": ((0, None),)}
 
 
 def test_other_errors_say_nothing_of_slots():
@@ -88,7 +90,7 @@ def test_the_time_without_a_slot_begins_where_the_corrected_clock_says():
     ahead_us[0] = 0
     slots.check(5.0, by_the_feed)
 
-    assert slots.spans == {"B": (0, None)}
+    assert slots.spans == {"B": ((0, None),)}
 
 
 def test_refusals_are_taken_in_and_asked_for_again_though_the_hosts_clock_steps(monkeypatch):
@@ -100,10 +102,82 @@ def test_refusals_are_taken_in_and_asked_for_again_though_the_hosts_clock_steps(
     )
     client.stamp_us = us
     client.slots.asked(client.symbols, steady_s[0])
+    client.slots.sent(steady_s[0])
     client.slots.told(message_of(TOO_MANY))
 
     steady_s[0] += 5
     host_us[0] -= 3_600 * SECOND
     asyncio.run(client.look_after())
 
-    assert client.slots.spans == {"B": (1_000 * SECOND, None)}
+    assert client.slots.spans == {"B": ((1_000 * SECOND, None),)}
+
+
+def test_a_symbol_counts_from_when_the_feed_has_taken_it_until_it_is_no_longer_asked_for():
+    slots = asked("A B")
+    slots.check(5.0, us)
+
+    slots.changed(("A", "B"), ("A", "C"), us(60))
+    assert (slots.waiting, slots.removed) == (("C",), ("B",))
+    slots.asked(("C",), 60.0)
+    assert slots.check(70.0, us) == ()  # as slow feeds are asked slowly, it may not be sent yet
+    assert slots.waiting == ("C",)
+    slots.sent(70.0)
+    slots.check(75.0, us)
+
+    assert slots.waiting == ()
+    assert slots.spans == {"B": ((us(60), None),), "C": ((0, us(75)),)}
+
+
+def test_a_symbol_that_comes_and_goes_has_each_time_without_it_and_none_between():
+    slots = SymbolSlots()
+    for minute in range(0, 240, 2):
+        slots.changed(("A",), ("A", "B"), us(60 * minute))
+        slots.asked(("B",), 60.0 * minute)
+        slots.sent(60.0 * minute)
+        slots.check(60.0 * minute + 5, us)
+        assert (slots.waiting, slots.removed) == ((), ())
+        slots.changed(("A", "B"), ("A",), us(60 * minute + 60))
+        assert (slots.waiting, slots.removed) == ((), ("B",))
+
+    spans = slots.spans["B"]
+    assert len(spans) == 100
+    assert spans[-3:] == (
+        (us(60 * 235), us(60 * 236 + 5)),
+        (us(60 * 237), us(60 * 238 + 5)),
+        (us(60 * 239), None),
+    )
+    # The oldest count as one, from before the first.
+    assert spans[0] == (0, us(60 * 42 + 5))
+    assert spans[1] == (us(60 * 43), us(60 * 44 + 5))
+
+
+def test_what_a_feed_refuses_of_what_was_added_stays_without_a_slot():
+    slots = asked("A")
+    slots.check(5.0, us)
+    slots.changed(("A",), ("A", "B", "C"), us(60))
+    slots.asked(("B", "C"), 60.0)
+    slots.sent(60.0)
+    slots.told(message_of(TOO_MANY))
+    with capture_logs() as events:
+        slots.check(65.0, us)
+
+    assert slots.spans == {"B": ((0, us(65)),), "C": ((0, None),)}
+    assert [(e["event"], e["symbols"]) for e in events] == [("symbols_without_slot", "C")]
+
+
+def test_after_a_restart_what_was_removed_stays_so_until_it_is_asked_for_again():
+    slots = SymbolSlots()
+    slots.goes_on_from(("B",), {"B": ((us(10), None),)})
+    slots.changed(("A", "C"), ("A", "B", "D"), us(100))
+
+    assert slots.removed == ("C",)
+    assert set(slots.waiting) == {"B", "D"}
+    slots.asked(("A", "B", "D"), 120.0)
+    slots.sent(120.0)
+    slots.check(125.0, us)
+
+    assert slots.spans == {
+        "B": ((us(10), us(125)),),
+        "C": ((us(100), None),),
+        "D": ((0, us(125)),),
+    }

@@ -60,6 +60,10 @@ COMMANDS: Final = {
         "tapeline.producer.main",
         "Read the feed and write every trade to Kafka until stopped.",
     ),
+    "symbols": (
+        "tapeline.cli.symbols",
+        "List, add or remove the symbols of producers that run, without a gap for the others.",
+    ),
     "stream": ("tapeline.consumer.main", "Run the layers from Kafka to Cassandra until stopped."),
     "simulate": (
         "tapeline.simulator.main",

@@ -28,7 +28,13 @@ _TIMEOUT_S: Final = 20.0
 _ASK_S: Final = 2.0
 _POLL_S: Final = 0.1
 _HOUR_MS: Final = 3_600_000
-_NO_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION})
+NO_TOPIC: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - what the client says by itself
+    }
+)
 """What Kafka says of a topic that is not there, and of a name that can be none."""
 _MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
@@ -92,6 +98,7 @@ def create_topics(admin: AdminClient, settings: KafkaSettings) -> None:
         NewTopic(settings.dead_letter_topic, 1, copies, config=options),
         NewTopic(statuses, 1, copies, config={**_COMPACTED, _TIMES: _BY_BROKER}),
         NewTopic(settings.gaps_topic, 1, copies, config=_COMPACTED),
+        NewTopic(settings.symbols_topic, 1, copies, config=_COMPACTED),
     ]
     created = admin.create_topics(topics, operation_timeout=_TIMEOUT_S)
     for future in created.values():
@@ -160,7 +167,7 @@ def topic_id_of(admin: AdminClient, topic: str) -> str:
     try:
         return _as_text(described[topic].result().topic_id)
     except KafkaException as error:
-        if error.args[0].code() in _NO_TOPIC:
+        if error.args[0].code() in NO_TOPIC:
             raise _no_topic(topic) from error
         message = f"Kafka does not say whether there is a topic {topic}: try again ({error})."
         raise ServiceUnavailableError(message) from error

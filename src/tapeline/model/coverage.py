@@ -129,8 +129,7 @@ class Coverage:
         if status.started_us is None or status.last_message_us is None:
             return [(0, EVER)]
         spans = [(0, max(status.started_us, self._known_from_us))]
-        if symbol in status.without_slot:
-            since_us, until_us = status.without_slot[symbol]
+        for since_us, until_us in status.without_slot.get(symbol, ()):
             spans.append((since_us, EVER if until_us is None else until_us))
         for holes in self._holes.get((status.producer_id, symbol), ()):
             spans += holes.within(window)

@@ -7,7 +7,7 @@ producer can say that nothing is on its way.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -15,6 +15,9 @@ from tapeline.model.reports import UnreadableReportError, read_report
 
 MOST_OFF_S: Final = 60.0
 """How far a clock may be off the feed's time before it is wrong, in seconds."""
+
+SlotSpan = tuple[int, int | None]
+"""From when to when the feed did not send a symbol, µs since the epoch; None while it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,9 @@ class FeedStatus:
     `pending` counts trades that it still holds. `started_us` is when it first heard anything,
     over all its lives, `last_message_us` when it last did, `newest_receipt_us` when its newest
     trade came, each µs since the epoch. `is_live` tells a feed of the present from a tape.
-    `without_slot` maps each symbol that the feed refused to the time for which it did, its end None
-    while it does.
+    `symbols` are all that it ever asked for, `removed` those of them that it no longer does.
+    `without_slot` maps a symbol to the times for which the feed did not send it, since it refused
+    it or was not asked; each is a beginning and an end in µs since the epoch, None while it lasts.
     """
 
     producer_id: str
@@ -44,7 +48,7 @@ class FeedStatus:
     is_live: bool = False
     started_us: int | None = None
     last_message_us: int | None = None
-    without_slot: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    without_slot: dict[str, tuple[SlotSpan, ...]] = field(default_factory=dict)
     clock_offset_s: float | None = None
     """How far the clock of the producer's host is ahead of the feed's time, in seconds."""
     oldest_unsent_us: int | None = None
@@ -63,6 +67,7 @@ class FeedStatus:
     producer that is gone began to miss some."""
     source: str = ""
     """Where its trades come from; an older producer, whose trades are Finnhub's, never says it."""
+    removed: tuple[str, ...] = ()
     made_us: int | None = None
     """When it was made, µs since the epoch; it may be sent much later, when Kafka is back."""
 
@@ -70,6 +75,18 @@ class FeedStatus:
     def key(self) -> str:
         """The message key: one status for each topic and producer."""
         return f"{self.topic}|{self.producer_id}"
+
+    @property
+    def subscribed(self) -> tuple[str, ...]:
+        """The symbols that it asks for now."""
+        removed = set(self.removed)
+        return tuple(symbol for symbol in self.symbols if symbol not in removed)
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Those of them that the feed does not send now."""
+        spans = self.without_slot
+        return tuple(s for s in self.subscribed if s in spans and spans[s][-1][1] is None)
 
     def to_bytes(self) -> bytes:
         """Encode for Kafka."""
@@ -85,9 +102,20 @@ class FeedStatus:
         fields = read_report(cls, value)
         try:
             fields["last_offsets"] = {int(p): o for p, o in fields["last_offsets"].items()}
-            fields["symbols"] = tuple(fields.get("symbols", ()))
+            for name in ("symbols", "removed"):
+                fields[name] = tuple(fields.get(name, ()))
             slots = fields.get("without_slot", {})
-            fields["without_slot"] = {s: (since, until) for s, (since, until) in slots.items()}
+            fields["without_slot"] = {symbol: _spans(found) for symbol, found in slots.items()}
             return cls(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UnreadableReportError from error
+
+
+def _spans(found: list[Any]) -> tuple[SlotSpan, ...]:
+    """Return the times in a report; an older producer reports one alone.
+
+    Raises:
+        TypeError, ValueError: they are none.
+    """
+    several = found if isinstance(found[0], list) else [found]
+    return tuple((since, until) for since, until in several)

@@ -255,6 +255,7 @@ class FeedClient:
     async def _ask(self, socket: ClientConnection, symbols: Sequence[str]) -> None:
         self.slots.asked(symbols, self._monotonic())
         await self._say(socket, self.feed.subscribe(symbols))
+        self.slots.sent(self._monotonic())
 
     async def _say(self, socket: ClientConnection, messages: Iterable[str]) -> None:
         pause_s = 1 / self.feed.messages_per_s if self.feed.messages_per_s else 0.0

@@ -136,6 +136,16 @@ class GapWatch:
             if gap is not None
         ]
 
+    def subscribed(self, symbols: tuple[str, ...], now_us: int, monotonic_s: float) -> list[Gap]:
+        """Note that these symbols are asked for from now on: others have nothing more to miss."""
+        self._blank = replace(self._blank, symbols=symbols)
+        if self._trades is not None:
+            fresh = _Activity(now_us, monotonic_s)
+            self._by_symbol = {s: self._by_symbol.get(s, fresh) for s in symbols}
+        gone = [gap for symbol, gap in self._silent.items() if symbol not in symbols]
+        self._silent = {s: gap for s, gap in self._silent.items() if s in symbols}
+        return [replace(gap, ended_us=max(now_us, gap.started_us)) for gap in gone]
+
     def skipped(self, symbol: str, after_ms: int, before_ms: int, now_us: int) -> list[Gap]:
         """Note that trades of a symbol are missing between two of these event times.
 

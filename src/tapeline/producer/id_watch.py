@@ -81,9 +81,14 @@ class IdWatch:
                 del runs[:-_MOST_RUNS]
         return holes
 
+    def forget(self, symbols: Iterable[str]) -> None:
+        """Take no more notice of symbols: when one comes again, nothing was left out before."""
+        for symbol in symbols:
+            self._runs.pop(symbol, None)
+
     def filled(self, hole: IdHole) -> None:
         """Note that what was left out has come by another way."""
-        runs = self._runs[hole.symbol]
+        runs = self._runs.get(hole.symbol, [])
         for before, after in pairwise(runs):
             ends = before.last.trade_id, after.first.trade_id
             if ends == (hole.after_id, hole.before_id):

@@ -117,6 +117,16 @@ class LiveFeed:
             self._take_all(self._check.release())
             ticking.cancel()
 
+    async def change(self, symbols: Sequence[str]) -> None:
+        """Receive just these symbols from now on; nothing of those that stay is missed."""
+        before, now_us = self._client.symbols, self._clock.now_us()
+        watch = self.gaps.watch
+        # What was under way when it was no longer asked for does not come either.
+        self._client.slots.changed(before, symbols, now_us - watch.late_us)
+        self.gaps.report(watch.subscribed(tuple(symbols), now_us, self._clock.steady_s()))
+        self._ids.forget(set(before).difference(symbols))
+        await self._client.change(symbols)
+
     async def heal(self) -> None:
         """Fetch what is missed, where it can be, until cancelled."""
         if self._healer is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from enum import Enum
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +15,13 @@ from pydantic import SecretStr
 from xxhash import xxh32_hexdigest
 
 from tapeline.feeds.feed import our_symbols
-from tapeline.feeds.known import feed_of
+from tapeline.feeds.known import Source, feed_of
+from tapeline.kafka.symbol_changes import SymbolChanges
 from tapeline.kafka.topics import create_topics, topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
 from tapeline.model.errors import UsageError
+from tapeline.model.feed_status import FeedStatus
 from tapeline.model.names import check_producer_name
 from tapeline.model.symbols import parse_symbols
 from tapeline.producer.feed_address import proxy_of, url_of
@@ -30,8 +32,9 @@ from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.key_lock import one_connection
 from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.previous_run import last_statuses, require_one_feed_each
+from tapeline.producer.previous_run import by_another_feed, last_statuses, require_one_feed_each
 from tapeline.producer.spool_folder import opened_spools
+from tapeline.producer.symbol_control import SymbolControl
 from tapeline.program.command import run_command
 from tapeline.program.logs import configure_logging
 from tapeline.program.metrics import PRODUCER_METRICS, Metrics
@@ -42,17 +45,6 @@ from tapeline.simulator.child import DEMO, simulated_feed
 from tapeline.simulator.main import parse_speed
 
 log = structlog.get_logger()
-
-
-class Source(str, Enum):
-    """Where trades come from; it travels with each trade."""
-
-    FINNHUB = "finnhub"
-    COINBASE = "coinbase"
-    KRAKEN = "kraken"
-    BINANCE = "binance"
-    SIMULATOR = "simulator"
-    REPLAY = "replay"
 
 
 def produce(
@@ -150,22 +142,48 @@ def _run(
     origin = Origin(source.value, name, topic_id, speed)
     metrics = Metrics(PRODUCER_METRICS)
     producer = KafkaProducer(endpoints.bootstrap_servers, settings.kafka.topic, settings.kafka)
-    is_tape = source is Source.REPLAY
+    servers, is_tape = endpoints.bootstrap_servers, source is Source.REPLAY
     with ExitStack() as stack:
+        control = None
+        if not is_tape:
+            changes = stack.enter_context(
+                closing(SymbolChanges(servers, settings.kafka, source.value))
+            )
+            changes.read_all()
+            control = SymbolControl(
+                symbols, changes, partial(_elsewhere, servers, settings, origin)
+            )
+            symbols = control.wanted()[: feed_of(source.value).most_symbols]
         client = stack.enter_context(_client(settings, token, symbols, source, metrics))
         spools = stack.enter_context(opened_spools(settings, name, is_tape=is_tape))
         gaps = None
         if not is_tape:
-            views = last_statuses(endpoints.bootstrap_servers, settings.kafka, topic_id)
-            require_one_feed_each(views, source.value, client.symbols)
+            views = last_statuses(servers, settings.kafka, topic_id)
+            require_one_feed_each(views, source.value, symbols)
             reported = {name: view.status for name, view in views.items()}
             if name in reported:
-                client.slots.spans.update(reported[name].without_slot)
+                _go_on(client, reported[name])
             durable_us = spools.last_receipt_us(name)
             gaps = gap_reporter(settings, origin, client.symbols, reported, durable_us)
         pipeline = ProducerPipeline(settings, origin, client, producer, spools, gaps, metrics)
         with serve_metrics(metrics, settings.metrics.host, settings.metrics.producer_port):
-            run_until_signalled(pipeline.run(), limit_s=STOP_LIMIT_S)
+            run_until_signalled(pipeline.run(control), limit_s=STOP_LIMIT_S)
+
+
+def _elsewhere(
+    servers: str, settings: Settings, origin: Origin, symbols: Collection[str]
+) -> Collection[str]:
+    """Return those symbols that come by another feed already."""
+    views = last_statuses(servers, settings.kafka, origin.topic_id)
+    return by_another_feed(views, origin.source, symbols)
+
+
+def _go_on(client: FeedClient, before: FeedStatus) -> None:
+    """Let a client know what its previous run received, and what not."""
+    client.slots.goes_on_from(before.removed, before.without_slot)
+    if before.last_message_us is not None:
+        gone_us = before.last_message_us - before.late_us
+        client.slots.changed(before.subscribed, client.symbols, gone_us)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from tapeline.producer.live_feed import LiveFeed
 from tapeline.producer.origin import Origin
 from tapeline.producer.outbox import Outbox
 from tapeline.producer.spool_folder import Spools
+from tapeline.producer.symbol_control import SymbolControl
 from tapeline.program.metrics import (
     CLOCK_WRONG,
     CONNECTED,
@@ -109,8 +110,11 @@ class ProducerPipeline:
                 client, gaps, self._intake, self._outbox, metrics, history, spools.numbers
             )
 
-    async def run(self) -> None:
+    async def run(self, control: SymbolControl | None = None) -> None:
         """Run until the tape ends or the task is cancelled; then send, for a while, what is left.
+
+        Args:
+            control: what users change of the symbols of a live feed.
 
         Raises:
             FeedError: the feed refuses us for good.
@@ -127,6 +131,9 @@ class ProducerPipeline:
         beside = [looking]
         if self._live is not None:
             beside.append(asyncio.create_task(self._live.heal()))
+            if control is not None:
+                following = control.follow(self._client, self._live.change)
+                beside.append(asyncio.create_task(following))
         background = [writing, sending, *beside]
         try:
             await first_end(reading, background)
@@ -202,7 +209,7 @@ class ProducerPipeline:
         await self._producer.flush_within(_REPORT_BEFORE_STOP_S / 2)
 
     def _send_status(self, *, has_stopped: bool = False) -> None:
-        live, counted = self._live, self.metrics.total
+        live, slots, counted = self._live, self._client.slots, self.metrics.total
         status = FeedStatus(
             producer_id=self._origin.producer_id,
             topic=self._kafka.topic,
@@ -211,8 +218,9 @@ class ProducerPipeline:
             pending=self._pending,
             last_offsets=dict(self._producer.last_offsets),
             newest_receipt_us=self._intake.newest_receipt_us,
-            symbols=self._client.symbols,
-            without_slot=dict(self._client.slots.spans),
+            symbols=(*self._client.symbols, *slots.removed),
+            removed=slots.removed,
+            without_slot=slots.spans,
             is_live=live is not None,
             started_us=live.gaps.watch.started_us if live else None,
             last_message_us=self._acknowledged_until_us(),

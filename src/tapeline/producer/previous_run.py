@@ -12,6 +12,7 @@ from tapeline.feeds.known import feed_of
 from tapeline.kafka.feed_view import FeedView
 from tapeline.model.coverage import ProducerView
 from tapeline.model.errors import ServiceUnavailableError, UsageError
+from tapeline.model.feed_status import FeedStatus
 from tapeline.program.service_settings import KafkaSettings
 
 
@@ -33,23 +34,32 @@ def last_statuses(
     return {p.status.producer_id: p for p in producers}
 
 
+def by_another_feed(
+    reported: Mapping[str, ProducerView], source: str, symbols: Iterable[str]
+) -> dict[str, FeedStatus]:
+    """Return those symbols that another feed brings now, each with what its producer reports."""
+    wanted = set(symbols)
+    found: dict[str, FeedStatus] = {}
+    for producer in reported.values():
+        status = producer.status
+        is_running = status.is_live and not (producer.is_gone or status.has_stopped)
+        if is_running and feed_of(status.source) is not feed_of(source):
+            found.update(dict.fromkeys(wanted.intersection(status.subscribed), status))
+    return found
+
+
 def require_one_feed_each(
     reported: Mapping[str, ProducerView], source: str, symbols: Iterable[str]
 ) -> None:
-    """Check that no symbol comes by another feed at this time: each would name its trades anew.
+    """Check that no symbol comes by another feed now: each would name its trades in its own way.
 
     Raises:
         UsageError: one does, so all its trades would count twice.
     """
-    wanted = set(symbols)
-    for name, producer in reported.items():
-        status = producer.status
-        is_running = status.is_live and not (producer.is_gone or status.has_stopped)
-        if not is_running or feed_of(status.source) is feed_of(source):
-            continue
-        if shared := wanted.intersection(status.symbols):
-            message = (
-                f"{min(shared)} comes by {status.source or 'finnhub'} already, from producer "
-                f"{name}, and its trades would count twice: stop that one, or leave it out."
-            )
-            raise UsageError(message)
+    for symbol, status in sorted(by_another_feed(reported, source, symbols).items()):
+        message = (
+            f"{symbol} comes by {status.source or 'finnhub'} already, from producer "
+            f"{status.producer_id}, and its trades would count twice: stop that one, or leave it "
+            "out."
+        )
+        raise UsageError(message)

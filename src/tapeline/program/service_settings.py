@@ -85,6 +85,8 @@ class KafkaSettings(BaseModel):
     """Compacted topic in which producers report every second how far they are."""
     gaps_topic: valid.Topic = "feed_gaps"
     """Compacted topic in which producers report the times without a feed."""
+    symbols_topic: valid.Topic = "feed_symbols"
+    """Compacted topic in which users add and remove symbols of producers that run."""
     partitions: int = Field(default=4, ge=1, le=10_000)
     """Partitions of the trade topic when it is created."""
     replication_factor: int = Field(default=1, ge=1, le=100)

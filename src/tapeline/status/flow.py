@@ -160,12 +160,12 @@ def _producer(view: ProducerView, feed: FeedSnapshot) -> Producer:
     s = view.status
     return Producer(
         s.producer_id,
-        len(s.symbols),
+        len(s.subscribed),
         s.connected,
         view.is_gone,
         s.end_of_tape and feed.is_readable,
         s.pending,
-        tuple(symbol for symbol, (_, until_us) in s.without_slot.items() if until_us is None),
+        s.waiting,
         s.clock_offset_s,
     )
 
