@@ -75,6 +75,7 @@ def api(pipeline: Pipeline) -> Iterator[ServedApi]:
     environment = {
         "TAPELINE_KAFKA__STATUS_TOPIC": kafka.status_topic,
         "TAPELINE_KAFKA__GAPS_TOPIC": kafka.gaps_topic,
+        "TAPELINE_API__SYMBOL_CHANGES": "local",
     }
     with served_api(pipeline.name, environment) as api:
         yield api

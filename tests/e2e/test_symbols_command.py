@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from typing import Any
 
+import httpx
 from confluent_kafka import Consumer, TopicPartition
 from fastavro import schemaless_reader
 from fastavro.schema import load_schema
@@ -27,6 +28,7 @@ from tapeline.program.service_settings import KafkaSettings
 from tapeline.status.symbols import SymbolState, symbol_rows
 from tests.commands import ROOT, UNMEASURED, run, start, wait_for
 from tests.exchanges import CoinbaseDialect, Exchange
+from tests.served import served_api
 
 ALL = tuple(f"S{number:03}-USD" for number in range(200))
 _SCHEMA: Any = load_schema(str(ROOT / "schemas" / "avro" / "trade.avsc"))
@@ -198,6 +200,27 @@ def test_symbols_come_and_go_and_the_others_miss_nothing(stack: Endpoints) -> No
         now = datetime.now(timezone.utc)
         for symbol in (ALL[0], ALL[10]):
             assert covered(symbol, ended, now)
+
+
+def test_the_api_changes_symbols_as_the_command_does(stack: Endpoints) -> None:
+    with market(stack) as found:
+        found.produce(ALL[:2])
+        environment = {**found.environment, "TAPELINE_API__SYMBOL_CHANGES": "local"}
+        with served_api("market_data", environment, found.kafka.topic) as api:
+            added = httpx.put(f"{api.url}/v1/symbols/COINBASE:{ALL[2]}", timeout=30)
+            removed = httpx.delete(f"{api.url}/v1/symbols/COINBASE:{ALL[0]}", timeout=30)
+            wrong = httpx.put(f"{api.url}/v1/symbols/KRAKEN:A?source=coinbase", timeout=30)
+        assert (added.status_code, removed.status_code) == (202, 202)
+        assert added.json() == {
+            "symbol": f"COINBASE:{ALL[2]}",
+            "source": "coinbase",
+            "is_wanted": True,
+            "producers": 1,
+        }
+        assert wrong.status_code == 422
+        assert wrong.json()["detail"].startswith("symbol: KRAKEN:A is not a symbol of COINBASE")
+        received = dict.fromkeys(ours(ALL[1:3]), SymbolState.RECEIVED)
+        wait_for(lambda: found.states() == received, 30)
 
 
 def test_what_was_changed_counts_after_a_restart_too(stack: Endpoints) -> None:

@@ -17,9 +17,14 @@ def test_every_form_that_is_referred_to_is_described():
     assert "ProblemOut" in named
 
 
-def test_every_read_says_how_it_may_fail():
+def test_every_request_says_how_it_may_fail():
     paths = create_app(load_settings()).openapi()["paths"]
-    reads = {path: item["get"]["responses"] for path, item in paths.items() if "/v1/" in path}
-    assert len(reads) == 8
-    for path, answers in reads.items():
-        assert "application/problem+json" in answers["503"]["content"], path
+    asked = {
+        f"{method} {path}": item[method]["responses"]
+        for path, item in paths.items()
+        for method in item
+        if "/v1/" in path
+    }
+    assert len(asked) == 10
+    for name, answers in asked.items():
+        assert "application/problem+json" in answers["503"]["content"], name

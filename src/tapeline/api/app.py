@@ -15,7 +15,15 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from tapeline import __version__
-from tapeline.api import bars_api, session_api, socket_api, status_api, stream_api, trades_api
+from tapeline.api import (
+    bars_api,
+    session_api,
+    socket_api,
+    status_api,
+    stream_api,
+    symbols_api,
+    trades_api,
+)
 from tapeline.api.feed_watch import FeedWatch
 from tapeline.api.guard import OPEN_PATHS, Guard
 from tapeline.api.keys import Keys
@@ -72,13 +80,13 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.store, app.state.live, app.state.metrics = store, live, metrics
-    app.state.counts = None
+    app.state.settings, app.state.counts = settings, None
     app.state.limits = RequestLimits(settings.api.request_rate, settings.api.burst)
     # A browser has one jar for all ports of a host, on which several keyspaces may be served.
     app.state.keys, app.state.cookie = keys, f"tapeline_{store.keyspace}"
     add_handlers(app)
     checked = [Depends(require_known_parameters)]
-    for module in (bars_api, trades_api, stream_api, status_api):
+    for module in (bars_api, trades_api, stream_api, symbols_api, status_api):
         app.include_router(module.router, dependencies=checked)
     app.include_router(socket_api.router)
     if keys is not None:

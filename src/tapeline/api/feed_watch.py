@@ -24,6 +24,7 @@ from tapeline.program.settings import Settings
 log = structlog.get_logger()
 
 _PERIOD_S: Final = 2.0
+_LOOK_S: Final = 0.1
 _UNASKED: Final = "It is being asked."
 _ASKED_WITHIN_S: Final = 30.0
 _KEPT_S: Final = 15.0
@@ -62,6 +63,14 @@ class FeedWatch:
         if newest is None or time.monotonic() - newest[0] > _KEPT_S:
             return None
         return newest[1]
+
+    def wait(self, timeout_s: float) -> FeedSnapshot | None:
+        """Ask, and return what Kafka says, None if it says nothing in time; it blocks."""
+        deadline_s = time.monotonic() + timeout_s
+        self.ask()
+        while (snapshot := self.snapshot) is None and time.monotonic() < deadline_s:
+            time.sleep(_LOOK_S)
+        return snapshot
 
     def close(self) -> None:
         """Stop asking."""

@@ -25,7 +25,8 @@ _HEADERS: Final = "`Authorization: Bearer …` or `X-API-Key: …`"
 class Guard:
     """An application behind keys and limits.
 
-    Whom limits count is kept in the request's state as `client`, "" for one without limits.
+    Whom limits count is kept in the request's state as `client`, "" for one without limits, and as
+    `key_name` whose key it has, None without one.
 
     Args:
         app: the application.
@@ -59,14 +60,15 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            scope.setdefault("state", {})["client"] = self._admit(scope)
+            client, name = self._admit(scope)
+            scope.setdefault("state", {}).update(client=client, key_name=name)
         except Problem as problem:
             await problem.answer()(scope, receive, send)
             return
         await self._app(scope, receive, send if self._keys is None else _private(send))
 
-    def _admit(self, scope: Scope) -> str:
-        """Return whom limits count.
+    def _admit(self, scope: Scope) -> tuple[str, str | None]:
+        """Return whom limits count, and whose key it is.
 
         Raises:
             Problem: 429, it asks too often; 401, it has no key of ours; 403, it has one and comes
@@ -74,7 +76,7 @@ class Guard:
         """
         address = client_at(scope["client"][0] if scope.get("client") else None)
         if self._keys is None:
-            return self._limited(address)
+            return self._limited(address), None
         asked = HTTPConnection(scope)
         key = key_in(asked.headers)
         session = asked.cookies.get(self._cookie, "")
@@ -88,7 +90,7 @@ class Guard:
                 self._refuse("no_key" if key is None else "wrong_key", _no_key(key))
         elif key is None and scope["type"] == "websocket" and not self._is_ours(asked.headers):
             self._refuse("origin", _other_origin())
-        return client
+        return client, name
 
     def _limited(self, client: str) -> str:
         wait_s = self._limits.take(client)

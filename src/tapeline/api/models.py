@@ -82,9 +82,19 @@ class TradesOut(BaseModel):
 
 
 class SymbolsOut(BaseModel):
-    """Every symbol that has bars."""
+    """Every symbol that has bars; `may_change` says whether you may add and remove some."""
 
     symbols: list[str]
+    may_change: bool
+
+
+class SymbolChangeOut(BaseModel):
+    """A change on its way to the producers of one source; without one the next takes it."""
+
+    symbol: str
+    source: str
+    is_wanted: bool
+    producers: int
 
 
 class GapOut(BaseModel):
@@ -169,6 +179,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     503: _problem("Cassandra does not answer, or not in time."),
 }
 """What every read may answer instead."""
+FORBIDDEN: Final[dict[int | str, dict[str, Any]]] = {403: _problem("You may not change symbols.")}
 UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {404: _problem("There is no such symbol.")}
 
 

@@ -37,7 +37,7 @@ async def require_known_parameters(request: Request) -> None:
         Problem: 422, it names the parameter, and the one that was probably meant.
     """
     route = request.scope["route"]
-    operation = request.app.openapi()["paths"][route.path_format]["get"]
+    operation = request.app.openapi()["paths"][route.path_format][request.method.lower()]
     known: dict[str, dict[str, Any]] = {
         parameter["name"]: parameter["schema"]
         for parameter in operation.get("parameters", ())

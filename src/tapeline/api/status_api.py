@@ -1,4 +1,4 @@
-"""What there is, and whether it works: symbols, gaps, status, health, metrics."""
+"""What there is, and whether it works: gaps, status, health, metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tapeline.api.bars_api import store_of
 from tapeline.api.feed_watch import FeedWatch
 from tapeline.api.formats import MAY_CHANGE, to_json
-from tapeline.api.models import PROBLEMS, GapsOut, HealthOut, StatusOut, SymbolsOut
+from tapeline.api.models import PROBLEMS, GapsOut, HealthOut, StatusOut
 from tapeline.api.parameters import Limit, Time, span_of
 from tapeline.finalize.horizon import newest_receipt, newest_trade
 from tapeline.model.gap import Gap
@@ -36,13 +36,6 @@ _DETAILS: Final = {
     FeedState.DOWN: "The producer has no connection to the feed; it tries again by itself.",
     FeedState.LIVE: "The producer is connected.",
 }
-
-
-@router.get("/v1/symbols", summary="Every symbol that has bars", response_model=SymbolsOut)
-async def symbols(request: Request) -> Response:
-    """Return the symbols of the keyspace in alphabetical order."""
-    found = await store_of(request).symbols()
-    return _json({"symbols": sorted(found)})
 
 
 @router.get(

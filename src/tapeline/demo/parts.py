@@ -28,7 +28,7 @@ from tapeline.local.service import LOOPBACK
 from tapeline.local.services import running_services
 from tapeline.local.stack import StartHooks
 from tapeline.local.supervisor import Child, child_process
-from tapeline.program.settings import API_PORT, ENV_PREFIX, Settings
+from tapeline.program.settings import API_PORT, ENV_DELIMITER, ENV_PREFIX, Settings
 from tapeline.simulator.child import simulated_feed
 
 _ANSWER_S: Final = 2.0
@@ -70,7 +70,7 @@ def running_demo(settings: Settings, market: Market, console: Console) -> Iterat
             to_feed = feed.environment
         produce = ("produce", "--source", market.source, "--topic", market.target)
         producing = start_held(*produce, "--symbols", ",".join(market.symbols), **to_feed)
-        serving = start_held("api", *target, "--port", str(port))
+        serving = start_held("api", *target, "--port", str(port), **_changes(settings, market))
         children += [producing, serving]
 
         def start_spark() -> None:
@@ -94,6 +94,12 @@ def running_demo(settings: Settings, market: Market, console: Console) -> Iterat
             client.create_schema()
         children[-1].release()
         yield DemoParts(page, market, tuple(children))
+
+
+def _changes(settings: Settings, market: Market) -> dict[str, str]:
+    """Return who may change the symbols of a market; one that is simulated has no others."""
+    is_open = not market.is_simulated and not settings.api.symbol_changes
+    return {f"{ENV_PREFIX}API{ENV_DELIMITER}SYMBOL_CHANGES": "local"} if is_open else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,10 +215,23 @@ class ApiSettings(BaseModel):
     """Addresses and networks of our own proxies, with commas between them: what they say in
     X-Forwarded-For and X-Forwarded-Proto is believed; nobody is when not set."""
 
+    symbol_changes: str = ""
+    """Who may add and remove symbols of running producers: names of keys, with commas between them;
+    or local, where no keys are set, for who asks from this machine. Nobody when not set."""
+
     @property
     def origins(self) -> list[str]:
         """The origins, each by itself."""
-        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+        return _names_in(self.cors_origins)
+
+    @property
+    def may_change_symbols(self) -> list[str]:
+        """The names of those who may change symbols."""
+        return _names_in(self.symbol_changes)
+
+
+def _names_in(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _evening(begins: time) -> time:

@@ -2,7 +2,7 @@
 // by server-sent events. Nothing is computed here that the API has not said.
 
 import { Alerts } from "./alerts.js";
-import { daysAgo, get, quote } from "./ask.js";
+import { addSymbol, daysAgo, get, quote } from "./ask.js";
 import { Chart } from "./chart.js";
 import { Feed } from "./feed.js";
 import { element, nextZone, price, zoneName } from "./format.js";
@@ -22,7 +22,11 @@ const $ = (id) => document.getElementById(id);
 const state = { symbols: [], symbol: null, interval: "5m", range: "1d", bars: new Map() };
 const chart = new Chart();
 const alerts = new Alerts();
-const watch = new Watch($("watch"), $("search"), (symbol) => choose({ symbol }));
+const watch = new Watch($("watch"), $("search"), $("offer"), (symbol) => choose({ symbol }), async (symbol) => {
+  $("added").hidden = false;
+  $("added").textContent = `${symbol} …`;
+  $("added").textContent = await addSymbol(symbol);
+});
 const feed = new Feed({ bar: onBar, reload: () => load().catch(fail), trouble });
 let refill = null;
 
@@ -236,7 +240,8 @@ function wanted() {
 }
 
 async function begin() {
-  const { symbols } = await get("v1/symbols");
+  const { symbols, may_change: mayChange } = await get("v1/symbols");
+  watch.mayAdd = mayChange;
   if (!symbols.length) {
     say("There are no bars yet", element("p", {}, "Start a market with ", element("code", {}, "tapeline demo"),
       ", or your own feed with ", element("code", {}, "tapeline produce"), " and ",

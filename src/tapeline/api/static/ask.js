@@ -8,11 +8,23 @@ const DAY_MS = 86_400_000;
 export const daysAgo = (days) => new Date(Date.now() - days * DAY_MS).toISOString();
 
 // Throws an error with the API's own sentence. Copies that were kept are asked about first.
-export async function get(path) {
-  const answer = await ask(path, { headers: { Accept: "application/json" }, cache: "no-cache" });
+export async function get(path, method = "GET") {
+  const answer = await ask(path, { method, headers: { Accept: "application/json" }, cache: "no-cache" });
   const body = await answer.json();
   if (!answer.ok) throw new Error(body.detail ?? answer.statusText);
   return body;
+}
+
+// Ask producers for a symbol; returns what to say of it.
+export async function addSymbol(symbol) {
+  try {
+    const { symbol: name, source, producers } = await get(`v1/symbols/${encodeURIComponent(symbol)}`, "PUT");
+    return producers
+      ? `${name} is asked of ${source}. It appears here with its first trade.`
+      : `No producer of ${source} runs: the next one asks for ${name}.`;
+  } catch (error) {
+    return error.message.replace(/^symbol: /, "");
+  }
 }
 
 // Prices of the watch list: the last three hours, and what the day's change is counted from,

@@ -10,13 +10,18 @@ export class Watch {
   #rows = new Map();
   #selected = null;
 
-  constructor(list, search, choose) {
+  // The offer is a button to add what is searched for and not there.
+  constructor(list, search, offer, choose, add) {
     this.list = list;
     this.search = search;
+    this.offer = offer;
     this.choose = choose;
+    this.mayAdd = false;
+    offer.addEventListener("click", () => add(offer.value));
     search.addEventListener("input", () => this.#filter());
     search.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && this.shown[0]) this.choose(this.shown[0]);
+      else if (event.key === "Enter" && !offer.hidden) add(offer.value);
       if (event.key === "Enter" || event.key === "Escape") {
         search.value = "";
         this.#filter();
@@ -72,6 +77,10 @@ export class Watch {
     for (const [symbol, row] of this.#rows) {
       row.item.hidden = !symbol.toLowerCase().includes(wanted);
     }
+    // Feeds write their symbols in capitals.
+    this.offer.value = wanted.toUpperCase();
+    this.offer.textContent = `Add ${this.offer.value}`;
+    this.offer.hidden = !this.mayAdd || !wanted || this.#rows.has(this.offer.value);
   }
 
   #row(symbol) {
