@@ -15,7 +15,7 @@ from tapeline.feeds.binance import Binance
 from tapeline.feeds.coinbase import Coinbase
 from tapeline.feeds.feed import FeedMessage, Ping, our_symbols
 from tapeline.feeds.finnhub import FINNHUB
-from tapeline.feeds.known import PUBLIC, feed_of
+from tapeline.feeds.known import PUBLIC, Source, feed_of
 from tapeline.feeds.kraken import Kraken
 from tapeline.model.coverage import ProducerView
 from tapeline.model.errors import UsageError
@@ -26,7 +26,6 @@ from tapeline.producer import feed_client
 from tapeline.producer.feed_client import FeedClient, Frame
 from tapeline.producer.id_watch import IdWatch
 from tapeline.producer.identity import GivenIdentity
-from tapeline.producer.main import Source
 from tapeline.producer.previous_run import require_one_feed_each
 from tapeline.producer.validation import Reject, TradeFrame, WireTrade, parse_frame
 from tapeline.program.settings import FeedsSettings, FinnhubSettings

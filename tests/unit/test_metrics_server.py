@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from tapeline.local.ports import free_port
 from tapeline.model.errors import UsageError
+from tapeline.program.merged_metrics import MergedMetrics
 from tapeline.program.metrics import FRAMES, PRODUCER_METRICS, Metrics
 from tapeline.program.metrics_server import serve_metrics
 from tests.page import read_page
@@ -42,6 +43,20 @@ def test_metrics_are_served_during_the_block_and_no_longer():
     with pytest.raises(URLError):
         read_page(url)
     assert threading.active_count() == threads
+
+
+def test_of_several_parts_each_series_says_whose_it_is_and_the_process_is_there_once():
+    parts = {"coinbase": Metrics(PRODUCER_METRICS), "kraken": Metrics(PRODUCER_METRICS)}
+    parts["coinbase"][FRAMES].inc(3)
+    parts["kraken"][FRAMES].inc(4)
+
+    with serve_metrics(MergedMetrics("source", parts), HOST, free_port(0)) as url:
+        page = read_page(str(url))
+
+    assert page['tapeline_producer_frames_total{source="coinbase"}'] == 3
+    assert page['tapeline_producer_frames_total{source="kraken"}'] == 4
+    assert page['tapeline_producer_trades_total{outcome="accepted",source="kraken"}'] == 0
+    assert page["tapeline_process_memory_bytes"] > 0
 
 
 def test_port_0_serves_nothing():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -63,11 +63,19 @@ class Spools(NamedTuple):
 
 
 @contextmanager
-def opened_spools(settings: Settings, producer_id: str, *, is_tape: bool) -> Iterator[Spools]:
+def opened_spools(
+    settings: Settings, producer_id: str, beside: Collection[str] = (), *, is_tape: bool
+) -> Iterator[Spools]:
     """Open a producer's spool, and those that producers of other names left for the same topic.
 
     Another name is another choice of symbols, or another host's name. What a tape has left is
     dropped: it is played again, and takes over nothing.
+
+    Args:
+        settings: home, topic and size.
+        producer_id: the producer's name.
+        beside: names of producers that this process starts as well, whose spools are left alone.
+        is_tape: whether it plays a tape.
 
     Raises:
         UsageError: a producer of that name runs already, or its folder would be within another's.
@@ -89,7 +97,8 @@ def opened_spools(settings: Settings, producer_id: str, *, is_tape: bool) -> Ite
         if is_tape:
             shutil.rmtree(own, ignore_errors=True)
         else:
-            for name, folder in _taken_over(topics, own, stack):
+            ours = {own, *(topics / name for name in beside)}
+            for name, folder in _taken_over(topics, ours, stack):
                 left.append(LeftSpool(name, folder, Spool(folder, max_bytes)))
                 log.info("spool_taken_over", producer=name, messages=left[-1].spool.unsent)
         spool = Spool(own, max_bytes)
@@ -113,10 +122,12 @@ def left_behind(settings: Settings) -> Iterator[tuple[str, int]]:
             yield folder.name.partition(_TAKEN)[0], unsent
 
 
-def _taken_over(topics: Path, own: Path, stack: ExitStack) -> Iterator[tuple[str, Path]]:
+def _taken_over(
+    topics: Path, ours: Collection[Path], stack: ExitStack
+) -> Iterator[tuple[str, Path]]:
     """Yield the name of each producer that does not run and its spool, which the stack holds."""
     for folder in sorted(topics.iterdir()):
-        if folder == own or not folder.is_dir():
+        if folder in ours or not folder.is_dir():
             continue
         name, taken, number = folder.name.rpartition(_TAKEN)
         # Its producer runs, or whoever has taken it over, perhaps since the folders were listed.

@@ -12,13 +12,14 @@ import structlog
 from prometheus_client import start_http_server
 
 from tapeline.model.errors import UsageError
+from tapeline.program.merged_metrics import MergedMetrics
 from tapeline.program.metrics import Metrics
 
 log = structlog.get_logger()
 
 
 @contextmanager
-def serve_metrics(metrics: Metrics, host: str, port: int) -> Iterator[str | None]:
+def serve_metrics(metrics: Metrics | MergedMetrics, host: str, port: int) -> Iterator[str | None]:
     """Serve metrics at `/metrics` during the block, in a thread that keeps no process alive.
 
     When the port is taken, a free one is used; the log says the address.
@@ -51,7 +52,7 @@ def serve_metrics(metrics: Metrics, host: str, port: int) -> Iterator[str | None
         thread.join()
 
 
-def _listen(metrics: Metrics, host: str, port: int) -> tuple[WSGIServer, Thread]:
+def _listen(metrics: Metrics | MergedMetrics, host: str, port: int) -> tuple[WSGIServer, Thread]:
     try:
         return start_http_server(port, host, metrics.registry)
     except (OSError, UnicodeError) as error:

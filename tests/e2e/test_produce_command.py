@@ -1,8 +1,9 @@
-"""Symbols at run time: added and removed while a producer runs, and nothing of the others lost."""
+"""`tapeline produce`: symbols that come and go while it runs, and several sources at once."""
 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 import time
@@ -23,11 +24,13 @@ from fastavro.schema import load_schema
 from tapeline.kafka.feed_view import FeedSnapshot, FeedView
 from tapeline.kafka.topics import create_topics, delete_topic, topic_admin, topic_id_of
 from tapeline.local.discovery import Endpoints
+from tapeline.local.ports import free_port
+from tapeline.local.service import LOOPBACK
 from tapeline.model.coverage import Coverage
 from tapeline.program.service_settings import KafkaSettings
 from tapeline.status.symbols import SymbolState, symbol_rows
 from tests.commands import ROOT, UNMEASURED, run, start, wait_for
-from tests.exchanges import CoinbaseDialect, Exchange
+from tests.exchanges import CoinbaseDialect, Exchange, KrakenDialect
 from tests.served import served_api
 
 ALL = tuple(f"S{number:03}-USD" for number in range(200))
@@ -51,7 +54,6 @@ class Market:
     endpoints: Endpoints
     kafka: KafkaSettings
     exchange: Exchange
-    symbols: tuple[str, ...] = ALL
     processes: list[Any] = field(default_factory=list)
 
     @property
@@ -65,21 +67,20 @@ class Market:
             "TAPELINE_METRICS__PRODUCER_PORT": "0",
         }
 
-    def produce(self, symbols: Sequence[str]) -> None:
+    def produce(self, symbols: Sequence[str], *more: str, **environment: str) -> None:
         """Start the producer, and return when all that it should have is received."""
-        self.processes.append(
-            start(
-                *("produce", "--source", "coinbase", "--symbols", ",".join(symbols)),
-                environment={**UNMEASURED, **self.environment},
-            )
-        )
+        arguments = ("produce", "--source", "coinbase", "--symbols", ",".join(symbols), *more)
+        every = {**UNMEASURED, **self.environment, **environment}
+        self.processes.append(start(*arguments, environment=every))
         wait_for(lambda: set(self.states().values()) == {SymbolState.RECEIVED}, 60)
 
-    def stop(self) -> None:
+    def stop(self) -> str:
+        """Stop the producer in order; return what it wrote."""
         process = self.processes.pop()
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
         assert process.returncode in {0, 143}, output
+        return str(output)
 
     def symbols_command(self, *arguments: str) -> str:
         return run("symbols", *arguments, environment=self.environment)
@@ -125,6 +126,26 @@ class Market:
 
 
 @contextmanager
+def trading(exchange: Exchange) -> Iterator[None]:
+    """Let whatever somebody has subscribed trade ten times a second."""
+    ends = threading.Event()
+
+    def trade() -> None:
+        while not ends.wait(_PERIOD_S):
+            for symbol in exchange.dialect.symbols:
+                if exchange.subscribers(symbol):
+                    exchange.make(symbol, "1.5", "1", time.time_ns() // 1000)
+
+    thread = threading.Thread(target=trade)
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join()
+
+
+@contextmanager
 def market(endpoints: Endpoints) -> Iterator[Market]:
     """Run an exchange that trades without a pause."""
     name = f"t{uuid.uuid4().hex[:12]}"
@@ -132,26 +153,14 @@ def market(endpoints: Endpoints) -> Iterator[Market]:
     kafka = KafkaSettings(topic=name, partitions=2, symbols_topic=f"{name}_sy", **names)
     admin = topic_admin(endpoints.bootstrap_servers)
     create_topics(admin, kafka)
-    ends = threading.Event()
-    with Exchange(ManySymbols()).running() as exchange:
+    with Exchange(ManySymbols()).running() as exchange, trading(exchange):
         found = Market(endpoints, kafka, exchange)
-
-        def trade() -> None:
-            while not ends.wait(_PERIOD_S):
-                for symbol in found.symbols:
-                    if exchange.subscribers(symbol):
-                        exchange.make(symbol, "1.5", "1", time.time_ns() // 1000)
-
-        trading = threading.Thread(target=trade)
-        trading.start()
         try:
             yield found
         finally:
             for process in found.processes:
                 process.kill()
                 process.communicate()
-            ends.set()
-            trading.join()
     for topic in (kafka.topic, kafka.status_topic, kafka.gaps_topic, kafka.symbols_topic):
         delete_topic(admin, topic)
 
@@ -243,3 +252,55 @@ def test_what_was_changed_counts_after_a_restart_too(stack: Endpoints) -> None:
         feed, minute = found.snapshot(), timedelta(minutes=1)
         coverage = Coverage(feed.producers, feed.gaps)
         assert not any(coverage.is_complete(s, stopped, stopped + minute) for s in ours(ALL[1:4]))
+
+
+def test_one_producer_reads_several_sources_and_what_one_misses_is_a_gap_of_that_one(
+    stack: Endpoints,
+) -> None:
+    port = free_port(0)
+    with (
+        market(stack) as found,
+        Exchange(KrakenDialect()).running() as kraken,
+        trading(kraken),
+    ):
+        several = ("--source", "kraken", "--symbols", "BTC/USD")
+        environment = {**kraken.environment, "TAPELINE_METRICS__PRODUCER_PORT": str(port)}
+        found.produce(ALL[:2], *several, **environment)
+        wait_for(lambda: len(found.states()) == 3, 30)
+        found.symbols_command("add", "KRAKEN:ETH/USD")
+        wait_for(lambda: kraken.subscribers("ETH/USD") == 1, 10)
+
+        found.exchange.drop()
+        wait_for(lambda: found.exchange.connections == 2 and found.exchange.subscribers(ALL[0]), 30)
+        time.sleep(3)
+        page = httpx.get(f"http://{LOOPBACK}:{port}/metrics").text
+        for source in ("coinbase", "kraken"):
+            (counted,) = re.findall(
+                rf'^tapeline_producer_trades_total{{.*accepted.*source="{source}".*}} (.+)$',
+                page,
+                re.MULTILINE,
+            )
+            assert float(counted) > 10
+        assert page.count("# TYPE tapeline_producer_frames_total counter") == 1
+        assert len(re.findall(r"^tapeline_process_memory_bytes(?:{.*})? ", page, re.MULTILINE)) == 1
+        producers = {p.status.source: p.status for p in found.snapshot().producers}
+        marking = [gap for gap in found.snapshot().gaps if gap.kind.marks_bars]
+        assert {gap.producer_id for gap in marking} == {producers["coinbase"].producer_id}
+        assert producers["kraken"].subscribed == ("KRAKEN:BTC/USD", "KRAKEN:ETH/USD")
+
+        output = found.stop()
+        assert {line for line in ("source=coinbase", "source=kraken") if line in output} == {
+            "source=coinbase",
+            "source=kraken",
+        }
+        statuses = [view.status for view in found.snapshot().producers]
+        assert [(s.has_stopped, s.pending) for s in statuses] == [(True, 0)] * 2
+        found.produce(ALL[:2], *several, **environment)
+        wait_for(lambda: len(found.states()) == 4, 30)
+        assert "spool_taken_over" not in found.stop()
+        assert len(found.snapshot().producers) == 2
+        numbers = found.numbers()
+        for symbol in ("KRAKEN:BTC/USD", *ours(ALL[:2])):
+            first = numbers[symbol][0]
+            # What came while the producer was away was fetched, so that none is missing.
+            assert set(numbers[symbol]) == set(range(first, max(numbers[symbol]) + 1))
