@@ -48,13 +48,20 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
 
 
 def _topics(settings: KafkaSettings, metadata: Any) -> Finding:
-    names = (settings.topic, settings.dead_letter_topic, settings.status_topic, settings.gaps_topic)
+    names = (
+        settings.topic,
+        settings.dead_letter_topic,
+        settings.status_topic,
+        settings.gaps_topic,
+        settings.symbols_topic,
+    )
     counts: dict[str, int] = {}
     try:
         for name in names:
             counts[name] = len(partitions_of(metadata, name))
     except SchemaError as error:
-        return Finding.fail("topics", error)
+        by_itself = f"There is no topic {name}: create it with `tapeline init`."
+        return Finding.fail("topics", error if name == settings.topic else by_itself)
     for name in names:
         led = metadata.topics[name].partitions.values()
         if any(partition.leader < 0 for partition in led):
