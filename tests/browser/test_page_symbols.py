@@ -34,9 +34,10 @@ def test_a_symbol_that_is_not_there_can_be_added_and_producers_hear_of_it(
     tab.wait("document.getElementById('added').textContent.includes('first trade')")
     assert added.inner_text().startswith("COINBASE:SOL-USD is asked of coinbase.")
 
-    tab.page.fill("#search", "NVDA")
+    tab.page.fill("#search", "PLTR")
     tab.page.keyboard.press("Enter")
-    tab.wait("document.getElementById('added').textContent.startsWith('No producer of finnhub')")
+    tab.wait("document.getElementById('added').textContent.endsWith('asks for PLTR.')", 10)
+    assert added.inner_text().startswith("No producer of finnhub runs")
     assert tab.page.input_value("#search") == ""
     assert not offer.is_visible()
     tab.page.fill("#search", "a;b")
@@ -45,7 +46,7 @@ def test_a_symbol_that_is_not_there_can_be_added_and_producers_hear_of_it(
     assert [error for error in tab.errors if "422" not in error] == []
 
     kafka = pipeline.settings.kafka
-    for source, expected in (("coinbase", "COINBASE:SOL-USD"), ("finnhub", "NVDA")):
+    for source, expected in (("coinbase", "COINBASE:SOL-USD"), ("finnhub", "PLTR")):
         changes = SymbolChanges(pipeline.endpoints.bootstrap_servers, kafka, source)
         with closing(changes):
             changes.read_all()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -12,14 +14,19 @@ import httpx
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
+from cassandra.cluster import NoHostAvailable
 from pyspark.sql import SparkSession
 
 from tapeline.api.app import create_app
+from tapeline.api.problems import Problem
+from tapeline.api.store import Store
 from tapeline.local.discovery import Endpoints
 from tapeline.local.service import LOOPBACK
 from tapeline.model.bar import Interval
+from tapeline.program.metrics import API_METRICS, Metrics
 from tapeline.program.settings import load_settings
 from tapeline.read.bars import read_bars
+from tapeline.storage.cassandra_client import CassandraClient
 from tests.commands import is_healthy, wait_for
 from tests.hand import TAPE, hand_bars
 from tests.pipeline import Pipeline
@@ -299,7 +306,8 @@ def test_one_session_can_be_asked_for(pipeline: Pipeline) -> None:
 
 
 def test_symbols_gaps_and_health(client: httpx.Client) -> None:
-    assert client.get("/v1/symbols").json() == {"symbols": ["COIN:TESTUSD", "TEST"]}
+    known = {"symbols": ["COIN:TESTUSD", "TEST"], "may_change": False}
+    assert client.get("/v1/symbols").json() == known
     assert client.get("/v1/gaps").json() == {"gaps": [], "is_cut": False}
     assert client.get("/health/live").status_code == 200
     assert client.get("/health/ready").status_code == 200
@@ -370,3 +378,37 @@ def test_without_a_database_it_lives_and_says_what_is_missing(alone: httpx.Clien
     assert alone.get("/health/live").status_code == 200
     assert alone.get("/health/ready").status_code == 503
     assert not is_healthy("api", str(alone.base_url).rstrip("/"))
+
+
+@pytest.mark.parametrize("how", ["another read has no host", "the api ends"])
+def test_a_read_that_is_under_way_has_its_answer_before_the_connection_is_closed(
+    finalized: Pipeline, how: str
+) -> None:
+    """The driver answers nothing any more once it is closed, and whoever waits would for ever."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(client: CassandraClient) -> int:
+        begun.set()
+        assert goes_on.wait(30)
+        return len(list(client.rows("SELECT * FROM {keyspace}.trades_silver")))
+
+    def without_host(_: CassandraClient) -> None:
+        message = "none is there"
+        raise NoHostAvailable(message, {})
+
+    async def reads() -> int:
+        store = Store(finalized.settings, Metrics(API_METRICS))
+        reading = asyncio.create_task(store.read(slow))
+        await asyncio.to_thread(begun.wait, 30)
+        if how == "the api ends":
+            store.close()
+        else:
+            with pytest.raises(Problem, match="Cassandra cannot answer now"):
+                await store.read(without_host)
+            assert await store.read(lambda client: client.symbols())  # by another connection
+        goes_on.set()
+        found = await reading
+        store.close()
+        return found
+
+    assert asyncio.run(reads()) == len(finalized.rows("trades_silver"))

@@ -23,7 +23,7 @@ from tapeline.local.service import LOOPBACK
 from tapeline.model.errors import UsageError
 from tapeline.program.logs import configure_logging
 from tapeline.program.options import ListenHost, port_option
-from tapeline.program.process import end_with_parent, exit_stopped
+from tapeline.program.process import STOP_LIMIT_S, end_with_parent, exit_stopped, limit_end
 from tapeline.program.settings import API_PORT, Settings, load_settings
 
 _BACKLOG: Final = 1024
@@ -106,6 +106,7 @@ class _Server(uvicorn.Server):
         yield
 
     def _stop(self) -> None:
+        limit_end(STOP_LIMIT_S)
         self._live.listeners.close()
         self.should_exit = True
 

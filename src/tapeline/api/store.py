@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -50,7 +51,7 @@ class Store:
         # A read whose caller has given up keeps its thread until it notices.
         self._threads = ThreadPoolExecutor(_READS_AT_ONCE, "store")
         self._lock = threading.Lock()
-        self._client: CassandraClient | None = None
+        self._shared: _SharedClient | None = None
         self._failure: tuple[float, TapelineError] | None = None
         self._symbols: tuple[float, frozenset[str]] | None = None
 
@@ -105,39 +106,60 @@ class Store:
             raise Problem(HTTPStatus.NOT_FOUND, detail)
 
     def close(self) -> None:
-        """Close the connection; reads that have not begun never will."""
+        """Close the connection, once what is being read has its answer."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            self._drop()
+            self._retire()
 
     def _run(self, query: Callable[[CassandraClient], _T]) -> _T:
-        client = self._connected()
+        shared = self._taken()
         try:
-            return query(client)
+            return query(shared.client)
         except NoHostAvailable:
             # Its place may be another one now: a local Cassandra that was started again.
             with self._lock:
-                if self._client is client:
-                    self._drop()
+                if self._shared is shared:
+                    self._retire()
             raise
+        finally:
+            with self._lock:
+                shared.readers -= 1
+                shared.close_if_unused()
 
-    def _drop(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+    def _retire(self) -> None:
+        if self._shared is not None:
+            self._shared.is_retired = True
+            self._shared.close_if_unused()
+            self._shared = None
 
-    def _connected(self) -> CassandraClient:
+    def _taken(self) -> _SharedClient:
+        """Return the client for one more reader; connect if there is none."""
         with self._lock:
-            if self._client is not None:
-                return self._client
-            if self._failure and time.monotonic() - self._failure[0] < _CONNECT_AGAIN_S:
-                raise ServiceUnavailableError(str(self._failure[1]))
-            try:
-                self._client = self._connect()
-            except TapelineError as error:
-                self._failure = time.monotonic(), error
-                raise
-            return self._client
+            if self._shared is None:
+                if self._failure and time.monotonic() - self._failure[0] < _CONNECT_AGAIN_S:
+                    raise ServiceUnavailableError(str(self._failure[1]))
+                try:
+                    self._shared = _SharedClient(open_keyspace(self._settings))
+                except TapelineError as error:
+                    self._failure = time.monotonic(), error
+                    raise
+            self._shared.readers += 1
+            return self._shared
 
-    def _connect(self) -> CassandraClient:
-        return open_keyspace(self._settings)
+
+@dataclass(slots=True)
+class _SharedClient:
+    """A client and how many threads read by it.
+
+    It is closed by the last of them: to whom the driver owes an answer when it is closed, it never
+    gives one.
+    """
+
+    client: CassandraClient
+    readers: int = 0
+    is_retired: bool = False
+
+    def close_if_unused(self) -> None:
+        """Close it where nobody reads by it any more; the store's lock is held."""
+        if self.is_retired and not self.readers:
+            self.client.close()

@@ -121,6 +121,12 @@ def exit_stopped() -> None:
         sys.exit(STOPPED_EXIT_CODE)
 
 
+def limit_end(limit_s: float) -> None:
+    """End this process with code 1 after so many seconds, and tell then where it hangs."""
+    # Not a task: one that hangs may keep all of them from running.
+    faulthandler.dump_traceback_later(limit_s, exit=True)
+
+
 def run_until_signalled(work: Coroutine[Any, Any, None], limit_s: float | None = None) -> None:
     """Run a coroutine to its end, or cancel it at SIGINT or SIGTERM and wait for its clean-up.
 
@@ -138,8 +144,7 @@ def run_until_signalled(work: Coroutine[Any, Any, None], limit_s: float | None =
 
         def end_within_limit() -> None:
             if limit_s is not None:
-                # Not a task: one that hangs may keep all of them from running.
-                faulthandler.dump_traceback_later(limit_s, exit=True)
+                limit_end(limit_s)
 
         def cancel_once() -> None:
             nonlocal is_cancelled
