@@ -253,17 +253,21 @@ class FeedClient:
                 await self._ask(self._socket, new)
 
     async def _ask(self, socket: ClientConnection, symbols: Sequence[str]) -> None:
-        self.slots.asked(symbols, self._monotonic())
-        await self._say(socket, self.feed.subscribe(symbols))
-        self.slots.sent(self._monotonic())
+        async with self._speaking:  # what is asked for is answered in order
+            self.slots.asked(symbols, self._monotonic())
+            await self._send(socket, self.feed.subscribe(symbols))
+            self.slots.sent(self._monotonic())
 
     async def _say(self, socket: ClientConnection, messages: Iterable[str]) -> None:
-        pause_s = 1 / self.feed.messages_per_s if self.feed.messages_per_s else 0.0
         async with self._speaking:
-            for message in messages:
-                self._said_s = self._monotonic()
-                await socket.send(message)
-                await asyncio.sleep(pause_s)
+            await self._send(socket, messages)
+
+    async def _send(self, socket: ClientConnection, messages: Iterable[str]) -> None:
+        pause_s = 1 / self.feed.messages_per_s if self.feed.messages_per_s else 0.0
+        for message in messages:
+            self._said_s = self._monotonic()
+            await socket.send(message)
+            await asyncio.sleep(pause_s)
 
     async def _read(self, socket: ClientConnection) -> AsyncIterator[Frame]:
         self._connections += 1

@@ -124,7 +124,7 @@ class LiveFeed:
         # What was under way when it was no longer asked for does not come either.
         self._client.slots.changed(before, symbols, now_us - watch.late_us)
         self.gaps.report(watch.subscribed(tuple(symbols), now_us, self._clock.steady_s()))
-        self._ids.forget(set(before).difference(symbols))
+        self._ids.forget(set(before).symmetric_difference(symbols))
         await self._client.change(symbols)
 
     async def heal(self) -> None:

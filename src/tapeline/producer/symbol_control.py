@@ -38,9 +38,8 @@ class SymbolControl:
         self._seen: tuple[str, ...] | None = None
 
     def wanted(self) -> tuple[str, ...]:
-        """Return what is wanted now, as far as changes were read; never nothing."""
-        wanted = self._changes.applied_to(self._base)
-        return wanted or self._base
+        """Return what is wanted now, as far as changes were read; the base if that is nothing."""
+        return self._changes.applied_to(self._base) or self._base
 
     async def follow(
         self, client: FeedClient, change: Callable[[Sequence[str]], Awaitable[None]]
@@ -48,13 +47,13 @@ class SymbolControl:
         """Subscribe what users add and unsubscribe what they remove, until cancelled.
 
         The feed answers in order and does not name what it refuses, so the answers to one change
-        are waited for before the next is made.
+        are waited for before the next is made. The last symbols stay.
         """
-        self._seen = self.wanted()
+        self._seen = self._changes.applied_to(self._base)
         while True:
             await asyncio.sleep(_LOOK_S)
             self._changes.poll()
-            wanted = self.wanted()
+            wanted = self._changes.applied_to(self._base)
             if wanted == self._seen or (client.connected and not client.slots.is_checked):
                 continue
             try:
@@ -63,7 +62,9 @@ class SymbolControl:
                 log.warning("symbols_not_changed_yet", error=str(error))
                 continue
             self._seen = wanted
-            if set(symbols) != set(client.symbols):
+            if not symbols:
+                log.warning("no_symbol_left", kept=",".join(client.symbols))
+            elif set(symbols) != set(client.symbols):
                 added = len(set(symbols).difference(client.symbols))
                 removed = len(set(client.symbols).difference(symbols))
                 log.info("symbols_changed", added=added, removed=removed, symbols=len(symbols))
