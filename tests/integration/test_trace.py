@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 
 from tapeline.cli.options import TableOrJson
 from tapeline.cli.trace import moment, trace
+from tapeline.model.errors import UsageError
 from tapeline.model.trade import Trade, encode_trade
 from tests.pipeline import BOTH, Pipeline
 
@@ -118,6 +119,24 @@ def test_a_trade_that_was_refused_is_named_with_its_reason(
     with pytest.raises(typer.Exit):
         trace("AAPL", written(AT - LONG_BEFORE), keyspace=pipeline.name, topic=pipeline.name)
     assert "Nothing was refused soon after, either" in capfd.readouterr().out
+
+
+def test_a_symbol_of_which_all_was_refused_is_no_unknown_one(
+    pipeline: Pipeline, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pipeline.send_messages([("AAPL", message(1, symbol="AAPL")), ("HALT", b"not avro")])
+    pipeline.ingest(BOTH)
+
+    today = written(datetime.now(timezone.utc))[:10]
+    with pytest.raises(typer.Exit) as ended:
+        trace("HALT", today, keyspace=pipeline.name, topic=pipeline.name)
+    assert ended.value.exit_code == 1
+    text = capfd.readouterr().out
+    assert f"Silver has no such trade of HALT at {today}.\n  refused at {today}" in text
+    assert text.endswith("`tapeline dead-letters show` shows what they hold.\n")
+
+    with pytest.raises(UsageError, match="no trade and no bar of NOBODY"):
+        trace("NOBODY", "2020-11-20", keyspace=pipeline.name, topic=pipeline.name)
 
 
 @pytest.mark.parametrize(

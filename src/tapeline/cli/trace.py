@@ -58,12 +58,13 @@ def trace(
     start, end = moment(when)
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
     with open_keyspace(settings) as client:
-        client.require_symbols([symbol])
         every = silver_trades(client, symbol, start, end)
         wanted = (t for t in every if trade_id is None or t.trade_id == trade_id)
         found = list(islice(wanted, limit + 1))
         traced = list(traces(client, found[:limit]))
-    letters = [] if found else refused(settings, symbol, start, end)
+        letters = [] if found else refused(settings, symbol, start, end)
+        if not found and not letters:
+            client.require_symbols([symbol])
     if output_format is TableOrJson.JSON:
         write_json(
             {"trades": [_row(t) for t in traced], "refused": [_letter(one) for one in letters]}
