@@ -107,3 +107,50 @@ def test_json_is_an_object_a_line_also_of_what_libraries_warn_of(capsys, monkeyp
     assert (of_library["level"], of_library["event"]) == ("warning", "half of it\nis lost")
     assert "division by zero" in failed["exception"]
     assert "x" in failed["path"]
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        message = "no"
+        raise ValueError(message)
+
+
+CIRCLE: list[object] = []
+CIRCLE.append(CIRCLE)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("AAPL\ud83d", "AAPL\ud83d"),
+        (2**64, 18_446_744_073_709_551_616),
+        ({0: {(1, 2): 3}}, {"0": {"(1, 2)": 3}}),
+        ([-(2**80), float("nan"), 0.5, True, None], [-(2**80), None, 0.5, True, None]),
+        ({"\ud800": Path("x")}, {"\ud800": repr(Path("x"))}),
+    ],
+)
+def test_what_json_cannot_say_is_logged_all_the_same(capsys, monkeypatch, value, shown):
+    monkeypatch.setenv("TAPELINE_LOG_FORMAT", "json")
+    configure_logging(load_settings())
+
+    structlog.get_logger().warning("refused", value=value, symbol="MSFT")
+
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert list(line) == ["timestamp", "level", "event", "value", "symbol"]
+    assert (line["event"], line["value"], line["symbol"]) == ("refused", shown, "MSFT")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Unshowable(), [2**64, Unshowable()], CIRCLE, 10**5000],
+    ids=["no repr", "no repr within", "itself", "5,001 digits"],
+)
+def test_no_value_costs_a_line_of_json(capsys, monkeypatch, value):
+    monkeypatch.setenv("TAPELINE_LOG_FORMAT", "json")
+    configure_logging(load_settings())
+
+    structlog.get_logger().warning("refused", value=value)
+
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert line["event"] == "refused"
+    assert line["value"]
