@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from tapeline.model.bar import Bar
+from tapeline.model.bar import Bar, Interval
 from tapeline.model.conditions import SHIPPED
 from tapeline.model.errors import ExpiredError, UsageError
 from tapeline.model.rollup import Gaps, state_of
@@ -20,12 +20,14 @@ from tapeline.model.rules import Rules
 from tapeline.model.sessions import Session, sessions_between
 from tapeline.model.splits import NO_SPLITS, Splits
 from tapeline.model.threshold import Threshold
-from tapeline.model.times import floor_to, iso, to_millis
+from tapeline.model.times import floor_to, from_millis, iso, to_millis
 from tapeline.read.gaps import gaps_between
 from tapeline.read.threshold_fold import ThresholdFold, in_order
 from tapeline.storage.cassandra_client import CassandraClient
 
 _DAY: Final = timedelta(days=1)
+_WINDOW: Final = Interval.FIVE_MINUTES.duration
+_MS: Final = timedelta(milliseconds=1)
 
 
 class Stretch(NamedTuple):
@@ -136,35 +138,48 @@ def _bars_of_stretch(
     client: CassandraClient,
     fold: ThresholdFold,
     stretch: Stretch,
-    parts: Sequence[Bar],
+    stored: Sequence[Bar],
     final_until: datetime | None,
     gaps: Gaps,
 ) -> Iterator[Bar]:
-    """Yield the bars of a stretch, read window by window; those of one window are held."""
-    are_settled = True
-    symbol = parts[0].symbol
-    windows = ((symbol, to_millis(part.window_start)) for part in parts)
+    """Yield the bars of a stretch, read window by window; those of one window are held.
 
-    def with_state(bars: Iterable[Bar], count: int, end: datetime) -> Iterator[Bar]:
+    Every window of it is read, since only silver knows of a trade whose window has no bar yet.
+    """
+    are_settled = True
+    symbol = stored[0].symbol
+    bar_of = {to_millis(bar.window_start): bar for bar in stored}
+    windows = ((symbol, start_ms) for start_ms in _windows_of(stretch))
+    parts: list[Bar] = []
+
+    def with_state(bars: Iterable[Bar], end: datetime) -> Iterator[Bar]:
         is_final = are_settled and final_until is not None and end <= final_until
-        state = state_of(parts[:count], (stretch.start, end), gaps, None, is_final=is_final)
+        state = state_of(parts, (stretch.start, end), gaps, None, is_final=is_final)
         return (replace(bar, **state) for bar in bars)
 
-    for count, (_, rows) in enumerate(client.silver_in_pages(windows), 1):
-        part, filled, trades = parts[count - 1], [], 0
+    for (_, start_ms), rows in client.silver_in_pages(windows):
+        part, filled, trades = bar_of.get(start_ms), [], 0
         for trade in in_order(symbol, rows):
             trades += 1
             bar = fold.take(trade)
             if bar is not None:
                 filled.append(bar)
-        _require_all(part, trades)
+        if part is not None:
+            parts.append(part)
+            _require_all(part, trades)
         # A trade that came since the stored bar was made is in no final bar yet.
-        are_settled = are_settled and part.is_final and trades == part.trade_count
+        is_settled = part.is_final and trades == part.trade_count if part else not trades
+        are_settled = are_settled and is_settled
         if filled:
-            yield from with_state(filled, count, part.window_end)
+            yield from with_state(filled, from_millis(start_ms) + _WINDOW)
     rest = fold.rest()
     if rest is not None:
-        yield from with_state([rest], len(parts), stretch.end)
+        yield from with_state([rest], stretch.end)
+
+
+def _windows_of(stretch: Stretch) -> range:
+    """Return when the windows of a stretch begin, as ms since the epoch."""
+    return range(to_millis(stretch.start), to_millis(stretch.end), _WINDOW // _MS)
 
 
 def _require_all(part: Bar, trades: int) -> None:
