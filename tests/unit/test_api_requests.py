@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import ValidationError
 
 from tapeline.api.app import create_app
+from tapeline.api.socket_api import Wish
 from tapeline.local.service import LOOPBACK
 from tapeline.program.settings import ApiSettings, load_settings
 from tests.served import serving, under_path
@@ -89,6 +91,35 @@ def test_a_session_that_no_bar_can_hold_is_refused(
 
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith(detail)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/bars/AAPL?interval=1000tick",
+        "/v1/bars?symbols=AAPL&interval=1000tick",
+        "/v1/bars/latest?symbols=AAPL&interval=1000tick",
+        "/v1/stream?symbols=AAPL&interval=5m,1000tick",
+    ],
+)
+def test_bars_that_end_by_what_was_traded_are_refused_with_where_they_are(
+    client: httpx.Client, path: str
+) -> None:
+    answer = client.get(path)
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == (
+        "interval: '1000tick' bars are made of trades when they are read, and are neither paged "
+        "nor streamed: take them from `tapeline bars`, `tapeline export bars` or read_bars"
+    )
+
+
+def test_a_socket_refuses_them_alike() -> None:
+    wish = {"action": "subscribe", "symbols": ["AAPL"], "interval": "0.5volume"}
+    with pytest.raises(ValidationError, match=r"'0\.5volume' bars are made of trades when"):
+        Wish.model_validate(wish)
+    with pytest.raises(ValidationError, match="Input should be '1m'"):
+        Wish.model_validate({**wish, "interval": 5})
 
 
 def test_where_nothing_is_near_the_parameters_are_listed(client: httpx.Client) -> None:

@@ -22,6 +22,7 @@ NOON = datetime(2026, 11, 3, 12, tzinfo=timezone.utc)
         ({"symbols": []}, "Give one symbol to 500, not 0"),
         ({"symbols": [str(n) for n in range(501)]}, "Give one symbol to 500, not 501"),
         ({"symbols": "AAPL", "interval": "7m"}, "7m"),
+        ({"symbols": "AAPL", "interval": "1000tick"}, "are neither paged nor streamed: take them"),
         ({"symbols": "AAPL", "since": datetime(2026, 11, 3)}, "since needs a time zone"),  # noqa: DTZ001
         ({"symbols": "AAPL", "url": "127.0.0.1:8700"}, "is not a valid address of an API"),
         ({"symbols": "AAPL", "url": "ftp://127.0.0.1"}, "is not a valid address of an API"),

@@ -19,6 +19,7 @@ from tapeline.api.problems import Problem
 from tapeline.model.read_interval import ReadInterval
 from tapeline.model.sessions import Session
 from tapeline.model.symbols import split_symbols
+from tapeline.model.threshold import require_time
 from tapeline.model.times import EPOCH, LAST_TIME, from_millis, to_millis
 
 MOST_SYMBOLS: Final = 100
@@ -107,9 +108,9 @@ def symbols_of(
 
 
 def interval_of(
-    interval: Annotated[IntervalName, Query(examples=["5m", "1h", "1d"])] = (
-        IntervalName.FIVE_MINUTES
-    ),
+    interval: Annotated[
+        IntervalName, BeforeValidator(require_time), Query(examples=["5m", "1h", "1d"])
+    ] = IntervalName.FIVE_MINUTES,
 ) -> ReadInterval:
     """Read the length of the bars."""
     return ReadInterval.parse(interval.value)

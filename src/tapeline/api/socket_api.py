@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 import structlog
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect, status
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tapeline.api.events import Event, told_event
 from tapeline.api.limits import RequestLimits
@@ -17,6 +17,7 @@ from tapeline.api.live import Live
 from tapeline.api.parameters import MOST_SYMBOLS, NAME, IntervalName
 from tapeline.api.problems import Problem
 from tapeline.api.topics import Channel, topics_of
+from tapeline.model.threshold import require_time
 
 log = structlog.get_logger()
 
@@ -35,7 +36,7 @@ class Wish(BaseModel):
     symbols: list[Annotated[str, Field(pattern=NAME)]] = Field(
         min_length=1, max_length=MOST_SYMBOLS
     )
-    interval: IntervalName = IntervalName.FIVE_MINUTES
+    interval: Annotated[IntervalName, BeforeValidator(require_time)] = IntervalName.FIVE_MINUTES
     channels: list[Channel] = [Channel.BARS]
 
 
@@ -94,7 +95,8 @@ def _heed(live: Live, listener: Listener, text: str | bytes) -> None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "message"
-        listener.put(_refusal(f"{place}: {first['msg']}"))
+        reason = first["msg"].removeprefix("Value error, ")
+        listener.put(_refusal(f"{place}: {reason}"))
         return
     topics = topics_of(wish.symbols, [wish.interval.value], [c.value for c in wish.channels])
     if wish.action == "unsubscribe":

@@ -10,6 +10,7 @@ import anyio
 import structlog
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
+from pydantic import BeforeValidator
 from starlette.types import Message, Receive, Scope, Send
 
 from tapeline.api.listeners import Listener
@@ -17,6 +18,7 @@ from tapeline.api.live import Live
 from tapeline.api.models import PROBLEMS
 from tapeline.api.parameters import Symbols
 from tapeline.api.topics import ANY_CHANNELS, ANY_INTERVALS, topics_of
+from tapeline.model.threshold import require_time
 
 log = structlog.get_logger()
 
@@ -74,7 +76,9 @@ async def stream(
     request: Request,
     symbols: Symbols,
     interval: Annotated[
-        str, Query(pattern=ANY_INTERVALS, description="One length of bars or several.")
+        str,
+        BeforeValidator(require_time),
+        Query(pattern=ANY_INTERVALS, description="One length of bars or several."),
     ] = "5m",
     channels: Annotated[
         str, Query(pattern=ANY_CHANNELS, description="`bars`, `trades` or both.")

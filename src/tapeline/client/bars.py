@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from tapeline.client.api import DEFAULT_URL, Api, Events
 from tapeline.client.stream import Stream
 from tapeline.model.read_interval import ReadInterval
+from tapeline.model.threshold import require_time
 from tapeline.model.times import floor_to
 
 _AT_ONCE: Final = 100
@@ -67,7 +68,7 @@ def stream_bars(
 
     Args:
         symbols: one symbol or several, in the feed's names; 500 at most.
-        interval: as in `read_bars`.
+        interval: as in `read_bars`, but a length of time.
         since: the first window start, aware; by default that of the window that is open now.
         final_only: no provisional bars.
         url: of a `tapeline api`.
@@ -83,7 +84,7 @@ def stream_bars(
     if not 0 < len(names) <= _MOST:
         message = f"Give one symbol to {_MOST}, not {len(names)}."
         raise ValueError(message)
-    length = ReadInterval.parse(interval)
+    length = ReadInterval.parse(require_time(interval))
     if since is None:
         since = floor_to(length.duration, datetime.now(timezone.utc))
     elif since.tzinfo is None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
-from typing import Final
+from typing import Final, TypeVar
 
 from tapeline.model.bar import Interval
 from tapeline.model.read_interval import ReadInterval
@@ -26,6 +26,7 @@ class Measure(str, Enum):
 
 _FORM: Final = re.compile(r"(\d{1,18}(?:\.\d{1,10})?)(tick|volume|dollar)", re.ASCII)
 _SESSIONS: Final = tuple(s.value for s in Session if s is not Session.MIXED)
+_T = TypeVar("_T")
 _EXAMPLES: Final = "1000tick, 50000volume or 1000000dollar"
 
 
@@ -86,3 +87,19 @@ def parse_length(text: str) -> Length:
         raise ValueError(message)
     whole = amount.to_integral_value()
     return Threshold(whole if whole == amount else amount.normalize(), measure)
+
+
+def require_time(value: _T) -> _T:
+    """Return what may name a length of time as it was given.
+
+    Raises:
+        ValueError: it names, alone or among others, bars that end by what was traded.
+    """
+    for name in value.split(",") if isinstance(value, str) else ():
+        if _FORM.fullmatch(name):
+            message = (
+                f"{name!r} bars are made of trades when they are read, and are neither paged nor "
+                "streamed: take them from `tapeline bars`, `tapeline export bars` or read_bars"
+            )
+            raise ValueError(message)
+    return value
