@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cassandra import DriverException
 from cassandra.concurrent import execute_concurrent_with_args
 from rich.console import Console
 
+from tapeline.finalize.bar_writer import BarWriter, Computed
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.program.settings import Settings
@@ -241,6 +243,39 @@ def test_a_final_bar_keeps_its_trades_unless_it_may_shrink(finalized: Pipeline) 
     hour = finalized.bars(Interval.ONE_HOUR)["TEST", HOUR]
     assert (hour.trade_count, hour.volume, hour.revision) == (13, Decimal(625), 2)
     assert shrunk.kept.count == 0
+
+
+def test_an_hour_of_which_bars_have_expired_does_not_shrink_to_the_others(
+    finalized: Pipeline,
+) -> None:
+    """Gold has forgotten 14:30, and silver all trades; nothing tells it from a bar never made."""
+    before = finalized.bars(Interval.ONE_HOUR)["TEST", HOUR]
+    finalized.forget_bar("TEST", WINDOW)
+    finalized.session.execute("TRUNCATE window_state")
+
+    progress = rebuild(finalized, "gold", silver_ttl_s=1, allow_shrink=True)
+
+    assert finalized.bars(Interval.ONE_HOUR)["TEST", HOUR] == before
+    assert progress.kept.first == ["TEST 2024-03-15T14:00"]
+
+
+def test_windows_that_are_written_again_and_again_meanwhile_are_named(
+    finalized: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = BarWriter.compute
+
+    def overtaken(*arguments: Any, **options: Any) -> Computed:
+        """Compute bars, of which another writer writes one before they are stored."""
+        computed = compute(*arguments, **options)
+        if computed.interval is Interval.FIVE_MINUTES:
+            change_bar(finalized, "trades_gold_5m", WINDOW, "trade_count = 7")
+        return computed
+
+    monkeypatch.setattr(BarWriter, "compute", overtaken)
+
+    progress = rebuild(finalized, "gold")
+
+    assert progress.left.first == [f"TEST 2024-03-15T{at}" for at in ("14:30", "14:35", "14:40")]
 
 
 def test_a_trade_deleted_by_hand_is_named_as_still_missing(finalized: Pipeline) -> None:

@@ -16,7 +16,8 @@ from typing import Final
 
 from tapeline.finalize.bar_rules import BarRules
 from tapeline.finalize.bar_writer import BarWriter, Computed, Written
-from tapeline.model.bar import Interval, WindowKey
+from tapeline.finalize.final_bars import has_expired, shrinks
+from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.rebuild.plan import Hour, Plan, hour_of, in_chunks
 from tapeline.rebuild.progress import Progress
 from tapeline.storage.bar_rows import StoredBar
@@ -86,7 +87,8 @@ class GoldRebuild:
             advanced(windows)
         self._look_again(hours, progress)
         due, _ = self._due()
-        progress.left.add(k for h in hours for k in h.windows if k in due)
+        raced = {k for h in hours if h.key in progress.raced for k in h.windows}
+        progress.left.add(k for h in hours for k in h.windows if k in due | raced)
 
     def _rebuild(
         self, chunk: Sequence[Hour], progress: Progress, *, has_new_trades: bool = False
@@ -125,7 +127,19 @@ class GoldRebuild:
             h.key for h in hours if all(_is_final(stored, (h.symbol, start)) for start in h.known)
         ]
         computed = self._writer.compute(Interval.ONE_HOUR, whole)
+        fragments = [_key(bar) for bar in computed.bars if self._is_fragment(bar, computed)]
+        if self._allow_shrink:
+            progress.kept.add(fragments)
+            computed = computed.without(fragments)
         progress.written_hours.add(self._store(computed, progress).written)
+
+    def _is_fragment(self, hour: Bar, computed: Computed) -> bool:
+        """Return whether an hour would lose trades that may only have expired.
+
+        Its five-minute bars expire one by one, and cannot be made again once silver's trades have.
+        """
+        stored = computed.stored.get(_key(hour))
+        return shrinks(stored, hour) and has_expired(stored, self._rules.silver_ttl, computed.at)
 
     def _store(self, computed: Computed, progress: Progress) -> Written:
         """Write what the stream has not affected since it was read."""
@@ -176,8 +190,12 @@ class GoldRebuild:
         return windows, hours
 
 
+def _key(bar: Bar) -> WindowKey:
+    return bar.symbol, bar.window_start
+
+
 def _keys(computed: Computed) -> list[WindowKey]:
-    return [(bar.symbol, bar.window_start) for bar in computed.bars]
+    return [_key(bar) for bar in computed.bars]
 
 
 def _is_final(stored: Mapping[WindowKey, StoredBar], key: WindowKey) -> bool:

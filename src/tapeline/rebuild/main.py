@@ -105,7 +105,7 @@ def summary(progress: Progress, layer: RebuildLayer) -> list[str]:
         (progress.kept, "Kept, for silver has fewer trades than the bar (--allow-shrink)"),
         (progress.empty, "Without a trade in silver, and left as they are"),
         (progress.expired, "Refused, for their trades have begun to expire from silver"),
-        (progress.left, "Left to the stream, which has not finalized them yet"),
+        (progress.left, "Left to the stream, which works on them: run it again"),
     ):
         if tally.count:
             lines.append(f"{text}: {tally.count:,} windows: {tally}.")
