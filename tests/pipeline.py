@@ -238,6 +238,20 @@ class Pipeline:
             for bar in self.client.bars(symbol, interval, start, end)
         }
 
+    def revise_bar(self, symbol: str, start: datetime, **changes: Any) -> None:
+        """Give a final bar of five minutes its second revision."""
+        key, interval = (symbol, start), Interval.FIVE_MINUTES
+        stored = self.client.stored_bars(interval, [key])[key]
+        revised = replace(stored.bar, revision=2, reason="late_trade", **changes)
+        self.client.write_bars(interval, [(revised, stored.write_time_us + 1)])
+
+    def forget_bar(self, symbol: str, start: datetime) -> None:
+        """Take a bar of five minutes out of gold, as its time to live does."""
+        self.session.execute(
+            "DELETE FROM trades_gold_5m WHERE symbol = %s AND period = %s AND window_start = %s",
+            (symbol, Interval.FIVE_MINUTES.period_of(start), start),
+        )
+
     def rows(self, table: str) -> list[Mapping[str, Any]]:
         """Return every row of a table."""
         return [row._asdict() for row in self.session.execute(f"SELECT * FROM {table}")]

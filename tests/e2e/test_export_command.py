@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from tapeline import read_bars, read_trades
 from tapeline.local.discovery import Endpoints
@@ -146,6 +150,53 @@ def test_an_export_that_is_stopped_leaves_whole_files_and_goes_on(
     assert sorted(rows, key=lambda r: [r[k] for k in key]) == read.to_pylist()
     assert len(rows) == many_days
     assert list(tmp_path.glob("*/.*")) == []
+
+
+def in_table(folder: Path) -> list[tuple[str, int, Decimal]]:
+    """What DuckDB reads of the newest version of a Delta table, in order."""
+    dataset = DeltaTable(folder).to_pyarrow_dataset()
+    with duckdb.connect() as connection:
+        found = connection.from_arrow(dataset).project("symbol, epoch_ms(window_start), volume")
+        return sorted(found.fetchall())
+
+
+def of_days(symbols: Sequence[str], days: int) -> list[tuple[str, int, Decimal]]:
+    """What gold has of the first days, by what was put there."""
+    bars = [bar for s in symbols for index in range(days) for bar in a_day(s, index)]
+    return sorted((b.symbol, int(b.window_start.timestamp() * 1000), b.volume) for b in bars)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seen", [".tapeline-export.staged/2025-03-15.parquet", "date=2025-03-15"])
+def test_a_delta_export_that_is_stopped_leaves_one_whole_version_and_goes_on(
+    many_days: int, tmp_path: Path, end: signal.Signals, seen: str
+) -> None:
+    """Stopped amid its days, or once their files move to where the commit will name them."""
+    command = ("export", "bars", "--keyspace", MANY, "--exact", "--format", "delta")
+    folder = tmp_path / "bars"
+    run(*command, "--to", "2025-02-01", "-o", str(folder))
+    january, everything = of_days(SYMBOLS, 31), of_days(SYMBOLS, DAYS)
+    assert in_table(folder) == january
+
+    process = start(*command, "-o", str(folder), environment=UNMEASURED)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (folder / seen).exists() and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    process.send_signal(end)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    version, left = DeltaTable(folder).version(), in_table(folder)
+    again, third = (run(*command, "-o", str(folder), merge=False) for _ in range(2))
+
+    # The commit may have been faster than the signal.
+    assert (version, left) in [(0, january), (1, everything)]
+    assert version == 0 or seen.startswith("date=")
+    stopped = "The table has all of this run as a new version, or nothing of it: the same command"
+    assert (stopped in output) == (process.returncode == 130)
+    assert ("version 1 has all of it already" in again) == (version == 1)
+    assert third == f"{folder}: version 1 has all of it already.\n"
+    assert in_table(folder) == everything
+    assert len(everything) == many_days
+    assert list((folder / ".tapeline-export.staged").glob("*")) == []
 
 
 @pytest.mark.usefixtures("backfilled")

@@ -53,12 +53,6 @@ def export(pipeline: Pipeline, folder: Path, options: ExportOptions = OPTIONS) -
     return run_delta_export(pipeline.client, folder, options, progress)
 
 
-def revise(pipeline: Pipeline) -> None:
-    stored = pipeline.client.stored_bars(Interval.FIVE_MINUTES, [KEY])[KEY]
-    revised = replace(stored.bar, revision=2, reason="late_trade", high=77.5)
-    pipeline.client.write_bars(Interval.FIVE_MINUTES, [(revised, stored.write_time_us + 1)])
-
-
 def highs(folder: Path, version: int) -> list[tuple[int, float]]:
     """What DuckDB finds of the revised bar in a version."""
     table = DeltaTable(folder, version=version).to_pyarrow_dataset()
@@ -87,7 +81,7 @@ def test_a_revised_bar_is_a_new_version_and_nothing_new_is_none(
 ) -> None:
     export(finalized, tmp_path)
     again = export(finalized, tmp_path)
-    revise(finalized)
+    finalized.revise_bar(*KEY, high=77.5)
     third = export(finalized, tmp_path)
     forced = export(finalized, tmp_path, replace(OPTIONS, overwrite=True))
 
@@ -110,15 +104,32 @@ def test_symbols_may_come_one_after_the_other(finalized: Pipeline, tmp_path: Pat
 
 def test_the_table_keeps_what_has_expired_from_gold(finalized: Pipeline, tmp_path: Path) -> None:
     export(finalized, tmp_path)
-    finalized.session.execute(
-        "DELETE FROM trades_gold_5m WHERE symbol = 'TEST' AND period = '2024-03-01' "
-        "AND window_start = %s",
-        (KEY[1],),
-    )
+    finalized.forget_bar(*KEY)
     after = export(finalized, tmp_path)
 
     assert (after.version, after.files, after.fragments) == (0, 0, ["2024-03-15 TEST"])
     assert highs(tmp_path, 0) == [(1, EXPECTED[KEY]["high"])]
+
+
+def test_a_longer_bar_is_not_replaced_by_what_is_left_of_its_parts(
+    finalized: Pipeline, tmp_path: Path
+) -> None:
+    """Of 14:30 to 14:45 the first five minutes have expired; the bar of 16:30 is revised."""
+    quarters = replace(OPTIONS, interval=ReadInterval.parse("15m"))
+    export(finalized, tmp_path, quarters)
+    finalized.forget_bar(*KEY)
+    finalized.revise_bar("TEST", KEY[1].replace(hour=16), high=77.5)
+    after = export(finalized, tmp_path, quarters)
+    third = export(finalized, tmp_path, quarters)
+
+    assert (after.version, after.files, after.fragments) == (1, 1, ["2024-03-15 TEST"])
+    assert (third.version, third.files, third.fragments) == (1, 0, ["2024-03-15 TEST"])
+    found = pl.read_delta(str(tmp_path)).filter(symbol="TEST").sort("window_start")
+    assert found.select("trade_count", "open", "high", "revision").rows() == [
+        (14, 10.0, 10.5, 1),
+        (1, 10.3, 77.5, 2),
+    ]
+    assert highs(tmp_path, 0) == [(1, 10.5)]
 
 
 def test_another_length_of_bars_is_refused(finalized: Pipeline, tmp_path: Path) -> None:

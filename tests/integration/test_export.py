@@ -15,11 +15,14 @@ from rich.progress import Progress
 
 from tapeline import read_bars, read_trades
 from tapeline.export.content import ExportOptions, Kind
-from tapeline.export.files import ExportFormat
+from tapeline.export.files import ExportFormat, read_file
 from tapeline.export.job import ExportResult, run_export
 from tapeline.model.bar import Interval
 from tapeline.model.read_interval import ReadInterval
+from tapeline.read.bars import bars_schema
 from tapeline.simulator.tape import Tape
+from tapeline.storage.topics import TopicState
+from tests.commands import wait_for
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.pipeline import Pipeline
 
@@ -108,12 +111,15 @@ def test_read_trades_keeps_to_its_times_and_adds_up_to_the_bars(finalized: Pipel
     years = read_trades(
         "TEST", DAY - timedelta(days=4000), NEXT + timedelta(days=900), keyspace=finalized.name
     )
+    twice = read_trades(["TEST", "COIN:TESTUSD", "TEST"], DAY, NEXT, keyspace=finalized.name)
+    bars = read_bars(["TEST", "TEST"], "1d", DAY, NEXT, keyspace=finalized.name)
     nobody = read_trades("NOBODY", DAY, NEXT, keyspace=finalized.name, exact=True)
 
     assert first["price"].to_pylist() == [10.20, 99.00, 10.50, 50.00]
     assert after["price"].to_pylist() == [10.30]
     assert sum(every["volume"].to_pylist()) == Decimal("0.3")
     assert years.num_rows == TRADES - 2
+    assert (twice.num_rows, bars.num_rows) == (TRADES, 1)
     assert (nobody.num_rows, nobody.schema) == (0, every.schema)
 
 
@@ -146,10 +152,7 @@ def test_a_finished_day_is_written_again_only_when_a_bar_was_revised(
 ) -> None:
     first = export(finalized, tmp_path, options)
     second = export(finalized, tmp_path, options)
-    key = ("TEST", datetime(2024, 3, 15, 14, 30, tzinfo=timezone.utc))
-    stored = finalized.client.stored_bars(Interval.FIVE_MINUTES, [key])[key]
-    revised = replace(stored.bar, revision=2, reason="late_trade")
-    finalized.client.write_bars(Interval.FIVE_MINUTES, [(revised, stored.write_time_us + 1)])
+    finalized.revise_bar("TEST", DAY.replace(hour=14, minute=30))
     third = export(finalized, tmp_path, options)
     forced = export(finalized, tmp_path, replace(options, overwrite=True))
 
@@ -200,6 +203,91 @@ def test_a_file_is_not_replaced_by_what_is_left_of_its_trades(
     assert rows_of(tmp_path) == before
     found = (elsewhere.files, elsewhere.rows, elsewhere.fragments)
     assert found == (2, TRADES - 1, [path])
+
+
+@pytest.mark.parametrize("file_format", [f for f in ExportFormat if f is not ExportFormat.DELTA])
+def test_late_trades_do_not_make_up_for_trades_that_have_expired(
+    finalized: Pipeline, tmp_path: Path, file_format: ExportFormat
+) -> None:
+    """Silver has lost the one trade of 14:35, and got two at 15:00."""
+    options = replace(TRADES_ONLY, file_format=file_format)
+    path = f"date=2024-03-15/TEST.{file_format.value}"
+    export(finalized, tmp_path / "old", options)
+    before = (tmp_path / "old" / path).read_bytes()
+    late = tmp_path / "late.csv"
+    late.write_text(
+        "event_time_ms,symbol,price,volume,conditions\n"
+        "1710514800000,TEST,10.2,1,1\n1710514800001,TEST,10.3,1,1\n"
+    )
+    finalized.send_tape(late)
+    finalized.ingest()
+    finalized.finalize()
+    bucket = DAY.replace(hour=14, minute=35)
+    finalized.session.execute(
+        "DELETE FROM trades_silver WHERE symbol = 'TEST' AND bucket = %s", (bucket,)
+    )
+
+    again = export(finalized, tmp_path / "old", options)
+    fresh = export(finalized, tmp_path / "new", options)
+
+    assert (again.files, again.kept, again.fragments) == (0, 2, [path])
+    assert (tmp_path / "old" / path).read_bytes() == before
+    assert (fresh.files, fresh.rows, fresh.fragments) == (2, TRADES + 1, [path])
+
+
+@pytest.mark.parametrize("file_format", [f for f in ExportFormat if f is not ExportFormat.DELTA])
+def test_a_longer_bar_is_not_replaced_by_what_is_left_of_its_parts(
+    finalized: Pipeline, tmp_path: Path, file_format: ExportFormat
+) -> None:
+    """Of 14:30 to 14:45 the first five minutes have expired; the bar of 16:30 is revised."""
+    options = replace(BARS, interval=ReadInterval.parse("15m"), file_format=file_format)
+    path = f"date=2024-03-15/TEST.{file_format.value}"
+    schema = bars_schema(exact=True)
+    export(finalized, tmp_path, options)
+    first, last = read_file(tmp_path / path, schema, file_format).to_pylist()
+    finalized.forget_bar("TEST", DAY.replace(hour=14, minute=30))
+    finalized.revise_bar("TEST", DAY.replace(hour=16, minute=30), high=77.5)
+
+    again = export(finalized, tmp_path, options)
+    third = export(finalized, tmp_path, replace(options, overwrite=True))
+
+    assert (again.files, again.kept, again.fragments) == (1, 1, [path])
+    assert third.fragments == [path]
+    assert (first["trade_count"], first["open"], first["revision"]) == (14, 10.0, 1)
+    revised = {**last, "high": 77.5, "revision": 2}
+    assert read_file(tmp_path / path, schema, file_format).to_pylist() == [first, revised]
+
+
+def test_where_gold_forgets_a_revised_part_is_no_whole_bar(
+    finalized: Pipeline, tmp_path: Path
+) -> None:
+    finalized.session.execute("ALTER TABLE trades_gold_5m WITH default_time_to_live = 86400")
+    wait_for(lambda: finalized.client.lifetimes()["trades_gold_5m"] == timedelta(days=1))
+    quarters = replace(BARS, interval=ReadInterval.parse("15m"))
+    export(finalized, tmp_path, quarters)
+    before = rows_of(tmp_path)
+    finalized.forget_bar("TEST", DAY.replace(hour=14, minute=30))
+    finalized.revise_bar("TEST", DAY.replace(hour=14, minute=40), high=77.5)
+
+    again = export(finalized, tmp_path, quarters)
+
+    assert (again.files, again.fragments) == (0, ["date=2024-03-15/TEST.parquet"])
+    assert rows_of(tmp_path) == before
+
+
+def test_longer_bars_that_are_provisional_again_stay_and_are_not_lost(
+    finalized: Pipeline, tmp_path: Path
+) -> None:
+    """Another topic may bring trades to any time, until it is finalized so far."""
+    quarters = replace(BARS, interval=ReadInterval.parse("15m"))
+    export(finalized, tmp_path, quarters)
+    before = rows_of(tmp_path)
+    finalized.client.write_topic_state("another", TopicState.MOVING, finalized.now)
+
+    again = export(finalized, tmp_path, quarters)
+
+    assert (again.files, again.kept, again.fragments) == (0, 2, [])
+    assert rows_of(tmp_path) == before
 
 
 def test_symbols_and_days_are_those_asked_for(finalized: Pipeline, tmp_path: Path) -> None:

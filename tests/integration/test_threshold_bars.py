@@ -24,6 +24,7 @@ from tapeline.export.job import ExportResult, run_export
 from tapeline.model.bar import Interval
 from tapeline.model.errors import ExpiredError, UsageError
 from tapeline.model.gap import Gap, GapKind
+from tapeline.model.splits import NO_SPLITS
 from tapeline.model.threshold import parse_length
 from tapeline.model.times import to_micros
 from tapeline.program.rule_file import read_policy
@@ -149,6 +150,37 @@ def test_a_late_trade_revises_the_bars_from_its_own_on(finalized: Pipeline, tmp_
     assert [row["reason"] for row in found] == [None, *["late_trade"] * 3]
 
 
+def test_a_late_trade_in_an_empty_window_leaves_nothing_final_behind_it(
+    finalized: Pipeline, tmp_path: Path
+) -> None:
+    """Nobody traded at 14:50, which was finalized with that; only silver knows of the trade."""
+    finalized.send_tape(late_tape(tmp_path, "2024-03-15T14:50:00", 10.40))
+    finalized.ingest()
+    late = [(10.40, 10.50, 10.40, 10.40, 40, 895, 5), (10.30, 10.30, 10.30, 10.30, 100, 1030, 1)]
+    found = read(finalized, "5tick")
+    assert values(found) == [*FIVE_TICKS[:2], *late]
+    assert states(found) == [FINAL, FINAL, PROVISIONAL, PROVISIONAL]
+
+    finalized.finalize()
+    found = read(finalized, "5tick")
+    assert values(found) == [*FIVE_TICKS[:2], *late]
+    assert [row["revision"] for row in found] == [1, 1, 2, 2]  # 0 would be provisional
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [("13:45", [False] * 4), ("19:59", [True, True, True, False])],
+    ids=["before all others", "after all others"],
+)
+def test_a_late_trade_before_or_after_all_others_of_a_session(
+    finalized: Pipeline, tmp_path: Path, at: str, expected: list[bool]
+) -> None:
+    """Regular hours last from 13:30 to 20:00 UTC that day; the fourth bar is not filled."""
+    finalized.send_tape(late_tape(tmp_path, f"2024-03-15T{at}:00", 10.40))
+    finalized.ingest()
+    assert [row["is_final"] for row in read(finalized, "5tick")] == expected
+
+
 def test_after_a_gap_no_bar_of_the_session_is_complete(finalized: Pipeline) -> None:
     """Bars after it might be cut elsewhere; those of the window before it are what they were."""
     start = datetime(2024, 3, 15, 14, 50, tzinfo=timezone.utc)
@@ -270,6 +302,21 @@ def test_exports_are_what_is_read_and_keep_what_expires(
     assert fresh.fragments == ["date=2024-03-15/TEST.parquet"]
 
 
+def test_half_a_day_that_was_written_before_the_rest_expired_is_said(
+    finalized: Pipeline, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bars"
+    export(finalized, folder, OPTIONS)
+    finalized.send_tape(late_tape(tmp_path, "2024-03-15T19:00:00", 10.40))
+    finalized.ingest()
+    finalized.finalize()
+    finalized.client.session.execute(f"TRUNCATE {finalized.name}.trades_silver")
+
+    again = export(finalized, folder, OPTIONS)
+    assert (again.kept, again.files) == (1, 0)
+    assert again.fragments == ["date=2024-03-15/TEST.parquet"]
+
+
 def test_an_export_of_adjusted_bars_has_a_folder_of_its_own(
     finalized: Pipeline, tmp_path: Path
 ) -> None:
@@ -280,5 +327,8 @@ def test_an_export_of_adjusted_bars_has_a_folder_of_its_own(
     (file,) = (tmp_path / "bars").glob("*/*.parquet")
     assert pq.ParquetFile(file).read()["volume"].to_pylist() == [2660, 400]
     more = read_splits(splits_of(tmp_path, "TEST,2024-03-18,4", "TEST,2025-03-18,2"), now)
-    with pytest.raises(UsageError, match="holds an export of splits"):
+    # New York's day begins at 20:00 the evening before.
+    with pytest.raises(UsageError, match=r"the split of TEST from 2025-03-18T00:00:00Z on, which"):
         export(finalized, tmp_path / "bars", replace(hours, splits=more))
+    with pytest.raises(UsageError, match=r"holds an export of splits .* and not None: choose"):
+        export(finalized, tmp_path / "bars", replace(hours, splits=NO_SPLITS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,30 @@ from deltalake import DeltaTable, write_deltalake
 
 from tapeline.cli.app import main
 from tapeline.cli.export import summary
+from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.delta_table import BarsTable, delta_schema
+from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult
 from tapeline.export.record import RECORD_NAME
 from tapeline.model.errors import UsageError
+from tapeline.model.read_interval import ReadInterval
 from tapeline.read.bars import bars_table
 from tests.sample import a_bar
 
 SCHEMA = delta_schema(exact=True, detail=False)
+OPTIONS = ExportOptions(
+    Kind.BARS,
+    ExportFormat.DELTA,
+    ReadInterval.parse("5m"),
+    None,
+    None,
+    None,
+    exact=True,
+    detail=False,
+    provisional=False,
+    overwrite=False,
+    delay=timedelta(minutes=10),
+)
 FRIDAY, MONDAY = date(2026, 11, 20), date(2026, 11, 23)
 
 
@@ -178,13 +194,14 @@ def test_the_end_says_which_version_has_what():
     outcome = ExportResult(
         files=2, rows=1_234, kept=400, open_days=1, version=7, fragments=["2026-11-20 AAPL"]
     )
-    first, unfinalized, warning = summary(outcome, Path("lake"))
+    first, unfinalized, warning = summary(outcome, Path("lake"), OPTIONS)
     assert first == (
         "lake: version 7 adds or replaces 1,234 rows in 2 days, and has 400 as they were."
     )
     assert unfinalized == "1 of these days are not finalized; run it again for the rest."
     assert "gold no longer has all bars of 1 days of a symbol" in warning
-    assert warning.endswith("the table keeps those it has: 2026-11-20 AAPL.")
-    assert summary(ExportResult(kept=3, version=0), Path("lake")) == [
+    assert "those that were written before stay as they are" in warning
+    assert warning.endswith(": 2026-11-20 AAPL.")
+    assert summary(ExportResult(kept=3, version=0), Path("lake"), OPTIONS) == [
         "lake: version 0 has all of it already."
     ]

@@ -13,6 +13,7 @@ from tapeline.export.content import ExportOptions, Kind, midnight, state_of_bars
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult, day_of
 from tapeline.model.read_interval import ReadInterval
+from tapeline.model.threshold import parse_length
 from tests.sample import START, a_bar
 
 DAY = date(2024, 3, 15)
@@ -74,12 +75,30 @@ def test_a_folder_is_bound_to_what_changes_its_rows():
 def test_the_end_says_what_was_written_what_is_open_and_what_is_lost():
     lost = [f"date=2024-03-0{n}/A.parquet" for n in range(1, 8)]
     outcome = ExportResult(files=1_200, rows=3_456_789, kept=7, open_days=2, fragments=lost)
-    first, unfinalized, warning = summary(outcome, Path("out"))
+    first, unfinalized, warning = summary(outcome, Path("out"), OPTIONS)
     assert first == "out: wrote 1,200 files with 3,456,789 rows, left 7 as they were."
     assert unfinalized.startswith("2 of the files written are of days that are not finalized")
-    assert "no longer has all trades of 7 files" in warning
+    assert "no longer has all bars of 7 files" in warning
     assert warning.endswith("date=2024-03-05/A.parquet and 2 more.")
-    assert len(summary(ExportResult(kept=3), Path("out"))) == 1
+    assert len(summary(ExportResult(kept=3), Path("out"), OPTIONS)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kind": Kind.TRADES}, ["silver no longer has all trades of 1 files", "SILVER_TTL_S"]),
+        ({}, ["gold no longer has all bars of 1 files", "GOLD_TTL_S"]),
+        (
+            {"interval": parse_length("5tick")},
+            ["silver or gold no longer has all trades of the 5tick bars of 1 files", "nothing new"],
+        ),
+    ],
+)
+def test_what_is_lost_is_said_of_the_table_that_lost_it(change, said):
+    outcome = ExportResult(files=1, rows=1, fragments=["date=2024-03-15/A.parquet"])
+    _, warning = summary(outcome, Path("out"), replace(OPTIONS, **change))
+    assert [text in warning for text in said] == [True] * len(said)
+    assert ("silver" in warning) == (change != {})
 
 
 @pytest.mark.parametrize(

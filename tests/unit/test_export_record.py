@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+from fractions import Fraction
+
 import pytest
 
 from tapeline.export.record import RECORD_NAME, Record
 from tapeline.model.errors import UsageError
+from tapeline.model.splits import Split, Splits
 
 OPTIONS = {"kind": "bars", "interval": "5m", "format": "parquet"}
+NOON = datetime(2024, 3, 15, 12, tzinfo=timezone.utc)
 A, B = "date=2024-03-15/A.parquet", "date=2024-03-15/B.parquet"
 
 
@@ -101,3 +106,23 @@ def test_a_kill_in_or_right_after_the_first_file_is_no_obstacle(tmp_path):
     assert Record(tmp_path, OPTIONS).rows_of(A) == 0
     with pytest.raises(UsageError, match="choose another"):
         Record(tmp_path, {**OPTIONS, "interval": "1h"})
+
+
+def test_a_split_that_has_come_into_effect_is_named_with_what_to_do(tmp_path):
+    before = Splits.of([Split("BRK/B", NOON, Fraction(50))])
+    new = [Split(name, NOON + timedelta(days=9), Fraction(4)) for name in ("AAPL", "B", "C", "D")]
+    now = Splits.of([*before.every, *new])
+    record = Record(tmp_path, {**OPTIONS, "splits": before.fingerprint}, before)
+    write(tmp_path, A, "aa")
+    record.add(A, 1, "one")
+
+    with pytest.raises(UsageError) as refused:
+        Record(tmp_path, {**OPTIONS, "splits": now.fingerprint}, now)
+    assert str(refused.value) == (
+        f"{tmp_path} holds bars that are not adjusted for the split of AAPL from "
+        "2024-03-24T12:00:00Z on, B from 2024-03-24T12:00:00Z on, C from 2024-03-24T12:00:00Z on "
+        "and 1 more, which has come into effect since, or was added: that changes all bars before "
+        "it. Export everything again, into another folder."
+    )
+    with pytest.raises(UsageError, match="an export of interval 5m and not 1h, splits"):
+        Record(tmp_path, {**OPTIONS, "interval": "1h", "splits": now.fingerprint}, now)

@@ -100,6 +100,20 @@ def test_a_split_to_come_changes_nothing_yet(tmp_path):
     assert splits.fingerprint != later.fingerprint
 
 
+def test_what_has_come_into_effect_since_is_known_by_the_fingerprint_before(tmp_path):
+    lines = ("AAPL,2026-11-20,4", "MSFT,2026-11-20,2", "AAPL,2026-11-23,2", "XYZ,2020-01-07,1:2")
+    path = write(tmp_path, *lines)
+    now = read_splits(path, NOW + timedelta(days=3))
+    on_friday, long_ago = read_splits(path, NOW), read_splits(path, at("2020-12-01T00:00Z"))
+    (monday,) = now.since(on_friday.fingerprint)
+    assert (monday.symbol, monday.factor) == ("AAPL", 2)
+    assert monday.effective == at("2026-11-23T01:00Z")
+    assert [s.symbol for s in now.since(long_ago.fingerprint)] == ["AAPL", "MSFT", "AAPL"]
+    assert len(now.since(None)) == 4
+    assert now.since(now.fingerprint) == []
+    assert now.since("of another file") == on_friday.since(now.fingerprint) == []
+
+
 def test_the_same_splits_in_another_order_have_the_same_fingerprint(tmp_path):
     one = read_splits(write(tmp_path, "A,2020-08-31,4", "B,2020-08-31,2"), NOW)
     other = read_splits(write(tmp_path, "B,2020-08-31,2.0", "A,2020-08-31,4:1"), NOW)

@@ -36,9 +36,18 @@ from tapeline.program.settings import load_settings
 from tapeline.program.split_file import read_splits
 
 _STOPPED_EXIT_CODE: Final = 130
+_STOPPED_FILES: Final = "The same command goes on where it was."
+_STOPPED_TABLE: Final = (
+    "The table has all of this run as a new version, or nothing of it: the same command says which."
+)
+"""The run ends with one commit, and may be stopped right after it."""
 _LOCK_NAME: Final = ".tapeline-export.lock"
 _DAYS: Final = ["%Y-%m-%d"]
 _NAMED: Final = 5
+_KEPT_BARS: Final = (
+    "those that were written before stay as they are, and an export to another folder has what is "
+    "left"
+)
 
 
 def _export_folder(path: Path) -> Path | None:
@@ -144,12 +153,11 @@ def export(
                 outcome = run(client, output, options, progress)
     except KeyboardInterrupt:
         is_table = file_format is ExportFormat.DELTA
-        left = "The table is as it was" if is_table else "The same command goes on where it was"
-        typer.echo(f"Stopped. {left}.", err=True)
+        typer.echo(f"Stopped. {_STOPPED_TABLE if is_table else _STOPPED_FILES}", err=True)
         raise typer.Exit(_STOPPED_EXIT_CODE) from None
     if not outcome.files and not outcome.kept:
         _explain_nothing(options)
-    for line in summary(outcome, output):
+    for line in summary(outcome, output, options):
         typer.echo(line)
 
 
@@ -182,7 +190,7 @@ def _explain_nothing(options: ExportOptions) -> None:
     raise UsageError(message)
 
 
-def summary(outcome: ExportResult, output: Path) -> list[str]:
+def summary(outcome: ExportResult, output: Path, options: ExportOptions) -> list[str]:
     """Say in sentences what was written and what was not."""
     if outcome.version is not None:
         return _table_summary(outcome, output)
@@ -194,11 +202,29 @@ def summary(outcome: ExportResult, output: Path) -> list[str]:
             "it again for the rest of them."
         )
     if outcome.fragments:
-        lines.append(
-            f"Warning: silver no longer has all trades of {len(outcome.fragments):,} files (it "
-            f"keeps them for TAPELINE_CASSANDRA__SILVER_TTL_S): {_first_of(outcome.fragments)}"
-        )
+        files = f"{len(outcome.fragments):,} files"
+        lines.append(f"Warning: {_lost(files, options)}: {_first_of(outcome.fragments)}")
     return lines
+
+
+def _lost(files: str, options: ExportOptions) -> str:
+    """Say what the store no longer has of some files, and what that means for them."""
+    if options.kind is Kind.TRADES:
+        return (
+            f"silver no longer has all trades of {files} (it keeps them for "
+            "TAPELINE_CASSANDRA__SILVER_TTL_S); what was written before stays, and new files have "
+            "what is left"
+        )
+    if isinstance(options.interval, ReadInterval):
+        return (
+            f"gold no longer has all bars of {files}, or not all that they are made of (it keeps "
+            f"them for TAPELINE_CASSANDRA__GOLD_TTL_S); {_KEPT_BARS}"
+        )
+    return (
+        f"silver or gold no longer has all trades of the {options.interval.name} bars of {files} "
+        "(they keep them for TAPELINE_CASSANDRA__SILVER_TTL_S and GOLD_TTL_S); what was written "
+        "before stays, and nothing new is written of these days"
+    )
 
 
 def _table_summary(outcome: ExportResult, output: Path) -> list[str]:
@@ -213,9 +239,9 @@ def _table_summary(outcome: ExportResult, output: Path) -> list[str]:
         )
     if outcome.fragments:
         lines.append(
-            f"Warning: gold no longer has all bars of {len(outcome.fragments):,} days of a symbol "
-            "(it keeps them for TAPELINE_CASSANDRA__GOLD_TTL_S); the table keeps those it has: "
-            + _first_of(outcome.fragments)
+            f"Warning: gold no longer has all bars of {len(outcome.fragments):,} days of a symbol, "
+            "or not all that they are made of (it keeps them for TAPELINE_CASSANDRA__GOLD_TTL_S); "
+            f"{_KEPT_BARS}: {_first_of(outcome.fragments)}"
         )
     return lines
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from enum import Enum
@@ -18,8 +18,10 @@ from tapeline.model.read_interval import ReadInterval
 from tapeline.model.rules import Rules
 from tapeline.model.splits import NO_SPLITS, Splits
 from tapeline.model.threshold import Length
+from tapeline.model.times import to_millis
 from tapeline.read.bars import any_bars, bars_of_trades, bars_table
 from tapeline.read.trades import trade_batches, trades_schema
+from tapeline.storage.bar_rows import GOLD_TABLES
 from tapeline.storage.cassandra_client import CassandraClient
 
 _DAY: Final = timedelta(days=1)
@@ -86,17 +88,20 @@ class ExportOptions:
 class Content:
     """The rows of a file and what they show.
 
-    `state` names the state of the store, None when it may change unseen; `expected` is the
-    least number of rows that it ought to have; `is_open` says that more rows will come,
-    `is_over` that the day has ended.
+    `state` names the state of the store, None when it may change unseen; `expected` is how many
+    trades each window, by its start in ms, ought to have; `is_open` says that more rows will come,
+    `is_over` that the day has ended. Of bars, `pending` are the windows whose bar is left out as it
+    is provisional, and `expires` says that gold forgets bars after a time.
     """
 
     schema: pa.Schema
     batches: Iterable[pa.RecordBatch]
     state: str | None
-    expected: int
+    expected: Mapping[int, int]
     is_open: bool
     is_over: bool
+    pending: frozenset[datetime] = frozenset()
+    expires: bool = False
 
 
 def content_of(
@@ -122,8 +127,16 @@ def _bars(
     every = list(any_bars(client, symbol, length, start, start + _DAY, rules, splits))
     bars = [b for b in every if b.is_final or options.provisional]
     table = bars_table(bars, exact=options.exact, detail=options.detail)
-    is_open = not is_over or not all(b.is_final for b in every)
-    return Content(table.schema, table.to_batches(), state_of_bars(bars), 0, is_open, is_over)
+    return Content(
+        table.schema,
+        table.to_batches(),
+        state_of_bars(bars),
+        {},
+        not is_over or not all(b.is_final for b in every),
+        is_over,
+        frozenset(b.window_start for b in every) - {b.window_start for b in bars},
+        bool(client.lifetimes()[GOLD_TABLES[length.stored]]),
+    )
 
 
 def state_of_bars(bars: Iterable[Bar]) -> str:
@@ -134,6 +147,13 @@ def state_of_bars(bars: Iterable[Bar]) -> str:
     return _digest(
         (b.window_start, b.revision, b.trade_count, b.is_complete, b.updated_at) for b in bars
     )
+
+
+def trades_of_day(client: CassandraClient, symbol: str, day: date) -> int:
+    """Return how many trades the final bars of a day are of, as far as gold has them."""
+    start = midnight(day)
+    bars = client.bars(symbol, _FIVE_MINUTES.stored, start, start + _DAY)
+    return sum(bar.trade_count for bar in bars if bar.is_final)
 
 
 def _trades(
@@ -148,7 +168,7 @@ def _trades(
         trades_schema(exact=options.exact),
         trade_batches(client, symbol, start, start + _DAY, exact=options.exact),
         state if is_finalized else None,
-        sum(b.trade_count for b in bars) if is_finalized else 0,
+        {to_millis(b.window_start): b.trade_count for b in bars} if is_finalized else {},
         not is_finalized,
         is_over,
     )

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from tapeline.export.content import ExportOptions, content_of
 from tapeline.export.delta_table import BarsTable, delta_schema
 from tapeline.export.job import ExportResult, stored_days
+from tapeline.export.kept_bars import with_kept
 from tapeline.export.record import Record
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -29,7 +30,7 @@ def run_delta_export(
         UsageError: the folder holds something else, or another program changed it meanwhile.
     """
     BarsTable.require_ours(folder)
-    Record(folder, options.lasting(client.keyspace))
+    Record(folder, options.lasting(client.keyspace), options.splits)
     schema = delta_schema(exact=options.exact, detail=options.detail)
     table = BarsTable(folder, schema)
     now = datetime.now(timezone.utc)
@@ -43,12 +44,12 @@ def run_delta_export(
         for _, symbol in of_day:
             progress.update(task, description=f"{day} {symbol}")
             content = content_of(client, options, symbol, day, now)
-            bars = pa.Table.from_batches(content.batches, content.schema).cast(schema)
+            now_there = pa.Table.from_batches(content.batches, content.schema).cast(schema)
             before = there.get(symbol, schema.empty_table())
-            if content.is_over and bars.num_rows < before.num_rows:
-                # What has expired since stays in the table.
+            bars, is_fragment = with_kept(before, now_there, content, options.interval)
+            if is_fragment:
                 outcome.fragments.append(f"{day} {symbol}")
-            elif bars.num_rows and (options.overwrite or not bars.equals(before)):
+            if bars.num_rows and (options.overwrite or not bars.equals(before)):
                 fresh[symbol] = bars
                 is_open |= content.is_open
             progress.advance(task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from enum import Enum
@@ -55,13 +55,13 @@ def write_file(
     schema: pa.Schema,
     batches: Iterable[pa.RecordBatch],
     file_format: ExportFormat,
-    least: int = 0,
+    is_enough: Callable[[], bool] = lambda: True,
 ) -> int:
     """Write a file from batches, one after the other, and return the number of rows.
 
     It appears under its name when it is whole and on the disk, in place of an earlier one.
-    Nothing appears without a row, or with fewer than `least`. A kill leaves at most a hidden
-    file of suffix `.part`.
+    Nothing appears without a row, or where `is_enough`, which is asked at the end, says no. A kill
+    leaves at most a hidden file of suffix `.part`.
     """
     rows = 0
     batches = iter(batches)
@@ -78,11 +78,26 @@ def write_file(
                     rows += batch.num_rows
             file.flush()
             os.fsync(file.fileno())
-        if rows >= least:
+        if is_enough():
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     return rows
+
+
+def read_file(path: Path, schema: pa.Schema, file_format: ExportFormat) -> pa.Table:
+    """Return these columns of a file that `write_file` wrote; lists only of what is no CSV."""
+    if file_format is ExportFormat.PARQUET:
+        return pq.ParquetFile(path).read(schema.names).cast(schema)
+    if file_format is ExportFormat.ARROW:
+        with pa.OSFile(str(path)) as file:
+            return pa.ipc.open_file(file).read_all().select(schema.names).cast(schema)
+    options = pacsv.ConvertOptions(
+        column_types={field.name: field.type for field in schema},
+        include_columns=schema.names,
+        strings_can_be_null=True,
+    )
+    return pacsv.read_csv(path, convert_options=options).cast(schema)
 
 
 def _joined(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from rich.progress import Progress
 
-from tapeline.export.content import Content, ExportOptions, Kind, content_of, midnight
-from tapeline.export.files import PART_SUFFIX, path_in_export, write_file
+from tapeline.export.content import (
+    Content,
+    ExportOptions,
+    Kind,
+    content_of,
+    midnight,
+    trades_of_day,
+)
+from tapeline.export.files import PART_SUFFIX, path_in_export, read_file, write_file
+from tapeline.export.kept_bars import with_kept
 from tapeline.export.record import Record
 from tapeline.model.bar import Interval
 from tapeline.model.errors import ExpiredError
@@ -20,6 +31,8 @@ from tapeline.storage.cassandra_client import CassandraClient
 _DAY: Final = timedelta(days=1)
 _EPOCH_DAY: Final = date(1970, 1, 1)
 _DAY_MS: Final = 86_400_000
+_WINDOW_MS: Final = 300_000
+_TIME: Final = "event_time"
 
 
 @dataclass(slots=True)
@@ -27,9 +40,9 @@ class ExportResult:
     """How many files and rows were written, and how many files left as they were.
 
     `open_days` counts written files whose day is not finalized; `fragments` are files of trades, or
-    of bars that are made of them, that silver has begun to lose. For a Delta table, a file is a day
-    of all its symbols, `fragments` are days of a symbol that gold has begun to lose, and `version`
-    is its newest.
+    of bars that are made of them, that silver has begun to lose, and files of bars that gold has.
+    For a Delta table, a file is a day of all its symbols, `fragments` are days of a symbol that
+    gold has begun to lose, and `version` is its newest.
     """
 
     files: int = 0
@@ -48,7 +61,7 @@ def run_export(
     Raises:
         UsageError: the folder holds something else.
     """
-    record = Record(folder, options.lasting(client.keyspace))
+    record = Record(folder, options.lasting(client.keyspace), options.splits)
     for part in folder.glob(f"date=*/.*{PART_SUFFIX}"):
         part.unlink()
     now = datetime.now(timezone.utc)
@@ -62,21 +75,31 @@ def run_export(
             content = content_of(client, options, symbol, day, now)
         except ExpiredError:
             # What was written while silver had the trades stays as it is.
-            if record.rows_of(path):
-                outcome.kept += 1
-            else:
+            written = _trades_written(folder, path, options, record)
+            outcome.kept += written > 0
+            if written < trades_of_day(client, symbol, day):
                 outcome.fragments.append(path)
             progress.advance(task)
             continue
         if not options.overwrite and record.holds(path, content.state):
             outcome.kept += 1
         else:
-            _write(folder, path, content, options, record, outcome)
+            write = _write_trades if options.kind is Kind.TRADES else _write_bars
+            write(folder, path, content, options, record, outcome)
         progress.advance(task)
     return outcome
 
 
-def _write(
+def _trades_written(folder: Path, path: str, options: ExportOptions, record: Record) -> int:
+    """Return of how many trades the bars are that a file has; 0 when there is none."""
+    if not record.rows_of(path):
+        return 0
+    schema = pa.schema([("trade_count", pa.int64())])
+    counts = read_file(folder / path, schema, options.file_format)["trade_count"]
+    return int(pc.sum(counts).as_py())
+
+
+def _write_bars(
     folder: Path,
     path: str,
     content: Content,
@@ -84,25 +107,68 @@ def _write(
     record: Record,
     outcome: ExportResult,
 ) -> None:
-    before = record.rows_of(path)
-    # What has expired since must not take a whole file's place.
-    least = before if content.is_over else min(before, content.expected)
+    """Write the bars of a day, and those of an earlier run that gold has begun to lose."""
+    before = content.schema.empty_table()
+    if record.rows_of(path):
+        before = read_file(folder / path, content.schema, options.file_format)
+    now = pa.Table.from_batches(content.batches, content.schema)
+    bars, is_fragment = with_kept(before, now, content, options.interval)
+    if is_fragment:
+        outcome.fragments.append(path)
+    if not bars.num_rows:
+        return
+    if bars.equals(before) and not options.overwrite:
+        outcome.kept += 1
+        return
+    rows = write_file(folder / path, content.schema, bars.to_batches(), options.file_format)
+    record.add(path, rows, content.state)
+    outcome.files += 1
+    outcome.rows += rows
+    outcome.open_days += content.is_open
+
+
+def _write_trades(
+    folder: Path,
+    path: str,
+    content: Content,
+    options: ExportOptions,
+    record: Record,
+    outcome: ExportResult,
+) -> None:
+    """Write the trades of a day; what has expired since must not take a whole file's place."""
+    before, found = Counter[int](), Counter[int]()
+    if content.is_over and record.rows_of(path):
+        column = pa.schema([content.schema.field(_TIME)])
+        before = _trades_of_windows(read_file(folder / path, column, options.file_format)[_TIME])
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        for batch in content.batches:
+            found.update(_trades_of_windows(batch[_TIME]))
+            yield batch
+
     rows = write_file(
         folder / path,
         content.schema,
-        content.batches,
+        counted(),
         options.file_format,
-        least=least,
+        is_enough=lambda: before <= found,
     )
-    if rows < max(content.expected, least):
+    if not before | Counter(content.expected) <= found:
         outcome.fragments.append(path)
-    if rows < least:
+    if not before <= found:
         outcome.kept += 1
     elif rows:
         record.add(path, rows, content.state)
         outcome.files += 1
         outcome.rows += rows
         outcome.open_days += content.is_open
+
+
+def _trades_of_windows(times: pa.ChunkedArray | pa.Array) -> Counter[int]:
+    """Return how many event times lie in each window of five minutes, by its start in ms."""
+    windows = pc.divide(times.cast(pa.int64()), _WINDOW_MS)
+    counts = pc.value_counts(windows).to_pylist()
+    return Counter({found["values"] * _WINDOW_MS: found["counts"] for found in counts})
 
 
 def stored_days(

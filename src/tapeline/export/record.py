@@ -11,9 +11,13 @@ from typing import Any, Final
 import orjson
 
 from tapeline.model.errors import UsageError
+from tapeline.model.splits import NO_SPLITS, Splits
+from tapeline.model.times import iso
 
 RECORD_NAME: Final = ".tapeline-export.jsonl"
 """Hidden, in the folder of the export: its options, then one line a file."""
+
+_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,15 @@ class Record:
     Args:
         folder: of the export; made if need be.
         options: what the files hold and how; the same for all of them.
+        splits: what their bars are adjusted for, whose fingerprint the options have.
 
     Raises:
         UsageError: the folder holds an export with other options, or days of no export.
     """
 
-    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, options: Mapping[str, Any], splits: Splits = NO_SPLITS
+    ) -> None:
         self._folder = folder
         self._file = folder / RECORD_NAME
         self._written: dict[str, Written] = {}
@@ -50,7 +57,7 @@ class Record:
         lines = _whole_lines(self._file)
         has_files = any(not p.name.startswith(".") for p in folder.glob("date=*/*"))
         if len(lines) > 1 or (lines and has_files):
-            self._require_same(orjson.loads(lines[0]), dict(options))
+            self._require_same(orjson.loads(lines[0]), dict(options), splits)
             found = (Written(**orjson.loads(line)) for line in lines[1:])
             self._written = {w.path: w for w in found}
         elif has_files:
@@ -87,12 +94,22 @@ class Record:
         path = self._folder / written.path
         return path.is_file() and path.stat().st_size == written.size
 
-    def _require_same(self, there: dict[str, Any], wanted: dict[str, Any]) -> None:
+    def _require_same(self, there: dict[str, Any], wanted: dict[str, Any], splits: Splits) -> None:
         other = [k for k in wanted if there.get(k) != wanted[k]]
-        if other:
-            text = ", ".join(f"{k} {there.get(k)} and not {wanted[k]}" for k in other)
-            message = f"{self._folder} holds an export of {text}: choose another folder."
-            raise UsageError(message)
+        if not other:
+            return
+        text = ", ".join(f"{k} {there.get(k)} and not {wanted[k]}" for k in other)
+        message = f"{self._folder} holds an export of {text}: choose another folder."
+        new = splits.since(there.get("splits")) if other == ["splits"] else []
+        if new:
+            names = ", ".join(f"{s.symbol} from {iso(s.effective)} on" for s in new[:_NAMED])
+            more = f" and {len(new) - _NAMED:,} more" if len(new) > _NAMED else ""
+            message = (
+                f"{self._folder} holds bars that are not adjusted for the split of {names}{more}, "
+                "which has come into effect since, or was added: that changes all bars before it. "
+                "Export everything again, into another folder."
+            )
+        raise UsageError(message)
 
 
 def _whole_lines(file: Path) -> list[bytes]:

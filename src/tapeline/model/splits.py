@@ -37,11 +37,13 @@ class Splits:
         factors_of: by how much its bars are adjusted, before the first split, and from each on; 1
             from the last on.
         fingerprint: the same for the same splits, None without any.
+        every: all of them, by symbol and time.
     """
 
     times_of: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
     factors_of: Mapping[str, tuple[Fraction, ...]] = field(default_factory=dict, repr=False)
     fingerprint: str | None = None
+    every: tuple[Split, ...] = ()
 
     @classmethod
     def of(cls, splits: Iterable[Split]) -> Splits:
@@ -56,6 +58,7 @@ class Splits:
             {symbol: tuple(s.effective for s in some) for symbol, some in by_symbol.items()},
             {symbol: _from_each_on(some) for symbol, some in by_symbol.items()},
             digest if ordered else None,
+            tuple(ordered),
         )
 
     def factor_at(self, symbol: str, instant: datetime) -> Fraction:
@@ -64,6 +67,17 @@ class Splits:
         if times is None:
             return UNSPLIT
         return self.factors_of[symbol][bisect_right(times, instant)]
+
+    def since(self, fingerprint: str | None) -> list[Split]:
+        """Return the newest of these, without which they have a fingerprint; none if they never do.
+
+        So it is known which have come into effect since others had that fingerprint.
+        """
+        by_time = sorted(self.every, key=lambda split: split.effective)
+        for count in reversed(range(len(by_time))):
+            if Splits.of(by_time[:count]).fingerprint == fingerprint:
+                return by_time[count:]
+        return []
 
 
 NO_SPLITS: Final = Splits()
