@@ -91,7 +91,7 @@ def read_bars(
     """Return bars as an Arrow table; `.to_pandas()` or `polars.from_arrow()` go on from there.
 
     Args:
-        symbols: one symbol or several, in the feed's names.
+        symbols: one symbol or several, in the feed's names; one that is repeated counts once.
         interval: `5m` and `1h` are stored; any multiple of five minutes that divides a day is
             made of them, e.g. `15m`, `4h`, or `1d` (a share's regular hours or what the policy
             says, else UTC days).
@@ -128,7 +128,7 @@ def read_bars(
     length = parse_length(interval)
     length = length if session is None else length.of_session(session)
     known = NO_SPLITS if splits is None else read_splits(splits, datetime.now(timezone.utc))
-    wanted = [symbols] if isinstance(symbols, str) else symbols
+    wanted = dict.fromkeys([symbols] if isinstance(symbols, str) else symbols)
     settings = (settings or load_settings()).with_target(keyspace=keyspace)
     with open_keyspace(settings) as client:
         bars = [

@@ -54,7 +54,7 @@ def read_trades(
     All of them are held in memory; `tapeline export trades` writes more than fits.
 
     Args:
-        symbols: one symbol or several, in the feed's names.
+        symbols: one symbol or several, in the feed's names; one that is repeated counts once.
         start: first event time, aware.
         end: event times are below this, aware.
         keyspace: market_data by default.
@@ -74,7 +74,7 @@ def read_trades(
         message = "start and end need a time zone, e.g. datetime(…, tzinfo=timezone.utc)."
         raise ValueError(message)
     start, end = within_reach(start), within_reach(end)
-    wanted = [symbols] if isinstance(symbols, str) else symbols
+    wanted = dict.fromkeys([symbols] if isinstance(symbols, str) else symbols)
     with open_keyspace((settings or load_settings()).with_target(keyspace=keyspace)) as client:
         batches = [b for s in wanted for b in trade_batches(client, s, start, end, exact=exact)]
     return pa.Table.from_batches(batches, trades_schema(exact=exact))
