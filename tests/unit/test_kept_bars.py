@@ -93,6 +93,7 @@ def test_every_file_is_read_back_as_it_was_written(tmp_path, file_format, exact)
     several = [
         a_bar(volume=Decimal("0.1234567891"), open=0.1 + 0.2, high=1e-7, updated_at=START),
         a_bar(symbol='A,"B', open=None, high=None, low=None, close=None, vwap=None, policy=None),
+        a_bar(symbol="NA", policy="null", session="NaN"),  # names, and no nulls
         a_bar(is_final=True, revision=3, is_complete=False, reason="late_trade", low=-1e22),
         a_bar(last_trade_time=START + timedelta(milliseconds=7), volume=Decimal(10**27)),
     ]

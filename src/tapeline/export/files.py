@@ -95,6 +95,7 @@ def read_file(path: Path, schema: pa.Schema, file_format: ExportFormat) -> pa.Ta
     options = pacsv.ConvertOptions(
         column_types={field.name: field.type for field in schema},
         include_columns=schema.names,
+        null_values=[""],  # and not NA, which is a symbol
         strings_can_be_null=True,
     )
     return pacsv.read_csv(path, convert_options=options).cast(schema)
