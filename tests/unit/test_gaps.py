@@ -6,12 +6,14 @@ Times are in seconds since noon UTC of a Friday on which the exchange opens at 1
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
+from tapeline.feeds.feed import IdHole
 from tapeline.model.gap import Gap, GapKind, end_of, ends_of
 from tapeline.model.reports import UnreadableReportError
 from tapeline.producer.clock import FeedClock
@@ -363,6 +365,50 @@ def test_one_symbol_that_stays_silent_while_others_trade_is_reported():
     ]
 
 
+def test_symbols_that_are_silent_since_one_instant_have_a_gap_each_with_its_own_end():
+    """Readers tell gaps of a kind apart by the millisecond in which they begin."""
+    shares = ("AAPL", "MSFT", "TSLA")
+    told = Told(BTC, *shares)
+    told.on_message(OPEN_S, BTC, "AAPL", "TSLA")  # and never MSFT
+    told.trades_each_second(int(OPEN_S) + 1, int(OPEN_S) + 1000, BTC)
+    now_s = OPEN_S + 1000
+    by_key = {}
+
+    def report(gaps: list[Gap]) -> None:
+        by_key.update({(found.kind, found.started_us // 1000): found for found in gaps})
+
+    report(told.check(now_s))
+    assert sorted(found.symbols for found in by_key.values()) == [(name,) for name in shares]
+    report(told.on_message(now_s + 5, "MSFT"))
+    report(told.check(now_s + 6))
+    report(told.on_message(now_s + 7, "AAPL", BTC))
+    # Those that are over hold their beginnings.
+    told.watch.late_us = 1_000_000
+    told.trades_each_second(int(now_s) + 8, int(now_s) + 2000, BTC)
+    report(told.check(now_s + 2000))
+
+    ends = {}
+    for found in by_key.values():
+        assert abs(found.started_us - us(OPEN_S)) <= 3000 or found.ended_us is None
+        ends.setdefault(found.symbols, []).append(found.ended_us)
+    assert ends == {
+        ("AAPL",): [us(now_s + 7), None],
+        ("MSFT",): [us(now_s + 5), None],
+        ("TSLA",): [None],
+    }
+
+
+def test_thousands_of_silent_symbols_cost_no_time_and_none_replaces_another():
+    names = tuple(f"N{number}" for number in range(20_000))
+    told = Told(BTC, *names)
+    told.on_message(OPEN_S, BTC)
+    told.on_message(OPEN_S + 1000, BTC)
+    began = time.process_time()
+    found = told.check(OPEN_S + 1001)
+    assert time.process_time() - began < 10  # 200 million steps when each begins with the first
+    assert len({silent.started_us // 1000 for silent in found}) == len(names)
+
+
 @pytest.mark.parametrize("kind", list(GapKind))
 def test_a_gap_survives_the_wire(kind):
     sent = gap(kind, 1, None, 2)
@@ -390,7 +436,7 @@ def test_a_gap_of_a_newer_producer_is_read_and_one_of_a_kind_unknown_here_marks_
 def test_numbers_left_out_are_a_gap_of_their_symbol_by_event_time():
     told = Told()
     ms = NOON_US // 1000
-    (found,) = told.watch.skipped(AAPL, ms + 10_000, ms + 25_000, us(26))
+    (found,) = told.watch.skipped(IdHole(AAPL, 1, 3, ms + 10_000, ms + 25_000), us(26))
     assert found == gap(GapKind.SKIPPED, 10.0, 25.0, 26.0, AAPL)
     assert found.kind.marks_bars
 
@@ -398,11 +444,11 @@ def test_numbers_left_out_are_a_gap_of_their_symbol_by_event_time():
 def test_gaps_of_two_symbols_that_begin_together_are_one_so_that_none_replaces_the_other():
     told = Told()
     ms = NOON_US // 1000
-    (first,) = told.watch.skipped(AAPL, ms + 10_000, ms + 25_000, us(26))
-    (both,) = told.watch.skipped(BTC, ms + 10_000, ms + 20_000, us(27))
+    (first,) = told.watch.skipped(IdHole(AAPL, 1, 3, ms + 10_000, ms + 25_000), us(26))
+    (both,) = told.watch.skipped(IdHole(BTC, 1, 3, ms + 10_000, ms + 20_000), us(27))
     assert both == gap(GapKind.SKIPPED, 10.0, 25.0, 27.0, AAPL, BTC)
     assert first.key == both.key
-    (other,) = told.watch.skipped(BTC, ms + 30_000, ms + 30_000, us(31))
+    (other,) = told.watch.skipped(IdHole(BTC, 1, 3, ms + 30_000, ms + 30_000), us(31))
     assert other == gap(GapKind.SKIPPED, 30.0, 30.001, 31.0, BTC)
 
 

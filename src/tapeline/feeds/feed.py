@@ -65,6 +65,16 @@ class IdHole(NamedTuple):
     after_ms: int
     before_ms: int
 
+    @property
+    def started_us(self) -> int:
+        """When the gap begins that it is, µs since the epoch."""
+        return self.after_ms * 1000
+
+    @property
+    def ended_us(self) -> int:
+        """When that gap ends: later than it begins, whatever the times of the two."""
+        return max(self.before_ms, self.after_ms + 1) * 1000
+
 
 class History(Protocol):
     """What was traded before, by HTTP, a page at a time.

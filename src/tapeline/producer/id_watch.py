@@ -113,7 +113,7 @@ class IdWatch:
 
     def _note_skip(self, hole: IdHole) -> None:
         """Remember the numbers of a gap; holes of one beginning are one gap."""
-        key = hole.symbol, hole.after_ms * 1000
+        key = hole.symbol, hole.started_us
         after_id, before_id = self._skips.get(key, (hole.after_id, hole.before_id))
         self._skips[key] = min(after_id, hole.after_id), max(before_id, hole.before_id)
         if len(self._skips) > _MOST_SKIPS:

@@ -150,7 +150,7 @@ class LiveFeed:
             report(watch.dropped(received_us, kept_up_us))
         has_ids = self._client.feed.has_ids
         for hole in self._ids.note(trades, received_us) if has_ids else ():
-            report(watch.skipped(hole.symbol, hole.after_ms, hole.before_ms, received_us))
+            report(watch.skipped(hole, received_us))
             if self._healer is not None:
                 self._healer.want(hole)
         has_waited = frame.connection <= self._client.lost_connection  # such a one ends no gap
