@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tapeline.feeds.feed import IdHole
-from tapeline.model.gap import Gap, GapKind, end_of, ends_of
+from tapeline.model.gap import Gap, GapKind, ends_of
 from tapeline.model.reports import UnreadableReportError
 from tapeline.producer.clock import FeedClock
 from tapeline.producer.gap_reporter import GapReporter, gap_reporter
@@ -181,6 +181,22 @@ def test_a_producer_that_was_killed_before_kafka_had_anything_of_it_comes_back_w
 
     assert watch.started_us == us(5)
     assert found == [gap(GapKind.STOPPED, 5, None, 600)]
+
+
+def test_a_gap_of_a_life_that_heard_nothing_ends_when_the_next_one_does():
+    """It was refused until it was killed at 30; the next life hears something at 70."""
+    killed = a_status("me", started_us=None, last_message_us=None, made_us=us(30))
+    origin = Origin("finnhub", "me", "topic-id")
+    refused = gap(GapKind.REFUSED, 5, None, 5)
+    watch = gap_reporter(load_settings(), origin, SYMBOLS, {"me": killed}).watch
+
+    (begun,) = watch.started(us(60))
+    assert begun == gap(GapKind.STOPPED, 30, None, 60)
+    (ended,) = watch.on_message(us(70), 70, [BTC])
+
+    assert watch.started_us == us(70)
+    assert dict(ends_of([refused, begun]))[refused] is None
+    assert dict(ends_of([refused, ended]))[refused] == us(70)
 
 
 def test_what_another_producer_left_damaged_is_a_gap_of_that_one():
@@ -503,7 +519,5 @@ def test_a_number_left_out_does_not_end_a_gap_that_lasts():
     lasting = gap(GapKind.DISCONNECTED, 5.0, None, 5.5)
     skipped = gap(GapKind.SKIPPED, 6.0, 7.0, 8.0, AAPL)
     stopped = gap(GapKind.STOPPED, 9.0, 12.0, 12.0)
-    assert end_of(lasting, [lasting, skipped]) is None
     assert dict(ends_of([lasting, skipped]))[lasting] is None
-    assert end_of(lasting, [lasting, skipped, stopped]) == us(12)
     assert dict(ends_of([lasting, skipped, stopped]))[lasting] == us(12)

@@ -153,7 +153,9 @@ def gap_reporter(
     late_us = earlier.late_us if earlier else 0
     # From its start on, what it does not report as a gap counts as heard.
     known = [us for us in (started_us, earlier_us, durable_us) if us is not None]
-    last_us = max(known, default=None)
+    # Of a life that heard nothing, what it left open has to end with this one.
+    unheard_us = earlier.made_us if earlier else None
+    last_us = max(known, default=unheard_us)
     watch = GapWatch(
         blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_us, started_us, late_us
     )
