@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -453,7 +453,7 @@ def test_numbers_left_out_are_a_gap_of_their_symbol_by_event_time():
     told = Told()
     ms = NOON_US // 1000
     (found,) = told.watch.skipped(IdHole(AAPL, 1, 3, ms + 10_000, ms + 25_000), us(26))
-    assert found == gap(GapKind.SKIPPED, 10.0, 25.0, 26.0, AAPL)
+    assert found == gap(GapKind.SKIPPED, 10.0, 25.001, 26.0, AAPL)
     assert found.kind.marks_bars
 
 
@@ -462,10 +462,38 @@ def test_gaps_of_two_symbols_that_begin_together_are_one_so_that_none_replaces_t
     ms = NOON_US // 1000
     (first,) = told.watch.skipped(IdHole(AAPL, 1, 3, ms + 10_000, ms + 25_000), us(26))
     (both,) = told.watch.skipped(IdHole(BTC, 1, 3, ms + 10_000, ms + 20_000), us(27))
-    assert both == gap(GapKind.SKIPPED, 10.0, 25.0, 27.0, AAPL, BTC)
+    assert both == gap(GapKind.SKIPPED, 10.0, 25.001, 27.0, AAPL, BTC)
     assert first.key == both.key
     (other,) = told.watch.skipped(IdHole(BTC, 1, 3, ms + 30_000, ms + 30_000), us(31))
     assert other == gap(GapKind.SKIPPED, 30.0, 30.001, 31.0, BTC)
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "before_ms", "windows"),
+    [
+        (299_998, 300_000, [0, 1]),  # what is missing may be of the first millisecond, too
+        (300_000, 299_999, [0, 1]),  # an exchange's times may go back
+        (299_998, 299_999, [0]),
+        (300_000, 300_000, [1]),
+    ],
+)
+def test_numbers_left_out_mark_each_window_that_they_may_lie_in(after_ms, before_ms, windows):
+    ms, five = NOON_US // 1000, timedelta(minutes=5)
+    noon = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+    hole = IdHole(AAPL, 1, 3, ms + after_ms, ms + before_ms)
+    (found,) = Told().watch.skipped(hole, us(400))
+    assert [n for n in range(3) if found.touches(AAPL, noon + n * five, noon + (n + 1) * five)] == (
+        windows
+    )
+
+
+def test_a_symbol_that_was_removed_is_never_silent_though_a_trade_was_under_way():
+    told = Told()
+    told.trades_each_second(int(OPEN_S), int(OPEN_S) + 10, BTC, AAPL)
+    assert told.watch.subscribed((BTC,), us(OPEN_S + 11), OPEN_S + 11) == []
+    told.on_message(OPEN_S + 11, BTC, AAPL)
+    told.trades_each_second(int(OPEN_S) + 12, int(OPEN_S) + 1000, BTC)
+    assert told.check(OPEN_S + 1000) == []
 
 
 def test_a_healed_gap_survives_the_wire_and_names_what_is_missing_still():

@@ -167,7 +167,7 @@ def test_a_hole_within_a_millisecond_is_not_filled_by_what_follows(times_ms):
     watch = IdWatch()
     for number, at_ms in zip((1, 3, 4), times_ms, strict=True):
         watch.note([WireTrade("A:B", 1.0, 1.0, at_ms, None, number)], 10_000_000)
-    skipped = gap(GapKind.SKIPPED, 5, 5.001)
+    skipped = gap(GapKind.SKIPPED, min(times_ms[:2]) / 1000, 5.002)
     assert not watch.covers("A:B", skipped)
     watch.filled(IdHole("A:B", 1, 3, *times_ms[:2]))
     assert watch.covers("A:B", skipped)
@@ -189,6 +189,15 @@ def test_a_later_run_goes_on_from_the_numbers_that_were_kept(tmp_path):
     watch.filled(hole)
     assert watch.covers("A:B", stopped)
     assert not watch.covers("A:B", gap(GapKind.STOPPED, 5.5, 13.9))  # of the run before that
+
+
+def test_a_symbol_that_comes_back_missed_nothing_before_though_a_trade_was_under_way():
+    watch, _ = watch_of([4, 5])
+    watch.subscribed(["A:C"])
+    assert watch.note([WireTrade("A:B", 1.0, 1.0, 6000, None, 6)], 6_200_000) == []
+    watch.subscribed(["A:B", "A:C"])
+    assert watch.note([WireTrade("A:B", 1.0, 1.0, 60_000, None, 60)], 60_200_000) == []
+    assert watch.newest == {"A:B": (Point(60, 60_000, 60_200_000),) * 2}
 
 
 RUN = '{"topic_id":"topic","runs":{"A":[[1,2,3],%s]}}'

@@ -68,12 +68,12 @@ class IdHole(NamedTuple):
     @property
     def started_us(self) -> int:
         """When the gap begins that it is, µs since the epoch."""
-        return self.after_ms * 1000
+        return min(self.after_ms, self.before_ms) * 1000
 
     @property
     def ended_us(self) -> int:
-        """When that gap ends: later than it begins, whatever the times of the two."""
-        return max(self.before_ms, self.after_ms + 1) * 1000
+        """When that gap ends: what is missing may be of the same millisecond as the later one."""
+        return (max(self.after_ms, self.before_ms) + 1) * 1000
 
 
 class History(Protocol):

@@ -131,10 +131,11 @@ class GapWatch:
             self._trades = self._trades.moved_on(received_us, monotonic_s, is_usual=is_usual)
             for symbol in traded:
                 ended.append(self._silent.pop(symbol, None))
-                before = self._by_symbol.get(symbol, _Activity(received_us, monotonic_s))
-                self._by_symbol[symbol] = before.moved_on(
-                    received_us, monotonic_s, is_usual=is_usual and ended[-1] is None
-                )
+                before = self._by_symbol.get(symbol)
+                if before is not None:  # else it is no longer asked for
+                    self._by_symbol[symbol] = before.moved_on(
+                        received_us, monotonic_s, is_usual=is_usual and ended[-1] is None
+                    )
         return [
             replace(gap, ended_us=max(received_us, gap.started_us))
             for gap in ended

@@ -42,6 +42,8 @@ class IdWatch:
     """The runs of each symbol, over all connections."""
 
     def __init__(self) -> None:
+        self._symbols: frozenset[str] | None = None
+        """Those that are subscribed; None for all that come."""
         self._runs: dict[str, list[_Run]] = {}
         self._skips: dict[tuple[str, int], tuple[int, int]] = {}
         """The numbers around what was left out, by symbol and beginning of its gap, µs."""
@@ -63,7 +65,8 @@ class IdWatch:
         """
         holes = []
         for trade in trades:
-            if trade.trade_id is None:
+            is_known = self._symbols is None or trade.symbol in self._symbols
+            if trade.trade_id is None or not is_known:
                 continue
             point = Point(trade.trade_id, trade.event_time_ms, received_us)
             runs = self._runs.get(trade.symbol)
@@ -81,10 +84,10 @@ class IdWatch:
                 del runs[:-_MOST_RUNS]
         return holes
 
-    def forget(self, symbols: Iterable[str]) -> None:
-        """Take no more notice of symbols: when one comes again, nothing was left out before."""
-        for symbol in symbols:
-            self._runs.pop(symbol, None)
+    def subscribed(self, symbols: Iterable[str]) -> None:
+        """Take notice of these symbols alone; when another one comes back, nothing was left out."""
+        self._symbols = frozenset(symbols)
+        self._runs = {s: runs for s, runs in self._runs.items() if s in self._symbols}
 
     def filled(self, hole: IdHole) -> None:
         """Note that what was left out has come by another way."""

@@ -77,7 +77,7 @@ class LiveFeed:
         if numbers is not None and not client.feed.has_ids:
             numbers.delete()
         self._numbers = numbers if client.feed.has_ids else None
-        self._kept_s, self._durable = 0.0, self._ids.newest
+        self._kept_s, self._taken, self._added = 0.0, self._ids.newest, 0
         self._attention = Attention(self._clock.steady_s())
         self._healer: Healer | None = None
         if history is not None:
@@ -124,7 +124,7 @@ class LiveFeed:
         # What was under way when it was no longer asked for does not come either.
         self._client.slots.changed(before, symbols, now_us - watch.late_us)
         self.gaps.report(watch.subscribed(tuple(symbols), now_us, self._clock.steady_s()))
-        self._ids.forget(set(before).symmetric_difference(symbols))
+        self._ids.subscribed(symbols)
         await self._client.change(symbols)
 
     async def heal(self) -> None:
@@ -181,15 +181,19 @@ class LiveFeed:
             self.gaps.heal(self._ids.covers, self._outbox.producer.last_offsets)
 
     def keep_numbers(self) -> None:
-        """Write the numbers that were the newest some seconds ago: what has them is on the disk."""
+        """Write the numbers that were the newest some seconds ago, once their trades are on disk.
+
+        Of others the next run would not know that they were lost.
+        """
         now_s = self._clock.steady_s()
-        if self._numbers is not None and now_s - self._kept_s >= _KEEP_EVERY_S:
-            self._numbers.write(self.gaps.topic_id, self._durable)
-            self._kept_s, self._durable = now_s, self._ids.newest
+        is_time = now_s - self._kept_s >= _KEEP_EVERY_S
+        if self._numbers is not None and is_time and self._outbox.written >= self._added:
+            self._numbers.write(self.gaps.topic_id, self._taken)
+            self._kept_s, self._taken, self._added = now_s, self._ids.newest, self._outbox.added
 
     def keep_last_numbers(self) -> None:
-        """Write the newest numbers; all that was taken has to be on the disk."""
-        if self._numbers is not None:
+        """Write the newest numbers, if all that was taken is on disk."""
+        if self._numbers is not None and self._outbox.written == self._outbox.added:
             self._numbers.write(self.gaps.topic_id, self._ids.newest)
 
     def _go_on_from_numbers(self) -> None:
@@ -200,7 +204,7 @@ class LiveFeed:
             if self.gaps.came_by_another_feed(symbol, last.received_us):
                 del known[symbol]  # its trades are there under other ids
         self._ids.goes_on_from(known)
-        self._kept_s, self._durable = self._clock.steady_s(), self._ids.newest
+        self._kept_s, self._taken = self._clock.steady_s(), self._ids.newest
 
     def on_disconnect(self, kind: GapKind) -> None:
         """Note that the connection is gone."""

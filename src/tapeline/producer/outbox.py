@@ -85,6 +85,10 @@ class Outbox:
         self._in_flight: deque[_Sent] = deque()
         self.pending = spool.unsent
         """Messages that Kafka has not acknowledged."""
+        self.added = 0
+        """Messages that were added."""
+        self.written = 0
+        """Those of them that are on disk, the first ones."""
         self.acknowledged_us: int | None = None
         """The newest receipt up to which Kafka has everything, µs since the epoch."""
 
@@ -98,6 +102,7 @@ class Outbox:
         """
         self._open.append(SpooledMessage(topic, key, value, headers))
         self.pending += 1
+        self.added += 1
         self._has_more.set()
         if len(self._open) > _MOST_UNWRITTEN:
             raise self._disk_is_silent()
@@ -229,6 +234,7 @@ class Outbox:
         receipt_us = self._last_receipt_us
         self._writing, self._writing_since_us = messages, oldest_us
         group = await self._disk.do(lambda: self._spool.append(messages, receipt_us, oldest_us))
+        self.written += len(messages)
         self._written_times.add(group.number, oldest_us)
         self._writing, self._writing_since_us = None, NO_TIME
         self.groups.add(group)
