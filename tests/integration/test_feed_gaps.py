@@ -19,7 +19,7 @@ from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.previous_run import last_statuses
+from tapeline.producer.previous_run import last_reports
 from tapeline.producer.spool_folder import Spools
 from tapeline.simulator.faults import FaultyFeed, parse_faults
 from tapeline.simulator.market import RandomMarket
@@ -182,7 +182,7 @@ def test_a_gap_is_read_with_the_end_that_became_known_after_the_time_asked_for(
 
 def reported_to(pipeline: Pipeline) -> dict[str, FeedStatus]:
     servers = pipeline.endpoints.bootstrap_servers
-    views = last_statuses(servers, pipeline.settings.kafka, pipeline.topic_id)
+    views = last_reports(servers, pipeline.settings.kafka, pipeline.topic_id).views
     return {name: view.status for name, view in views.items()}
 
 

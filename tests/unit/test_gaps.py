@@ -531,6 +531,64 @@ def test_gaps_are_healed_once_what_was_missing_has_come_and_damage_on_disk_never
     assert len(sent) == 2
 
 
+def lives_of(*gaps: Gap) -> tuple[GapReporter, list[Gap]]:
+    """Return the reporter of a life after these gaps, which runs since 60 s, and what it tells."""
+    heard = a_status("me", started_us=us(0), last_message_us=us(40), source="coinbase")
+    clock = FeedClock(lambda: NOON_US / 1e6 + 60, lambda: 0.0)
+    origin = Origin("coinbase", "me", "topic-id")
+    found: list[Gap] = []
+    reporter = gap_reporter(
+        load_settings(), origin, SYMBOLS, {"me": heard}, missed=gaps, clock=clock
+    )
+    reporter.send = found.append
+    reporter.report(reporter.watch.started(us(60)))
+    return reporter, found
+
+
+def test_what_a_life_before_left_open_ends_with_this_one_and_may_be_healed():
+    lasting, silent = gap(GapKind.IDLE, 30, None, 35), gap(GapKind.SYMBOL_SILENT, 1, None, 9, AAPL)
+    other = replace(gap(GapKind.IDLE, 31, None, 35), producer_id="she")
+    unknown = gap(GapKind.UNKNOWN, 32, None, 33)
+    reporter, found = lives_of(lasting, silent, other, unknown)
+
+    reporter.report(reporter.watch.on_message(us(70), 70, [BTC]))
+
+    ended = [replace(lasting, ended_us=us(70)), replace(silent, ended_us=us(70))]
+    stopped = gap(GapKind.STOPPED, 40, None, 60)
+    assert sorted(found[1:], key=lambda g: g.started_us) == [
+        ended[1],
+        ended[0],
+        replace(stopped, ended_us=us(70)),
+    ]
+    found.clear()
+    reporter.heal(lambda _symbol, gap: gap.kind is GapKind.IDLE, {0: 3})
+    assert [(g.key, g.symbols, g.healed) for g in found] == [(lasting.key, (), SYMBOLS)]
+
+
+def test_gaps_of_lives_before_are_healed_but_for_damage_on_disk():
+    line = gap(GapKind.DISCONNECTED, 10, 20, 12)
+    left_open = gap(GapKind.SILENT, 22, None, 23)
+    stopped = gap(GapKind.STOPPED, 24, 30, 26).healed_of(SYMBOLS, us(31), {})
+    reporter, found = lives_of(
+        *(line, left_open, stopped, gap(GapKind.DROPPED, 5, 6, 6)),
+        gap(GapKind.DISCONNECTED, -100_000, -90_000, -100_000),  # a day ago
+        replace(line, started_us=us(11)).healed_of(SYMBOLS, us(21), {}),
+    )
+    found.clear()
+    reporter.heal(lambda *_: True, {0: 3})
+    assert [(g.kind, g.started_us, g.ended_us, g.healed) for g in found] == [
+        (GapKind.DISCONNECTED, us(10), us(20), SYMBOLS),
+        (GapKind.SILENT, us(22), us(30), SYMBOLS),
+    ]
+
+
+def test_numbers_left_out_since_an_instant_of_a_life_before_are_one_gap_with_those():
+    before = gap(GapKind.SKIPPED, 38, 39, 39, AAPL)
+    reporter, _ = lives_of(before)
+    hole = IdHole(BTC, 1, 3, NOON_US // 1000 + 38_000, NOON_US // 1000 + 62_000)
+    assert reporter.watch.skipped(hole, us(63)) == [gap(GapKind.SKIPPED, 38, 62.001, 63, AAPL, BTC)]
+
+
 def test_numbers_of_before_say_nothing_once_another_feed_has_brought_a_symbol():
     other = a_status("other", symbols=(BTC,), source="finnhub", last_message_us=us(50))
     reporter = GapReporter(

@@ -177,18 +177,31 @@ def test_a_later_run_goes_on_from_the_numbers_that_were_kept(tmp_path):
     file = IdFile(tmp_path / "p.numbers")
     now_us = 60_000_000
     assert file.read("topic", now_us) == {}
-    file.write("topic", watch_of([4, 5, 9, 10])[0].newest)
+    file.write("topic", watch_of([4, 5, 9, 10])[0].runs)
     assert file.read("another", now_us) == {}
     assert file.read("topic", now_us + 24 * 3_600_000_000) == {}
     watch = IdWatch()
-    watch.goes_on_from(file.read("topic", now_us))
+    (open_hole,) = watch.goes_on_from(file.read("topic", now_us))
+    assert open_hole == IdHole("A:B", 5, 9, 5000, 9000)
     (hole,) = watch.note([WireTrade("A:B", 1.0, 1.0, 14_000, None, 14)], 14_200_000)
     assert (hole.after_id, hole.before_id, hole.after_ms) == (10, 14, 10_000)
     stopped = gap(GapKind.STOPPED, 10.5, 13.9)
     assert not watch.covers("A:B", stopped)
     watch.filled(hole)
     assert watch.covers("A:B", stopped)
-    assert not watch.covers("A:B", gap(GapKind.STOPPED, 5.5, 13.9))  # of the run before that
+    before = [gap(GapKind.DISCONNECTED, 4.5, 9.1), gap(GapKind.SKIPPED, 5, 9.001)]
+    assert not any(watch.covers("A:B", g) for g in before)
+    watch.filled(open_hole)
+    assert all(watch.covers("A:B", g) for g in before)
+
+
+def test_of_numbers_that_were_kept_those_of_a_day_are_known(tmp_path):
+    file, day_us = IdFile(tmp_path / "p.numbers"), 24 * 3_600_000_000
+    file.write("topic", watch_of([4, 5, 9, 10])[0].runs)
+    assert file.read("topic", day_us + 5_200_000) == {
+        "A:B": [(Point(9, 9000, 9_200_000), Point(10, 10_000, 10_200_000))]
+    }
+    assert file.read("topic", day_us + 10_200_000) == {}
 
 
 def test_a_symbol_that_comes_back_missed_nothing_before_though_a_trade_was_under_way():
@@ -197,10 +210,10 @@ def test_a_symbol_that_comes_back_missed_nothing_before_though_a_trade_was_under
     assert watch.note([WireTrade("A:B", 1.0, 1.0, 6000, None, 6)], 6_200_000) == []
     watch.subscribed(["A:B", "A:C"])
     assert watch.note([WireTrade("A:B", 1.0, 1.0, 60_000, None, 60)], 60_200_000) == []
-    assert watch.newest == {"A:B": (Point(60, 60_000, 60_200_000),) * 2}
+    assert watch.runs == {"A:B": [(Point(60, 60_000, 60_200_000),) * 2]}
 
 
-RUN = '{"topic_id":"topic","runs":{"A":[[1,2,3],%s]}}'
+RUN = '{"topic_id":"topic","runs":{"A":[[[1,2,3],%s]]}}'
 
 
 @pytest.mark.parametrize(
@@ -211,4 +224,4 @@ def test_numbers_that_are_damaged_are_none(tmp_path, text):
     path.write_text(text)
     assert IdFile(path).read("topic", 0) == {}
     path.write_text(RUN % "[4,5,6]")
-    assert IdFile(path).read("topic", 0) == {"A": (Point(1, 2, 3), Point(4, 5, 6))}
+    assert IdFile(path).read("topic", 0) == {"A": [(Point(1, 2, 3), Point(4, 5, 6))]}

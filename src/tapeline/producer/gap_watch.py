@@ -63,6 +63,8 @@ class GapWatch:
         self._trades: _Activity | None = None
         self._by_symbol: dict[str, _Activity] = {}
         self._outage: Gap | None = None
+        self._lasting: list[Gap] = []
+        """Those that an earlier life of this producer left open."""
         self._idle: Gap | None = None
         self._silent: dict[str, Gap] = {}
         self._silences: dict[int, int] = {}
@@ -78,6 +80,20 @@ class GapWatch:
     def is_open(self) -> bool:
         """Whether a gap lasts that marks bars."""
         return self._outage is not None or self._idle is not None
+
+    def goes_on_from(self, lasting: Iterable[Gap], over: Iterable[Gap]) -> None:
+        """Take the gaps of earlier lives: what lasts ends with the first message of this one.
+
+        Args:
+            lasting: those that were left open.
+            over: others; what is skipped in this life may begin with one of them.
+        """
+        self._lasting = list(lasting)
+        skipped = (gap for gap in over if gap.kind is GapKind.SKIPPED)
+        self._skipped = {
+            gap.started_us: replace(gap, healed=(), healed_us=None, healed_offsets={})
+            for gap in skipped
+        }
 
     def started(self, now_us: int) -> list[Gap]:
         """Note that the producer runs, perhaps after a previous run."""
@@ -122,7 +138,9 @@ class GapWatch:
             # From now on trades can be overdue, also of a symbol that never has one.
             self._trades = _Activity(received_us, monotonic_s)
             self._by_symbol = dict.fromkeys(self._blank.symbols, self._trades)
-        ended, self._outage = [self._outage], None
+        # One that lasted may be told by the same key, of two lives that heard nothing between.
+        ended, self._lasting = [*self._lasting, self._outage], []
+        self._outage = None
         traded = set(symbols)
         if traded:
             ended.append(self._idle)

@@ -8,7 +8,7 @@ What came of a symbol is kept as runs of numbers, each without a hole:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -49,14 +49,21 @@ class IdWatch:
         """The numbers around what was left out, by symbol and beginning of its gap, µs."""
 
     @property
-    def newest(self) -> dict[str, tuple[Point, Point]]:
-        """The ends of the newest run of each symbol, as a later watch takes them."""
-        return {symbol: (runs[-1].first, runs[-1].last) for symbol, runs in self._runs.items()}
+    def runs(self) -> dict[str, list[tuple[Point, Point]]]:
+        """The ends of the runs of each symbol, as a later watch takes them."""
+        return {s: [(run.first, run.last) for run in runs] for s, runs in self._runs.items()}
 
-    def goes_on_from(self, newest: Mapping[str, tuple[Point, Point]]) -> None:
-        """Take the runs of an earlier watch for what came before."""
-        for symbol, (first, last) in newest.items():
-            self._runs[symbol] = [_Run(first, last)]
+    def goes_on_from(self, runs: Mapping[str, Sequence[tuple[Point, Point]]]) -> list[IdHole]:
+        """Take the runs of an earlier watch for what came before; return the holes between them."""
+        self._runs = {s: [_Run(first, last) for first, last in some] for s, some in runs.items()}
+        holes = [
+            _hole(symbol, before.last, after.first)
+            for symbol, some in self._runs.items()
+            for before, after in pairwise(some)
+        ]
+        for hole in holes:
+            self._note_skip(hole)
+        return holes
 
     def note(self, trades: Iterable[WireTrade], received_us: int) -> list[IdHole]:
         """Note the trades of a frame; return the holes before them.
@@ -77,8 +84,7 @@ class IdWatch:
             if point.trade_id == last.trade_id + 1:
                 runs[-1].last = point
             elif point.trade_id > last.trade_id:
-                ids, times = (last.trade_id, point.trade_id), (last.event_ms, point.event_ms)
-                holes.append(IdHole(trade.symbol, *ids, *times))
+                holes.append(_hole(trade.symbol, last, point))
                 self._note_skip(holes[-1])
                 runs.append(_Run(point, point))
                 del runs[:-_MOST_RUNS]
@@ -121,3 +127,7 @@ class IdWatch:
         self._skips[key] = min(after_id, hole.after_id), max(before_id, hole.before_id)
         if len(self._skips) > _MOST_SKIPS:
             del self._skips[next(iter(self._skips))]
+
+
+def _hole(symbol: str, after: Point, before: Point) -> IdHole:
+    return IdHole(symbol, after.trade_id, before.trade_id, after.event_ms, before.event_ms)

@@ -77,7 +77,7 @@ class LiveFeed:
         if numbers is not None and not client.feed.has_ids:
             numbers.delete()
         self._numbers = numbers if client.feed.has_ids else None
-        self._kept_s, self._taken, self._added = 0.0, self._ids.newest, 0
+        self._kept_s, self._taken, self._added = 0.0, self._ids.runs, 0
         self._attention = Attention(self._clock.steady_s())
         self._healer: Healer | None = None
         if history is not None:
@@ -189,22 +189,31 @@ class LiveFeed:
         is_time = now_s - self._kept_s >= _KEEP_EVERY_S
         if self._numbers is not None and is_time and self._outbox.written >= self._added:
             self._numbers.write(self.gaps.topic_id, self._taken)
-            self._kept_s, self._taken, self._added = now_s, self._ids.newest, self._outbox.added
+            self._kept_s, self._taken, self._added = now_s, self._ids.runs, self._outbox.added
 
     def keep_last_numbers(self) -> None:
         """Write the newest numbers, if all that was taken is on disk."""
         if self._numbers is not None and self._outbox.written == self._outbox.added:
-            self._numbers.write(self.gaps.topic_id, self._ids.newest)
+            self._numbers.write(self.gaps.topic_id, self._ids.runs)
 
     def _go_on_from_numbers(self) -> None:
         if self._numbers is None:
             return
-        known = self._numbers.read(self.gaps.topic_id, self._clock.now_us())
-        for symbol, (_, last) in list(known.items()):
-            if self.gaps.came_by_another_feed(symbol, last.received_us):
-                del known[symbol]  # its trades are there under other ids
-        self._ids.goes_on_from(known)
-        self._kept_s, self._taken = self._clock.steady_s(), self._ids.newest
+        kept = self._numbers.read(self.gaps.topic_id, self._clock.now_us())
+        known = {
+            symbol: runs
+            for symbol, runs in kept.items()
+            if symbol in self._client.symbols and self._are_there(symbol, runs[-1][1].received_us)
+        }
+        for hole in self._ids.goes_on_from(known):
+            if self._healer is not None:
+                self._healer.want(hole)
+        self._kept_s, self._taken = self._clock.steady_s(), self._ids.runs
+
+    def _are_there(self, symbol: str, until_us: int) -> bool:
+        """Return whether trades that came until then are on disk or in Kafka, under their ids."""
+        is_newer = until_us > (self.gaps.watch.last_message_us or 0)  # and its spool is gone
+        return not is_newer and not self.gaps.came_by_another_feed(symbol, until_us)
 
     def on_disconnect(self, kind: GapKind) -> None:
         """Note that the connection is gone."""
