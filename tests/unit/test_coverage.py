@@ -106,7 +106,7 @@ def test_an_open_gap_lasts_until_the_producer_is_heard_of_again():
     assert incomplete([producer("one")], [gap("one", 7, None)]) == [7, 8, 9]
     killed = [gap("one", 3, None), gap("one", 3, 5, GapKind.STOPPED, 4)]
     assert incomplete([producer("one")], killed) == [3, 4]
-    # Of one that was killed twice the second life heard nothing.
+    # It was killed twice, and the second life received nothing.
     again = [gap("one", 2, None), gap("one", 2, None, GapKind.STOPPED, 3)]
     assert incomplete([producer("one")], again, 5) == [2, 3, 4]
     assert incomplete([producer("one")], [*again, gap("one", 2, 4, GapKind.STOPPED, 3.5)]) == [2, 3]

@@ -183,8 +183,8 @@ def test_a_producer_that_was_killed_before_kafka_had_anything_of_it_comes_back_w
     assert found == [gap(GapKind.STOPPED, 5, None, 600)]
 
 
-def test_a_gap_of_a_life_that_heard_nothing_ends_when_the_next_one_does():
-    """It was refused until it was killed at 30; the next life hears something at 70."""
+def test_a_gap_of_a_life_that_received_nothing_ends_when_the_next_one_does():
+    """It was refused until it was killed at 30; the next life receives something at 70."""
     killed = a_status("me", started_us=None, last_message_us=None, made_us=us(30))
     origin = Origin("finnhub", "me", "topic-id")
     refused = gap(GapKind.REFUSED, 5, None, 5)
@@ -533,12 +533,12 @@ def test_gaps_are_healed_once_what_was_missing_has_come_and_damage_on_disk_never
 
 def lives_of(*gaps: Gap) -> tuple[GapReporter, list[Gap]]:
     """Return the reporter of a life after these gaps, which runs since 60 s, and what it tells."""
-    heard = a_status("me", started_us=us(0), last_message_us=us(40), source="coinbase")
+    earlier = a_status("me", started_us=us(0), last_message_us=us(40), source="coinbase")
     clock = FeedClock(lambda: NOON_US / 1e6 + 60, lambda: 0.0)
     origin = Origin("coinbase", "me", "topic-id")
     found: list[Gap] = []
     reporter = gap_reporter(
-        load_settings(), origin, SYMBOLS, {"me": heard}, missed=gaps, clock=clock
+        load_settings(), origin, SYMBOLS, {"me": earlier}, missed=gaps, clock=clock
     )
     reporter.send = found.append
     reporter.report(reporter.watch.started(us(60)))

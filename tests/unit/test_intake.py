@@ -150,7 +150,7 @@ def test_numbers_are_kept_only_of_trades_that_are_on_disk(tmp_path: Path) -> Non
     def kept_at(now_s: float) -> dict[str, int]:
         parts.now_s = now_s
         parts.feed.keep_numbers()
-        return {name: runs[-1][1].trade_id for name, runs in file.read("id", T0).items()}
+        return {name: runs[-1][1].trade_id for name, runs in file.read("id", T0, T0).items()}
 
     def match(number: int) -> Frame:
         fields = '"type":"match","product_id":"X","price":"1","size":"1"'
@@ -178,17 +178,20 @@ def test_numbers_of_trades_that_are_neither_on_disk_nor_in_kafka_are_not_believe
     Z is no longer asked for: when it comes back, nothing was left out.
     """
     file = IdFile(tmp_path / "p.numbers")
-    kept = (("COINBASE:X", 2), ("COINBASE:Y", 3), ("COINBASE:Z", 2))
-    runs = {name: [(Point(1, 1, T0), Point(9, 9, T0 + at * SECOND_US))] for name, at in kept}
-    file.write("id", runs)
+    names = (*SUBSCRIBED, "COINBASE:Z")
+    runs = {name: [(Point(1, 1, T0), Point(9, 9, T0 + SECOND_US))] for name in names}
     earlier = a_status("p", last_message_us=T0 + 2 * SECOND_US)
-    parts = Parts(tmp_path, feed="coinbase", numbers=file, earlier=earlier)
 
-    parts.feed.start([], LeftSpools(parts.outbox.producer, [], load_settings().spool))
-    parts.now_s = 21.0
-    parts.feed.keep_numbers()
+    def believed(until_s: int) -> list[str]:
+        file.write("id", T0 + until_s * SECOND_US, runs)
+        parts = Parts(tmp_path / str(until_s), feed="coinbase", numbers=file, earlier=earlier)
+        parts.feed.start([], LeftSpools(parts.outbox.producer, [], load_settings().spool))
+        parts.now_s = 21.0
+        parts.feed.keep_numbers()
+        return list(file.read("id", T0 + 9 * SECOND_US, T0))
 
-    assert list(file.read("id", T0)) == ["COINBASE:X"]
+    assert believed(until_s=2) == list(SUBSCRIBED)
+    assert believed(until_s=3) == []
 
 
 def test_a_huge_frame_of_nothing_but_mistakes_is_a_dead_letter_that_kafka_takes(

@@ -174,9 +174,8 @@ def gap_reporter(
     late_us = earlier.late_us if earlier else 0
     # From its start on, what it does not report as a gap counts as heard.
     known = [us for us in (started_us, earlier_us, durable_us) if us is not None]
-    # Of a life that heard nothing, what it left open has to end with this one.
-    unheard_us = earlier.made_us if earlier else None
-    last_us = max(known, default=unheard_us)
+    # What a life left open that received nothing has to end with this one.
+    last_us = max(known, default=earlier.made_us if earlier else None)
     watch = GapWatch(
         blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_us, started_us, late_us
     )

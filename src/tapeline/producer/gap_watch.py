@@ -138,7 +138,7 @@ class GapWatch:
             # From now on trades can be overdue, also of a symbol that never has one.
             self._trades = _Activity(received_us, monotonic_s)
             self._by_symbol = dict.fromkeys(self._blank.symbols, self._trades)
-        # One that lasted may be told by the same key, of two lives that heard nothing between.
+        # Of two lives between which nothing came, the gaps have one key: the newer one counts.
         ended, self._lasting = [*self._lasting, self._outage], []
         self._outage = None
         traded = set(symbols)
