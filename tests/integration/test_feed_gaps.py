@@ -19,7 +19,7 @@ from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.previous_run import last_statuses
+from tapeline.producer.previous_run import last_reports
 from tapeline.producer.spool_folder import Spools
 from tapeline.simulator.faults import FaultyFeed, parse_faults
 from tapeline.simulator.market import RandomMarket
@@ -160,9 +160,29 @@ def test_gaps_are_kept_for_readers_and_their_end_is_not_lost(pipeline: Pipeline)
     assert none == []
 
 
+def test_a_gap_is_read_with_the_end_that_became_known_after_the_time_asked_for(
+    pipeline: Pipeline,
+) -> None:
+    """The producer was killed at 14:01 without its feed, and came back from 15:00 to 15:01."""
+    killed = ("14:00:00", None, GapKind.DISCONNECTED, "14:00:30")
+    came_back = ("14:59:00", "15:01:00", GapKind.STOPPED, "15:00:00")
+    name, topic_id = pipeline.name, pipeline.topic_id
+    pipeline.client.write_gaps(
+        Gap(
+            *("one", name, topic_id, kind, ("TEST",), us(started)),
+            *(None if ended is None else us(ended), us(detected)),
+        )
+        for started, ended, kind, detected in (killed, came_back)
+    )
+
+    (found,) = pipeline.client.gaps(NOON, NOON + timedelta(hours=2, minutes=30))
+
+    assert (found.kind, found.ended_us) == (GapKind.DISCONNECTED, us("15:01:00"))
+
+
 def reported_to(pipeline: Pipeline) -> dict[str, FeedStatus]:
     servers = pipeline.endpoints.bootstrap_servers
-    views = last_statuses(servers, pipeline.settings.kafka, pipeline.topic_id)
+    views = last_reports(servers, pipeline.settings.kafka, pipeline.topic_id).views
     return {name: view.status for name, view in views.items()}
 
 

@@ -101,7 +101,7 @@ def test_a_client_that_the_identity_provider_does_not_know(access, kafka, wrong)
     text = refusal(access(**wrong))
     client = wrong.get("USERNAME", USER)
     assert f"{kafka.tokens.url} gives client {client} no token " in text
-    assert '({"error": "invalid_client"}): check TAPELINE_KAFKA__USERNAME, TAPELINE' in text
+    assert "(invalid_client): check TAPELINE_KAFKA__USERNAME, TAPELINE" in text
     assert "wr0ng" not in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -15,9 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tapeline.client.api import Api
 from tapeline.model.bar import Bar
 from tapeline.model.gap import Gap, GapKind
 from tapeline.model.times import to_micros
+from tapeline.watch.judge import Judge
+from tapeline.watch.outbox import Outbox
+from tapeline.watch.rules import parse_rule
+from tapeline.watch.run import gaps_since
 from tests.commands import UNMEASURED, wait_for
 from tests.pipeline import Pipeline
 from tests.receiver import SECRET, Receiver, receiving
@@ -188,3 +194,32 @@ def test_a_receiver_fails_hangs_goes_and_comes_back_and_no_event_is_lost_or_inve
     assert grown < 20 * 2**20
     assert SECRET not in watch.log()
     assert "Traceback" not in watch.log()
+
+
+def test_gaps_of_any_age_are_told_however_many_there_are(
+    pipeline: Pipeline, api: ServedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an answer that is cut, the rest is asked for; two gaps begin in one millisecond."""
+    monkeypatch.setattr("tapeline.watch.run._AT_ONCE", 3)
+    now = datetime.now(timezone.utc)
+    beginnings = [timedelta(hours=hours) for hours in (1, 1, 2, 3, 3, 4, 240, 700, 800)]
+    pipeline.client.write_gaps(
+        Gap(
+            *(f"host-{number}", pipeline.name, "id", GapKind.DISCONNECTED, ("AAPL",)),
+            *(to_micros(now - before), to_micros(now - before + FIVE), to_micros(now - before)),
+        )
+        for number, before in enumerate(beginnings)
+    )
+    outbox = Outbox(tmp_path / "outbox.sqlite", 100)
+    judge = Judge([parse_rule("gap")], outbox, now - timedelta(hours=750))
+
+    for _ in range(2):
+        judge.gaps(gaps_since(Api(api.url), judge.gaps_since))
+
+    producers = []
+    while outbox.pending:
+        event = outbox.next()
+        assert event is not None
+        producers.append(json.loads(event.body)["data"]["gap"]["producer"])
+        outbox.delivered(event)
+    assert sorted(producers) == [f"host-{number}" for number in range(8)]

@@ -6,20 +6,31 @@ The names of options are those of librdkafka's, Kafka's and the connector's own 
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import socket
 import ssl
+import threading
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
+from structlog.testing import capture_logs
 
 from tapeline.kafka.client import client_options, java_options
-from tapeline.model.errors import UsageError
+from tapeline.kafka.topics import topic_admin
+from tapeline.local.ports import free_port
+from tapeline.model.errors import AccessError, UsageError
 from tapeline.program.settings import load_settings
 from tapeline.program.tls import TlsFiles, speaks_tls, why_no_tls
 from tapeline.storage.access import access_options
 from tests.certificates import ELSEWHERE, Authority, Issued, openssl
+from tests.commands import wait_for
 from tests.tls_server import tls_server
 
 KAFKA = "TAPELINE_KAFKA__"
@@ -212,7 +223,9 @@ def test_clients_of_kafka_are_told_where_tokens_are(monkeypatch, authority):
     trust = {"TOKEN_CA_FILE": authority.certificate}
     kafka = kafka_of(monkeypatch, **SERVERS, **TOKENS, **where, **trust)
 
-    assert client_options("a:1", kafka) == {
+    options = client_options("a:1", kafka)
+    assert callable(options.pop("logger").log)
+    assert options == {
         "bootstrap.servers": "a:1",
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "OAUTHBEARER",
@@ -234,6 +247,62 @@ def test_clients_of_kafka_are_told_where_tokens_are(monkeypatch, authority):
         "sasl.jaas.config": f'{module}Module required clientId="anna" clientSecret="s3cret" '
         f'scope="kafka" ssl.truststore.type="PEM" ssl.truststore.certificates="{on_one_line}";',
     }
+
+
+@contextmanager
+def echoing(error: str) -> Iterator[str]:
+    """Run an identity provider that refuses everybody, and repeats all that it was asked."""
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            login = b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
+            answer = {"error": error, "asked": [asked, login, str(self.headers)]}
+            body = json.dumps(answer).encode()
+            self.send_response(401)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/token"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("invalid_client", "invalid_client"), ("s3cret", "its answer has no error of OAuth 2.0")],
+)
+def test_no_answer_of_an_identity_provider_shows_the_secret(monkeypatch, capfd, error, said):
+    servers = {"BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port(0)}"}
+    with echoing(error) as url, capture_logs() as logs:
+        kafka = kafka_of(monkeypatch, **servers, **TOKENS, TOKEN_URL=url)
+        with pytest.raises(AccessError) as raised:
+            topic_admin(str(kafka.bootstrap_servers), kafka)
+        consumer = Consumer(
+            {**client_options(str(kafka.bootstrap_servers), kafka), "group.id": "x"}
+        )
+        try:
+            wait_for(lambda: consumer.poll(0.2) or any("no token" in str(e) for e in logs), 20)
+        finally:
+            consumer.close()
+    assert f"gives client anna no token ({said}): check TAPELINE_KAFKA__USERNAME" in str(
+        raised.value
+    )
+    assert f"no token: {said}" in {entry["text"] for entry in logs}
+    shown = f"{raised.value}{logs}{''.join(capfd.readouterr())}"
+    hidden = ("s3cret", b64encode(b"anna:s3cret").decode())
+    assert [text for text in hidden if text in shown] == []
 
 
 def test_quotes_in_a_password_stay_inside_it_for_java(monkeypatch):

@@ -6,13 +6,15 @@ Times are in seconds since noon UTC of a Friday on which the exchange opens at 1
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from tapeline.model.gap import Gap, GapKind, end_of, ends_of
+from tapeline.feeds.feed import IdHole
+from tapeline.model.gap import Gap, GapKind, ends_of
 from tapeline.model.reports import UnreadableReportError
 from tapeline.producer.clock import FeedClock
 from tapeline.producer.gap_reporter import GapReporter, gap_reporter
@@ -179,6 +181,22 @@ def test_a_producer_that_was_killed_before_kafka_had_anything_of_it_comes_back_w
 
     assert watch.started_us == us(5)
     assert found == [gap(GapKind.STOPPED, 5, None, 600)]
+
+
+def test_a_gap_of_a_life_that_received_nothing_ends_when_the_next_one_does():
+    """It was refused until it was killed at 30; the next life receives something at 70."""
+    killed = a_status("me", started_us=None, last_message_us=None, made_us=us(30))
+    origin = Origin("finnhub", "me", "topic-id")
+    refused = gap(GapKind.REFUSED, 5, None, 5)
+    watch = gap_reporter(load_settings(), origin, SYMBOLS, {"me": killed}).watch
+
+    (begun,) = watch.started(us(60))
+    assert begun == gap(GapKind.STOPPED, 30, None, 60)
+    (ended,) = watch.on_message(us(70), 70, [BTC])
+
+    assert watch.started_us == us(70)
+    assert dict(ends_of([refused, begun]))[refused] is None
+    assert dict(ends_of([refused, ended]))[refused] == us(70)
 
 
 def test_what_another_producer_left_damaged_is_a_gap_of_that_one():
@@ -363,6 +381,50 @@ def test_one_symbol_that_stays_silent_while_others_trade_is_reported():
     ]
 
 
+def test_symbols_that_are_silent_since_one_instant_have_a_gap_each_with_its_own_end():
+    """Readers tell gaps of a kind apart by the millisecond in which they begin."""
+    shares = ("AAPL", "MSFT", "TSLA")
+    told = Told(BTC, *shares)
+    told.on_message(OPEN_S, BTC, "AAPL", "TSLA")  # and never MSFT
+    told.trades_each_second(int(OPEN_S) + 1, int(OPEN_S) + 1000, BTC)
+    now_s = OPEN_S + 1000
+    by_key = {}
+
+    def report(gaps: list[Gap]) -> None:
+        by_key.update({(found.kind, found.started_us // 1000): found for found in gaps})
+
+    report(told.check(now_s))
+    assert sorted(found.symbols for found in by_key.values()) == [(name,) for name in shares]
+    report(told.on_message(now_s + 5, "MSFT"))
+    report(told.check(now_s + 6))
+    report(told.on_message(now_s + 7, "AAPL", BTC))
+    # Those that are over hold their beginnings.
+    told.watch.late_us = 1_000_000
+    told.trades_each_second(int(now_s) + 8, int(now_s) + 2000, BTC)
+    report(told.check(now_s + 2000))
+
+    ends = {}
+    for found in by_key.values():
+        assert abs(found.started_us - us(OPEN_S)) <= 3000 or found.ended_us is None
+        ends.setdefault(found.symbols, []).append(found.ended_us)
+    assert ends == {
+        ("AAPL",): [us(now_s + 7), None],
+        ("MSFT",): [us(now_s + 5), None],
+        ("TSLA",): [None],
+    }
+
+
+def test_thousands_of_silent_symbols_cost_no_time_and_none_replaces_another():
+    names = tuple(f"N{number}" for number in range(20_000))
+    told = Told(BTC, *names)
+    told.on_message(OPEN_S, BTC)
+    told.on_message(OPEN_S + 1000, BTC)
+    began = time.process_time()
+    found = told.check(OPEN_S + 1001)
+    assert time.process_time() - began < 10  # 200 million steps when each begins with the first
+    assert len({silent.started_us // 1000 for silent in found}) == len(names)
+
+
 @pytest.mark.parametrize("kind", list(GapKind))
 def test_a_gap_survives_the_wire(kind):
     sent = gap(kind, 1, None, 2)
@@ -390,20 +452,48 @@ def test_a_gap_of_a_newer_producer_is_read_and_one_of_a_kind_unknown_here_marks_
 def test_numbers_left_out_are_a_gap_of_their_symbol_by_event_time():
     told = Told()
     ms = NOON_US // 1000
-    (found,) = told.watch.skipped(AAPL, ms + 10_000, ms + 25_000, us(26))
-    assert found == gap(GapKind.SKIPPED, 10.0, 25.0, 26.0, AAPL)
+    (found,) = told.watch.skipped(IdHole(AAPL, 1, 3, ms + 10_000, ms + 25_000), us(26))
+    assert found == gap(GapKind.SKIPPED, 10.0, 25.001, 26.0, AAPL)
     assert found.kind.marks_bars
 
 
 def test_gaps_of_two_symbols_that_begin_together_are_one_so_that_none_replaces_the_other():
     told = Told()
     ms = NOON_US // 1000
-    (first,) = told.watch.skipped(AAPL, ms + 10_000, ms + 25_000, us(26))
-    (both,) = told.watch.skipped(BTC, ms + 10_000, ms + 20_000, us(27))
-    assert both == gap(GapKind.SKIPPED, 10.0, 25.0, 27.0, AAPL, BTC)
+    (first,) = told.watch.skipped(IdHole(AAPL, 1, 3, ms + 10_000, ms + 25_000), us(26))
+    (both,) = told.watch.skipped(IdHole(BTC, 1, 3, ms + 10_000, ms + 20_000), us(27))
+    assert both == gap(GapKind.SKIPPED, 10.0, 25.001, 27.0, AAPL, BTC)
     assert first.key == both.key
-    (other,) = told.watch.skipped(BTC, ms + 30_000, ms + 30_000, us(31))
+    (other,) = told.watch.skipped(IdHole(BTC, 1, 3, ms + 30_000, ms + 30_000), us(31))
     assert other == gap(GapKind.SKIPPED, 30.0, 30.001, 31.0, BTC)
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "before_ms", "windows"),
+    [
+        (299_998, 300_000, [0, 1]),  # what is missing may be of the first millisecond, too
+        (300_000, 299_999, [0, 1]),  # an exchange's times may go back
+        (299_998, 299_999, [0]),
+        (300_000, 300_000, [1]),
+    ],
+)
+def test_numbers_left_out_mark_each_window_that_they_may_lie_in(after_ms, before_ms, windows):
+    ms, five = NOON_US // 1000, timedelta(minutes=5)
+    noon = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+    hole = IdHole(AAPL, 1, 3, ms + after_ms, ms + before_ms)
+    (found,) = Told().watch.skipped(hole, us(400))
+    assert [n for n in range(3) if found.touches(AAPL, noon + n * five, noon + (n + 1) * five)] == (
+        windows
+    )
+
+
+def test_a_symbol_that_was_removed_is_never_silent_though_a_trade_was_under_way():
+    told = Told()
+    told.trades_each_second(int(OPEN_S), int(OPEN_S) + 10, BTC, AAPL)
+    assert told.watch.subscribed((BTC,), us(OPEN_S + 11), OPEN_S + 11) == []
+    told.on_message(OPEN_S + 11, BTC, AAPL)
+    told.trades_each_second(int(OPEN_S) + 12, int(OPEN_S) + 1000, BTC)
+    assert told.check(OPEN_S + 1000) == []
 
 
 def test_a_healed_gap_survives_the_wire_and_names_what_is_missing_still():
@@ -441,6 +531,64 @@ def test_gaps_are_healed_once_what_was_missing_has_come_and_damage_on_disk_never
     assert len(sent) == 2
 
 
+def lives_of(*gaps: Gap) -> tuple[GapReporter, list[Gap]]:
+    """Return the reporter of a life after these gaps, which runs since 60 s, and what it tells."""
+    earlier = a_status("me", started_us=us(0), last_message_us=us(40), source="coinbase")
+    clock = FeedClock(lambda: NOON_US / 1e6 + 60, lambda: 0.0)
+    origin = Origin("coinbase", "me", "topic-id")
+    found: list[Gap] = []
+    reporter = gap_reporter(
+        load_settings(), origin, SYMBOLS, {"me": earlier}, missed=gaps, clock=clock
+    )
+    reporter.send = found.append
+    reporter.report(reporter.watch.started(us(60)))
+    return reporter, found
+
+
+def test_what_a_life_before_left_open_ends_with_this_one_and_may_be_healed():
+    lasting, silent = gap(GapKind.IDLE, 30, None, 35), gap(GapKind.SYMBOL_SILENT, 1, None, 9, AAPL)
+    other = replace(gap(GapKind.IDLE, 31, None, 35), producer_id="she")
+    unknown = gap(GapKind.UNKNOWN, 32, None, 33)
+    reporter, found = lives_of(lasting, silent, other, unknown)
+
+    reporter.report(reporter.watch.on_message(us(70), 70, [BTC]))
+
+    ended = [replace(lasting, ended_us=us(70)), replace(silent, ended_us=us(70))]
+    stopped = gap(GapKind.STOPPED, 40, None, 60)
+    assert sorted(found[1:], key=lambda g: g.started_us) == [
+        ended[1],
+        ended[0],
+        replace(stopped, ended_us=us(70)),
+    ]
+    found.clear()
+    reporter.heal(lambda _symbol, gap: gap.kind is GapKind.IDLE, {0: 3})
+    assert [(g.key, g.symbols, g.healed) for g in found] == [(lasting.key, (), SYMBOLS)]
+
+
+def test_gaps_of_lives_before_are_healed_but_for_damage_on_disk():
+    line = gap(GapKind.DISCONNECTED, 10, 20, 12)
+    left_open = gap(GapKind.SILENT, 22, None, 23)
+    stopped = gap(GapKind.STOPPED, 24, 30, 26).healed_of(SYMBOLS, us(31), {})
+    reporter, found = lives_of(
+        *(line, left_open, stopped, gap(GapKind.DROPPED, 5, 6, 6)),
+        gap(GapKind.DISCONNECTED, -100_000, -90_000, -100_000),  # a day ago
+        replace(line, started_us=us(11)).healed_of(SYMBOLS, us(21), {}),
+    )
+    found.clear()
+    reporter.heal(lambda *_: True, {0: 3})
+    assert [(g.kind, g.started_us, g.ended_us, g.healed) for g in found] == [
+        (GapKind.DISCONNECTED, us(10), us(20), SYMBOLS),
+        (GapKind.SILENT, us(22), us(30), SYMBOLS),
+    ]
+
+
+def test_numbers_left_out_since_an_instant_of_a_life_before_are_one_gap_with_those():
+    before = gap(GapKind.SKIPPED, 38, 39, 39, AAPL)
+    reporter, _ = lives_of(before)
+    hole = IdHole(BTC, 1, 3, NOON_US // 1000 + 38_000, NOON_US // 1000 + 62_000)
+    assert reporter.watch.skipped(hole, us(63)) == [gap(GapKind.SKIPPED, 38, 62.001, 63, AAPL, BTC)]
+
+
 def test_numbers_of_before_say_nothing_once_another_feed_has_brought_a_symbol():
     other = a_status("other", symbols=(BTC,), source="finnhub", last_message_us=us(50))
     reporter = GapReporter(
@@ -457,7 +605,5 @@ def test_a_number_left_out_does_not_end_a_gap_that_lasts():
     lasting = gap(GapKind.DISCONNECTED, 5.0, None, 5.5)
     skipped = gap(GapKind.SKIPPED, 6.0, 7.0, 8.0, AAPL)
     stopped = gap(GapKind.STOPPED, 9.0, 12.0, 12.0)
-    assert end_of(lasting, [lasting, skipped]) is None
     assert dict(ends_of([lasting, skipped]))[lasting] is None
-    assert end_of(lasting, [lasting, skipped, stopped]) == us(12)
     assert dict(ends_of([lasting, skipped, stopped]))[lasting] == us(12)

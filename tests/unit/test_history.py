@@ -167,7 +167,7 @@ def test_a_hole_within_a_millisecond_is_not_filled_by_what_follows(times_ms):
     watch = IdWatch()
     for number, at_ms in zip((1, 3, 4), times_ms, strict=True):
         watch.note([WireTrade("A:B", 1.0, 1.0, at_ms, None, number)], 10_000_000)
-    skipped = gap(GapKind.SKIPPED, 5, 5.001)
+    skipped = gap(GapKind.SKIPPED, min(times_ms[:2]) / 1000, 5.002)
     assert not watch.covers("A:B", skipped)
     watch.filled(IdHole("A:B", 1, 3, *times_ms[:2]))
     assert watch.covers("A:B", skipped)
@@ -176,22 +176,45 @@ def test_a_hole_within_a_millisecond_is_not_filled_by_what_follows(times_ms):
 def test_a_later_run_goes_on_from_the_numbers_that_were_kept(tmp_path):
     file = IdFile(tmp_path / "p.numbers")
     now_us = 60_000_000
-    assert file.read("topic", now_us) == {}
-    file.write("topic", watch_of([4, 5, 9, 10])[0].newest)
-    assert file.read("another", now_us) == {}
-    assert file.read("topic", now_us + 24 * 3_600_000_000) == {}
+    assert file.read("topic", now_us, now_us) == {}
+    file.write("topic", 11_000_000, watch_of([4, 5, 9, 10])[0].runs)
+    assert file.read("another", now_us, now_us) == {}
+    assert file.read("topic", 10_999_999, now_us) == {}  # their trades are nowhere
+    assert file.read("topic", now_us, now_us + 24 * 3_600_000_000) == {}
     watch = IdWatch()
-    watch.goes_on_from(file.read("topic", now_us))
+    (open_hole,) = watch.goes_on_from(file.read("topic", 11_000_000, now_us))
+    assert open_hole == IdHole("A:B", 5, 9, 5000, 9000)
     (hole,) = watch.note([WireTrade("A:B", 1.0, 1.0, 14_000, None, 14)], 14_200_000)
     assert (hole.after_id, hole.before_id, hole.after_ms) == (10, 14, 10_000)
     stopped = gap(GapKind.STOPPED, 10.5, 13.9)
     assert not watch.covers("A:B", stopped)
     watch.filled(hole)
     assert watch.covers("A:B", stopped)
-    assert not watch.covers("A:B", gap(GapKind.STOPPED, 5.5, 13.9))  # of the run before that
+    before = [gap(GapKind.DISCONNECTED, 4.5, 9.1), gap(GapKind.SKIPPED, 5, 9.001)]
+    assert not any(watch.covers("A:B", g) for g in before)
+    watch.filled(open_hole)
+    assert all(watch.covers("A:B", g) for g in before)
 
 
-RUN = '{"topic_id":"topic","runs":{"A":[[1,2,3],%s]}}'
+def test_of_numbers_that_were_kept_those_of_a_day_are_known(tmp_path):
+    file, day_us = IdFile(tmp_path / "p.numbers"), 24 * 3_600_000_000
+    file.write("topic", 0, watch_of([4, 5, 9, 10])[0].runs)
+    assert file.read("topic", 0, day_us + 5_200_000) == {
+        "A:B": [(Point(9, 9000, 9_200_000), Point(10, 10_000, 10_200_000))]
+    }
+    assert file.read("topic", 0, day_us + 10_200_000) == {}
+
+
+def test_a_symbol_that_comes_back_missed_nothing_before_though_a_trade_was_under_way():
+    watch, _ = watch_of([4, 5])
+    watch.subscribed(["A:C"])
+    assert watch.note([WireTrade("A:B", 1.0, 1.0, 6000, None, 6)], 6_200_000) == []
+    watch.subscribed(["A:B", "A:C"])
+    assert watch.note([WireTrade("A:B", 1.0, 1.0, 60_000, None, 60)], 60_200_000) == []
+    assert watch.runs == {"A:B": [(Point(60, 60_000, 60_200_000),) * 2]}
+
+
+RUN = '{"topic_id":"topic","until_us":0,"runs":{"A":[[[1,2,3],%s]]}}'
 
 
 @pytest.mark.parametrize(
@@ -200,6 +223,6 @@ RUN = '{"topic_id":"topic","runs":{"A":[[1,2,3],%s]}}'
 def test_numbers_that_are_damaged_are_none(tmp_path, text):
     path = tmp_path / "p.numbers"
     path.write_text(text)
-    assert IdFile(path).read("topic", 0) == {}
+    assert IdFile(path).read("topic", 0, 0) == {}
     path.write_text(RUN % "[4,5,6]")
-    assert IdFile(path).read("topic", 0) == {"A": (Point(1, 2, 3), Point(4, 5, 6))}
+    assert IdFile(path).read("topic", 0, 0) == {"A": [(Point(1, 2, 3), Point(4, 5, 6))]}

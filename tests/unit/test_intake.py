@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from tapeline.feeds.known import PUBLIC
 from tapeline.model.errors import DeliveryError
+from tapeline.model.feed_status import FeedStatus
 from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.clock import FeedClock
-from tapeline.producer.feed_client import Frame
+from tapeline.producer.feed_client import FeedClient, Frame
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.gap_reporter import gap_reporter
+from tapeline.producer.id_file import IdFile
+from tapeline.producer.id_watch import Point
 from tapeline.producer.intake import Intake, read_frame
 from tapeline.producer.kafka_producer import KafkaProducer
+from tapeline.producer.left_spools import LeftSpools
 from tapeline.producer.live_feed import LiveFeed
 from tapeline.producer.origin import Origin
 from tapeline.producer.outbox import Outbox
@@ -23,10 +28,12 @@ from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage
 from tapeline.program.metrics import PRODUCER_METRICS, Metrics
 from tapeline.program.settings import load_settings
+from tests.statuses import a_status
 
 T0 = 1_763_649_000_000_000
 SECOND_US = 1_000_000
 MB = 2**20
+SUBSCRIBED = ("COINBASE:X", "COINBASE:Y")
 
 
 def frame(connection: int, second: int) -> Frame:
@@ -37,24 +44,35 @@ def frame(connection: int, second: int) -> Frame:
 class Parts:
     """A live feed and what it feeds; Kafka is away. Since 10 s after the first moment it ticks."""
 
-    def __init__(self, folder: Path, now_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        now_s: float = 10.0,
+        feed: str = "",
+        numbers: IdFile | None = None,
+        earlier: FeedStatus | None = None,
+    ) -> None:
         settings, metrics = load_settings(), Metrics(PRODUCER_METRICS)
         self.now_s = now_s
         clock = FeedClock(lambda: T0 / SECOND_US + self.now_s, lambda: self.now_s)
         origin = Origin("finnhub", "p", "id")
-        gaps = gap_reporter(settings, origin, ("A",), {}, clock=clock)
-        self.client = FinnhubClient(settings.finnhub, SecretStr("t"), ("A",))
+        gaps = gap_reporter(
+            settings, origin, ("A",), {"p": earlier} if earlier else {}, clock=clock
+        )
+        self.client: FeedClient = FinnhubClient(settings.finnhub, SecretStr("t"), ("A",))
+        if feed:
+            self.client = FeedClient(PUBLIC[feed], "ws://127.0.0.1:9", settings.finnhub, SUBSCRIBED)
         self.outbox = Outbox(
             KafkaProducer("127.0.0.1:9", "trades_raw"), Spool(folder, 64 * MB), settings.spool
         )
         intake = Intake(settings, origin, self.client, self.outbox, metrics)
-        self.feed = LiveFeed(self.client, gaps, intake, self.outbox, metrics)
+        self.feed = LiveFeed(self.client, gaps, intake, self.outbox, metrics, numbers=numbers)
         self.reported: list[Gap] = []
         gaps.send = self.reported.append
 
     def take(self, *frames: Frame) -> None:
         for one in frames:
-            self.feed.take(one, read_frame(one, one.received_at_us // 1000))
+            self.feed.take(one, read_frame(one, one.received_at_us // 1000, self.client.feed))
 
 
 def test_a_frame_that_waited_on_a_connection_since_lost_ends_no_gap(tmp_path: Path) -> None:
@@ -122,6 +140,58 @@ def test_the_oldest_unsent_time_is_the_event_time_of_a_late_trade_and_not_its_re
         parts.take(Frame(data, 0, T0 + second * SECOND_US, float(second)))
 
     assert parts.outbox.oldest_unsent_us == T0 - 600 * SECOND_US
+
+
+def test_numbers_are_kept_only_of_trades_that_are_on_disk(tmp_path: Path) -> None:
+    """The disk does not answer: what was received meanwhile is lost by a crash, and is fetched."""
+    file = IdFile(tmp_path / "p.numbers")
+    parts = Parts(tmp_path, feed="coinbase", numbers=file)
+
+    def kept_at(now_s: float) -> dict[str, int]:
+        parts.now_s = now_s
+        parts.feed.keep_numbers()
+        return {name: runs[-1][1].trade_id for name, runs in file.read("id", T0, T0).items()}
+
+    def match(number: int) -> Frame:
+        fields = '"type":"match","product_id":"X","price":"1","size":"1"'
+        data = f'{{{fields},"time":"2025-11-20T14:30:00Z","trade_id":{number}}}'
+        return Frame(data, 0, T0, 0.0)
+
+    assert kept_at(10) == {}
+    parts.take(match(5))
+    assert kept_at(21) == {}
+    parts.take(match(6))
+    assert kept_at(40) == {}
+    parts.feed.keep_last_numbers()
+    assert kept_at(41) == {}
+    written(parts.outbox, tmp_path)
+    assert kept_at(42) == {"COINBASE:X": 5}
+    parts.feed.keep_last_numbers()
+    assert kept_at(43) == {"COINBASE:X": 6}
+
+
+def test_numbers_of_trades_that_are_neither_on_disk_nor_in_kafka_are_not_believed(
+    tmp_path: Path,
+) -> None:
+    """The spool is gone, and Kafka has what was received until two seconds after the moment.
+
+    Z is no longer asked for: when it comes back, nothing was left out.
+    """
+    file = IdFile(tmp_path / "p.numbers")
+    names = (*SUBSCRIBED, "COINBASE:Z")
+    runs = {name: [(Point(1, 1, T0), Point(9, 9, T0 + SECOND_US))] for name in names}
+    earlier = a_status("p", last_message_us=T0 + 2 * SECOND_US)
+
+    def believed(until_s: int) -> list[str]:
+        file.write("id", T0 + until_s * SECOND_US, runs)
+        parts = Parts(tmp_path / str(until_s), feed="coinbase", numbers=file, earlier=earlier)
+        parts.feed.start([], LeftSpools(parts.outbox.producer, [], load_settings().spool))
+        parts.now_s = 21.0
+        parts.feed.keep_numbers()
+        return list(file.read("id", T0 + 9 * SECOND_US, T0))
+
+    assert believed(until_s=2) == list(SUBSCRIBED)
+    assert believed(until_s=3) == []
 
 
 def test_a_huge_frame_of_nothing_but_mistakes_is_a_dead_letter_that_kafka_takes(

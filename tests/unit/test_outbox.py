@@ -104,6 +104,29 @@ def damage(folder: Path, group: int, groups: int) -> None:
     path.write_bytes(data)
 
 
+def test_what_was_added_is_delivered_once_kafka_has_it_and_not_when_it_is_on_disk(tmp_path):
+    async def run() -> None:
+        spool = Spool(tmp_path, 2**20)
+        outbox = Outbox(KafkaProducer(NO_KAFKA, "trades"), spool, SpoolSettings())
+        await asyncio.wait_for(outbox.delivered(), 1)
+        outbox.add("trades", b"AAPL", b"1")
+        waiting = asyncio.create_task(outbox.delivered())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        writing = asyncio.create_task(outbox.write())
+        await asyncio.sleep(0.2)
+        assert (outbox.added, outbox.written) == (1, 1)
+        assert not waiting.done()
+        outbox.add("trades", b"AAPL", b"2")
+        await asyncio.sleep(0.2)
+        spool.acknowledged = 1  # and not the group that was added later
+        await asyncio.wait_for(waiting, 1)
+        writing.cancel()
+        await outbox.close(1)
+
+    asyncio.run(run())
+
+
 class Counting(KafkaProducer):
     """Kafka's client, which takes what it cannot send; counts that."""
 

@@ -15,11 +15,10 @@ DAY = timedelta(days=1)
 LIFETIME = 30 * DAY
 
 
-def gap(start_days, end_days, producer_id="p"):
+def gap(start_days, end_days, producer_id="p", kind=GapKind.DISCONNECTED):
     """Make a gap that began and ended so many days ago; None while it lasts."""
     started = to_micros(NOW - start_days * DAY)
     ended = None if end_days is None else to_micros(NOW - end_days * DAY)
-    kind = GapKind.DISCONNECTED
     return Gap(producer_id, "t", "id", kind, ("X",), started, ended, started)
 
 
@@ -32,7 +31,7 @@ def test_gaps_that_ended_before_silver_s_lifetime_are_left_out():
 
 def test_one_left_open_by_a_life_before_goes_with_the_gap_that_ended_it():
     """Alone it would last forever, and mark every bar."""
-    left_open, ended_by = gap(40, None), gap(39, 38)
+    left_open, ended_by = gap(40, None), gap(39, 38, kind=GapKind.STOPPED)
     status = a_status(symbols=("X",), is_live=True, started_us=1, last_message_us=to_micros(NOW))
     view = ProducerView(status, is_gone=False, reported_at=NOW)
     gaps = RecentGaps(LIFETIME)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import pytest
 from structlog.testing import capture_logs
 
+from tapeline.client.api import Api
+from tapeline.program.watch_settings import webhook_url
 from tapeline.watch.delivery import deliver, pause_s
 from tapeline.watch.events import Event
 from tapeline.watch.outbox import Outbox
@@ -75,6 +77,21 @@ def test_a_receiver_that_is_not_there_does_not_and_its_address_is_not_repeated()
     answer = webhook.send("evt_1", BODY)
     assert answer == Answer("Connection refused")
     assert webhook.name == "http://127.0.0.1"
+
+
+def test_a_host_that_is_no_name_is_a_failed_delivery_and_ends_no_watch(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    assert Webhook("http://a..example/x", SECRET, 1.0).send("evt_1", BODY) == Answer("UnicodeError")
+
+
+@pytest.mark.parametrize("host", ["a..test", ".test", f"{'x' * 64}.test"])
+def test_a_host_that_is_no_name_is_refused_at_the_start(host):
+    with pytest.raises(ValueError, match="not a valid address") as raised:
+        webhook_url(f"https://{host}/token")
+    assert host not in str(raised.value)
+    assert webhook_url("https://a.example./x") == "https://a.example./x"
+    with pytest.raises(ValueError, match="is not a valid address of an API"):
+        Api(f"http://{host}")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from tapeline.watch.events import bar_event, gap_event
 from tapeline.watch.judge import Judge
 from tapeline.watch.outbox import Outbox
 from tapeline.watch.rules import parse_rule
+from tests.commands import wait_for
 
 START = datetime(2026, 11, 20, 14, 35, tzinfo=timezone.utc)
 NOW = START + timedelta(minutes=7)
@@ -28,6 +29,7 @@ GAP = {
     "marks_bars": True,
     "producer": "host-1",
     "symbols": ["AAPL", "MSFT"],
+    "healed": [],
 }
 QUIET = {**GAP, "kind": "symbol_silent", "marks_bars": False, "symbols": ["MSFT"]}
 
@@ -113,8 +115,8 @@ def test_ids_are_made_of_the_data_alone():
         "evt_1504ec5bf7dd8a59a63c2abe2eb47109",
         "evt_45dd704499d9e67747c2356b9b3db1a7",
         "evt_45dd704499d9e67747c2356b9b3db1a7",
-        "evt_3bc50157bade1b8b2ef2d42a3061cd86",
-        "evt_3a0d782c6be09e57048a91602f498b36",
+        "evt_c69b39cba56674613a39b0408d8a6493",
+        "evt_c271b7d9cc7b6f89d1021b00beacda07",
     ]
 
 
@@ -225,6 +227,31 @@ def test_a_new_rule_tells_nothing_of_before_and_one_that_comes_back_is_new(tmp_p
     assert told.judge.since("5m") == START + 4 * FIVE
 
 
+def test_a_rule_that_is_added_tells_from_its_own_beginning_on_and_the_others_nothing_again(
+    tmp_path,
+):
+    """It is added after three days and told to begin two days before; it is killed on its way."""
+    a_day = 12 * 24
+    told = Told(tmp_path, "AAPL final")
+    for number in range(0, 3 * a_day + 1, a_day):
+        told.judge.bar(final(number))
+    told.take()
+    both = ("AAPL final", "AAPL final close > 1", "MSFT final")
+    found = []
+    for last in (2, 3):  # the next run reads all of it again, and something newer
+        told.start(*both, since=START + a_day * FIVE)
+        assert told.judge.since("5m") == START + a_day * FIVE
+        for number in range(1, last + 1):
+            for symbol in ("AAPL", "MSFT"):
+                told.judge.bar(final(number * a_day, symbol=symbol))
+        found += [(data["rule"], data["bar"]["symbol"]) for data in told.take()]
+    assert sorted(found) == sorted([("AAPL final close > 1", "AAPL"), ("MSFT final", "MSFT")] * 3)
+    for symbol in ("AAPL", "MSFT"):
+        told.judge.bar(final(3 * a_day + 1, symbol=symbol))
+    told.start(*both, since=START)
+    assert told.judge.since("5m") == START + (2 * a_day + 1) * FIVE
+
+
 def test_bars_before_the_window_of_the_start_are_not_told(tmp_path):
     told = Told(tmp_path, "AAPL final", since=START + timedelta(minutes=7))
     for number in (0, 1, 2):
@@ -251,6 +278,32 @@ def test_a_gap_that_was_over_before_is_not_told_and_any_symbol_counts_without_on
     told = Told(tmp_path, "gap", since=START + timedelta(minutes=3))
     told.judge.gaps([{**GAP, "end": "2026-11-20T14:37:00Z"}, {**GAP, "producer": "host-2"}])
     assert [data["gap"]["producer"] for data in told.take()] == ["host-2"]
+
+
+def test_gaps_of_two_symbols_are_two_events_though_they_began_and_ended_together(tmp_path):
+    told = Told(tmp_path, "gap", "AAPL,MSFT silent")
+    skipped = {**GAP, "kind": "skipped", "end": "2026-11-20T14:36:00Z", "symbols": ["AAPL"]}
+    told.judge.gaps([skipped, QUIET, {**QUIET, "symbols": ["AAPL"]}])
+    # Another number of that instant is found missing: it is one gap of both.
+    told.judge.gaps([{**skipped, "symbols": ["AAPL", "MSFT"]}])
+    assert [(data["rule"], data["gap"]["symbols"]) for data in told.take()] == [
+        ("gap", ["AAPL"]),
+        ("AAPL,MSFT silent", ["AAPL"]),
+        ("AAPL,MSFT silent", ["MSFT"]),
+        ("gap", ["AAPL", "MSFT"]),
+    ]
+
+
+def test_a_gap_that_is_healed_is_told_with_its_end_and_once(tmp_path):
+    """It ends and is healed between two looks, of one symbol after the other."""
+    told = Told(tmp_path, "gap", "AAPL gap")
+    over = {**GAP, "end": "2026-11-20T14:40:00Z"}
+    for symbols, healed in ((["MSFT"], ["AAPL"]), ([], ["AAPL", "MSFT"])):
+        told.judge.gaps([{**over, "symbols": symbols, "healed": healed}])
+    assert [(d["rule"], d["gap"]["symbols"], d["gap"]["healed"]) for d in told.take()] == [
+        ("gap", ["MSFT"], ["AAPL"]),
+        ("AAPL gap", [], ["AAPL"]),
+    ]
 
 
 def test_what_was_told_of_gaps_is_forgotten_with_them(tmp_path):
@@ -287,6 +340,20 @@ def test_a_full_outbox_says_so_and_takes_the_rest_once_there_is_room(tmp_path):
             found += told.windows()
     assert found == [(n, 1) for n in range(10)]
     assert "outbox_full" in {entry["event"] for entry in logs}
+
+
+def test_a_full_outbox_says_so_once_and_once_that_it_is_full_no_more(tmp_path):
+    told = Told(tmp_path, "AAPL final", max_events=4)
+    reader = threading.Thread(target=lambda: [told.judge.bar(final(n)) for n in range(20)])
+    with capture_logs() as logs:
+        reader.start()
+        for _ in range(15):  # one goes, and the next one comes
+            wait_for(lambda: told.outbox.pending == 4, 10)
+            told.outbox.delivered(told.outbox.next())
+        reader.join(10)
+        told.take()
+    assert [entry["event"] for entry in logs] == ["outbox_full", "outbox_has_room"]
+    assert logs[1]["events"] == 2
 
 
 def test_nobody_else_may_read_the_outbox_and_a_broken_one_is_a_sentence(tmp_path):

@@ -19,6 +19,7 @@ from websockets.sync.connection import Connection
 
 from tapeline.model.errors import ServiceUnavailableError, UsageError
 from tapeline.program.loopback import is_loopback, opener_for
+from tapeline.program.setting_types import can_be_looked_up
 
 DEFAULT_URL: Final = "http://127.0.0.1:8700"
 _TIMEOUT_S: Final = 30.0
@@ -42,13 +43,14 @@ class Api:
 
     def __init__(self, url: str = DEFAULT_URL, key: str | None = None) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        host = parts.hostname or ""
+        if parts.scheme not in {"http", "https"} or not can_be_looked_up(host):
             message = f"{url} is not a valid address of an API: give one like {DEFAULT_URL}."
             raise ValueError(message)
         self._url = url.rstrip("/")
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._is_here = is_loopback(parts.hostname)
-        self._opener = opener_for(parts.hostname)
+        self._is_here = is_loopback(host)
+        self._opener = opener_for(host)
 
     def get(self, path: str, **parameters: object) -> dict[str, Any]:
         """Return the answer of a path; one who asks too often waits as long as the API says.

@@ -65,6 +65,16 @@ class IdHole(NamedTuple):
     after_ms: int
     before_ms: int
 
+    @property
+    def started_us(self) -> int:
+        """When the gap begins that it is, µs since the epoch."""
+        return min(self.after_ms, self.before_ms) * 1000
+
+    @property
+    def ended_us(self) -> int:
+        """When that gap ends: what is missing may be of the same millisecond as the later one."""
+        return (max(self.after_ms, self.before_ms) + 1) * 1000
+
 
 class History(Protocol):
     """What was traded before, by HTTP, a page at a time.

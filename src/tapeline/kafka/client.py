@@ -6,11 +6,16 @@ import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
+import structlog
 from pydantic import SecretStr
 
+from tapeline.kafka.no_access import oauth_error
 from tapeline.program.service_settings import KafkaSettings, SaslMechanism
 from tapeline.program.tls import authorities_in
 
+log = structlog.get_logger()
+
+_OF_TOKENS: Final = "OIDC"
 IN_THE_CLEAR: Final = KafkaSettings()
 """A Kafka that asks nobody who they are, as the local one."""
 
@@ -79,7 +84,16 @@ def _token_options(kafka: KafkaSettings) -> dict[str, Any]:
         # By itself it looks where the machine that it was built on keeps them.
         "https.ca.pem": "".join(map(ssl.DER_cert_to_PEM_cert, authorities_in(kafka.token_ca_file))),
     }
-    return {name: value for name, value in options.items() if value}
+    return {name: value for name, value in options.items() if value} | {"logger": _ClientLog()}
+
+
+class _ClientLog:
+    """Takes what librdkafka logs, which by itself repeats what an identity provider answers."""
+
+    def log(self, level: int, _form: str, facility: str, client: str, text: str) -> None:
+        """Log a line; `level` is one of Python's."""
+        said = f"no token: {oauth_error(text)}" if facility == _OF_TOKENS else text
+        log.log(level, "kafka_client", client=client, facility=facility, text=said)
 
 
 def _java_login(

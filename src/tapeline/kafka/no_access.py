@@ -13,7 +13,15 @@ from tapeline.program.service_settings import KafkaSettings, SaslMechanism
 from tapeline.program.tls import TlsFiles, answers, speaks_tls, why_no_tls
 
 _NO_TOKEN: Final = "Failed to acquire SASL OAUTHBEARER token: "  # noqa: S105 - what librdkafka says
-_LONGEST_ANSWER: Final = 200
+_OAUTH_ERRORS: Final = (
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+)
+"""RFC 6749, section 5.2."""
 
 
 def no_access(
@@ -73,11 +81,19 @@ def _no_token(kafka: KafkaSettings, answer: str) -> ServiceUnavailableError:
             f"{url} cannot be asked for a token: {reason}; check TAPELINE_KAFKA__TOKEN_URL and "
             "TAPELINE_KAFKA__TOKEN_CA_FILE."
         )
-    said = " ".join(answer.split())[:_LONGEST_ANSWER]
     return AccessError(
-        f"{url} gives client {kafka.username} no token ({said}): check TAPELINE_KAFKA__USERNAME, "
-        "TAPELINE_KAFKA__PASSWORD and TAPELINE_KAFKA__TOKEN_SCOPE."
+        f"{url} gives client {kafka.username} no token ({oauth_error(answer)}): check "
+        "TAPELINE_KAFKA__USERNAME, TAPELINE_KAFKA__PASSWORD and TAPELINE_KAFKA__TOKEN_SCOPE."
     )
+
+
+def oauth_error(answer: str) -> str:
+    """Return the code of an error that an identity provider answers.
+
+    Nothing else of the answer: it may repeat what was asked, and with it the client's secret.
+    """
+    known = (code for code in _OAUTH_ERRORS if code in answer)
+    return next(known, "its answer has no error of OAuth 2.0")
 
 
 def _why_not(host: str, port: int, kafka: KafkaSettings) -> str | None:

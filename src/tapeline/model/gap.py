@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from itertools import groupby
+from itertools import accumulate
+from operator import attrgetter
 from typing import Final
 
 import orjson
@@ -136,38 +138,28 @@ class Gap:
             raise UnreadableReportError from error
 
 
-def end_of(gap: Gap, gaps: Iterable[Gap]) -> int | None:
-    """Return a gap's end; one that a stopped producer left open ends with its next life's gap.
-
-    Args:
-        gap: of one producer.
-        gaps: all of the same producer.
-    """
-    if gap.ended_us is not None:
-        return gap.ended_us
-    later = (
-        g.ended_us for g in gaps if g.started_us >= gap.started_us and g.kind is not GapKind.SKIPPED
-    )
-    return min((us for us in later if us is not None), default=None)
-
-
 def ends_of(gaps: Sequence[Gap]) -> list[tuple[Gap, int | None]]:
-    """Return the gaps of one producer, each with its end as `end_of` tells it."""
-    found: list[tuple[Gap, int | None]] = []
-    next_end: int | None = None
-    newest_first = sorted(gaps, key=lambda gap: gap.started_us, reverse=True)
-    for _, together in groupby(newest_first, key=lambda gap: gap.started_us):
-        some = list(together)
-        # A number that was left out says nothing of when a connection came back.
-        own = (gap.ended_us for gap in some if gap.kind is not GapKind.SKIPPED)
-        ends = [e for e in (next_end, *own) if e is not None]
-        next_end = min(ends, default=None)
-        found += [(gap, next_end if gap.ended_us is None else gap.ended_us) for gap in some]
-    return found
+    """Return the gaps of one producer, each with its end, the newest first.
+
+    One that was left open when the producer stopped ends with the gap of its next life. Nothing
+    else ends it: what is dropped, skipped or not had of one symbol says nothing of the feed.
+    """
+    detected_us = attrgetter("detected_us")
+    lives = sorted((gap for gap in gaps if gap.kind is GapKind.STOPPED), key=detected_us)
+    newest_first = (EVER if life.ended_us is None else life.ended_us for life in reversed(lives))
+    ends = list(accumulate(newest_first, min, initial=EVER))[::-1]
+
+    def end_of(gap: Gap) -> int | None:
+        if gap.ended_us is not None:
+            return gap.ended_us
+        end_us = ends[bisect_right(lives, gap.detected_us, key=detected_us)]
+        return None if end_us == EVER else end_us
+
+    return [(gap, end_of(gap)) for gap in sorted(gaps, key=attrgetter("started_us"), reverse=True)]
 
 
 def ends_of_all(gaps: Iterable[Gap]) -> Iterator[tuple[Gap, int | None]]:
-    """Yield the gaps of several producers, each with its end as `end_of` tells it."""
+    """Yield the gaps of several producers, each with its end as `ends_of` tells it."""
     by_producer: dict[str, list[Gap]] = defaultdict(list)
     for gap in gaps:
         by_producer[gap.producer_id].append(gap)

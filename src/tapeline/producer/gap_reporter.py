@@ -10,10 +10,11 @@ import structlog
 
 from tapeline.feeds.known import feed_of
 from tapeline.model.feed_status import FeedStatus
-from tapeline.model.gap import Gap, GapKind
+from tapeline.model.gap import Gap, GapKind, ends_of
 from tapeline.producer.clock import FeedClock
 from tapeline.producer.gap_watch import GapWatch
 from tapeline.producer.holes import Hole
+from tapeline.producer.id_file import KEPT_US
 from tapeline.producer.origin import Origin
 from tapeline.program.settings import Settings
 
@@ -56,9 +57,7 @@ class GapReporter:
         for gap in gaps:
             self.send(gap)
             if gap.ended_us is not None and gap.kind.marks_bars:
-                self._over[gap.key] = gap
-                if len(self._over) > _MOST_OVER:
-                    del self._over[next(iter(self._over))]
+                self._keep(gap)
             ended_us = gap.ended_us
             log.warning(
                 "feed_gap",
@@ -81,6 +80,26 @@ class GapReporter:
             and feed_of(other.source) is not feed_of(self.source)
             for other in self.others.values()
         )
+
+    def goes_on_from(self, gaps: Iterable[Gap]) -> None:
+        """Take the gaps of earlier lives: what lasts ends with this one, the others may be healed.
+
+        Not those of frames that were dropped: some are of what had come and was damaged on disk.
+        """
+        ends = ends_of(list(gaps))
+        lasting = [gap for gap, ended_us in ends if ended_us is None]
+        oldest_us = self.clock.now_us() - KEPT_US
+        for gap, ended_us in reversed(ends):
+            is_recent = ended_us is not None and max(ended_us, gap.detected_us) > oldest_us
+            may_be_healed = gap.symbols and gap.kind.marks_bars and gap.kind is not GapKind.DROPPED
+            if is_recent and may_be_healed:
+                self._keep(replace(gap, ended_us=ended_us))
+        self.watch.goes_on_from(lasting, self._over.values())
+
+    def _keep(self, gap: Gap) -> None:
+        self._over[gap.key] = gap
+        if len(self._over) > _MOST_OVER:
+            del self._over[next(iter(self._over))]
 
     def heal(self, covers: Callable[[str, Gap], bool], offsets: Mapping[int, int]) -> None:
         """Report those gaps anew of which nothing of some symbols is missing any more.
@@ -131,6 +150,7 @@ def gap_reporter(
     symbols: tuple[str, ...],
     reported: Mapping[str, FeedStatus],
     durable_us: int | None = None,
+    missed: Iterable[Gap] = (),
     clock: FeedClock | None = None,
 ) -> GapReporter:
     """Return the reporter of a live feed, going on from a previous run of its producer.
@@ -141,6 +161,7 @@ def gap_reporter(
         symbols: what is subscribed.
         reported: what all producers last reported, by their names.
         durable_us: the newest receipt in its spool, µs since the epoch.
+        missed: what all producers of the topic have reported of gaps.
         clock: another one than the host's.
     """
     finnhub, kafka, producer_id = settings.finnhub, settings.kafka, origin.producer_id
@@ -153,10 +174,14 @@ def gap_reporter(
     late_us = earlier.late_us if earlier else 0
     # From its start on, what it does not report as a gap counts as heard.
     known = [us for us in (started_us, earlier_us, durable_us) if us is not None]
-    last_us = max(known, default=None)
+    # What a life left open that received nothing has to end with this one.
+    last_us = max(known, default=earlier.made_us if earlier else None)
     watch = GapWatch(
         blank, finnhub.idle_timeout_s, finnhub.symbol_silence_s, last_us, started_us, late_us
     )
-    return GapReporter(
+    reporter = GapReporter(
         watch, kafka.gaps_topic, clock or FeedClock(), earlier_us, reported, origin.source
     )
+    own = (gap for gap in missed if gap.producer_id == producer_id)
+    reporter.goes_on_from(gap for gap in own if gap.kind is not GapKind.UNKNOWN)
+    return reporter

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Final, NamedTuple
 
+from tapeline.feeds.feed import IdHole
 from tapeline.model.gap import Gap, GapKind
 from tapeline.model.sessions import Session, session_at
 
@@ -23,6 +24,8 @@ _PAUSE_WEIGHT: Final = 0.05
 """How much the newest pause counts for the usual one."""
 _OTHERS_TRADE_S: Final = 60.0
 _MOST_SKIPPED: Final = 10_000
+_MOST_SILENCES: Final = 100_000
+_US_PER_MS: Final = 1000
 
 
 class GapWatch:
@@ -60,8 +63,12 @@ class GapWatch:
         self._trades: _Activity | None = None
         self._by_symbol: dict[str, _Activity] = {}
         self._outage: Gap | None = None
+        self._lasting: list[Gap] = []
+        """Those that an earlier life of this producer left open."""
         self._idle: Gap | None = None
         self._silent: dict[str, Gap] = {}
+        self._silences: dict[int, int] = {}
+        """Beginnings of such gaps, and where to look for the next that is free, µs."""
         self._skipped: dict[int, Gap] = {}
 
     @property
@@ -73,6 +80,20 @@ class GapWatch:
     def is_open(self) -> bool:
         """Whether a gap lasts that marks bars."""
         return self._outage is not None or self._idle is not None
+
+    def goes_on_from(self, lasting: Iterable[Gap], over: Iterable[Gap]) -> None:
+        """Take the gaps of earlier lives: what lasts ends with the first message of this one.
+
+        Args:
+            lasting: those that were left open.
+            over: others; what is skipped in this life may begin with one of them.
+        """
+        self._lasting = list(lasting)
+        skipped = (gap for gap in over if gap.kind is GapKind.SKIPPED)
+        self._skipped = {
+            gap.started_us: replace(gap, healed=(), healed_us=None, healed_offsets={})
+            for gap in skipped
+        }
 
     def started(self, now_us: int) -> list[Gap]:
         """Note that the producer runs, perhaps after a previous run."""
@@ -117,7 +138,9 @@ class GapWatch:
             # From now on trades can be overdue, also of a symbol that never has one.
             self._trades = _Activity(received_us, monotonic_s)
             self._by_symbol = dict.fromkeys(self._blank.symbols, self._trades)
-        ended, self._outage = [self._outage], None
+        # Of two lives between which nothing came, the gaps have one key: the newer one counts.
+        ended, self._lasting = [*self._lasting, self._outage], []
+        self._outage = None
         traded = set(symbols)
         if traded:
             ended.append(self._idle)
@@ -126,10 +149,11 @@ class GapWatch:
             self._trades = self._trades.moved_on(received_us, monotonic_s, is_usual=is_usual)
             for symbol in traded:
                 ended.append(self._silent.pop(symbol, None))
-                before = self._by_symbol.get(symbol, _Activity(received_us, monotonic_s))
-                self._by_symbol[symbol] = before.moved_on(
-                    received_us, monotonic_s, is_usual=is_usual and ended[-1] is None
-                )
+                before = self._by_symbol.get(symbol)
+                if before is not None:  # else it is no longer asked for
+                    self._by_symbol[symbol] = before.moved_on(
+                        received_us, monotonic_s, is_usual=is_usual and ended[-1] is None
+                    )
         return [
             replace(gap, ended_us=max(received_us, gap.started_us))
             for gap in ended
@@ -146,23 +170,22 @@ class GapWatch:
         self._silent = {s: gap for s, gap in self._silent.items() if s in symbols}
         return [replace(gap, ended_us=max(now_us, gap.started_us)) for gap in gone]
 
-    def skipped(self, symbol: str, after_ms: int, before_ms: int, now_us: int) -> list[Gap]:
-        """Note that trades of a symbol are missing between two of these event times.
+    def skipped(self, hole: IdHole, now_us: int) -> list[Gap]:
+        """Note that trades of a symbol are missing between two others.
 
         Several of one beginning are one gap, since gaps are told apart by it.
         """
-        started_us, ended_us = after_ms * 1000, max(before_ms, after_ms + 1) * 1000
-        blank = replace(self._blank, symbols=(), ended_us=ended_us)
-        known = self._skipped.get(started_us, blank)
+        blank = replace(self._blank, symbols=(), ended_us=hole.ended_us)
+        known = self._skipped.get(hole.started_us, blank)
         gap = replace(
             known,
             kind=GapKind.SKIPPED,
-            symbols=tuple(sorted({*known.symbols, symbol})),
-            started_us=started_us,
-            ended_us=max(known.ended_us or 0, ended_us),
+            symbols=tuple(sorted({*known.symbols, hole.symbol})),
+            started_us=hole.started_us,
+            ended_us=max(known.ended_us or 0, hole.ended_us),
             detected_us=now_us,
         )
-        self._skipped[started_us] = gap
+        self._skipped[hole.started_us] = gap
         if len(self._skipped) > _MOST_SKIPPED:
             del self._skipped[next(iter(self._skipped))]
         return [gap]
@@ -192,9 +215,23 @@ class GapWatch:
             ):
                 continue
             gap = self._gap(GapKind.SYMBOL_SILENT, activity.at_us, now_us)
-            self._silent[symbol] = replace(gap, symbols=(symbol,))
+            started_us = self._own_beginning(gap.started_us)
+            self._silent[symbol] = replace(gap, symbols=(symbol,), started_us=started_us)
             found.append(self._silent[symbol])
         return found
+
+    def _own_beginning(self, started_us: int) -> int:
+        """Return the next whole millisecond at which no symbol's silence began.
+
+        Gaps of a kind are told apart by it, and each symbol's silence has an end of its own.
+        """
+        first_us = free_us = started_us // _US_PER_MS * _US_PER_MS
+        while free_us in self._silences:
+            free_us = self._silences[free_us]
+        self._silences[free_us] = self._silences[first_us] = free_us + _US_PER_MS
+        if len(self._silences) > _MOST_SILENCES:
+            del self._silences[next(iter(self._silences))]
+        return free_us
 
     def _trading_at(self, now_us: int, monotonic_s: float) -> list[str]:
         """Return the symbols whose market is open; while one is closed it misses nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,11 +14,11 @@ from tapeline.producer.id_watch import Point
 
 log = structlog.get_logger()
 
-_OLDEST_US: Final = 24 * 3_600_000_000
-"""A longer time is not fetched."""
+KEPT_US: Final = 24 * 3_600_000_000
+"""How long numbers are known; a longer time is not fetched."""
 
-Runs = Mapping[str, tuple[Point, Point]]
-"""Of each symbol the first and the last trade of its newest run."""
+Run = tuple[Point, Point]
+"""The first and the last of trades between which none is missing."""
 
 
 class IdFile:
@@ -27,31 +27,50 @@ class IdFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self, topic_id: str, now_us: int) -> dict[str, tuple[Point, Point]]:
-        """Return the runs that were written last, if they went to a topic within a day.
+    def read(self, topic_id: str, until_us: int, now_us: int) -> dict[str, list[Run]]:
+        """Return the runs of each symbol that were written last, if their trades are there.
+
+        Those that ended more than a day ago are left out.
 
         Args:
-            topic_id: of the topic.
-            now_us: the present, µs since the epoch.
+            topic_id: of the topic that they must have gone to.
+            until_us: the newest receipt up to which everything is in the spool or in Kafka.
+            now_us: the present, µs since the epoch, as all times.
         """
         try:
             found = orjson.loads(self._path.read_bytes())
-            if found["topic_id"] != topic_id:
+            if found["topic_id"] != topic_id or found["until_us"] > until_us:
                 return {}
-            runs = {s: (_point(first), _point(last)) for s, (first, last) in found["runs"].items()}
+            known = {
+                symbol: [(_point(first), _point(last)) for first, last in some]
+                for symbol, some in found["runs"].items()
+            }
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
             log.warning("numbers_unreadable", file=self._path.name)
             return {}
-        return {s: run for s, run in runs.items() if run[1].received_us > now_us - _OLDEST_US}
+        oldest_us = now_us - KEPT_US
+        recent = {s: [r for r in some if r[1].received_us > oldest_us] for s, some in known.items()}
+        return {symbol: some for symbol, some in recent.items() if some}
 
-    def write(self, topic_id: str, runs: Runs) -> None:
-        """Replace the file; if the disk refuses, the next run knows less."""
+    def write(self, topic_id: str, until_us: int, runs: Mapping[str, Sequence[Run]]) -> None:
+        """Replace the file; if the disk refuses, the next run knows less.
+
+        Args:
+            topic_id: of the topic that the trades go to.
+            until_us: the newest receipt of what they are among, µs since the epoch.
+            runs: of each symbol.
+        """
         new = self._path.with_suffix(".new")
-        plain = {symbol: [list(first), list(last)] for symbol, (first, last) in runs.items()}
+        plain = {
+            symbol: [[list(first), list(last)] for first, last in some]
+            for symbol, some in runs.items()
+        }
         with contextlib.suppress(OSError):
-            new.write_bytes(orjson.dumps({"topic_id": topic_id, "runs": plain}))
+            new.write_bytes(
+                orjson.dumps({"topic_id": topic_id, "until_us": until_us, "runs": plain})
+            )
             new.replace(self._path)
 
     def delete(self) -> None:

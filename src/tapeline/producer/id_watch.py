@@ -8,7 +8,7 @@ What came of a symbol is kept as runs of numbers, each without a hole:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -42,19 +42,28 @@ class IdWatch:
     """The runs of each symbol, over all connections."""
 
     def __init__(self) -> None:
+        self._symbols: frozenset[str] | None = None
+        """Those that are subscribed; None for all that come."""
         self._runs: dict[str, list[_Run]] = {}
         self._skips: dict[tuple[str, int], tuple[int, int]] = {}
         """The numbers around what was left out, by symbol and beginning of its gap, µs."""
 
     @property
-    def newest(self) -> dict[str, tuple[Point, Point]]:
-        """The ends of the newest run of each symbol, as a later watch takes them."""
-        return {symbol: (runs[-1].first, runs[-1].last) for symbol, runs in self._runs.items()}
+    def runs(self) -> dict[str, list[tuple[Point, Point]]]:
+        """The ends of the runs of each symbol, as a later watch takes them."""
+        return {s: [(run.first, run.last) for run in runs] for s, runs in self._runs.items()}
 
-    def goes_on_from(self, newest: Mapping[str, tuple[Point, Point]]) -> None:
-        """Take the runs of an earlier watch for what came before."""
-        for symbol, (first, last) in newest.items():
-            self._runs[symbol] = [_Run(first, last)]
+    def goes_on_from(self, runs: Mapping[str, Sequence[tuple[Point, Point]]]) -> list[IdHole]:
+        """Take the runs of an earlier watch for what came before; return the holes between them."""
+        self._runs = {s: [_Run(first, last) for first, last in some] for s, some in runs.items()}
+        holes = [
+            _hole(symbol, before.last, after.first)
+            for symbol, some in self._runs.items()
+            for before, after in pairwise(some)
+        ]
+        for hole in holes:
+            self._note_skip(hole)
+        return holes
 
     def note(self, trades: Iterable[WireTrade], received_us: int) -> list[IdHole]:
         """Note the trades of a frame; return the holes before them.
@@ -63,7 +72,8 @@ class IdWatch:
         """
         holes = []
         for trade in trades:
-            if trade.trade_id is None:
+            is_known = self._symbols is None or trade.symbol in self._symbols
+            if trade.trade_id is None or not is_known:
                 continue
             point = Point(trade.trade_id, trade.event_time_ms, received_us)
             runs = self._runs.get(trade.symbol)
@@ -74,17 +84,16 @@ class IdWatch:
             if point.trade_id == last.trade_id + 1:
                 runs[-1].last = point
             elif point.trade_id > last.trade_id:
-                ids, times = (last.trade_id, point.trade_id), (last.event_ms, point.event_ms)
-                holes.append(IdHole(trade.symbol, *ids, *times))
+                holes.append(_hole(trade.symbol, last, point))
                 self._note_skip(holes[-1])
                 runs.append(_Run(point, point))
                 del runs[:-_MOST_RUNS]
         return holes
 
-    def forget(self, symbols: Iterable[str]) -> None:
-        """Take no more notice of symbols: when one comes again, nothing was left out before."""
-        for symbol in symbols:
-            self._runs.pop(symbol, None)
+    def subscribed(self, symbols: Iterable[str]) -> None:
+        """Take notice of these symbols alone; when another one comes back, nothing was left out."""
+        self._symbols = frozenset(symbols)
+        self._runs = {s: runs for s, runs in self._runs.items() if s in self._symbols}
 
     def filled(self, hole: IdHole) -> None:
         """Note that what was left out has come by another way."""
@@ -113,8 +122,12 @@ class IdWatch:
 
     def _note_skip(self, hole: IdHole) -> None:
         """Remember the numbers of a gap; holes of one beginning are one gap."""
-        key = hole.symbol, hole.after_ms * 1000
+        key = hole.symbol, hole.started_us
         after_id, before_id = self._skips.get(key, (hole.after_id, hole.before_id))
         self._skips[key] = min(after_id, hole.after_id), max(before_id, hole.before_id)
         if len(self._skips) > _MOST_SKIPS:
             del self._skips[next(iter(self._skips))]
+
+
+def _hole(symbol: str, after: Point, before: Point) -> IdHole:
+    return IdHole(symbol, after.trade_id, before.trade_id, after.event_ms, before.event_ms)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from tapeline.model.gap import Gap, GapKind
 from tapeline.model.reasons import LATEST_AHEAD_MS
@@ -19,7 +19,7 @@ from tapeline.producer.gap_reporter import GapReporter
 from tapeline.producer.healer import Healer
 from tapeline.producer.history import HistoryClient
 from tapeline.producer.holes import Hole
-from tapeline.producer.id_file import IdFile
+from tapeline.producer.id_file import IdFile, Run
 from tapeline.producer.id_watch import IdWatch
 from tapeline.producer.intake import Intake, Parsed, read_frame
 from tapeline.producer.lateness import Lateness
@@ -39,6 +39,15 @@ _ANY_TIME_MS: Final = 1 << 62
 _KEEP_EVERY_S: Final = 10.0
 _TOLD_WHEN_OVER: Final = frozenset({GapKind.DROPPED, GapKind.SKIPPED})
 """Any other gap is told when it begins, and again when it ends."""
+
+
+class _Taken(NamedTuple):
+    """The runs of numbers at one moment; they are among the first `messages` that were added."""
+
+    runs: dict[str, list[Run]]
+    messages: int
+    until_us: int
+    """The newest receipt until then, µs since the epoch."""
 
 
 class LiveFeed:
@@ -77,7 +86,7 @@ class LiveFeed:
         if numbers is not None and not client.feed.has_ids:
             numbers.delete()
         self._numbers = numbers if client.feed.has_ids else None
-        self._kept_s, self._durable = 0.0, self._ids.newest
+        self._kept_s, self._taken = 0.0, self._taken_now()
         self._attention = Attention(self._clock.steady_s())
         self._healer: Healer | None = None
         if history is not None:
@@ -124,7 +133,7 @@ class LiveFeed:
         # What was under way when it was no longer asked for does not come either.
         self._client.slots.changed(before, symbols, now_us - watch.late_us)
         self.gaps.report(watch.subscribed(tuple(symbols), now_us, self._clock.steady_s()))
-        self._ids.forget(set(before).symmetric_difference(symbols))
+        self._ids.subscribed(symbols)
         await self._client.change(symbols)
 
     async def heal(self) -> None:
@@ -150,7 +159,7 @@ class LiveFeed:
             report(watch.dropped(received_us, kept_up_us))
         has_ids = self._client.feed.has_ids
         for hole in self._ids.note(trades, received_us) if has_ids else ():
-            report(watch.skipped(hole.symbol, hole.after_ms, hole.before_ms, received_us))
+            report(watch.skipped(hole, received_us))
             if self._healer is not None:
                 self._healer.want(hole)
         has_waited = frame.connection <= self._client.lost_connection  # such a one ends no gap
@@ -165,7 +174,7 @@ class LiveFeed:
         self._intake.take_history(trades, self._clock.now_us())
 
     async def _delivered(self) -> None:
-        await self._outbox.delivered(self._clock.now_us())
+        await self._outbox.delivered()
 
     def _note_lateness(self, received_us: int, newest_ms: int) -> None:
         if received_us / 1e6 - newest_ms / 1000 <= OLDEST_S:
@@ -181,26 +190,46 @@ class LiveFeed:
             self.gaps.heal(self._ids.covers, self._outbox.producer.last_offsets)
 
     def keep_numbers(self) -> None:
-        """Write the numbers that were the newest some seconds ago: what has them is on the disk."""
+        """Write the numbers that were the newest some seconds ago, once their trades are on disk.
+
+        Of others the next run would not know that they were lost.
+        """
         now_s = self._clock.steady_s()
-        if self._numbers is not None and now_s - self._kept_s >= _KEEP_EVERY_S:
-            self._numbers.write(self.gaps.topic_id, self._durable)
-            self._kept_s, self._durable = now_s, self._ids.newest
+        is_time = now_s - self._kept_s >= _KEEP_EVERY_S
+        if is_time and self._keep(self._taken):
+            self._kept_s, self._taken = now_s, self._taken_now()
 
     def keep_last_numbers(self) -> None:
-        """Write the newest numbers; all that was taken has to be on the disk."""
-        if self._numbers is not None:
-            self._numbers.write(self.gaps.topic_id, self._ids.newest)
+        """Write the newest numbers, if all that was taken is on disk."""
+        self._keep(self._taken_now())
+
+    def _taken_now(self) -> _Taken:
+        return _Taken(self._ids.runs, self._outbox.added, self._outbox.last_receipt_us or 0)
+
+    def _keep(self, taken: _Taken) -> bool:
+        is_on_disk = self._outbox.written >= taken.messages
+        if self._numbers is not None and is_on_disk:
+            self._numbers.write(self.gaps.topic_id, taken.until_us, taken.runs)
+        return is_on_disk
 
     def _go_on_from_numbers(self) -> None:
         if self._numbers is None:
             return
-        known = self._numbers.read(self.gaps.topic_id, self._clock.now_us())
-        for symbol, (_, last) in list(known.items()):
-            if self.gaps.came_by_another_feed(symbol, last.received_us):
-                del known[symbol]  # its trades are there under other ids
-        self._ids.goes_on_from(known)
-        self._kept_s, self._durable = self._clock.steady_s(), self._ids.newest
+        gaps, until_us = self.gaps, self.gaps.watch.last_message_us or 0
+        known = {
+            symbol: runs
+            for symbol, runs in self._numbers.read(
+                gaps.topic_id, until_us, self._clock.now_us()
+            ).items()
+            # What came by another feed is there under other ids.
+            if symbol in self._client.symbols
+            and not gaps.came_by_another_feed(symbol, runs[-1][1].received_us)
+        }
+        for hole in self._ids.goes_on_from(known):
+            if self._healer is not None:
+                self._healer.want(hole)
+        taken = _Taken(self._ids.runs, 0, until_us)
+        self._kept_s, self._taken = self._clock.steady_s(), taken
 
     def on_disconnect(self, kind: GapKind) -> None:
         """Note that the connection is gone."""

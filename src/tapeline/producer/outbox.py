@@ -74,7 +74,8 @@ class Outbox:
         self._disk = DiskThread()
         self._open: list[SpooledMessage] = []
         self._open_since_us = NO_TIME
-        self._last_receipt_us: int | None = None
+        self.last_receipt_us: int | None = None
+        """The newest receipt up to which everything was added, µs since the epoch."""
         self._has_more = asyncio.Event()
         self._is_closing = False
         self._writing: list[SpooledMessage] | None = None
@@ -85,6 +86,11 @@ class Outbox:
         self._in_flight: deque[_Sent] = deque()
         self.pending = spool.unsent
         """Messages that Kafka has not acknowledged."""
+        self.added = 0
+        """Messages that were added."""
+        self.written = 0
+        """Those of them that are on disk, the first ones."""
+        self._last_group = 0
         self.acknowledged_us: int | None = None
         """The newest receipt up to which Kafka has everything, µs since the epoch."""
 
@@ -98,6 +104,7 @@ class Outbox:
         """
         self._open.append(SpooledMessage(topic, key, value, headers))
         self.pending += 1
+        self.added += 1
         self._has_more.set()
         if len(self._open) > _MOST_UNWRITTEN:
             raise self._disk_is_silent()
@@ -114,7 +121,7 @@ class Outbox:
 
     def on_message(self, receipt_us: int) -> None:
         """Note that everything received until then has been added."""
-        self._last_receipt_us = receipt_us
+        self.last_receipt_us = receipt_us
         self._has_more.set()
 
     async def write(self) -> None:
@@ -173,15 +180,17 @@ class Outbox:
                 return
             await asyncio.sleep(_ACKNOWLEDGED_POLL_S)
 
-    async def delivered(self, until_us: int) -> None:
-        """Wait until Kafka has everything that was added before a message received after a time.
+    async def delivered(self) -> None:
+        """Wait until Kafka has everything that was added so far.
 
-        Args:
-            until_us: that time, µs since the epoch.
+        Raises:
+            DeliveryError: Kafka refuses a message for good.
         """
-        while True:
-            if self.acknowledged_us is not None and self.acknowledged_us >= until_us:
-                return
+        added, last_group = self.added, None
+        while last_group is None or self._spool.acknowledged < last_group:
+            if last_group is None and self.written >= added:
+                last_group = self._last_group
+            self._serve()
             await asyncio.sleep(_ACKNOWLEDGED_POLL_S)
 
     def close_input(self) -> None:
@@ -226,9 +235,11 @@ class Outbox:
     async def _write_group(self) -> None:
         messages, self._open = self._open, []
         oldest_us, self._open_since_us = self._open_since_us, NO_TIME
-        receipt_us = self._last_receipt_us
+        receipt_us = self.last_receipt_us
         self._writing, self._writing_since_us = messages, oldest_us
         group = await self._disk.do(lambda: self._spool.append(messages, receipt_us, oldest_us))
+        self.written += len(messages)
+        self._last_group = group.number
         self._written_times.add(group.number, oldest_us)
         self._writing, self._writing_since_us = None, NO_TIME
         self.groups.add(group)

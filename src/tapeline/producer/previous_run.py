@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from confluent_kafka import KafkaException
 
@@ -13,25 +14,33 @@ from tapeline.kafka.feed_view import FeedView
 from tapeline.model.coverage import ProducerView
 from tapeline.model.errors import ServiceUnavailableError, UsageError
 from tapeline.model.feed_status import FeedStatus
+from tapeline.model.gap import Gap
 from tapeline.program.service_settings import KafkaSettings
 
 
-def last_statuses(
-    bootstrap_servers: str, settings: KafkaSettings, topic_id: str
-) -> dict[str, ProducerView]:
-    """Return what each producer last said of one topic, by the producer's name.
+class LastReports(NamedTuple):
+    """What the producers of one topic have reported."""
+
+    views: dict[str, ProducerView]
+    """What each last said, by its name."""
+    gaps: tuple[Gap, ...]
+    """All that they ever missed."""
+
+
+def last_reports(bootstrap_servers: str, settings: KafkaSettings, topic_id: str) -> LastReports:
+    """Return what the producers of one topic have reported.
 
     Raises:
         SchemaError: a topic is missing.
-        ServiceUnavailableError: Kafka did not hand over the topic of statuses in time.
+        ServiceUnavailableError: Kafka did not hand over the topics of reports in time.
     """
     try:
         with closing(FeedView(bootstrap_servers, settings, topic_id)) as view:
-            producers = view.snapshot(datetime.now(timezone.utc)).producers
+            found = view.snapshot(datetime.now(timezone.utc))
     except KafkaException as error:
         text = f"Kafka does not hand over topic {settings.status_topic} ({error}): try again."
         raise ServiceUnavailableError(text) from error
-    return {p.status.producer_id: p for p in producers}
+    return LastReports({p.status.producer_id: p for p in found.producers}, found.gaps)
 
 
 def by_another_feed(

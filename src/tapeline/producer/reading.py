@@ -22,7 +22,7 @@ from tapeline.producer.kafka_producer import KafkaProducer
 from tapeline.producer.key_lock import one_connection
 from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.previous_run import by_another_feed, last_statuses, require_one_feed_each
+from tapeline.producer.previous_run import by_another_feed, last_reports, require_one_feed_each
 from tapeline.producer.spool_folder import opened_spools
 from tapeline.producer.symbol_control import SymbolControl
 from tapeline.program.metrics import PRODUCER_METRICS, Metrics
@@ -106,13 +106,13 @@ def opened(
             opened_spools(settings, reading.name, beside, is_tape=reading.is_tape)
         )
         if not reading.is_tape:
-            views = last_statuses(servers, kafka, topic_id)
+            views, missed = last_reports(servers, kafka, topic_id)
             require_one_feed_each(views, source, symbols)
             reported = {name: view.status for name, view in views.items()}
             if reading.name in reported:
                 _go_on(client, reported[reading.name])
             durable_us = spools.last_receipt_us(reading.name)
-            gaps = gap_reporter(settings, origin, symbols, reported, durable_us)
+            gaps = gap_reporter(settings, origin, symbols, reported, durable_us, missed)
         pipeline = ProducerPipeline(settings, origin, client, producer, spools, gaps, metrics)
         yield OpenReading(source, pipeline, control, metrics)
 
@@ -135,7 +135,7 @@ def _elsewhere(
     servers: str, settings: Settings, origin: Origin, symbols: Collection[str]
 ) -> Collection[str]:
     """Return those symbols that come by another feed already."""
-    views = last_statuses(servers, settings.kafka, origin.topic_id)
+    views = last_reports(servers, settings.kafka, origin.topic_id).views
     return by_another_feed(views, origin.source, symbols)
 
 

@@ -9,12 +9,14 @@ import os
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, Field, HttpUrl, SecretStr, WebsocketUrl
 
 from tapeline.model.names import keyspace_name, topic_name
 from tapeline.program.tls import check_authorities
+
+_Url = TypeVar("_Url", HttpUrl, WebsocketUrl)
 
 LONGEST_S: Final = 20 * 365 * 86_400
 """Cassandra's longest lifetime of a row; no setting is of a longer time."""
@@ -27,7 +29,7 @@ _MASTER: Final = re.compile(
 _NO_JAVA: Final = frozenset({os.pathsep, '"', "\\"})
 _MEMORY: Final = re.compile(r"[1-9]\d{0,8}[kKmMgGtT]")
 _ORIGIN: Final = re.compile(r"\*|https?://[^\s/?#@]+")
-_SERVER: Final = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(\d{1,5})")
+_SERVER: Final = re.compile(r"(?:[A-Za-z_]+://)?(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 
 def folder_path(path: Path) -> Path:
@@ -60,8 +62,19 @@ def folder_path(path: Path) -> Path:
     return expanded
 
 
+def can_be_looked_up(host: str) -> bool:
+    """Return whether a host's name is one: each part of it is of 1 to 63 characters (RFC 1035).
+
+    Of another one every connection fails with an error that is none of the network.
+    """
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def _host(text: str) -> str:
-    if not text or re.search(r"[\s/,]", text):
+    if re.search(r"[\s/,]", text) or not can_be_looked_up(text):
         message = f"{text!r} is not a valid host: give one name or address."
         raise ValueError(message)
     return text
@@ -81,7 +94,8 @@ def _servers(text: str) -> str:
     servers = [server.strip() for server in text.split(",")]
     for server in servers:
         found = _SERVER.fullmatch(server)
-        if found is None or not 0 < int(found[1]) <= LAST_PORT:
+        is_one = found is not None and can_be_looked_up(found[1])
+        if found is None or not is_one or not 0 < int(found[2]) <= LAST_PORT:
             message = f"{server!r} is not a valid address: give host:port, with commas between."
             raise ValueError(message)
     return ",".join(servers)
@@ -89,15 +103,22 @@ def _servers(text: str) -> str:
 
 def _http_url(text: str, example: str) -> HttpUrl:
     try:
-        return HttpUrl(text)
+        return _with_host(HttpUrl(text))
     except ValueError:
         message = f"it is not a valid address: give one such as {example}."
         raise ValueError(message) from None
 
 
+def _with_host(url: _Url) -> _Url:
+    if not can_be_looked_up(url.host or ""):
+        message = "its host has no valid name."
+        raise ValueError(message)
+    return url
+
+
 def _feed_url(text: str) -> str:
     try:
-        url = WebsocketUrl(text)
+        url = _with_host(WebsocketUrl(text))
     except ValueError:
         message = "it is not a valid WebSocket address: give one such as wss://ws.finnhub.io."
         raise ValueError(message) from None

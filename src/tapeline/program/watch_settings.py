@@ -50,6 +50,7 @@ def webhook_url(text: str) -> str:
     try:
         url = HttpUrl(text)
         is_plain = text.isascii() and text.isprintable() and " " not in text
+        is_plain = is_plain and valid.can_be_looked_up(url.host or "")
     except ValueError:
         is_plain = False
     if not is_plain:

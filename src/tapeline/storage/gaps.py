@@ -41,16 +41,18 @@ class GapTable(Connection):
     def gaps(self, start: datetime, end: datetime) -> Iterator[Gap]:
         """Yield the gaps of every topic that overlap a time, oldest first in each topic."""
         topics = self.rows("SELECT DISTINCT topic_id FROM {keyspace}.feed_gaps")
-        query = "SELECT * FROM {keyspace}.feed_gaps WHERE topic_id = ? AND started_at < ?"
-        first_us = to_micros(start)
+        # Those that began later too, since they may tell when one before them ended.
+        query = "SELECT * FROM {keyspace}.feed_gaps WHERE topic_id = ?"
+        first_us, last_us = to_micros(start), to_micros(end)
         for topic in topics:
             by_producer: dict[str, list[Gap]] = {}
-            for row in self.rows(query, (topic.topic_id, end)):
+            for row in self.rows(query, (topic.topic_id,)):
                 by_producer.setdefault(row.producer_id, []).append(_gap(row))
             for gaps in by_producer.values():
                 # Found newest first.
                 for gap, ended_us in reversed(ends_of(gaps)):
-                    if ended_us is None or ended_us > first_us:
+                    is_over = ended_us is not None and ended_us <= first_us
+                    if gap.started_us < last_us and not is_over:
                         yield replace(gap, ended_us=ended_us)
 
 

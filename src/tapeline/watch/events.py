@@ -50,12 +50,19 @@ def bar_event(rule: Rule, bar: StreamedBar, noticed: datetime) -> Event:
 
 
 def gap_event(rule: Rule, gap: dict[str, Any], noticed: datetime) -> Event:
-    """Return the event of a gap as `/v1/gaps` has it: one while it lasts, one when it has ended."""
-    parts = [rule.key, gap["producer"], gap["kind"], gap["start"], gap["end"] or "lasts"]
+    """Return the event of a gap as `/v1/gaps` has it: one while it lasts, one when it has ended.
+
+    Of its symbols only those count that the rule waits for; healed ones were missed too.
+    """
     wanted = set(rule.symbols)
-    symbols = [name for name in gap["symbols"] if not wanted or name in wanted]
+    symbols, healed = (
+        [name for name in gap[key] if not wanted or name in wanted] for key in ("symbols", "healed")
+    )
+    parts = [rule.key, gap["producer"], gap["kind"], gap["start"], gap["end"] or "lasts"]
+    parts += sorted({*symbols, *healed})
     start_us = to_micros(datetime.fromisoformat(gap["start"]))
-    return _event(rule, parts, GAPS, start_us, {"gap": {**gap, "symbols": symbols}}, noticed)
+    data = {"gap": {**gap, "symbols": symbols, "healed": healed}}
+    return _event(rule, parts, GAPS, start_us, data, noticed)
 
 
 def feed_event(rule: Rule, state: str, before: str | None, detail: str, noticed: datetime) -> Event:

@@ -10,7 +10,7 @@ from tapeline.client.bars import StreamedBar
 from tapeline.model.read_interval import ReadInterval
 from tapeline.model.times import floor_to, from_micros, to_micros
 from tapeline.watch.events import Event, bar_event, feed_event, gap_event
-from tapeline.watch.outbox import Key, Outbox
+from tapeline.watch.outbox import Key, Outbox, Progress
 from tapeline.watch.rules import Kind, Rule
 
 READ_AGAIN: Final = timedelta(days=1)
@@ -42,10 +42,16 @@ class Judge:
         for rule in rules:
             for symbol in rule.symbols if rule.interval else ():
                 self._of_bars.setdefault((str(rule.interval), symbol), []).append(rule)
+        intervals = {interval for interval, _ in self._of_bars}
         # Bars that are read again lead no further back than the newest one did.
-        self._newest_us = {
-            interval: outbox.progress(interval) or 0 for interval, _ in self._of_bars
+        self._newest_us = {interval: outbox.progress(interval) or 0 for interval in intervals}
+        behind = outbox.behind()
+        self._behind = {
+            interval: behind.intersection(self._keys_of(interval)) for interval in intervals
         }
+        self._first: dict[Key, datetime] = {}
+        for interval in intervals:
+            self.since(interval)
 
     @property
     def wants_gaps(self) -> bool:
@@ -57,17 +63,33 @@ class Judge:
         """Whether a rule waits for the feed's state."""
         return any(rule.kind is Kind.FEED for rule in self._others)
 
+    @property
+    def gaps_since(self) -> datetime:
+        """The time from which gaps are told, of the rule that was watched first."""
+        return min(from_micros(self._began[rule.keys[0]]) for rule in self._others)
+
     def since(self, interval: str) -> datetime:
-        """Return the window from which bars of a length have to be read, again after a restart."""
+        """Return the window from which bars of a length have to be read, again after a restart.
+
+        A rule that is new may begin earlier than the others; those pass over what they had then.
+        """
         length = ReadInterval.parse(interval).duration
-        rules = [
-            rule for (name, _), some in self._of_bars.items() if name == interval for rule in some
+        newest_us, again_us = self._outbox.progress(interval), _micros(_read_again(length))
+        keys = self._keys_of(interval)
+        for key in keys:
+            first_us = self._began[key]
+            if newest_us is not None and key not in self._behind[interval]:
+                first_us = max(first_us, newest_us - again_us)
+            self._first[key] = floor_to(length, from_micros(first_us))
+        return min(self._first[key] for key in keys)
+
+    def _keys_of(self, interval: str) -> list[Key]:
+        return [
+            (rule.key, symbol)
+            for (name, symbol), rules in self._of_bars.items()
+            if name == interval
+            for rule in rules
         ]
-        first_us = min(self._began[key] for rule in rules for key in rule.keys)
-        newest_us = self._outbox.progress(interval)
-        if newest_us is not None:
-            first_us = max(first_us, newest_us - _micros(_read_again(length)))
-        return floor_to(length, from_micros(first_us))
 
     def bar(self, bar: StreamedBar) -> None:
         """Judge one state of a bar."""
@@ -77,7 +99,7 @@ class Judge:
         states: dict[Key, str] = {}
         for rule in self._of_bars.get((bar.interval, bar.symbol), ()):
             key = rule.key, bar.symbol
-            if bar.window_end <= from_micros(self._began[key]):
+            if bar.window_start < self._first[key]:
                 continue
             if rule.kind is Kind.FINAL:
                 is_told = bar.is_final and (not rule.comparison or rule.comparison.holds(bar))
@@ -92,11 +114,13 @@ class Judge:
         progress = None
         if is_newest:
             forget_us = start_us - _micros(_read_again(length) + length)
-            progress = bar.interval, start_us, forget_us
+            # Bars are read in order of time, so none before this one is left to read.
+            progress = Progress(bar.interval, start_us, forget_us, self._behind[bar.interval])
         self._outbox.take(events, states, progress)
         self._states |= states
         if is_newest:
             self._newest_us[bar.interval] = start_us
+            self._behind[bar.interval] = set()
 
     def _begins_to_hold(self, rule: Rule, bar: StreamedBar, states: dict[Key, str]) -> bool:
         """Return whether a comparison holds that did not before, and note how it stands.
@@ -128,7 +152,8 @@ class Judge:
             for gap in reversed(gaps):  # the oldest first
                 is_of_kind = (gap["kind"] == SILENT) == (rule.kind is Kind.SILENT)
                 is_over = gap["end"] is not None and datetime.fromisoformat(gap["end"]) <= began
-                is_wanted = not rule.symbols or not set(rule.symbols).isdisjoint(gap["symbols"])
+                missed = {*gap["symbols"], *gap["healed"]}
+                is_wanted = not rule.symbols or not missed.isdisjoint(rule.symbols)
                 if is_of_kind and is_wanted and not is_over:
                     yield gap_event(rule, dict(gap), noticed)
 

@@ -25,6 +25,9 @@ _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS rule (
     key TEXT, symbol TEXT, began_us INTEGER NOT NULL, state TEXT, PRIMARY KEY (key, symbol)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS behind (
+    key TEXT, symbol TEXT, PRIMARY KEY (key, symbol)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS progress (source TEXT PRIMARY KEY, at_us INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS told (id TEXT PRIMARY KEY, source TEXT, at_us INTEGER) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS told_at ON told (source, at_us);
@@ -37,6 +40,18 @@ _WAIT_S: Final = 1.0
 
 Key = tuple[str, str]
 """What a rule waits for, and the symbol, empty where bars are not looked at."""
+
+
+class Progress(NamedTuple):
+    """How far a source was read, by the time of its data, µs since the epoch.
+
+    What was told of it before `forget_us` may be forgotten; `caught_up` are rules that were behind.
+    """
+
+    source: str
+    at_us: int
+    forget_us: int
+    caught_up: Collection[Key] = ()
 
 
 class Pending(NamedTuple):
@@ -90,8 +105,10 @@ class Outbox:
         with self._writing():
             known = {(key, symbol): began for key, symbol, began in self._rules()}
             wanted = {key: known.get(key, now_us) for key in keys}
-            gone = known.keys() - wanted.keys()
+            gone, new = known.keys() - wanted.keys(), wanted.keys() - known.keys()
             self._db.executemany("DELETE FROM rule WHERE key = ? AND symbol = ?", gone)
+            self._db.executemany("DELETE FROM behind WHERE key = ? AND symbol = ?", gone)
+            self._db.executemany("INSERT OR IGNORE INTO behind VALUES (?, ?)", new)
             self._db.executemany(
                 "INSERT OR IGNORE INTO rule (key, symbol, began_us) VALUES (?, ?, ?)",
                 [(*key, began_us) for key, began_us in wanted.items()],
@@ -104,6 +121,11 @@ class Outbox:
             rows = self._db.execute("SELECT key, symbol, state FROM rule WHERE state IS NOT NULL")
             return {(key, symbol): state for key, symbol, state in rows}
 
+    def behind(self) -> set[Key]:
+        """Return the rules for which not all was read since they are watched, as far as others."""
+        with self._changed, self._failures():
+            return set(self._db.execute("SELECT key, symbol FROM behind"))
+
     def progress(self, source: str) -> int | None:
         """Return how far a source was read, by the time of its data (µs since the epoch)."""
         with self._changed, self._failures():
@@ -114,7 +136,7 @@ class Outbox:
         self,
         events: Collection[Event],
         states: Mapping[Key, str] | None = None,
-        progress: tuple[str, int, int] | None = None,
+        progress: Progress | None = None,
     ) -> int:
         """Keep what was noticed, all of it or nothing; return how many events are new.
 
@@ -123,8 +145,7 @@ class Outbox:
         Args:
             events: those that were told before are passed over.
             states: what is known now of rules.
-            progress: a source, how far it was read, and before which time what was told of it may
-                be forgotten.
+            progress: of the source.
         """
         self._wait_for_room(events)
         with self._writing():
@@ -138,11 +159,12 @@ class Outbox:
                 [(state, *key) for key, state in (states or {}).items()],
             )
             if progress is not None:
-                source, at_us, forget_us = progress
+                source, at_us, forget_us, caught_up = progress
                 self._db.execute("INSERT OR REPLACE INTO progress VALUES (?, ?)", (source, at_us))
                 self._db.execute(
                     "DELETE FROM told WHERE source = ? AND at_us < ?", (source, forget_us)
                 )
+                self._db.executemany("DELETE FROM behind WHERE key = ? AND symbol = ?", caught_up)
         with self._changed:
             self._pending += len(new)
             self._changed.notify_all()
@@ -178,6 +200,7 @@ class Outbox:
             self._db.execute("DELETE FROM event WHERE number = ?", (event.number,))
         with self._changed:
             self._pending -= 1
+            self._note_room()
             self._changed.notify_all()
 
     def failed(self, event: Pending) -> None:
@@ -205,7 +228,12 @@ class Outbox:
                         "answers, or raise TAPELINE_WATCH__MAX_EVENTS",
                     )
                 self._changed.wait(_WAIT_S)
+
+    def _note_room(self) -> None:
+        """Say that it is full no more once half of it is free, not at each event that goes."""
+        if self._is_full and self._pending <= self._max_events // 2:
             self._is_full = False
+            log.info("outbox_has_room", events=self._pending)
 
     def _is_new(self, event: Event) -> bool:
         done = self._db.execute(

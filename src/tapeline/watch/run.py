@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 from threading import Thread
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -28,6 +29,7 @@ _AWAY_S: Final = 60.0
 _TRY_AGAIN_S: Final = 2.0
 _STOP_S: Final = 3.0
 _AT_ONCE: Final = 10_000
+_MS: Final = timedelta(milliseconds=1)
 _UNKNOWN: Final = "unknown"
 AWAY: Final = "away"
 """The state of a feed of which nothing is known, since the API has not answered for a minute."""
@@ -155,10 +157,29 @@ class Watch:
 
     def _ask(self, api: Api) -> None:
         if self._judge.wants_gaps:
-            self._judge.gaps(api.get("/v1/gaps", limit=_AT_ONCE)["gaps"])
+            self._judge.gaps(gaps_since(api, self._judge.gaps_since))
         if self._judge.wants_feed:
             feed = api.get("/v1/status")["feed"]
             if feed["state"] != _UNKNOWN:
                 self._judge.feed(feed["state"], feed["detail"])
         if not self._judge.wants_gaps and not self._judge.wants_feed:
             api.get("/health/ready")
+
+
+def gaps_since(api: Api, since: datetime) -> list[dict[str, Any]]:
+    """Return all gaps that overlap the time since then, as `/v1/gaps` has them, the newest first.
+
+    However many there are; some may be there twice.
+    """
+    # The API's clock may be behind ours.
+    start = min(since, datetime.now(timezone.utc) - READ_AGAIN).isoformat()
+    answer = api.get("/v1/gaps", start=start, limit=_AT_ONCE)
+    found: list[dict[str, Any]] = answer["gaps"]
+    end = None
+    while answer["is_cut"]:
+        # Others may have begun with the oldest.
+        oldest_end = datetime.fromisoformat(found[-1]["start"]) + _MS
+        end = oldest_end if end is None else min(oldest_end, end - _MS)
+        answer = api.get("/v1/gaps", start=start, end=end.isoformat(), limit=_AT_ONCE)
+        found += answer["gaps"]
+    return found

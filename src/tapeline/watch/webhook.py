@@ -98,7 +98,7 @@ class Webhook:
                 return Answer(reason, _seconds(retry_after))
         except URLError as error:
             return Answer(_said(error.reason))
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             return Answer(_said(error))
 
 
