@@ -22,12 +22,13 @@ NOW = datetime(2026, 11, 28, tzinfo=timezone.utc)
 COINBASE = a_status(
     "c",
     is_live=True,
+    started_us=1,
     source="coinbase",
     symbols=("COINBASE:BTC-USD", "COINBASE:ETH-USD", "COINBASE:SOL-USD"),
     removed=("COINBASE:SOL-USD",),
     without_slot={"COINBASE:ETH-USD": ((5, None),), "COINBASE:SOL-USD": ((9, None),)},
 )
-FINNHUB = a_status("f", is_live=True, symbols=("BINANCE:BTCUSDT", "AAPL"))
+FINNHUB = a_status("f", is_live=True, started_us=1, symbols=("BINANCE:BTCUSDT", "AAPL"))
 
 
 def feed(*statuses: FeedStatus, **changes: Any) -> FeedSnapshot:
@@ -54,6 +55,13 @@ def test_rows_are_what_is_asked_for_now_with_what_came_of_it():
         ("COINBASE:BTC-USD", "coinbase", "c", SymbolState.RECEIVED),
         ("COINBASE:ETH-USD", "coinbase", "c", SymbolState.WAITING),
     ]
+
+
+@pytest.mark.parametrize("change", [{"connected": False}, {"started_us": None}])
+def test_without_a_connection_or_a_message_nothing_is_received(change):
+    rows = symbol_rows(feed(replace(FINNHUB, **change)))
+
+    assert {row.state for row in rows} == {SymbolState.WAITING}
 
 
 @pytest.mark.parametrize(

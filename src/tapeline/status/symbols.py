@@ -19,7 +19,8 @@ class SymbolState(str, Enum):
 
     RECEIVED = "received"
     WAITING = "waiting"
-    """The feed has not answered yet, or does not send it: there is no such symbol, or no slot."""
+    """The feed has not answered yet, or does not send it: there is no connection, no such symbol, or
+    no slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,10 @@ def symbol_rows(feed: FeedSnapshot) -> list[SymbolRow]:
     rows = []
     for status in running(feed):
         waiting, source = set(status.waiting), source_name(status)
+        has_feed = status.connected and status.started_us is not None
         for symbol in status.subscribed:
-            state = SymbolState.WAITING if symbol in waiting else SymbolState.RECEIVED
+            is_received = has_feed and symbol not in waiting
+            state = SymbolState.RECEIVED if is_received else SymbolState.WAITING
             rows.append(SymbolRow(symbol, source, status.producer_id, state))
     return sorted(rows, key=lambda row: (row.symbol, row.producer))
 
