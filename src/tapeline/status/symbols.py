@@ -19,8 +19,8 @@ class SymbolState(str, Enum):
 
     RECEIVED = "received"
     WAITING = "waiting"
-    """The feed has not answered yet, or does not send it: there is no connection, no such symbol, or
-    no slot."""
+    """The feed has not answered yet, or does not send it: there is no connection, no such symbol,
+    or no slot."""
 
 
 @dataclass(frozen=True, slots=True)
