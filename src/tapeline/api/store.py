@@ -139,12 +139,15 @@ class Store:
                 if self._failure and time.monotonic() - self._failure[0] < _CONNECT_AGAIN_S:
                     raise ServiceUnavailableError(str(self._failure[1]))
                 try:
-                    self._shared = _SharedClient(open_keyspace(self._settings))
+                    self._shared = _SharedClient(self._connect())
                 except TapelineError as error:
                     self._failure = time.monotonic(), error
                     raise
             self._shared.readers += 1
             return self._shared
+
+    def _connect(self) -> CassandraClient:
+        return open_keyspace(self._settings)
 
 
 @dataclass(slots=True)
