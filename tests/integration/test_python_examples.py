@@ -121,7 +121,7 @@ def test_the_strategy_buys_and_sells_where_pandas_finds_that_the_averages_cross(
     rising = (closes.rolling(12).mean() > closes.rolling(48).mean())[47:]
     before = rising.shift(fill_value=False)
     turns = [n for n in rising.index if rising[n] != before[n]]
-    assert len(turns) > 4
+    assert len(turns) >= 4
     expected = [
         f"{usable[n].window_end:%Y-%m-%d %H:%M} {'buy' if rising[n] else 'sell'} at {closes[n]:.2f}"
         for n in turns

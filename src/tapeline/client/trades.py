@@ -187,7 +187,7 @@ class _Trades:
         """Yield a trade unless it has been passed on."""
         key = trade.symbol, floor_to(_WINDOW.duration, trade.event_time)
         received = trade.received_at or EPOCH
-        # Of these windows the ids are forgotten, but for those of trades received lately.
+        # The ids of these windows are forgotten, but for those of trades that were received lately.
         is_forgotten = key[1] < self._kept_from(trade.symbol) and received < self._recent(
             trade.symbol
         )
@@ -212,8 +212,8 @@ class _Trades:
         return min(kept, self._unread.get(symbol, kept))
 
     def _recent(self, symbol: str) -> datetime:
-        """Return since when a receipt counts as one of late."""
-        return max(self._received[symbol], EPOCH + READ_AGAIN) - READ_AGAIN
+        """Return from which receipt on the ids of older windows are kept too."""
+        return self._received[symbol] - READ_AGAIN
 
     def _forget(self) -> None:
         """Forget the ids of windows that are old, and pack those of the others that are final."""
