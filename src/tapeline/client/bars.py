@@ -164,6 +164,8 @@ class Bars:
         self._forgot_s = time.monotonic()
         self.newest_final: dict[str, StreamedBar] = {}
         """By symbol, of those that were passed on."""
+        self.until: dict[str, datetime] = {}
+        """By symbol, the end of the newest bar that was seen, final or not."""
         self.must_read = False
         """Whether what is stored may have changed without an event."""
 
@@ -237,6 +239,7 @@ class Bars:
 
     def _news(self, bar: StreamedBar) -> Iterator[StreamedBar]:
         """Yield a bar unless this state of it, or a later one, has been passed on."""
+        self.until[bar.symbol] = max(bar.window_end, self.until.get(bar.symbol, bar.window_end))
         if bar.window_start < self._since or (self._final_only and not bar.is_final):
             return
         if not self._passed.take(

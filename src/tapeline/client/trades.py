@@ -160,18 +160,23 @@ class _Trades:
             newest = self._bars.newest_final.get(symbol)
             start = self._since if newest is None else newest.window_end
             self._unread.setdefault(symbol, floor_to(_WINDOW.duration, start))
-        stored = (self._stored(s, events, self._unread[s]) for s in self._symbols)
+        # An API looks at a day a page, so it is not asked for times without bars.
+        stored = [
+            self._stored(symbol, events, start, end)
+            for symbol, start in self._unread.items()
+            if (end := self._bars.until.get(symbol)) is not None and start < end
+        ]
         for trade in merge(*stored, key=lambda trade: (trade.event_time, trade.symbol)):
             self._unread[trade.symbol] = floor_to(_WINDOW.duration, trade.event_time)
             yield from self._news(trade)
         self._unread.clear()
 
     def _stored(
-        self, symbol: str, events: Events, start: datetime, end: datetime | None = None
+        self, symbol: str, events: Events, start: datetime, end: datetime
     ) -> Iterator[StreamedTrade]:
         """Yield the trades in silver with start <= event_time < end, by time and then by id."""
         path = f"/v1/trades/{quote(symbol, safe='')}"
-        for page in self._api.pages(path, start, end=end and end.isoformat()):
+        for page in self._api.pages(path, start, end=end.isoformat()):
             # The API cuts off who takes nothing for long.
             for name, data in events.waiting():
                 self._take(name, data)
