@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 import uvicorn
@@ -125,6 +125,30 @@ def served_api(
     finally:
         if api.process.poll() is None:
             api.stop()
+
+
+T = TypeVar("T")
+
+
+class Reader(Generic[T]):
+    """Reads an endless stream in a thread of its own and keeps what came."""
+
+    def __init__(self, stream: Iterator[T]) -> None:
+        self.items: list[T] = []
+        self.thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
+        self.thread.start()
+
+    def _read(self, stream: Iterator[T]) -> None:
+        for item in stream:
+            self.items.append(item)
+
+    def has(self, many: int) -> bool:
+        return len(self.items) >= many
+
+    def join(self) -> None:
+        """Wait for the end of a stream that was closed."""
+        self.thread.join(15)
+        assert not self.thread.is_alive()
 
 
 Heard = AsyncIterator[tuple[str, dict[str, Any]]]

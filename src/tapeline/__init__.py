@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tapeline.client.bars import stream_bars
+    from tapeline.client.trades import stream_trades
     from tapeline.read.bars import read_bars
     from tapeline.read.trades import read_trades
 
     __version__: str
 
-__all__ = ["__version__", "read_bars", "read_trades", "stream_bars"]
+__all__ = ["__version__", "read_bars", "read_trades", "stream_bars", "stream_trades"]
 
 _READERS = {
     "read_bars": "tapeline.read.bars",
     "read_trades": "tapeline.read.trades",
     "stream_bars": "tapeline.client.bars",
+    "stream_trades": "tapeline.client.trades",
 }
 
 

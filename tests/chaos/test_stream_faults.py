@@ -182,7 +182,7 @@ def test_cassandra_killed_while_a_backlog_is_read_loses_nothing(
     ):
         wait_for(lambda: run.committed() >= load.count // 4, END_S)
         before = run.committed()
-        with turn(), cassandra_killed(home):
+        with turn(), service_killed(home, CASSANDRA):
             until_s = time.monotonic() + away_s
             while time.monotonic() < until_s:
                 keep_alive([child])
@@ -220,7 +220,7 @@ def test_cassandra_killed_for_three_minutes_while_the_feed_goes_on_loses_nothing
         child_process(["stream", *run.arguments], tmp_path, run.environment) as child,
     ):
         wait_for(lambda: run.committed() >= load.whole.count // 20, END_S)
-        with turn(), cassandra_killed(home):
+        with turn(), service_killed(home, CASSANDRA):
             brought = load.brought
             until_s = time.monotonic() + LONG_AWAY_S
             while time.monotonic() < until_s:
@@ -269,7 +269,7 @@ def test_cassandra_killed_at_a_named_point_has_kept_what_it_acknowledged(
         wait_for(run.marker.exists, END_S, process)
         with turn():
             assert killed_at(run, point) == [victim]
-            start_again(home)
+            start_again(home, CASSANDRA)
         for _ in range(STARTS):
             if process.wait(END_S) == 0:
                 break
@@ -301,7 +301,7 @@ def test_a_restart_of_cassandra_within_a_piece_of_work_is_noticed(
 
 
 def restart_cassandra(home: Home, client: CassandraClient) -> None:
-    with cassandra_killed(home):
+    with service_killed(home, CASSANDRA):
         pass
     wait_for(lambda: answers(client), BACK_S)
 
@@ -313,18 +313,18 @@ def answers(client: CassandraClient) -> bool:
 
 
 @contextmanager
-def cassandra_killed(home: Home) -> Iterator[None]:
-    """Kill Cassandra as a crash does, and have it again afterwards where it was."""
-    service = service_of(home, CASSANDRA)
+def service_killed(home: Home, name: str) -> Iterator[None]:
+    """Kill a service as a crash does, and have it again afterwards where it was."""
+    service = service_of(home, name)
     os.kill(service.pid, signal.SIGKILL)
     wait_for(lambda: service.process() is None, 10)
     try:
         yield
     finally:
-        start_again(home)
+        start_again(home, name)
 
 
-def start_again(home: Home) -> None:
-    port = service_of(home, CASSANDRA).port
+def start_again(home: Home, name: str) -> None:
+    port = service_of(home, name).port
     LocalStack(home, Console(quiet=True), Profile.SMALL).up(keep=True)
-    assert service_of(home, CASSANDRA).port == port
+    assert service_of(home, name).port == port

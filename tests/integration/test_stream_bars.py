@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -23,10 +22,11 @@ from tapeline.local.home import Home
 from tapeline.local.stack import LocalStack, read_state
 from tapeline.model.bar import Bar
 from tapeline.model.errors import UsageError
+from tapeline.model.times import floor_to
 from tests.commands import wait_for
 from tests.pipeline import Pipeline
 from tests.sample import a_bar, write_bars
-from tests.served import ServedApi, served_api
+from tests.served import Reader, ServedApi, served_api
 
 START = datetime(2026, 11, 3, 14, 30, tzinfo=timezone.utc)
 FIVE = timedelta(minutes=5)
@@ -46,22 +46,6 @@ def final(number: int, symbol: str = "AAPL", revision: int = 1, **changes: objec
 
 def window(bar: StreamedBar) -> tuple[int, str, int]:
     return (bar.window_start - START) // FIVE, bar.symbol, bar.revision
-
-
-class Reader:
-    """Reads a stream in a thread of its own and keeps what came."""
-
-    def __init__(self, stream: Iterator[StreamedBar]) -> None:
-        self.bars: list[StreamedBar] = []
-        self.thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
-        self.thread.start()
-
-    def _read(self, stream: Iterator[StreamedBar]) -> None:
-        for bar in stream:
-            self.bars.append(bar)
-
-    def has(self, many: int) -> bool:
-        return len(self.bars) >= many
 
 
 def test_stored_bars_come_first_in_order_of_time_and_then_each_change(
@@ -127,7 +111,7 @@ def test_each_final_bar_comes_once_though_api_kafka_and_cassandra_are_restarted(
     reader.thread.join(15)
     assert not reader.thread.is_alive()
 
-    windows = sorted(window(bar) for bar in reader.bars)
+    windows = sorted(window(bar) for bar in reader.items)
     assert windows == sorted([*((n, "AAPL", 1) for n in range(written)), (0, "AAPL", 2)])
 
 
@@ -163,6 +147,18 @@ def test_a_coroutine_reads_the_same_and_may_be_cancelled_while_it_waits(
     took_s = asyncio.run(read_for_a_while())
     assert found == [(0, "AAPL", 1), (1, "AAPL", 1)]
     assert took_s < 5
+
+
+def test_a_time_ahead_is_waited_for(pipeline: Pipeline, api: ServedApi) -> None:
+    ahead = floor_to(FIVE, datetime.now(timezone.utc)) + timedelta(days=1)
+    write_bars(pipeline.client, final(0))
+    with stream_bars("AAPL", since=ahead, url=api.url) as stream:
+        reader = Reader(iter(stream))
+        time.sleep(2)
+        write_bars(pipeline.client, final(1), final((ahead - START) // FIVE))
+        wait_for(lambda: reader.has(1), 30)
+    reader.join()
+    assert [bar.window_start for bar in reader.items] == [ahead]
 
 
 def test_what_the_api_refuses_is_said(api: ServedApi) -> None:

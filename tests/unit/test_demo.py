@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import threading
 import time
 from dataclasses import replace
@@ -17,9 +16,10 @@ from rich.console import Console
 
 from tapeline.api.bar_pages import row_of
 from tapeline.api.formats import to_json
-from tapeline.cli.demo import _table, _Until
+from tapeline.cli.demo import _latest, _table, _Until
+from tapeline.client.api import Api
+from tapeline.client.bars import StreamedBar
 from tapeline.demo.market import SIMULATED, Market, public_market
-from tapeline.demo.parts import LatestBars, ShownBar
 from tapeline.local.ports import free_port
 from tapeline.model.bar import Bar
 from tapeline.model.errors import FeedError
@@ -30,8 +30,9 @@ START = datetime(2026, 11, 23, 5, 10, tzinfo=timezone.utc)
 END = START + timedelta(minutes=5)
 PRICES = (84_899.64, 85_153.97, 84_811.01, 85_153.97)
 BARS = [
-    ShownBar(
+    StreamedBar(
         "BINANCE:BTCUSDT",
+        "5m",
         START,
         END,
         *PRICES,
@@ -39,9 +40,24 @@ BARS = [
         84_990.1,
         12_139,
         is_final=True,
+        is_complete=True,
         revision=2,
+        session="continuous",
     ),
-    ShownBar("KO", START, END, None, None, None, None, 5.0, None, 1, is_final=False, revision=0),
+    StreamedBar(
+        "KO",
+        "5m",
+        START,
+        END,
+        *(None, None, None, None),
+        5.0,
+        None,
+        1,
+        is_final=False,
+        is_complete=None,
+        revision=0,
+        session="pre",
+    ),
 ]
 
 
@@ -96,16 +112,12 @@ def test_the_view_ends_at_a_signal():
     assert _Until(stop, None).is_over()
 
 
-def test_a_bar_is_shown_as_the_api_sends_it():
-    bar = Bar("KO", START, END, 1.5, 2.5, 1.25, 2.0, Decimal("5.5"), Decimal(1), 1.75, 7)
-    row = json.loads(to_json(row_of(bar)))
-    assert ShownBar.from_row(row) == ShownBar(
-        "KO", START, END, 1.5, 2.5, 1.25, 2.0, 5.5, 1.75, 7, is_final=False, revision=0
-    )
+def read_from(port):
+    return _latest(Api(f"http://127.0.0.1:{port}/"), SIMULATED.symbols)
 
 
 def test_there_are_no_bars_while_the_api_is_not_there():
-    assert LatestBars(f"http://127.0.0.1:{free_port(0)}/", SIMULATED.symbols).read() == []
+    assert read_from(free_port(0)) == []
 
 
 class OneBar(BaseHTTPRequestHandler):
@@ -128,8 +140,8 @@ def test_the_api_of_this_machine_is_asked_without_a_proxy(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with HTTPServer(("127.0.0.1", 0), OneBar) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        bars = LatestBars(f"http://127.0.0.1:{server.server_port}/", SIMULATED.symbols).read()
-    assert [bar.symbol for bar in bars] == ["KO"]
+        (bar,) = read_from(server.server_port)
+    assert (bar.symbol, bar.window_start, bar.close, bar.volume) == ("KO", START, PRICES[3], 1.0)
 
 
 def test_a_live_demo_shows_the_first_public_feed_that_answers(monkeypatch):

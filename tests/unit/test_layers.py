@@ -116,7 +116,12 @@ def test_imports_only_go_down():
 
 def test_the_package_itself_imports_only_its_readers():
     own = {arrow.target for arrow in OURS if arrow.source == "tapeline"}
-    assert own == {"tapeline.client.bars", "tapeline.read.bars", "tapeline.read.trades"}
+    assert own == {
+        "tapeline.client.bars",
+        "tapeline.client.trades",
+        "tapeline.read.bars",
+        "tapeline.read.trades",
+    }
 
 
 def test_the_model_imports_nothing_else_of_ours():

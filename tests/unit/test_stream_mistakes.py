@@ -1,4 +1,4 @@
-"""`stream_bars` refuses mistakes at once, and says when no API answers."""
+"""`stream_bars` and `stream_trades` refuse mistakes at once, and say when no API answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tapeline import stream_bars
+from tapeline import stream_bars, stream_trades
 from tapeline.client.api import Api
 from tapeline.model.errors import ServiceUnavailableError
 
@@ -31,6 +31,19 @@ NOON = datetime(2026, 11, 3, 12, tzinfo=timezone.utc)
 def test_a_mistake_is_said_before_anything_is_asked(arguments, said):
     with pytest.raises(ValueError, match=said):
         stream_bars(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"symbols": [str(n) for n in range(251)]}, "Give one symbol to 250, not 251"),
+        ({"symbols": "AAPL", "since": datetime(2026, 11, 3)}, "since needs a time zone"),  # noqa: DTZ001
+        ({"symbols": "AAPL", "url": "127.0.0.1:8700"}, "is not a valid address of an API"),
+    ],
+)
+def test_a_mistake_in_asking_for_trades_is_said_at_once_too(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        stream_trades(**arguments)
 
 
 def test_where_no_api_answers_the_first_bar_is_an_error():

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from types import FrameType
 from typing import Annotated, Final
 
@@ -18,13 +19,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tapeline.client.api import Api
+from tapeline.client.bars import StreamedBar, latest_bars
 from tapeline.demo.market import SIMULATED, Market, public_market
-from tapeline.demo.parts import DemoParts, LatestBars, ShownBar, running_demo
+from tapeline.demo.parts import DemoParts, running_demo
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
 from tapeline.local.supervisor import keep_alive
 from tapeline.model.bar import state_text
-from tapeline.model.errors import FeedError
+from tapeline.model.errors import FeedError, TapelineError
 from tapeline.program.logs import configure_logging
 from tapeline.program.options import seconds_option
 from tapeline.program.profile import PROFILE_HELP, Profile
@@ -32,7 +35,9 @@ from tapeline.program.settings import Settings, load_settings
 from tapeline.simulator.child import DEMO
 
 _REFRESH_S: Final = 0.5
+_ANSWER_S: Final = 2.0
 _WIDE: Final = 118
+_Read = Callable[[], list[StreamedBar]]
 
 
 def demo(
@@ -70,8 +75,8 @@ def demo(
         parts = stack.enter_context(running_demo(settings, market, console))
         console.print(f"Logs are in {Home(settings.home).logs}. Ctrl-C ends the demo.")
         show = _show_table if console.is_terminal else _show_lines
-        bars = LatestBars(parts.page, parts.market.symbols)
-        show(console, bars, parts, _Until(stop, for_s))
+        latest = partial(_latest, Api(parts.page, timeout_s=_ANSWER_S), parts.market.symbols)
+        show(console, latest, parts, _Until(stop, for_s))
     command = "tapeline demo" if market.is_simulated else "tapeline demo --live"
     console.print(f"The demo has ended; `{command}` goes on where it was.")
 
@@ -87,6 +92,14 @@ def _live_market(settings: Settings, console: Console) -> Market:
     return market
 
 
+def _latest(api: Api, symbols: Sequence[str]) -> list[StreamedBar]:
+    """Return the newest bars; none while the API does not give any."""
+    try:
+        return latest_bars(api, symbols)
+    except TapelineError:
+        return []
+
+
 class _Until:
     """Says when the view ends: at a signal, or so long after the first bar of this demo."""
 
@@ -96,7 +109,7 @@ class _Until:
         self._first_bar_s: float | None = None
         self._started = datetime.now(timezone.utc)
 
-    def saw(self, bars: Iterable[ShownBar]) -> None:
+    def saw(self, bars: Iterable[StreamedBar]) -> None:
         """Start the time that the view was given, unless all bars are of an earlier demo."""
         if self._first_bar_s is None and any(b.window_end > self._started for b in bars):
             self._first_bar_s = time.monotonic()
@@ -128,13 +141,13 @@ def _stopping_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _show_table(console: Console, latest_bars: LatestBars, parts: DemoParts, until: _Until) -> None:
+def _show_table(console: Console, read: _Read, parts: DemoParts, until: _Until) -> None:
     """Redraw one table of the newest bars."""
     started = time.monotonic()
     with Live(console=console, auto_refresh=False) as live:
         while not until.is_over():
             keep_alive(parts.children)
-            latest = latest_bars.read()
+            latest = read()
             if latest:
                 until.saw(latest)
                 live.update(_table(latest, parts.market, console.width), refresh=True)
@@ -143,19 +156,19 @@ def _show_table(console: Console, latest_bars: LatestBars, parts: DemoParts, unt
                 live.update(f"Waiting for the first bars, {waited_s:.0f} s …", refresh=True)
 
 
-def _show_lines(console: Console, latest_bars: LatestBars, parts: DemoParts, until: _Until) -> None:
+def _show_lines(console: Console, read: _Read, parts: DemoParts, until: _Until) -> None:
     """Print a line for each bar that changed."""
-    known: dict[str, ShownBar] = {}
+    known: dict[str, StreamedBar] = {}
     while not until.is_over():
         keep_alive(parts.children)
-        for bar in latest_bars.read():
+        for bar in read():
             if known.get(bar.symbol) != bar:
                 until.saw([bar])
                 known[bar.symbol] = bar
                 console.print(_line(bar), highlight=False, soft_wrap=True)
 
 
-def _table(bars: Sequence[ShownBar], market: Market, width: int) -> Table:
+def _table(bars: Sequence[StreamedBar], market: Market, width: int) -> Table:
     """Draw the bars; a narrow terminal gets fewer columns instead of cut ones."""
     now = datetime.now(timezone.utc)
     table = Table(
@@ -166,7 +179,7 @@ def _table(bars: Sequence[ShownBar], market: Market, width: int) -> Table:
         pad_edge=False,
         show_edge=False,
     )
-    cells: dict[str, Callable[[ShownBar], RenderableType]] = {
+    cells: dict[str, Callable[[StreamedBar], RenderableType]] = {
         "symbol": lambda bar: bar.symbol,
         "bar": lambda bar: f"{bar.window_start:%H:%M}",
         "open": lambda bar: _price(bar.open),
@@ -190,7 +203,7 @@ def _table(bars: Sequence[ShownBar], market: Market, width: int) -> Table:
     return table
 
 
-def _change(bar: ShownBar) -> Text:
+def _change(bar: StreamedBar) -> Text:
     if bar.open is None or bar.close is None:
         return Text("")
     percent = (bar.close / bar.open - 1) * 100
@@ -202,11 +215,11 @@ def _price(value: float | None) -> str:
     return "" if value is None else f"{value:,.7g}"
 
 
-def _state(bar: ShownBar) -> str:
+def _state(bar: StreamedBar) -> str:
     return state_text(bar.revision, is_final=bar.is_final)
 
 
-def _line(bar: ShownBar) -> str:
+def _line(bar: StreamedBar) -> str:
     prices = " ".join(
         f"{name}={_price(value)}"
         for name, value in zip("ohlc", (bar.open, bar.high, bar.low, bar.close), strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any, Final
@@ -23,11 +24,16 @@ from tapeline.program.setting_types import can_be_looked_up
 
 DEFAULT_URL: Final = "http://127.0.0.1:8700"
 _TIMEOUT_S: Final = 30.0
+_SKEW: Final = timedelta(minutes=10)
 _SILENCE_S: Final = 20.0
 """The API says something every five seconds."""
 
 Told = tuple[str, dict[str, Any]]
 """The name and the data of an event."""
+
+
+class UnknownError(UsageError):
+    """The API has nothing of that name."""
 
 
 class Api:
@@ -36,17 +42,21 @@ class Api:
     Args:
         url: its address, with the path under which a proxy serves it.
         key: of the API, if it asks for one.
+        timeout_s: as long an answer may take.
 
     Raises:
         ValueError: the address is not a valid one.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, key: str | None = None) -> None:
+    def __init__(
+        self, url: str = DEFAULT_URL, key: str | None = None, timeout_s: float = _TIMEOUT_S
+    ) -> None:
         parts = urlsplit(url)
         host = parts.hostname or ""
         if parts.scheme not in {"http", "https"} or not can_be_looked_up(host):
             message = f"{url} is not a valid address of an API: give one like {DEFAULT_URL}."
             raise ValueError(message)
+        self._timeout_s = timeout_s
         self._url = url.rstrip("/")
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._is_here = is_loopback(host)
@@ -56,6 +66,7 @@ class Api:
         """Return the answer of a path; one who asks too often waits as long as the API says.
 
         Raises:
+            UnknownError: there is nothing of that name.
             UsageError: the API refuses what is asked for.
             ServiceUnavailableError: it does not answer, or cannot for the moment.
         """
@@ -63,7 +74,7 @@ class Api:
         request = Request(f"{self._url}{path}?{query}", headers=self._headers)  # noqa: S310 - checked
         while True:
             try:
-                with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
+                with self._opener.open(request, timeout=self._timeout_s) as answer:
                     found: dict[str, Any] = orjson.loads(answer.read())
                     return found
             except HTTPError as error:
@@ -74,6 +85,31 @@ class Api:
                     time.sleep(int(seconds) if seconds.isdecimal() else 1)
             except (OSError, HTTPException, ValueError) as error:
                 raise self._silent() from error
+
+    def pages(self, path: str, start: datetime, **parameters: object) -> Iterator[dict[str, Any]]:
+        """Yield the answers of a path, each when it is asked for; none of what is not known there.
+
+        Args:
+            path: of bars or trades.
+            start: their first time; rows of some minutes before it come too if it lies ahead.
+            parameters: others of the path.
+
+        Raises:
+            UsageError: the API refuses what is asked for.
+            ServiceUnavailableError: it does not answer, or cannot for the moment.
+        """
+        # The API refuses a start that is ahead of its clock, which may be behind ours.
+        first = min(start, datetime.now(timezone.utc) - _SKEW).isoformat()
+        cursor = None
+        while True:
+            try:
+                page = self.get(path, start=first, **parameters, cursor=cursor)
+            except UnknownError:
+                return
+            yield page
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
 
     @contextmanager
     def listen(self) -> Iterator[Events]:
@@ -148,4 +184,6 @@ def _refused(status: int, body: bytes | bytearray) -> UsageError | ServiceUnavai
     is_for_now = (
         status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
     )
-    return ServiceUnavailableError(detail) if is_for_now else UsageError(detail)
+    if is_for_now:
+        return ServiceUnavailableError(detail)
+    return (UnknownError if status == HTTPStatus.NOT_FOUND else UsageError)(detail)

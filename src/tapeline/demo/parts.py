@@ -1,4 +1,4 @@
-"""The parts of the demo: what is started when, and where its bars are read.
+"""The parts of the demo: what is started when.
 
 Nothing but Kafka, feed, producer and API stands between the command and a moving candle.
 Cassandra and Spark start beside them.
@@ -6,15 +6,11 @@ Cassandra and Spark start beside them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from http.client import HTTPException
-from typing import Any, Final
-from urllib.parse import urlencode
-from urllib.request import ProxyHandler, build_opener
+from typing import Final
 
 from rich.console import Console
 
@@ -31,8 +27,6 @@ from tapeline.local.supervisor import Child, child_process
 from tapeline.program.settings import API_PORT, ENV_DELIMITER, ENV_PREFIX, Settings
 from tapeline.simulator.child import simulated_feed
 
-_ANSWER_S: Final = 2.0
-_OPENER: Final = build_opener(ProxyHandler({}))  # on this machine, whatever proxy is set
 # glibc gives each thread an arena of its own, of which little comes back.
 _FEW_ARENAS: Final = {"MALLOC_ARENA_MAX": "2"}
 
@@ -100,50 +94,3 @@ def _changes(settings: Settings, market: Market) -> dict[str, str]:
     """Return who may change the symbols of a market; one that is simulated has no others."""
     is_open = not market.is_simulated and not settings.api.symbol_changes
     return {f"{ENV_PREFIX}API{ENV_DELIMITER}SYMBOL_CHANGES": "local"} if is_open else {}
-
-
-@dataclass(frozen=True, slots=True)
-class ShownBar:
-    """A bar as the demo shows it; prices are None when no trade could set them."""
-
-    symbol: str
-    window_start: datetime
-    window_end: datetime
-    open: float | None
-    high: float | None
-    low: float | None
-    close: float | None
-    volume: float
-    vwap: float | None
-    trade_count: int
-    is_final: bool
-    revision: int
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> ShownBar:
-        """Take what is shown from a bar as the API sends it."""
-        values = {f.name: row[f.name] for f in fields(cls)}
-        for name in ("window_start", "window_end"):
-            values[name] = datetime.fromisoformat(row[name])
-        return cls(**{**values, "volume": float(row["volume"])})
-
-
-class LatestBars:
-    """The newest bar of each symbol of the demo, asked of its API.
-
-    Args:
-        page: the API's address, with a slash at its end.
-        symbols: the demo's.
-    """
-
-    def __init__(self, page: str, symbols: Sequence[str]) -> None:
-        query = urlencode({"symbols": ",".join(symbols), "interval": "5m"})
-        self._address = f"{page}v1/bars/latest?{query}"
-
-    def read(self) -> list[ShownBar]:
-        """Return them; none while the API or what it reads is not there yet."""
-        try:
-            with _OPENER.open(self._address, timeout=_ANSWER_S) as answer:
-                return [ShownBar.from_row(row) for row in json.load(answer)["bars"]]
-        except (OSError, HTTPException):
-            return []

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from tapeline.client.bars import StreamedBar
+from tapeline.client.bars import READ_AGAIN, StreamedBar
 from tapeline.model.read_interval import ReadInterval
 from tapeline.model.times import floor_to, from_micros, to_micros
 from tapeline.watch.events import Event, bar_event, feed_event, gap_event
 from tapeline.watch.outbox import Key, Outbox, Progress
 from tapeline.watch.rules import Kind, Rule
 
-READ_AGAIN: Final = timedelta(days=1)
-"""How long before the newest bar a restart begins to read: revisions of that time are seen."""
 SILENT: Final = "symbol_silent"
 """The kind of a gap that one symbol has while others have trades."""
 _GOOD: Final = frozenset({"live", "ended"})

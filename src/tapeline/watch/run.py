@@ -14,11 +14,11 @@ from typing import Any, Final
 import structlog
 
 from tapeline.client.api import Api
-from tapeline.client.bars import StreamedBar, stream_bars
+from tapeline.client.bars import READ_AGAIN, StreamedBar, stream_bars
 from tapeline.client.stream import Stream
 from tapeline.model.errors import ServiceUnavailableError
 from tapeline.watch.delivery import Receiver, deliver
-from tapeline.watch.judge import READ_AGAIN, Judge
+from tapeline.watch.judge import Judge
 from tapeline.watch.outbox import Outbox
 from tapeline.watch.rules import Rule, symbols_by_interval
 
@@ -113,29 +113,22 @@ class Watch:
     def _follow(self, interval: str) -> None:
         """Judge each change of the bars of one length."""
         while not self._stop.is_set():
+            stream = stream_bars(
+                self._symbols[interval],
+                interval,
+                self._judge.since(interval),
+                url=self._url,
+                key=self._key,
+            )
             try:
-                self._follow_for_a_day(interval)
+                with stream:
+                    self._streams[interval] = stream
+                    for bar in stream:
+                        if self._stop.is_set():
+                            return
+                        self._judge.bar(bar)
             except ServiceUnavailableError:  # `_look` says so
                 self._stop.wait(_TRY_AGAIN_S)
-
-    def _follow_for_a_day(self, interval: str) -> None:
-        """Follow one stream; it remembers each bar that it has passed on, so it lives for a day."""
-        stream = stream_bars(
-            self._symbols[interval],
-            interval,
-            self._judge.since(interval),
-            url=self._url,
-            key=self._key,
-        )
-        with stream:
-            self._streams[interval] = stream
-            ends = time.monotonic() + READ_AGAIN.total_seconds()
-            for bar in stream:
-                if self._stop.is_set():
-                    return
-                self._judge.bar(bar)
-                if time.monotonic() > ends:
-                    return
 
     def _look(self) -> None:
         """Ask for gaps and the feed's state again and again; say when the API is away."""
