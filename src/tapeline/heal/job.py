@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from rich.progress import Progress
@@ -78,7 +79,7 @@ class Healing:
         producer: KafkaProducer,
         progress: Progress,
     ) -> None:
-        self._feed = feed
+        self._source = feed.name
         self._history = history
         self._client = client
         self._producer = producer
@@ -95,14 +96,14 @@ class Healing:
         over: list[Gap] = []
         for gap in gaps:
             if gap.ended_us is None:
-                result.gaps.append((gap, "it lasts"))
+                result.gaps.append((gap, "it lasts: run this again once it is over"))
             elif from_micros(gap.started_us) < span.oldest:
                 result.gaps.append((gap, "silver has begun to lose the trades of its time"))
             else:
                 over.append(gap)
         start = min([span.start, *(from_micros(gap.started_us) for gap in over)]) - _LATE
         end = max([span.end, *(from_micros(gap.over_us) for gap in over)])
-        numbers = StoredNumbers(self._client, self._feed, symbol)
+        numbers = StoredNumbers(symbol, self._source, partial(self._client.trades_between, symbol))
         task = self._progress.add_task(f"{symbol}: reading silver", total=None)
         numbers.read_around(start, end, span.oldest, span.now)
         self._progress.remove_task(task)

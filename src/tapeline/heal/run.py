@@ -11,7 +11,6 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 import typer
-from confluent_kafka import KafkaException
 from rich.progress import Progress
 
 from tapeline.feeds.feed import Feed
@@ -21,8 +20,8 @@ from tapeline.kafka.feed_view import FeedSnapshot, FeedView
 from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
-from tapeline.model.errors import ExpiredError, ServiceUnavailableError, UsageError
-from tapeline.model.gap import Gap, GapKind, ends_of_all
+from tapeline.model.errors import ExpiredError, UsageError
+from tapeline.model.gap import Gap, ends_of_all
 from tapeline.model.times import EPOCH, from_micros
 from tapeline.producer.feed_address import history_url_of
 from tapeline.producer.history import HistoryClient
@@ -71,8 +70,10 @@ def run_heal(settings: Settings, wanted: Wanted, progress: Progress) -> list[Sym
         UsageError: a symbol is not known, or a feed's history is switched off.
         ExpiredError: silver has begun to lose the trades of that time.
         ServiceUnavailableError: Kafka or Cassandra does not answer.
-        DeliveryError: Kafka refuses a trade.
+        DeliveryError: Kafka refuses a trade or a report.
     """
+    if wanted.feed is not None:
+        _history_url(wanted.feed, settings)
     endpoints = find_endpoints(settings)
     servers = endpoints.bootstrap_servers
     typer.echo(f"Using {endpoints}", err=True)
@@ -86,20 +87,18 @@ def run_heal(settings: Settings, wanted: Wanted, progress: Progress) -> list[Sym
         client.require_symbols(wanted.symbols)
 
         async def work() -> list[SymbolResult]:
+            by_feed = gaps_by_feed(view.snapshot(span.now), wanted, span)
+            urls = {name: _history_url(PUBLIC[name], settings) for name in by_feed}
             results = []
-            for feed, gaps in _by_feed(view.snapshot(span.now), wanted, span).items():
-                history = HistoryClient(PUBLIC[feed], _history_url(PUBLIC[feed], settings))
-                healing = Healing(PUBLIC[feed], history, client, producer, progress)
+            for name, gaps in by_feed.items():
+                history = HistoryClient(PUBLIC[name], urls[name])
+                healing = Healing(PUBLIC[name], history, client, producer, progress)
                 results += [await healing.heal(symbol, gaps[symbol], span) for symbol in gaps]
             ends = {p: end - 1 for p, (first, end) in view.offsets().items() if end > first}
             await report(producer, settings.kafka.gaps_topic, results, ends)
             return results
 
-        try:
-            return asyncio.run(work())
-        except KafkaException as error:
-            message = f"Kafka does not answer, run this again: {error}"
-            raise ServiceUnavailableError(message) from error
+        return asyncio.run(work())
 
 
 def _span(settings: Settings, wanted: Wanted) -> Span:
@@ -120,12 +119,12 @@ def _history_url(feed: Feed, settings: Settings) -> str:
     url = history_url_of(feed, settings)
     if url is None:
         name = f"TAPELINE_FEEDS__{feed.name.upper()}_HISTORY"
-        message = f"{name} is none, so {feed.name}'s history is not asked: set it, or leave it out."
+        message = f"{name} is none, which switches its history off: set it, or name another feed."
         raise UsageError(message)
     return url
 
 
-def _by_feed(
+def gaps_by_feed(
     snapshot: FeedSnapshot, wanted: Wanted, span: Span
 ) -> Mapping[str, Mapping[str, list[Gap]]]:
     """Return the gaps of each symbol that is wanted, by the name of its feed."""
@@ -144,12 +143,12 @@ def _by_feed(
 
 
 def _gaps_within(gaps: Iterable[Gap], span: Span) -> Iterator[Gap]:
-    """Yield the gaps that mark bars of a time, also those that a producer never saw the end of."""
-    for gap, ended_us in ends_of_all(gap for gap in gaps if gap.kind.marks_bars):
+    """Yield the gaps that mark bars of a time, the oldest first.
+
+    Each has its end, also one that a producer never told.
+    """
+    ends = ends_of_all(gap for gap in gaps if gap.kind.marks_bars)
+    for gap, ended_us in sorted(ends, key=lambda end: end[0].started_us):
         is_over = ended_us is not None and from_micros(ended_us) <= span.start
-        if (
-            gap.kind is not GapKind.UNKNOWN
-            and from_micros(gap.started_us) < span.end
-            and not is_over
-        ):
+        if from_micros(gap.started_us) < span.end and not is_over:
             yield replace(gap, ended_us=ended_us)

@@ -7,19 +7,19 @@ What is stored is kept as runs of numbers, each without a hole:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from tapeline.feeds.feed import Feed, IdHole
+from tapeline.feeds.feed import IdHole
 from tapeline.feeds.known import BACKFILL
 from tapeline.model.bar import Interval
 from tapeline.model.gap import EVER, Gap
 from tapeline.model.times import to_millis
 from tapeline.producer.validation import WireTrade
-from tapeline.storage.cassandra_client import CassandraClient
+from tapeline.storage.trades import Rows
 
 _WINDOW_MS: Final = Interval.FIVE_MINUTES.duration // timedelta(milliseconds=1)
 _MOST_LOOSE: Final = 10_000
@@ -71,15 +71,20 @@ class StoredNumbers:
     """The numbers of one symbol that silver has in the times that were read.
 
     Args:
-        client: reads silver.
-        feed: numbers its trades.
         symbol: one of ours.
+        source: the name of its feed, which numbers its trades.
+        trades_between: reads those of silver with start <= event time < end.
     """
 
-    def __init__(self, client: CassandraClient, feed: Feed, symbol: str) -> None:
-        self._client = client
-        self._feed = feed
+    def __init__(
+        self,
+        symbol: str,
+        source: str,
+        trades_between: Callable[[datetime, datetime], Iterable[Rows]],
+    ) -> None:
         self._symbol = symbol
+        self._source = source
+        self._trades_between = trades_between
         self._runs: list[_Run] = []
         self._most_loose = _MOST_LOOSE
         self._others: set[int] = set()
@@ -87,13 +92,13 @@ class StoredNumbers:
 
     def read(self, start: datetime, end: datetime) -> None:
         """Read the trades with start <= event time < end."""
-        for rows in self._client.trades_between(self._symbol, start, end):
+        for rows in self._trades_between(start, end):
             for event_ms, trade_id, _, _, _, _, received_ms, source in rows:
                 number = trade_id, event_ms, trade_id, event_ms
-                if source == self._feed.name:
+                if source == self._source:
                     until_ms = min(event_ms, received_ms)
                     self._take(_Run(*number, received_ms, until_ms))
-                elif source == f"{self._feed.name}{BACKFILL}":
+                elif source == f"{self._source}{BACKFILL}":
                     self._take(_Run(*number))
                 else:
                     self._others.add(event_ms // _WINDOW_MS)
