@@ -6,6 +6,7 @@ asked for by hand.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from tapeline.cli.app import app
 from tapeline.model.bar import Bar
 from tapeline.model.gap import Gap
 from tapeline.producer.previous_run import last_statuses
+from tapeline.read.sources import sources_of
 from tests.commands import wait_for
 from tests.exchanges import DIALECTS, Exchange, MadeTrade
 from tests.pipeline import Pipeline
@@ -56,7 +58,9 @@ def trading(markets: Sequence[Market]) -> Iterator[None]:
         thread.join()
 
 
-def tapeline(pipeline: Pipeline, markets: Sequence[Market], *arguments: str) -> Result:
+def tapeline(
+    pipeline: Pipeline, markets: Sequence[Market], *arguments: str, of_topic: bool = True
+) -> Result:
     """Run a command in this process, on the test's topics and some exchanges."""
     kafka = pipeline.settings.kafka
     variables = {
@@ -65,7 +69,7 @@ def tapeline(pipeline: Pipeline, markets: Sequence[Market], *arguments: str) -> 
     }
     for market in markets:
         variables |= market.exchange.environment
-    where = ("--topic", pipeline.name, "--keyspace", pipeline.name)
+    where = ["--keyspace", pipeline.name, *(["--topic", pipeline.name] if of_topic else [])]
     return CliRunner().invoke(app, [*arguments, *where], env=variables)
 
 
@@ -135,8 +139,33 @@ def gaps_of(pipeline: Pipeline, market: Market) -> list[Gap]:
     return [gap for gap in found if market.name in {*gap.symbols, *gap.healed}]
 
 
+def told_sources(pipeline: Pipeline, market: Market) -> Counter[str]:
+    """Return where the trades of all bars of a symbol came from, as its bars say."""
+    day = f"{datetime.now(timezone.utc) - DAYS:%Y-%m-%d}"
+    bars = ("bars", market.name, "--sources", "--from", day, "--format", "json")
+    told = tapeline(pipeline, [], *bars, of_topic=False)
+    found: Counter[str] = Counter()
+    for bar in json.loads(told.stdout):
+        counts = [part.rsplit("=", 1) for part in bar["sources"].split()]
+        assert sum(int(count) for _, count in counts) == bar["trade_count"]
+        found.update({source: int(count) for source, count in counts})
+    return found
+
+
+def sources_end_with_silver(pipeline: Pipeline, market: Market) -> None:
+    """Check that a bar tells no sources from when its first trade has left silver."""
+    bar = bars_of(pipeline, market)[0]
+    assert bar.first_received_at is not None
+    expires = bar.first_received_at + pipeline.client.lifetimes()["trades_silver"]
+    assert sources_of(pipeline.client, bar, expires - timedelta(seconds=1))
+    assert sources_of(pipeline.client, bar, expires) is None
+
+
 def has_everything(pipeline: Pipeline, market: Market) -> list[Bar]:
-    """Check that each trade of an exchange is in silver once and in bars; return these."""
+    """Check that each trade of an exchange is in silver once and in bars; return these.
+
+    What the exchange made in the drop was fetched.
+    """
     trades = market.exchange.trades
     assert stored(pipeline, market) == Counter(trade.trade_id for trade in trades)
     bars = bars_of(pipeline, market)
@@ -145,6 +174,9 @@ def has_everything(pipeline: Pipeline, market: Market) -> list[Bar]:
     assert float(sum(bar.volume for bar in bars)) == pytest.approx(volume)
     assert all(bar.is_final and bar.is_complete for bar in bars)
     assert all(gap.symbols == () for gap in gaps_of(pipeline, market))
+    sources, source = told_sources(pipeline, market), market.exchange.dialect.name
+    assert sources.keys() == {source, f"{source}:backfill"}
+    assert DOWN_S * TRADES_PER_S * 0.8 < sources[f"{source}:backfill"] < len(trades)
     return bars
 
 
@@ -188,6 +220,7 @@ def test_a_drop_of_thirty_seconds_is_healed_by_itself_or_by_hand_or_stays_a_gap(
         finalize(pipeline)
         for market in giving:
             has_everything(pipeline, market)
+        sources_end_with_silver(pipeline, giving[0])
         incomplete = {m.name: lacks_the_drop(pipeline, m, newest[m.name]) for m in refusing}
         assert tapeline(pipeline, [], "audit").exit_code == 0
 
