@@ -14,7 +14,7 @@ import typer
 from rich.progress import Progress
 
 from tapeline.feeds.feed import Feed
-from tapeline.feeds.known import PUBLIC, feed_of
+from tapeline.feeds.known import PUBLIC, Source, feed_of
 from tapeline.heal.job import Healing, Span, SymbolResult, report
 from tapeline.kafka.feed_view import FeedSnapshot, FeedView
 from tapeline.kafka.topics import topic_admin, topic_id_of
@@ -52,7 +52,7 @@ def numbered_feed(source: str) -> Feed:
     if source in PUBLIC:
         return PUBLIC[source]
     known = ", ".join(PUBLIC)
-    if source not in {"finnhub", "simulator", "replay"}:
+    if source not in {other.value for other in Source}:
         message = f"There is no feed {source!r}: choose one of {known}."
         raise UsageError(message)
     message = (
