@@ -115,6 +115,8 @@ MISSED = [Stored(n, n, 60, f"{SOURCE}:backfill") for n in range(4, 10)]
         ([*MISSED], False),
         # Trade 3 came once more after the gap, so silver has its later receipt.
         ([*LIVE[:2], Stored(3, 3, 50)], False),
+        # Its exchange's clock is ahead of ours.
+        ([*LIVE[:2], Stored(3, 11, 3)], False),
         ([*LIVE[:2], Stored(3, 3, 50), *MISSED, *AFTER], True),
         # A fetched one proves nothing of what the feed brought.
         ([*LIVE, *MISSED, *(t._replace(source=f"{SOURCE}:backfill") for t in AFTER)], False),
@@ -136,6 +138,7 @@ def test_what_came_within_the_millisecond_of_an_end_of_the_gap_is_on_neither_sid
     inside = [Stored(3, 3), *MISSED, Stored(10, 10)]
     assert not read(*inside).covers(around)
     assert not read(Stored(2, 2.999), *inside).covers(around)
+    assert not read(*inside, Stored(11, 10.001)).covers(around)
     assert read(Stored(2, 2.999), *inside, Stored(11, 10.001)).covers(around)
 
 
