@@ -20,7 +20,7 @@ from tapeline.kafka.feed_view import FeedSnapshot, FeedView
 from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
-from tapeline.model.errors import ExpiredError, UsageError
+from tapeline.model.errors import ExpiredError, SchemaError, UsageError
 from tapeline.model.gap import Gap, ends_of_all
 from tapeline.model.times import EPOCH, from_micros
 from tapeline.producer.feed_address import history_url_of
@@ -68,6 +68,7 @@ def run_heal(settings: Settings, wanted: Wanted, progress: Progress) -> list[Sym
 
     Raises:
         UsageError: a symbol is not known, or a feed's history is switched off.
+        SchemaError: the keyspace has nothing of the topic.
         ExpiredError: silver has begun to lose the trades of that time.
         ServiceUnavailableError: Kafka or Cassandra does not answer.
         DeliveryError: Kafka refuses a trade or a report.
@@ -84,6 +85,12 @@ def run_heal(settings: Settings, wanted: Wanted, progress: Progress) -> list[Sym
         open_keyspace(settings, endpoints) as client,
         closing(FeedView(servers, settings.kafka, topic_id)) as view,
     ):
+        if not client.progress(topic_id):
+            message = (
+                f"Keyspace {settings.cassandra.keyspace} holds nothing of topic "
+                f"{settings.kafka.topic}: name both, or start `tapeline stream`."
+            )
+            raise SchemaError(message)
         client.require_symbols(wanted.symbols)
 
         async def work() -> list[SymbolResult]:
