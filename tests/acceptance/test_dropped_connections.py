@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 from tapeline.cli.app import app
 from tapeline.model.bar import Bar
 from tapeline.model.gap import Gap
-from tapeline.producer.previous_run import last_statuses
+from tapeline.producer.previous_run import last_reports
 from tapeline.read.sources import sources_of
 from tests.commands import wait_for
 from tests.exchanges import DIALECTS, Exchange, MadeTrade
@@ -107,7 +107,7 @@ def was_there_before_and_after(pipeline: Pipeline) -> None:
     settings, servers = pipeline.settings, pipeline.endpoints.bootstrap_servers
     now = datetime.now(timezone.utc)
     producer = Producer({"bootstrap.servers": servers})
-    views = last_statuses(servers, settings.kafka, pipeline.topic_id)
+    views = last_reports(servers, settings.kafka, pipeline.topic_id).views
     assert len(views) == 2 * len(DIALECTS)
     for view in views.values():
         assert view.status.has_stopped
