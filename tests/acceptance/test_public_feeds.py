@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import gzip
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
@@ -19,17 +17,10 @@ import pytest
 from tapeline.feeds.feed import our_symbols
 from tapeline.feeds.known import PUBLIC
 from tapeline.model.gap import GapKind
-from tapeline.producer.feed_client import FeedClient
-from tapeline.producer.gap_reporter import gap_reporter
-from tapeline.producer.id_file import IdFile
-from tapeline.producer.kafka_producer import KafkaProducer
-from tapeline.producer.origin import Origin
-from tapeline.producer.pipeline import ProducerPipeline
-from tapeline.producer.previous_run import last_reports
-from tapeline.producer.spool_folder import Spools
 from tests.acceptance.vendor import VendorBar, differences, read_vendor_bars
 from tests.exchanges import DIALECTS, Exchange, MadeTrade
 from tests.pipeline import Pipeline
+from tests.public_producers import Market, produce
 from tests.statuses import send_status
 
 NAME = "kraken_xbtusdt_20251110"
@@ -79,37 +70,6 @@ def was_there(pipeline: Pipeline, exchange: Exchange) -> None:
     )
 
 
-def produce(pipeline: Pipeline, exchange: Exchange, act: Callable[[], None]) -> None:
-    """Run the producer of a feed until the work beside it is done."""
-    feed = PUBLIC[exchange.dialect.name]
-    symbols = our_symbols(feed, exchange.dialect.symbols[:1])
-
-    async def run() -> None:
-        urls = {f"{feed.name}_history": exchange.history_url}
-        feeds = pipeline.settings.feeds.model_copy(update=urls)
-        settings = pipeline.settings.model_copy(update={"feeds": feeds})
-        servers = pipeline.endpoints.bootstrap_servers
-        client = FeedClient(feed, exchange.url, settings.finnhub, symbols)
-        origin = Origin(feed.name, "live", pipeline.topic_id)
-        views, missed = last_reports(servers, settings.kafka, pipeline.topic_id)
-        reported = {name: view.status for name, view in views.items()}
-        gaps = gap_reporter(settings, origin, symbols, reported, missed=missed)
-        numbers = IdFile(pipeline.folder / "live.numbers")
-        spools = Spools(pipeline.spool("live"), numbers=numbers)
-        producer = KafkaProducer(servers, pipeline.name)
-        running = asyncio.create_task(
-            ProducerPipeline(settings, origin, client, producer, spools, gaps).run()
-        )
-        try:
-            await asyncio.to_thread(act)
-        finally:
-            running.cancel()
-            await asyncio.wait([running])
-
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, run()).result()
-
-
 def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
@@ -150,7 +110,7 @@ def test_each_number_is_once_in_silver_and_bars_are_the_vendors_or_say_what_they
     assert [t.trade_id for t in trades] == list(range(10_218_208, 10_218_208 + TRADES))
     with Exchange(dialect, history_status=HTTPStatus.FORBIDDEN).running() as exchange:
         was_there(pipeline, exchange)
-        produce(pipeline, exchange, lambda: play(exchange, trades))
+        produce(pipeline, lambda: play(exchange, trades), Market(exchange, symbol))
     assert exchange.requests
 
     pipeline.ingest()
@@ -197,21 +157,22 @@ def test_what_was_missed_is_fetched_and_its_bars_are_complete_and_the_vendors(
     trades, moved = two_days_ago(symbol)
     with Exchange(dialect).running() as exchange:
         was_there(pipeline, exchange)
+        market = Market(exchange, symbol)
         if is_down == "line":
-            produce(pipeline, exchange, lambda: play(exchange, trades))
+            produce(pipeline, lambda: play(exchange, trades), market)
         elif is_down != "producer":
             exchange.history_status = HTTPStatus.FORBIDDEN
             # The first ones may come before the client knows that it has subscribed.
             later = trades[800:900], trades[900:]
-            produce(pipeline, exchange, lambda: play(exchange, trades[:800]))
+            produce(pipeline, lambda: play(exchange, trades[:800]), market)
             assert exchange.requests
             exchange.history_status = None
-            produce(pipeline, exchange, lambda: [send(exchange, t) for t in later])
+            produce(pipeline, lambda: [send(exchange, t) for t in later], market)
         else:
-            produce(pipeline, exchange, lambda: send(exchange, trades[: MISSED.start]))
+            produce(pipeline, lambda: send(exchange, trades[: MISSED.start]), market)
             for trade in trades[MISSED]:
                 exchange.add(trade)
-            produce(pipeline, exchange, lambda: send(exchange, trades[MISSED.stop :]))
+            produce(pipeline, lambda: send(exchange, trades[MISSED.stop :]), market)
     pipeline.ingest()
     pipeline.now = datetime.now(timezone.utc) + timedelta(minutes=30)
     with pipeline.finalizer(1000) as finalizer:

@@ -66,6 +66,17 @@ def test_only_the_bars_that_a_gap_touches_are_marked_also_across_midnight(
     assert complete(pipeline.client) == expected
 
 
+def test_a_gap_of_weeks_ago_that_is_healed_now_revises_its_bars(pipeline: Pipeline) -> None:
+    write_final(pipeline.client, replace(a_bar(window_start=MIDNIGHT), is_complete=False))
+    old, weeks_later = gap(MIDNIGHT, MIDNIGHT + FIVE), NOW + timedelta(days=20)
+    healed = old.healed_of(["AAPL"], to_micros(weeks_later), {})
+    marks = GapMarks(pipeline.client, lambda: weeks_later)
+
+    assert marks.update([old], coverage(old)) == 0
+    assert marks.update([healed], coverage(healed)) == 1
+    assert complete(pipeline.client) == {MIDNIGHT: True}
+
+
 def test_a_day_of_bars_is_read_once_however_many_gaps_it_has(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

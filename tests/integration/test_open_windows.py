@@ -71,6 +71,32 @@ def test_an_hour_is_due_when_all_its_windows_are_finalized(pipeline: Pipeline) -
     assert list(windows.due_hours(hour)) == [("B", NOON)]
 
 
+@pytest.mark.parametrize("is_earlier_run", [False, True])
+def test_a_symbol_is_late_while_a_bar_or_an_hour_that_may_be_final_lacks_trades(
+    pipeline: Pipeline, is_earlier_run
+) -> None:
+    """Windows of A and B, five minutes from noon; an hour that is not over will have them all."""
+    first, second = state(0, "A", 1), state(0, "B", 2)
+    windows = OpenWindows(pipeline.client, "topic")
+    windows.read(commit(pipeline, first, second))
+
+    def late(until_minutes: int) -> set[str]:
+        if is_earlier_run:
+            return windows.late_symbols(at(until_minutes))
+        windows.due_windows(Horizon(everything=False, until=at(until_minutes)))
+        return windows.late_symbols(None)
+
+    assert late(4) == set()
+    assert late(5) == {"A", "B"}
+    windows.update([replace(first, finalized_offset=1)])
+    assert late(59) == {"B"}
+    assert late(60) == {"A", "B"}
+    windows.update([replace(second, finalized_offset=2)])
+    assert late(60) == {"A", "B"}
+    windows.remove([first])
+    assert late(60) == {"B"}
+
+
 def test_a_late_trade_makes_a_window_and_its_hour_due_again(pipeline: Pipeline) -> None:
     early = state(0, "A", 1)
     progress = commit(pipeline, early)

@@ -57,11 +57,13 @@ class Asked:
 
     table = TABLE
 
-    def __call__(self, symbols, interval, start, end, *, detail, session, splits, settings):
+    def __call__(
+        self, symbols, interval, start, end, *, detail, session, splits, sources, settings
+    ):
         self.symbols, self.interval = symbols, interval
         self.keyspace = settings.cassandra.keyspace
         self.start, self.end, self.detail, self.session = start, end, detail, session
-        self.splits = splits
+        self.splits, self.sources = splits, sources
         return self.table
 
 
@@ -88,6 +90,16 @@ def test_bars_by_what_was_traded_and_a_file_of_splits_are_passed_on(asked):
     assert (asked.interval, asked.session, asked.splits) == ("1000tick", "regular", Path("s.csv"))
 
 
+def test_sources_are_asked_for_and_are_the_last_column(asked, capsys):
+    asked.table = TABLE.append_column("sources", [["binance=1214 binance:backfill=20", None]])
+    bars(["AAPL"], interval="1h", sources=True)
+    heads, _, first, second = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert asked.sources
+    assert heads[-2:] == ["state", "sources"]
+    assert first[-3:] == ["final", "binance=1214", "binance:backfill=20"]
+    assert second[-1] == "prov."
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -97,9 +109,13 @@ def test_bars_by_what_was_traded_and_a_file_of_splits_are_passed_on(asked):
         ({"session": "lunch", "interval": "9tick"}, "'lunch' is no session: give pre, regular"),
         ({"interval": "9tick", "watch": True}, "--watch draws bars of a length of time"),
         ({"splits": Path("s.csv"), "watch": True}, "leave out --splits"),
+        ({"sources": True, "watch": True}, "leave out --sources"),
+        ({"sources": True, "session": "regular"}, "below a day, of all sessions"),
+        ({"sources": True, "interval": "1d"}, "below a day, of all sessions"),
+        ({"sources": True, "interval": "9tick"}, "below a day, of all sessions"),
     ],
 )
-def test_a_session_that_cannot_be_shown_is_refused(options, message):
+def test_what_cannot_be_shown_is_refused(options, message):
     with pytest.raises(UsageError, match=message):
         bars(["AAPL"], **options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -85,3 +86,52 @@ def test_gaps_are_the_same_object_until_there_is_another_one():
 
     assert before == (gap,)
     assert found.gaps is before
+
+
+GAP = Gap("host", "trades_raw", "id", GapKind.DISCONNECTED, ("A", "B"), 10, 20, 12)
+
+
+def after(*reported: tuple[str, Gap]) -> Gap:
+    found = reports()
+    for key, gap in reported:
+        found.take_gap(key.encode(), gap.to_bytes())
+    (gap,) = found.gaps
+    return gap
+
+
+def test_what_another_process_has_healed_stays_whoever_reports_last():
+    own = (GAP.key, GAP.healed_of(["A"], 30, {0: 5, 1: 9}))
+    others = (GAP.healed_key, GAP.healed_of(["B"], 40, {0: 7}))
+    for first, second in ((own, others), (others, own)):
+        found = after((GAP.key, GAP), first, second)
+        assert (found.symbols, set(found.healed)) == ((), {"A", "B"})
+        assert (found.healed_us, found.healed_offsets) == (40, {0: 7, 1: 9})
+
+
+def test_it_is_healed_once_where_both_say_so():
+    own, others = GAP.healed_of(["A"], 30, {0: 5}), GAP.healed_of(["A"], 40, {0: 7})
+    assert after((GAP.key, own), (GAP.healed_key, others)) == own
+
+
+@pytest.mark.parametrize(
+    "now", [replace(GAP, detected_us=13), replace(GAP, ended_us=21), replace(GAP, symbols=("C",))]
+)
+def test_it_proves_nothing_of_a_gap_that_has_become_another_since(now):
+    """More numbers were left out, or it was longer than was known."""
+    others = (GAP.healed_key, GAP.healed_of(["A"], 40, {0: 7}))
+    for order in ([others, (GAP.key, now)], [(GAP.key, now), others]):
+        assert after((GAP.key, GAP), *order) == now
+
+
+def test_a_gap_whose_end_its_producer_never_told_ends_when_it_is_healed():
+    """The end was that of the next gap of this producer."""
+    found = after(
+        (GAP.key, replace(GAP, ended_us=None)), (GAP.healed_key, GAP.healed_of(["A"], 4, {}))
+    )
+    assert (found.symbols, found.healed, found.ended_us) == (("B",), ("A",), 20)
+
+
+def test_what_is_healed_of_a_gap_that_is_not_reported_is_none():
+    found = reports()
+    found.take_gap(GAP.healed_key.encode(), GAP.healed_of(["A"], 4, {}).to_bytes())
+    assert found.gaps == ()

@@ -22,6 +22,7 @@ LAYERS = (
         "audit",
         "dead_letters",
         "export",
+        "heal",
         "rebuild",
         "the stream's wiring",
         "trace",

@@ -172,6 +172,21 @@ TABLE = {
         *TIMES,
         *TURNED,
     ],
+    "heal": [
+        ("", "Missing option '--from'"),
+        ("--from 2026-11-20 --source finnhub", "no numbers, so nothing tells which are missing"),
+        ("--from 2026-11-20 --source simulator", "The trades of simulator have no numbers"),
+        ("--from 2026-11-20 --source bitstamp", "choose one of coinbase, kraken, binance"),
+        ("--from 2026-11-20 --symbols BTC-USD", "Say with --source whose symbols these are"),
+        (
+            "--from 2026-11-20 --source coinbase --symbols KRAKEN:BTC/USD",
+            "not a symbol of COINBASE",
+        ),
+        *(
+            (f"--from 2026-11-20 --source coinbase {text}", said)
+            for text, said in NAMES + TOPICS + TIMES + TURNED + SYMBOLS
+        ),
+    ],
     "api": [
         ("--port 0.5", NO_INTEGER),
         ("--port http", NO_INTEGER),
@@ -412,6 +427,7 @@ OF_SETTINGS = {
     "bars": "AAPL",
     "export": "bars -o x",
     "gaps": "",
+    "heal": "--from 2026-11-20",
     "api": "",
     "watch": "--when gap",
     "up": "",

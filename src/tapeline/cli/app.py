@@ -30,6 +30,10 @@ COMMANDS: Final = {
         "Write bars or trades into OUTPUT/date=DAY/SYMBOL.parquet, a file a symbol and UTC day.",
     ),
     "gaps": ("tapeline.cli.gaps", "Show when a producer had no feed, and why; times are UTC."),
+    "heal": (
+        "tapeline.cli.heal",
+        "Fetch from an exchange's history what its feed has missed, where trades have numbers.",
+    ),
     "watch": (
         "tapeline.cli.watch",
         "Tell a webhook when something happens: a final bar, a price, a gap, a silent symbol.",

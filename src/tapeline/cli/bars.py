@@ -36,6 +36,7 @@ from tapeline.model.threshold import Length, Threshold, parse_length
 from tapeline.model.times import floor_to, iso, time_span, within_reach
 from tapeline.program.settings import Settings, load_settings
 from tapeline.read.bars import known_symbols, read_bars
+from tapeline.read.sources import require_sources
 
 
 class BarFormat(str, Enum):
@@ -60,6 +61,9 @@ def bars(
         typer.Option(help="Only trades of one session: regular, pre, post …", show_default=False),
     ] = None,
     splits: SplitFile = None,
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Where the trades of each bar came from.")
+    ] = False,
     output: OutputFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Draw live candles until Ctrl-C.")] = False,
 ) -> None:
@@ -71,10 +75,12 @@ def bars(
 
     Example: tapeline bars AAPL --interval 50000volume --splits splits.csv
 
+    Example: tapeline bars COINBASE:BTC-USD --sources
+
     Example: tapeline bars AAPL --watch
     """
     symbols = list(parse_symbols(",".join(symbols)))
-    length = _length_of(interval, session, splits, watch=watch)
+    length = _length_of(interval, session, splits, watch=watch, sources=sources)
     _check_output(output, output_format, watch=watch)
     settings = load_settings().with_target(keyspace=keyspace)
     if watch and isinstance(length, ReadInterval):
@@ -90,6 +96,7 @@ def bars(
         detail=detail,
         session=session,
         splits=splits,
+        sources=sources,
         settings=settings,
     )
     lacking = set(symbols).difference(table["symbol"].unique().to_pylist())
@@ -108,7 +115,9 @@ def bars(
             _write(table, output_format, file, detail=detail)
 
 
-def _length_of(interval: str, session: str | None, splits: Path | None, *, watch: bool) -> Length:
+def _length_of(
+    interval: str, session: str | None, splits: Path | None, *, watch: bool, sources: bool
+) -> Length:
     """Return what bars are asked for, and refuse what cannot be shown."""
     length = parse_length(interval)
     if watch and session is not None:
@@ -120,10 +129,16 @@ def _length_of(interval: str, session: str | None, splits: Path | None, *, watch
     if watch and isinstance(length, Threshold):
         message = f"--watch draws bars of a length of time: give one such as 5m, not {interval}."
         raise UsageError(message)
+    if watch and sources:
+        message = "--watch shows no sources: leave out --sources."
+        raise UsageError(message)
     try:
-        return length if session is None else length.of_session(session)
+        length = length if session is None else length.of_session(session)
+        if sources:
+            require_sources(length)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    return length
 
 
 def _check_output(output: Path | None, output_format: BarFormat, *, watch: bool) -> None:

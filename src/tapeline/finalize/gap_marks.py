@@ -20,7 +20,8 @@ _DAYS_A_ROUND: Final = 20
 """Bound on the days of bars that one round looks at."""
 _DAY: Final = timedelta(days=1)
 _LOOK_BACK: Final = timedelta(days=7)
-"""Gaps that ended before that were marked by an earlier run, or their bars are long read."""
+"""Gaps that ended, or were healed, before that were marked by an earlier run, or their bars are
+long read."""
 
 _Span = tuple[datetime, datetime]
 _DayOfBars = tuple[Interval, str, datetime]
@@ -64,7 +65,8 @@ class GapMarks:
         ends = [(gap, end) for gap, end in ends_of_all(gaps) if gap.key in new]
         for gap, ended_us in sorted(ends, key=lambda end: end[0].started_us):
             end = now if ended_us is None else from_micros(ended_us)
-            if gap.kind.marks_bars and end > now - _LOOK_BACK:
+            known = max(end, from_micros(gap.healed_us or 0))
+            if gap.kind.marks_bars and known > now - _LOOK_BACK:
                 self._add((*gap.symbols, *gap.healed), from_micros(gap.started_us), end)
         self._seen = gaps
 

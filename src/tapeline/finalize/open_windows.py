@@ -102,18 +102,23 @@ class OpenWindows:
         self._has_changed = False
 
     def late_symbols(self, final_until: datetime | None) -> set[str]:
-        """Return the symbols of which a bar that may be final lacks trades, in itself or its hour.
+        """Return the symbols of which a bar that may be final lacks trades, or an hour that may be.
+
+        An hour that is not over is made of all its trades when it is.
 
         Args:
             final_until: up to when windows were finalized, as far as an earlier run has said.
         """
         known = Horizon(everything=False, until=final_until)
-        length = Interval.FIVE_MINUTES.duration
+        of_length = {
+            Interval.FIVE_MINUTES.duration: self._due,
+            Interval.ONE_HOUR.duration: self._finalized,
+        }
         return {
             state.symbol
-            for by_start in (self._due, self._finalized)
+            for length, by_start in of_length.items()
             for start, group in by_start.items()
-            if self._reached.covers(start + length) or known.covers(start + length)
+            if any(r.covers(floor_to(length, start) + length) for r in (self._reached, known))
             for state in group.values()
         }
 

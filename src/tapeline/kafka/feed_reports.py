@@ -51,6 +51,8 @@ class FeedReports:
         self._topic_id = topic_id
         self._unreadable: dict[bytes, _Unreadable] = {}
         self._by_key: dict[str, Gap] = {}
+        self._healed: dict[str, Gap] = {}
+        """What other processes have healed of them."""
         self._all_gaps: tuple[Gap, ...] = ()
         # By the id of the topic, and by producer.
         self._statuses: defaultdict[str, dict[str, Report]] = defaultdict(dict)
@@ -70,7 +72,8 @@ class FeedReports:
     def gaps(self) -> tuple[Gap, ...]:
         """Every gap; the same object while no more are reported."""
         if not self._all_gaps and self._by_key:
-            self._all_gaps = tuple(self._by_key.values())
+            every = self._by_key.items()
+            self._all_gaps = tuple(gap.with_healed(self._healed.get(key)) for key, gap in every)
         return self._all_gaps
 
     def take_status(
@@ -101,7 +104,8 @@ class FeedReports:
             self._note_unreadable(key, value)
             return
         if gap.topic_id == self._topic_id:
-            self._by_key[gap.key] = gap
+            is_own = key != gap.healed_key.encode()
+            (self._by_key if is_own else self._healed)[gap.key] = gap
             self._all_gaps = ()
 
     def _note_unreadable(self, key: bytes, value: bytes) -> None:

@@ -80,6 +80,16 @@ class Gap:
         """The message key: one gap, while it lasts and when it has ended."""
         return f"{self.topic_id}|{self.producer_id}|{self.kind.value}|{self.started_us}"
 
+    @property
+    def healed_key(self) -> str:
+        """The message key of what another process than its producer has healed of it."""
+        return f"{self.key}|healed"
+
+    @property
+    def over_us(self) -> int:
+        """When all of it was over and known: numbers that are left out tell it by the next one."""
+        return max(EVER if self.ended_us is None else self.ended_us, self.detected_us)
+
     def touches(self, symbol: str, start: datetime, end: datetime) -> bool:
         """Return whether it marks the bars of a symbol in [start, end)."""
         return (
@@ -107,6 +117,22 @@ class Gap:
                 for p in {*offsets, *self.healed_offsets}
             },
         )
+
+    def with_healed(self, other: Gap | None) -> Gap:
+        """Return the gap with what another process has healed of it.
+
+        Args:
+            other: what that has reported, perhaps of a time when the gap was less long or had fewer
+                numbers to it: then it proves nothing.
+        """
+        if other is None or other.detected_us != self.detected_us or other.ended_us is None:
+            return self
+        symbols = [symbol for symbol in self.symbols if symbol in other.healed]
+        if not symbols or other.ended_us < (self.ended_us or other.ended_us):
+            return self
+        healed_us = max(self.healed_us or 0, other.healed_us or 0)
+        healed = self.healed_of(symbols, healed_us, other.healed_offsets)
+        return replace(healed, ended_us=self.ended_us or other.ended_us)
 
     def with_missing(self, symbols: Collection[str]) -> Gap:
         """Return the gap as it was before some of its healed symbols were healed."""

@@ -23,6 +23,7 @@ from tapeline.model.times import within_reach
 from tapeline.program.settings import Settings, load_settings
 from tapeline.program.split_file import read_splits
 from tapeline.read.gaps import gaps_between
+from tapeline.read.sources import require_sources, sources_of
 from tapeline.read.threshold_bars import threshold_bars
 from tapeline.storage.cassandra_client import CassandraClient
 
@@ -86,6 +87,7 @@ def read_bars(
     detail: bool = False,
     session: str | None = None,
     splits: str | Path | None = None,
+    sources: bool = False,
     settings: Settings | None = None,
 ) -> pa.Table:
     """Return bars as an Arrow table; `.to_pandas()` or `polars.from_arrow()` go on from there.
@@ -106,6 +108,9 @@ def read_bars(
         detail: all columns of a bar.
         session: only trades of that session, e.g. `regular`; longer bars are made of those alone.
         splits: a CSV file of splits, for which prices and volumes of the time before are adjusted.
+        sources: a column `sources` more: where the trades of a bar came from, e.g. `coinbase=70
+            coinbase:backfill=2`, null once silver has begun to lose them. Each bar's trades are
+            read for it.
         settings: instead of those from the environment.
 
     Returns:
@@ -113,8 +118,8 @@ def read_bars(
         its columns.
 
     Raises:
-        ValueError: the interval or the session is unknown, no bars can be of both, or a time has
-            no zone.
+        ValueError: the interval or the session is unknown, no bars can be of both, sources are not
+            told of such bars, or a time has no zone.
         UsageError: the file of splits is not valid, or bars by trades are made by a file of rules
             that the settings do not name.
         ExpiredError: silver no longer has the trades of the bars.
@@ -127,7 +132,10 @@ def read_bars(
     start, end = within_reach(start), within_reach(end)
     length = parse_length(interval)
     length = length if session is None else length.of_session(session)
-    known = NO_SPLITS if splits is None else read_splits(splits, datetime.now(timezone.utc))
+    if sources:
+        require_sources(length)
+    now = datetime.now(timezone.utc)
+    known = NO_SPLITS if splits is None else read_splits(splits, now)
     wanted = dict.fromkeys([symbols] if isinstance(symbols, str) else symbols)
     settings = (settings or load_settings()).with_target(keyspace=keyspace)
     with open_keyspace(settings) as client:
@@ -136,7 +144,9 @@ def read_bars(
             for symbol in wanted
             for bar in any_bars(client, symbol, length, start, end, settings.stream.policy, known)
         ]
-    return bars_table(bars, exact=exact, detail=detail)
+        came_from = [sources_of(client, bar, now) for bar in bars if sources]
+    table = bars_table(bars, exact=exact, detail=detail)
+    return table.append_column("sources", pa.array(came_from, pa.string())) if sources else table
 
 
 def any_bars(

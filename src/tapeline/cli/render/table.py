@@ -67,11 +67,13 @@ def _short(rows: Sequence[_Row], left_out: Sequence[str]) -> Table:
         "trades": lambda row: str(row["trade_count"]),
         "state": _state,
     }
+    if any("sources" in row for row in rows):
+        cells["sources"] = lambda row: row["sources"] or ""
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     for name in left_out:
         del cells[name]
     for name in cells:
-        is_text = name in {"symbol", when, "state"}
+        is_text = name in {"symbol", when, "state", "sources"}
         table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(cell(row) for cell in cells.values()))

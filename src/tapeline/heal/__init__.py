@@ -1,0 +1,1 @@
+"""`tapeline heal`: what a feed with numbers has missed, fetched by hand."""
