@@ -17,7 +17,11 @@ export class Watch {
     this.offer = offer;
     this.choose = choose;
     this.mayAdd = false;
-    offer.addEventListener("click", () => add(offer.value));
+    offer.addEventListener("click", () => {
+      add(offer.value);
+      search.value = "";
+      this.#filter();
+    });
     search.addEventListener("input", () => this.#filter());
     search.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && this.shown[0]) this.choose(this.shown[0]);
