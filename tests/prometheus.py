@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ import yaml
 from tapeline.local.ports import free_port
 from tapeline.local.service import LOOPBACK
 
-from .alert_rules import PROMETHEUS, RULES
+from .alert_rules import PROMETHEUS, ROOT, RULES
 from .commands import wait_for
 
 FASTER = 60
@@ -94,30 +94,70 @@ def prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[RunningProm
         folder: for its files and data.
         targets: address of the metrics of each part.
     """
-    path, port = program("prometheus"), free_port(0)
     folder.mkdir()
     _write_files(folder, targets)
-    log = folder / "prometheus.log"
-    with log.open("w", encoding="utf-8") as output:
+    options = [
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+    ]
+    with _running(folder, options) as running:
+        wait_for(lambda: running.process.poll() is not None or _is_ready(running), 60)
+        assert running.process.poll() is None, _log_in(folder).read_text(encoding="utf-8")
+        yield running
+
+
+@contextmanager
+def composed_prometheus(folder: Path, watched: str) -> Iterator[RunningPrometheus]:
+    """Run the Prometheus of docker-compose.yml until its health check succeeds, and a while.
+
+    Args:
+        folder: stands for the root of its container.
+        watched: the profile that it watches, as the variable `WATCHED` says.
+    """
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    service = compose["services"]["prometheus"]
+    for volume in service["volumes"]:
+        source, place, *_ = volume.replace("${WATCHED:-app}", watched).split(":")
+        inside = folder / place.removeprefix("/")
+        inside.parent.mkdir(parents=True, exist_ok=True)
+        if source.startswith("./"):
+            shutil.copy(ROOT / source, inside)
+        else:
+            inside.mkdir()
+    options = [option.replace("=/", f"={folder}/") for option in service["command"]]
+    kind, check = service["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    with _running(folder, options) as running:
+        check = check.replace("http://localhost:9090", running.url)
+
+        def is_healthy() -> bool:
+            return subprocess.run(["/bin/sh", "-c", check], check=False, timeout=60).returncode == 0
+
+        wait_for(is_healthy, 60, while_runs=running.process)
+        wait_for(lambda: running.ask("targets")["activeTargets"], 60)
+        yield running
+
+
+@contextmanager
+def _running(folder: Path, options: Sequence[str]) -> Iterator[RunningPrometheus]:
+    """Run a Prometheus with some options, at a port that is free; it may not be ready yet."""
+    url = f"{LOOPBACK}:{free_port(0)}"
+    with _log_in(folder).open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
-            [
-                path,
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address={LOOPBACK}:{port}",
-            ],
+            [program("prometheus"), *options, f"--web.listen-address={url}"],
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
         )
-    running = RunningPrometheus(f"http://{LOOPBACK}:{port}", process)
     try:
-        wait_for(lambda: process.poll() is not None or _is_ready(running), 60)
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        yield running
+        yield RunningPrometheus(f"http://{url}", process)
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _log_in(folder: Path) -> Path:
+    return folder / "prometheus.log"
 
 
 def answers(watching: RunningPrometheus, query: str) -> bool:

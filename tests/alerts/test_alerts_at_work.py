@@ -1,9 +1,7 @@
 """The alerts by Prometheus' own tools, and beside real processes that really fail.
 
-promtool shows each alert on series that were made up. A real Prometheus shows all but three by
-their fault, those of the stream in `test_stream_alerts.py`. TapelineSpoolHalfFull wants 32 MB of
-trades that Kafka does not take, TapelineClockWrong a machine whose clock is a minute off, and
-TapelinePreviewDiffers a fault in Tapeline itself.
+promtool shows each alert on series that were made up. A real Prometheus shows each by its fault,
+those of the stream in `test_stream_alerts.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tapeline.local.home import Home
 from tapeline.local.ports import free_port
@@ -29,7 +29,13 @@ from tests.alert_rules import PROMETHEUS, RULES, RULES_TESTS, alerts, is_of_the_
 from tests.commands import UNMEASURED, start, wait_for
 from tests.live_feed import OwnKafka, own_kafka
 from tests.page import read_page
-from tests.prometheus import RunningPrometheus, answers, prometheus, promtool
+from tests.prometheus import (
+    RunningPrometheus,
+    answers,
+    composed_prometheus,
+    prometheus,
+    promtool,
+)
 from tests.served import ServedApi, served_api
 
 TOKEN = "canary-91c4aa07"
@@ -37,6 +43,12 @@ SYMBOLS = "AAPL,MSFT,BINANCE:BTCUSDT"
 TAPE_MS = 1_710_509_400_000
 """A Friday in March 2024, 13:30 UTC."""
 BAD_FRAMES = ("--fault", "malformed=0.2")
+FIVE_MINUTES_MS = 300_000
+LEAST_SPOOL_MB = 64
+"""The smallest that a spool may be limited to."""
+HEAVY_TRADES = 5_000
+HEAVY_CONDITIONS = "|".join(["1"] * 4_500)
+"""In Avro each takes two bytes, so that 5,000 trades fill two thirds of the spool."""
 
 
 def test_the_rules_and_the_configuration_are_valid() -> None:
@@ -46,6 +58,23 @@ def test_the_rules_and_the_configuration_are_valid() -> None:
 
 def test_each_alert_fires_at_its_fault_and_none_when_all_is_well() -> None:
     assert promtool("test", "rules", *RULES_TESTS).count("SUCCESS") == len(RULES_TESTS) == 2
+
+
+@pytest.mark.parametrize("watched", ["app", "simulated"])
+def test_prometheus_of_the_compose_file_looks_for_every_part_by_every_rule(
+    watched: str, tmp_path: Path
+) -> None:
+    """Its command, files and health check are those of the compose file, the ports its own."""
+    with composed_prometheus(tmp_path / "container", watched) as running:
+        targets = running.ask("targets")["activeTargets"]
+        rules = running.ask("rules")["groups"]
+    before = "" if watched == "app" else "simulated-"
+    assert {(t["labels"]["part"], t["scrapeUrl"]) for t in targets} == {
+        ("producer", f"http://{before}producer:9108/metrics"),
+        ("stream", f"http://{before}stream:9109/metrics"),
+        ("api", f"http://{before}api:8700/metrics"),
+    }
+    assert sum(len(group["rules"]) for group in rules) == len(alerts())
 
 
 class Watched(NamedTuple):
@@ -110,6 +139,31 @@ def producing(environment: dict[str, str]) -> Iterator[str]:
     finally:
         producer.terminate()
         producer.communicate(timeout=30)
+
+
+def write_tape(path: Path, first_ms: int, count: int, each_ms: int, conditions: str) -> Path:
+    """Write a tape of AAPL in Parquet; at its end is one more trade, an hour later.
+
+    The end of a tape would be the producer's too.
+
+    Args:
+        path: the file.
+        first_ms: event time of its first trade, ms since the epoch.
+        count: how many trades it has, beside that last one.
+        each_ms: from one of them to the next.
+        conditions: of each, as a tape has them.
+    """
+    times = [first_ms + number * each_ms for number in range(count)]
+    rows = len(times) + 1
+    columns = {
+        "event_time_ms": [*times, times[-1] + 3_600_000],
+        "symbol": ["AAPL"] * rows,
+        "price": [10.0] * rows,
+        "volume": [float(number + 1) for number in range(rows)],
+        "conditions": [conditions] * rows,
+    }
+    parquet.write_table(pa.table(columns), path)
+    return path
 
 
 @contextmanager
@@ -243,47 +297,69 @@ def test_alerts_fire_while_their_fault_lasts(
     assert page["tapeline_producer_gap_open"] == 0
 
 
-def test_a_silent_feed_and_a_condition_without_a_rule_fire(
+def test_a_silent_feed_a_condition_without_a_rule_and_a_wrong_clock_fire(
     kafka: OwnKafka, simulator: Simulator, tmp_path: Path
 ) -> None:
-    tape = tmp_path / "tape.csv"
-    # Its end would be the producer's, so it has one more trade, an hour later.
-    rows = [f"{TAPE_MS},AAPL,10,1,999", f"{TAPE_MS + 3_600_000},AAPL,10,1,1"]
-    tape.write_text("\n".join(["event_time_ms,symbol,price,volume,conditions", *rows]) + "\n")
+    """The host's clock is five minutes ahead as far as a feed shows whose trades are that old."""
+    unknown = write_tape(tmp_path / "unknown.parquet", TAPE_MS, 1, 100, "999")
     simulator.start()
     with watched(kafka, simulator, tmp_path) as (watching, producer, _):
         simulator.stop()
         simulator.start("--fault", "silence=1s:10m")
         watching.wait_until_fires("TapelineFeedSilent of producer")
         simulator.stop()
-        simulator.start("--tape", str(tape))
+        simulator.start("--tape", str(unknown))
         watching.wait_until_fires("TapelineUnknownConditions of producer")
+        assert "TapelineClockWrong of producer" not in watching.ever_fired()
+        simulator.stop()
+        begin_ms = time.time_ns() // 1_000_000 - FIVE_MINUTES_MS
+        behind = write_tape(tmp_path / "behind.parquet", begin_ms, 600, 100, "1")
+        simulator.start("--tape", str(behind))
+        watching.wait_until_fires("TapelineClockWrong of producer")
         simulator.stop()
         simulator.start()
+        watching.wait_until_over("TapelineClockWrong of producer")
         watching.wait_until_over("TapelineFeedSilent of producer")
         page = read_page(producer)
 
     assert page["tapeline_producer_unknown_conditions_total"] == 1
 
 
-def test_a_damaged_spool_fires(kafka: OwnKafka, simulator: Simulator, tmp_path: Path) -> None:
+def test_a_spool_fires_that_is_half_full_and_one_that_is_damaged(
+    kafka: OwnKafka, simulator: Simulator, tmp_path: Path
+) -> None:
+    """Kafka stands still while trades come that are heavier than those of a real feed."""
     simulator.start()
-    environment = surroundings(kafka, simulator)
-    with producing(environment) as producer:
+    environment = {
+        **surroundings(kafka, simulator),
+        "TAPELINE_SPOOL__MAX_MB": str(LEAST_SPOOL_MB),
+    }
+    with (
+        producing(environment) as producer,
+        prometheus(tmp_path / "half full", {"producer": producer}) as watching,
+    ):
+        watching.wait_until_all_are_up(1)
         wait_for(lambda: has_trades(producer), 60)
+        assert "TapelineSpoolHalfFull of producer" not in watching.ever_fired()
         kafka.signal(signal.SIGSTOP)
-        wait_for(lambda: read_page(producer)["tapeline_producer_pending_trades"] > 500, 60)
-    files = [f for f in (kafka.home.root / "spool").rglob("*") if f.is_file()]
-    largest = max(files, key=lambda file: file.stat().st_size)
-    content = bytearray(largest.read_bytes())
+        simulator.stop()
+        now_ms = time.time_ns() // 1_000_000
+        heavy = write_tape(tmp_path / "heavy.parquet", now_ms, HEAVY_TRADES, 1, HEAVY_CONDITIONS)
+        simulator.start("--tape", str(heavy))
+        watching.wait_until_fires("TapelineSpoolHalfFull of producer")
+    simulator.stop()
+    # Of the first one Kafka has a part.
+    damaged = sorted((kafka.home.root / "spool").rglob("*.spool"))[1]
+    content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 0xFF
-    largest.write_bytes(content)
+    damaged.write_bytes(content)
     kafka.signal(signal.SIGCONT)
 
     with (
         producing(environment) as producer,
-        prometheus(tmp_path / "prometheus", {"producer": producer}) as watching,
+        prometheus(tmp_path / "damaged", {"producer": producer}) as watching,
     ):
         watching.wait_until_all_are_up(1)
         watching.wait_until_fires("TapelineSpoolDamaged of producer")
+        watching.wait_until_over("TapelineSpoolHalfFull of producer")
         assert read_page(producer)["tapeline_producer_spool_holes_total"] == 1

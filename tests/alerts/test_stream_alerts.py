@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from tapeline.consumer.job import Job, JobOptions, RunningJob, SinkKind
@@ -15,6 +16,8 @@ from tapeline.local.home import Home
 from tapeline.local.ports import free_port
 from tapeline.local.service import LOOPBACK
 from tapeline.local.state import CASSANDRA, read_state
+from tapeline.model.bar import Interval
+from tapeline.model.times import floor_to, to_micros
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.program.metrics import STREAM_METRICS, Metrics
 from tapeline.program.metrics_server import serve_metrics
@@ -95,8 +98,37 @@ def test_a_backlog_fires_and_so_does_a_cassandra_that_stands_still(
         watching.wait_until_over("TapelineNotFinalizing of tapeline")
 
 
-def trade(trade_id: int) -> bytes:
-    now_us = time.time_ns() // 1000
-    return encode_trade(
-        Trade("TEST", 10.0, 1.0, now_us // 1000, None, trade_id, now_us, 0, "finnhub")
+def test_a_preview_that_is_not_what_its_trades_make_fires(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    window = floor_to(Interval.FIVE_MINUTES.duration, pipeline.now - timedelta(minutes=20))
+    period = Interval.FIVE_MINUTES.period_of(window)
+    pipeline.send_messages(
+        [("TEST", trade(1, window, price=10.0)), ("TEST", trade(2, window, price=12.0))]
     )
+    pipeline.preview()
+    # Newer than the preview, whose write time is the window's start and its count of trades.
+    pipeline.session.execute(
+        "UPDATE trades_gold_5m USING TIMESTAMP %s SET high = 99.0 "
+        "WHERE symbol = 'TEST' AND period = %s AND window_start = %s",
+        (to_micros(window) + 3, period, window),
+    )
+    provisional = pipeline.bars()["TEST", window]
+    assert (provisional.is_final, provisional.trade_count, provisional.high) == (False, 2, 99.0)
+
+    with streaming(pipeline, tmp_path) as (watching, url):
+        wait_for(lambda: read_page(url)["tapeline_stream_messages_total"] == 2, 120)
+        assert "TapelinePreviewDiffers of stream" not in watching.ever_fired()
+        pipeline.send_messages([("TEST", trade(3))])
+        watching.wait_until_fires("TapelinePreviewDiffers of stream")
+        assert read_page(url)["tapeline_finalize_differs_total"] == 1
+
+    final = pipeline.bars()["TEST", window]
+    assert (final.is_final, final.trade_count, final.high) == (True, 2, 12.0)
+
+
+def trade(trade_id: int, at: datetime | None = None, price: float = 10.0) -> bytes:
+    """Return a trade of TEST at a time, of now without one."""
+    now_us = time.time_ns() // 1000
+    event_ms = (now_us if at is None else to_micros(at)) // 1000
+    return encode_trade(Trade("TEST", price, 1.0, event_ms, None, trade_id, now_us, 0, "finnhub"))
