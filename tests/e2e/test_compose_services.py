@@ -1,8 +1,9 @@
 """The services of docker-compose.yml, each as its command line and environment have it.
 
 A container's view of its files is made as Docker makes it: the root read-only, a volume at one
-place, `/tmp` in memory. Names and ports of the containers' network, and paths of the image, stand
-for those of this machine. It needs a Linux that lets a user have namespaces.
+place, `/tmp` in memory, and the host's name where the compose file gives one. Names and ports of
+the containers' network, and paths of the image, are replaced by those of this machine, and
+Finnhub's address by that of the simulator. It needs a Linux that lets a user have namespaces.
 """
 
 from __future__ import annotations
@@ -11,20 +12,25 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyspark
 import pytest
 import yaml
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it names only the first
+    ConfigResource,
+)
 
 from tapeline.kafka.topics import delete_topic, topic_admin
 from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
-from tapeline.local.jars import SPARK_JARS, jar_folder
+from tapeline.local.jars import KAFKA_JARS, SPARK_JARS, jar_folder
 from tapeline.local.java import JAVA_LOCALE, find_java, java_environment
+from tapeline.local.kafka import kafka_answers
 from tapeline.local.ports import free_port
 from tapeline.local.service import LOOPBACK
 from tapeline.program.settings import load_settings
@@ -44,8 +50,20 @@ CONTAIN = (
     '&& shift 2 && exec "$@"'
 )
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", CONTAIN, "sh"]
+NAME_HOST = 'hostname "$1" && shift && exec "$@"'
+NAMED = ["unshare", "--user", "--map-root-user", "--uts", "sh", "-c", NAME_HOST, "sh"]
 SYMBOL = "BINANCE:BTCUSDT"
-KEYSPACE = "demo"
+GIVEN = {"FINNHUB_API_KEY": "simulated"}
+"""What the user sets: the key of the simulator."""
+FEED = "ws://simulator:18765"
+PROFILES = {"simulated": ("simulated-", "demo"), "app": ("", "market_data")}
+"""What the names of a profile's services begin with, and its keyspace."""
+TOPICS = {"demo": "demo", "market_data": "trades_raw"}
+"""Of each keyspace."""
+METRICS_PORTS = {
+    "TAPELINE_METRICS__PRODUCER_PORT": "9108",
+    "TAPELINE_METRICS__STREAM_PORT": "9109",
+}
 
 
 @dataclass
@@ -66,7 +84,7 @@ class Containers:
         contained = [*NAMESPACE, str(self.home), memory]
         with self._log(service).open("wb") as log:
             self._running[service] = subprocess.Popen(
-                [*contained, *self._command(service)],
+                [*_named(service), *contained, *self._command(service)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -79,6 +97,12 @@ class Containers:
         code = self._running.pop(service).wait(TIMEOUT_S)
         assert code == 0, self.log_of(service)
 
+    def stop(self, service: str) -> None:
+        """Ask a service to end, as Docker does, and wait until it has."""
+        process = self._running.pop(service)
+        process.terminate()
+        process.wait(TIMEOUT_S)
+
     def wait_until_healthy(self, service: str) -> None:
         """Wait until its health check succeeds, which it must before the service ends."""
         kind, program, *arguments = SERVICES[service]["healthcheck"]["test"]
@@ -87,7 +111,7 @@ class Containers:
         def is_healthy() -> bool:
             assert self._running[service].poll() is None, self.log_of(service)
             asked = subprocess.run(
-                [sys.executable, *map(self._here, arguments)],
+                [*_named(service), sys.executable, *map(self._here, arguments)],
                 cwd=ROOT,
                 env=self._environment(service),
                 capture_output=True,
@@ -115,7 +139,7 @@ class Containers:
         return self.folder / f"{service}.log"
 
     def _command(self, service: str) -> list[str]:
-        command = [self._here(part) for part in SERVICES[service]["command"]]
+        command = [self._here(_filled(part)) for part in SERVICES[service]["command"]]
         if command[:2] == ["tapeline", "api"] or command[:2] == ["tapeline", "simulate"]:
             # Their usual port may be taken here.
             command += ["--port", str(self._port("8700" if command[1] == "api" else "18765"))]
@@ -130,12 +154,16 @@ class Containers:
         """Return what the image and the compose file set, and where Java and Python are here."""
         named = {**IMAGE, **SERVICES[service].get("environment", {})}
         environment = {
-            name: self._here(re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(value)))
-            for name, value in named.items()
-            if name != "PATH"
+            name: self._here(_filled(str(value))) for name, value in named.items() if name != "PATH"
         }
         if "TAPELINE_CASSANDRA__HOST" in environment:
             environment["TAPELINE_CASSANDRA__PORT"] = str(self.endpoints.cassandra_port)
+        if "FINNHUB_API_KEY" in environment:
+            environment["TAPELINE_FINNHUB__URL"] = self._here(FEED)
+        if "TAPELINE_METRICS__HOST" in environment:
+            # Their usual ports may be taken here.
+            ports = {name: str(self._port(port)) for name, port in METRICS_PORTS.items()}
+            environment.update(ports)
         if "PYTHONPATH" in os.environ:
             environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
         return {**self.java, **environment, "SPARK_LOCAL_IP": LOOPBACK}
@@ -167,6 +195,17 @@ class Containers:
         return self._ports[port]
 
 
+def _named(service: str) -> list[str]:
+    """Return what gives a command the name of its container's host, where it has one."""
+    name = SERVICES[service].get("hostname")
+    return [*NAMED, name] if name else []
+
+
+def _filled(text: str) -> str:
+    """Put what the user gives, or the default, in the place of a variable."""
+    return re.sub(r"\$\{(\w+):-(.*?)\}", lambda found: GIVEN.get(found[1], found[2]), text)
+
+
 @pytest.fixture
 def containers(stack: Endpoints, home: Home, tmp_path: Path) -> Iterator[Containers]:
     volume = tmp_path / "home"
@@ -179,26 +218,81 @@ def containers(stack: Endpoints, home: Home, tmp_path: Path) -> Iterator[Contain
         yield parts
     finally:
         parts.end()
-        settings = load_settings().with_target(topic=KEYSPACE, keyspace=KEYSPACE)
-        delete_topic(topic_admin(stack.bootstrap_servers), KEYSPACE)
-        with CassandraClient(
-            settings.cassandra, stack.cassandra_host, stack.cassandra_port
-        ) as client:
-            client.drop_schema()
+        for keyspace, topic in TOPICS.items():
+            settings = load_settings().with_target(topic=topic, keyspace=keyspace)
+            delete_topic(topic_admin(stack.bootstrap_servers), topic)
+            with CassandraClient(
+                settings.cassandra, stack.cassandra_host, stack.cassandra_port
+            ) as client:
+                client.drop_schema()
 
 
-def test_the_simulated_profile_makes_bars_and_is_healthy_on_a_read_only_root(
+def test_each_profile_makes_bars_and_is_healthy_on_a_read_only_root(
     containers: Containers,
 ) -> None:
-    containers.start("simulated-init")
-    containers.finish("simulated-init")
     for service in ("spark-master", "spark-worker", "simulator"):
         containers.start(service)
         containers.wait_until_healthy(service)
-    for service in ("simulated-producer", "simulated-stream", "simulated-api"):
-        containers.start(service)
-    for service in ("simulated-producer", "simulated-stream", "simulated-api"):
-        containers.wait_until_healthy(service)
+    run = ["spark-master", "spark-worker", "simulator"]
 
-    bars = wait_for(lambda: stored_bars({SYMBOL}, "5m", KEYSPACE))
-    assert all(bar["trade_count"] > 0 for bar in bars.values())
+    for profile, (before, keyspace) in PROFILES.items():
+        parts = [f"{before}{part}" for part in ("producer", "stream", "api")]
+        containers.start(f"{before}init")
+        containers.finish(f"{before}init")
+        for service in parts:
+            containers.start(service)
+        for service in parts:
+            containers.wait_until_healthy(service)
+        bars = wait_for(partial(stored_bars, {SYMBOL}, "5m", keyspace))
+        assert all(bar["trade_count"] > 0 for bar in bars.values()), profile
+        for service in reversed(parts):
+            containers.stop(service)
+        run += [f"{before}init", *parts]
+
+    assert set(run) == {name for name, s in SERVICES.items() if s["image"].startswith("tapeline:")}
+
+
+def test_every_variable_of_the_broker_is_in_effect(home: Home, tmp_path: Path) -> None:
+    """Its image makes properties of them as it documents: KAFKA_NODE_ID becomes node.id."""
+    ports = {port: str(free_port(0)) for port in ("29092", "9092", "9093")}
+    variables = {name: str(value) for name, value in SERVICES["kafka"]["environment"].items()}
+    heap = variables.pop("KAFKA_HEAP_OPTS")
+    properties = {
+        name.removeprefix("KAFKA_").lower().replace("_", "."): _of_this_machine(value, ports)
+        for name, value in variables.items()
+    }
+    properties["log.dirs"] = "data"  # the image's volume
+    file = tmp_path / "server.properties"
+    file.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+    found = find_java()
+    java = [f"{found}/bin/java", heap, "-cp", f"{jar_folder(home.jars, KAFKA_JARS)}/*"]
+    run = partial(subprocess.run, cwd=tmp_path, env=java_environment(found), check=True)
+    run([*java, "kafka.tools.StorageTool", "format", "--cluster-id=tapeline", "--config", file])
+    with (tmp_path / "kafka.log").open("wb") as log:
+        broker = subprocess.Popen(
+            [*java, "kafka.Kafka", file],
+            cwd=tmp_path,
+            env=java_environment(found),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        inside, host = int(ports["29092"]), int(ports["9092"])
+        wait_for(lambda: kafka_answers(inside) and kafka_answers(host), 120)
+        assert broker.poll() is None, (tmp_path / "kafka.log").read_text()
+        for port in (inside, host):  # each listener sends its clients back to itself
+            (node,) = topic_admin(f"{LOOPBACK}:{port}").list_topics(timeout=10).brokers.values()
+            assert f"{node.host}:{node.port}" == f"{LOOPBACK}:{port}"
+        resource = ConfigResource(ConfigResource.Type.BROKER, properties["node.id"])
+        admin = topic_admin(f"{LOOPBACK}:{host}")
+        in_effect = admin.describe_configs([resource])[resource].result(30)
+        assert {name: in_effect[name].value for name in properties} == properties
+    finally:
+        broker.terminate()
+        broker.wait(60)
+
+
+def _of_this_machine(value: str, ports: Mapping[str, str]) -> str:
+    """Put this machine's ports and address in the place of the broker's."""
+    value = re.sub(r"(?<=://)(kafka|localhost)?(?=:)|(?<=@)localhost", LOOPBACK, value)
+    return re.sub(r"(?<=:)\d+\b", lambda found: ports[found[0]], value)
