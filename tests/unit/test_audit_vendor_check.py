@@ -151,3 +151,46 @@ def test_a_bar_that_may_still_change_is_not_compared() -> None:
     assert compare_vendor([THEIRS], {KEY: wrong}, {KEY}) == Compared(not_yet=1)
     provisional = replace(wrong, is_final=False)
     assert compare_vendor([THEIRS], {KEY: provisional}, set()) == Compared(not_yet=1)
+
+
+CANDLES = (
+    '{"c":[13.945,14],"h":[13.95,14.1],"l":[13.93,13.9],"o":[13.94,13.945],"s":"ok",'
+    '"t":[1381132800,1381133100],"v":[1000.5,200]}'
+)
+
+
+def candles(folder: Path, text: str) -> Path:
+    path = folder / "candles.json"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_candles_of_finnhub_are_bars_of_the_symbol_that_is_audited(tmp_path: Path) -> None:
+    start = datetime(2013, 10, 7, 8, tzinfo=timezone.utc)
+
+    assert list(read_vendor_bars(candles(tmp_path, CANDLES), {"BAC"})) == [
+        VendorBar("BAC", start, 13.94, 13.95, 13.93, 13.945, Decimal("1000.5")),
+        VendorBar("BAC", start.replace(minute=5), 13.945, 14.1, 13.9, 14.0, Decimal(200)),
+    ]
+    assert list(read_vendor_bars(candles(tmp_path, '{"s":"no_data"}'), {"BAC"})) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "symbols", "sentence"),
+    [
+        (CANDLES, (), "does not say whose candles it has: give that symbol with --symbols"),
+        (CANDLES, ("A", "B"), "does not say whose candles it has"),
+        ("{", ("A",), "holds no candles: it must be an object with s, t, o, h, l, c, v"),
+        ("{}", ("A",), "holds no candles"),
+        ('{"s":"ok","t":[1],"o":[],"h":[],"l":[],"c":[],"v":[]}', ("A",), "holds no candles"),
+        ('{"s":"ok","t":1,"o":1,"h":1,"l":1,"c":1,"v":1}', ("A",), "holds no candles"),
+        (CANDLES.replace("1381133100", "1381133101"), ("A",), "is no start of a five-minute"),
+        (CANDLES.replace("14.1", "null"), ("A",), "candle 2: this is no bar"),
+        (CANDLES.replace("14.1", '"x"'), ("A",), "candle 2: this is no bar"),
+    ],
+)
+def test_what_is_no_candle_is_refused(
+    tmp_path: Path, text: str, symbols: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        list(read_vendor_bars(candles(tmp_path, text), symbols))

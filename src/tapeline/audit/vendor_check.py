@@ -1,10 +1,11 @@
-"""Check gold against somebody else's bars: a CSV of five-minute bars, gzip or not."""
+"""Check gold against somebody else's five-minute bars: a CSV or Finnhub's candles, gzip or not."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import io
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _LENGTH: Final = ReadInterval.parse(Interval.FIVE_MINUTES.value)
 _FIVE_MINUTES: Final = Interval.FIVE_MINUTES.duration
 _PRICES: Final = ("open", "high", "low", "close")
 _REQUIRED: Final = frozenset({"symbol", *_PRICES, "volume"})
+_CANDLES: Final = ("t", "o", "h", "l", "c", "v")
+_START_BYTES: Final = 64
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
@@ -70,7 +73,9 @@ def check_vendor(context: Context, path: Path) -> None:
     Raises:
         UsageError: the file has none.
     """
-    in_scope = (row for row in read_vendor_bars(path) if context.scope.covers(row.key))
+    scope = context.scope
+    rows_of_file = read_vendor_bars(path, scope.symbols or ())
+    in_scope = (row for row in rows_of_file if scope.covers(row.key))
     total = 0
     while rows := list(islice(in_scope, _BARS_AT_ONCE)):
         some = [row for row in rows if isinstance(row, VendorBar)]
@@ -101,17 +106,27 @@ def _bars_as_read(client: CassandraClient, keys: Sequence[WindowKey]) -> dict[Wi
     return bars
 
 
-def read_vendor_bars(path: Path) -> Iterator[VendorBar | NoPrices]:
+def read_vendor_bars(path: Path, symbols: Collection[str] = ()) -> Iterator[VendorBar | NoPrices]:
     """Yield the rows of a CSV with the columns symbol, open, high, low, close, volume.
 
     The start of a window is `window_start_ms` (ms since the epoch) or `window_start` (ISO, UTC
-    where it names no zone). A row whose column `exact` is 0 is left out.
+    where it names no zone). A row whose column `exact` is 0 is left out. A file of JSON is
+    Finnhub's answer to a request for candles of one symbol, which it does not name.
+
+    Args:
+        path: the file.
+        symbols: what is audited; candles are those of the only one.
 
     Raises:
         UsageError: there is no such file, a column is missing or there twice, or a row is no bar.
     """
     try:
         with _open(path) as file:
+            if file.read(_START_BYTES).lstrip().startswith(b"{"):
+                file.seek(0)
+                yield from _candles(file.read(), path, symbols)
+                return
+            file.seek(0)
             rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
             names = set(rows.fieldnames or ())
             if not names >= _REQUIRED or not names & {"window_start", "window_start_ms"}:
@@ -129,6 +144,27 @@ def read_vendor_bars(path: Path) -> Iterator[VendorBar | NoPrices]:
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         message = f"{path} cannot be read: {error}"
         raise UsageError(message) from error
+
+
+def _candles(text: bytes, path: Path, symbols: Collection[str]) -> Iterator[VendorBar | NoPrices]:
+    """Yield Finnhub's candles: arrays `t` (s since the epoch), `o`, `h`, `l`, `c` and `v`."""
+    if len(symbols) != 1:
+        message = f"{path} does not say whose candles it has: give that symbol with --symbols."
+        raise UsageError(message)
+    (symbol,) = symbols
+    try:
+        answer = json.loads(text, parse_float=Decimal)
+        columns = [] if answer["s"] == "no_data" else [answer[name] for name in _CANDLES]
+        rows = list(zip(*columns, strict=True))
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{path} holds no candles: it must be an object with s, {', '.join(_CANDLES)}."
+        raise UsageError(message) from error
+    for number, (start_s, *values) in enumerate(rows, 1):
+        row = dict(zip((*_PRICES, "volume"), map(str, values), strict=True))
+        yield _bar(
+            {**row, "symbol": symbol, "window_start_ms": f"{start_s}000"},
+            f"{path}, candle {number}",
+        )
 
 
 def compare_vendor(

@@ -44,7 +44,10 @@ def audit(
     topic: Topic = None,
     against: Annotated[
         Path | None,
-        typer.Option(callback=input_file, help="CSV of five-minute bars to compare ours with."),
+        typer.Option(
+            callback=input_file,
+            help="Five-minute bars to compare ours with: a CSV, or candles of Finnhub as JSON.",
+        ),
     ] = None,
     policy: PolicyOption = None,
     output_format: Annotated[
