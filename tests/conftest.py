@@ -36,6 +36,7 @@ _SHORT_LIVED = (
 
 # How long an example takes says nothing of whether it is right.
 settings.register_profile("tapeline", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=20)
 settings.load_profile("tapeline")
 
 

@@ -195,6 +195,7 @@ def lacks_the_drop(pipeline: Pipeline, market: Market, newest: MadeTrade) -> lis
     return found
 
 
+@pytest.mark.long
 def test_a_drop_of_thirty_seconds_is_healed_by_itself_or_by_hand_or_stays_a_gap(
     pipeline: Pipeline, monkeypatch
 ) -> None:

@@ -166,8 +166,14 @@ def of_days(symbols: Sequence[str], days: int) -> list[tuple[str, int, Decimal]]
     return sorted((b.symbol, int(b.window_start.timestamp() * 1000), b.volume) for b in bars)
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("seen", [".tapeline-export.staged/2025-03-15.parquet", "date=2025-03-15"])
+@pytest.mark.parametrize(
+    ("seen", "end"),
+    [
+        (".tapeline-export.staged/2025-03-15.parquet", signal.SIGKILL),
+        (".tapeline-export.staged/2025-03-15.parquet", signal.SIGTERM),
+        ("date=2025-03-15", signal.SIGKILL),
+    ],
+)
 def test_a_delta_export_that_is_stopped_leaves_one_whole_version_and_goes_on(
     many_days: int, tmp_path: Path, end: signal.Signals, seen: str
 ) -> None:
