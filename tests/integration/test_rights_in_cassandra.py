@@ -139,7 +139,7 @@ def test_select_is_enough_for_the_api(node: Node) -> None:
         with client.stream("GET", "/v1/stream?symbols=AAPL") as stream:
             assert next(line for line in stream.iter_lines() if '"AAPL"' in line)
     assert {path: a.status_code for path, a in answers.items()} == dict.fromkeys(PATHS, 200)
-    assert answers["/v1/symbols"].json() == {"symbols": ["AAPL"]}
+    assert answers["/v1/symbols"].json() == {"symbols": ["AAPL"], "may_change": False}
     assert len(answers[f"/v1/bars/AAPL?{SINCE}"].json()["bars"]) == 3
     assert len(answers["/v1/gaps"].json()["gaps"]) == 1
 
