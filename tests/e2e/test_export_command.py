@@ -169,7 +169,6 @@ def of_days(symbols: Sequence[str], days: int) -> list[tuple[str, int, Decimal]]
 @pytest.mark.parametrize(
     ("seen", "end"),
     [
-        (".tapeline-export.staged/2025-03-15.parquet", signal.SIGKILL),
         (".tapeline-export.staged/2025-03-15.parquet", signal.SIGTERM),
         ("date=2025-03-15", signal.SIGKILL),
     ],
