@@ -7,8 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,24 @@ def spark_drivers(parent: int) -> list[psutil.Process]:
         for child, command in commands_below(parent).items()
         if DRIVER in command and LAUNCHER not in command and command[0].endswith("java")
     ]
+
+
+@contextlib.contextmanager
+def repeating(act: Callable[[], object], every_s: float = 0.1) -> Iterator[None]:
+    """Do something again and again meanwhile, in a thread."""
+    ends = threading.Event()
+
+    def repeat() -> None:
+        while not ends.wait(every_s):
+            act()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join()
 
 
 def wait_for(

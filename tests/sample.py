@@ -1,4 +1,4 @@
-"""A bar to start from, for tests that care about one or two of its fields."""
+"""A bar, and options of an export, to start from, for tests that care about one or two fields."""
 
 from __future__ import annotations
 
@@ -7,10 +7,31 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+from tapeline.export.content import ExportOptions, Kind
+from tapeline.export.files import ExportFormat
 from tapeline.model.bar import Bar, Interval
+from tapeline.model.read_interval import ReadInterval
 from tapeline.storage.cassandra_client import CassandraClient
 
 START = datetime(2026, 11, 20, 14, 35, tzinfo=timezone.utc)
+
+
+def export_options(**changes: Any) -> ExportOptions:
+    """Return how all five-minute bars are exported, exact and as Parquet; but for some changes."""
+    bars = ExportOptions(
+        Kind.BARS,
+        ExportFormat.PARQUET,
+        ReadInterval.parse("5m"),
+        None,
+        None,
+        None,
+        exact=True,
+        detail=False,
+        provisional=False,
+        overwrite=False,
+        delay=timedelta(minutes=10),
+    )
+    return replace(bars, **changes)
 
 
 def a_bar(**changes: Any) -> Bar:

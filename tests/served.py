@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -87,6 +88,14 @@ def serving(app: FastAPI, config: uvicorn.Config | None = None) -> Iterator[http
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+def keys_in(folder: Path, **keys: str) -> Path:
+    """Write a file of keys, by their names, that its owner alone may read."""
+    file = folder / "keys"
+    file.write_text("".join(f"{name}:{key}\n" for name, key in keys.items()), encoding="utf-8")
+    file.chmod(0o600)
+    return file
 
 
 @contextmanager

@@ -7,14 +7,14 @@ asked for by hand.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
+from itertools import count
 
 import pytest
 from confluent_kafka import Producer
@@ -25,7 +25,7 @@ from tapeline.model.bar import Bar
 from tapeline.model.gap import Gap
 from tapeline.producer.previous_run import last_reports
 from tapeline.read.sources import sources_of
-from tests.commands import wait_for
+from tests.commands import repeating, wait_for
 from tests.exchanges import DIALECTS, Exchange, MadeTrade
 from tests.pipeline import Pipeline
 from tests.public_producers import Market, produce
@@ -36,26 +36,17 @@ TRADES_PER_S = 10.0
 DAYS = timedelta(days=4)
 
 
-@contextmanager
-def trading(markets: Sequence[Market]) -> Iterator[None]:
+def trading(markets: Sequence[Market]) -> AbstractContextManager[None]:
     """Have each market make trades all the time."""
-    ended = threading.Event()
+    numbers = count(1)
 
     def trade() -> None:
-        number = 0
-        while not ended.wait(1 / TRADES_PER_S):
-            number += 1
-            for market in markets:
-                size, now_us = f"0.{1 + number % 9}", time.time_ns() // 1000
-                market.exchange.make(market.symbol, f"{100 + number % 37}.5", size, now_us)
+        number = next(numbers)
+        for market in markets:
+            size, now_us = f"0.{1 + number % 9}", time.time_ns() // 1000
+            market.exchange.make(market.symbol, f"{100 + number % 37}.5", size, now_us)
 
-    thread = threading.Thread(target=trade)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return repeating(trade, 1 / TRADES_PER_S)
 
 
 def tapeline(

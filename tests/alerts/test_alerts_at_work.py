@@ -26,7 +26,7 @@ from tapeline.local.home import Home
 from tapeline.local.ports import free_port
 from tapeline.local.service import LOOPBACK
 from tests.alert_rules import PROMETHEUS, RULES, RULES_TESTS, alerts, is_of_the_stream, queries
-from tests.commands import UNMEASURED, start, wait_for
+from tests.commands import UNMEASURED, repeating, start, wait_for
 from tests.live_feed import OwnKafka, own_kafka
 from tests.page import read_page
 from tests.prometheus import (
@@ -164,24 +164,6 @@ def write_tape(path: Path, first_ms: int, count: int, each_ms: int, conditions: 
     }
     parquet.write_table(pa.table(columns), path)
     return path
-
-
-@contextmanager
-def repeating(act: Callable[[], object]) -> Iterator[None]:
-    """Do something again and again meanwhile."""
-    stop = threading.Event()
-
-    def repeat() -> None:
-        while not stop.wait(0.1):
-            act()
-
-    thread = threading.Thread(target=repeat)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 @contextmanager

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import signal
-import threading
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
@@ -29,7 +28,7 @@ from tapeline.local.service import LOOPBACK
 from tapeline.model.coverage import Coverage
 from tapeline.program.service_settings import KafkaSettings
 from tapeline.status.symbols import SymbolState, symbol_rows
-from tests.commands import ROOT, UNMEASURED, run, start, wait_for
+from tests.commands import ROOT, UNMEASURED, repeating, run, start, wait_for
 from tests.exchanges import CoinbaseDialect, Exchange, KrakenDialect
 from tests.served import served_api
 
@@ -125,24 +124,15 @@ class Market:
         return found
 
 
-@contextmanager
-def trading(exchange: Exchange) -> Iterator[None]:
+def trading(exchange: Exchange) -> AbstractContextManager[None]:
     """Let whatever somebody has subscribed trade ten times a second."""
-    ends = threading.Event()
 
     def trade() -> None:
-        while not ends.wait(_PERIOD_S):
-            for symbol in exchange.dialect.symbols:
-                if exchange.subscribers(symbol):
-                    exchange.make(symbol, "1.5", "1", time.time_ns() // 1000)
+        for symbol in exchange.dialect.symbols:
+            if exchange.subscribers(symbol):
+                exchange.make(symbol, "1.5", "1", time.time_ns() // 1000)
 
-    thread = threading.Thread(target=trade)
-    thread.start()
-    try:
-        yield
-    finally:
-        ends.set()
-        thread.join()
+    return repeating(trade, _PERIOD_S)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 import duckdb
@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from rich.console import Console
 from rich.progress import Progress
 
-from tapeline.export.content import ExportOptions, Kind
+from tapeline.export.content import ExportOptions
 from tapeline.export.delta_job import run_delta_export
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult
@@ -22,20 +22,9 @@ from tapeline.model.errors import UsageError
 from tapeline.model.read_interval import ReadInterval
 from tests.hand import TAPE, hand_bars
 from tests.pipeline import Pipeline
+from tests.sample import export_options
 
-OPTIONS = ExportOptions(
-    Kind.BARS,
-    ExportFormat.DELTA,
-    ReadInterval.parse("5m"),
-    None,
-    None,
-    None,
-    exact=True,
-    detail=False,
-    provisional=False,
-    overwrite=False,
-    delay=timedelta(minutes=10),
-)
+OPTIONS = export_options(file_format=ExportFormat.DELTA)
 KEY = ("TEST", datetime(2024, 3, 15, 14, 30, tzinfo=timezone.utc))
 EXPECTED = hand_bars(Interval.FIVE_MINUTES)
 

@@ -25,24 +25,13 @@ from tapeline.storage.topics import TopicState
 from tests.commands import wait_for
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.pipeline import Pipeline
+from tests.sample import export_options
 
 DAY = datetime(2024, 3, 15, tzinfo=timezone.utc)
 NEXT = DAY + timedelta(days=1)
 SYMBOLS = ["TEST", "COIN:TESTUSD"]
 FILES = ["COIN%3ATESTUSD.parquet", "TEST.parquet"]
-BARS = ExportOptions(
-    Kind.BARS,
-    ExportFormat.PARQUET,
-    ReadInterval.parse("5m"),
-    None,
-    None,
-    None,
-    exact=True,
-    detail=False,
-    provisional=False,
-    overwrite=False,
-    delay=timedelta(minutes=10),
-)
+BARS = export_options()
 TRADES_ONLY = replace(BARS, kind=Kind.TRADES)
 
 

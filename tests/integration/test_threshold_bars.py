@@ -18,8 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tapeline import read_bars
-from tapeline.export.content import ExportOptions, Kind
-from tapeline.export.files import ExportFormat
+from tapeline.export.content import ExportOptions
 from tapeline.export.job import ExportResult, run_export
 from tapeline.model.bar import Interval
 from tapeline.model.errors import ExpiredError, UsageError
@@ -33,6 +32,7 @@ from tests.commands import run
 from tests.hand import TAPE
 from tests.pipeline import Pipeline
 from tests.rule_files import ROUND_LOTS
+from tests.sample import export_options
 
 DAY = datetime(2024, 3, 15, tzinfo=timezone.utc)
 NEXT = DAY + timedelta(days=1)
@@ -265,18 +265,8 @@ def test_the_command_prints_them(finalized: Pipeline, tmp_path: Path) -> None:
     assert {row["is_final"] for row in rows} == {"true"}
 
 
-OPTIONS = ExportOptions(
-    Kind.BARS,
-    ExportFormat.PARQUET,
-    parse_length("5tick"),
-    frozenset({"TEST"}),
-    None,
-    None,
-    exact=False,
-    detail=True,
-    provisional=False,
-    overwrite=False,
-    delay=timedelta(minutes=10),
+OPTIONS = export_options(
+    interval=parse_length("5tick"), symbols=frozenset({"TEST"}), exact=False, detail=True
 )
 
 

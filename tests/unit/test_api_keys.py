@@ -21,7 +21,7 @@ from tapeline.api.keys import Keys
 from tapeline.api.limits import RequestLimits
 from tapeline.local.service import LOOPBACK
 from tapeline.program.metrics import API_METRICS, Metrics
-from tests.served import serving, serving_with
+from tests.served import keys_in, serving, serving_with
 
 ANNA = "2b7e151628aed2a6abf7158809cf4f3c"
 BERTA = "b12a6cd9f00b4c2d9b0c7e55a1d3e8f2"
@@ -49,10 +49,7 @@ CLOSED = [
 
 @pytest.fixture(scope="module")
 def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("keys") / "keys"
-    file.write_text(f"anna:{ANNA}\nberta:{BERTA}\n", encoding="utf-8")
-    file.chmod(0o600)
-    return file
+    return keys_in(tmp_path_factory.mktemp("keys"), anna=ANNA, berta=BERTA)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from websockets.sync.client import connect
 from tapeline.local.ports import free_port
 from tapeline.local.service import LOOPBACK
 from tests.commands import UNMEASURED, fail, start, wait_for
+from tests.served import keys_in
 
 ANNA = "2b7e151628aed2a6abf7158809cf4f3c"
 WRONG = "8d969eef6ecad3c29a3a629280e686cf"
@@ -55,10 +56,7 @@ def running(
 
 @pytest.fixture
 def keys_file(tmp_path: Path) -> Path:
-    file = tmp_path / "keys"
-    file.write_text(f"anna:{ANNA}\n", encoding="utf-8")
-    file.chmod(0o600)
-    return file
+    return keys_in(tmp_path, anna=ANNA)
 
 
 def test_an_address_of_a_network_is_refused_without_keys() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.served import serving_with
+from tests.served import keys_in, serving_with
 
 ANNA = "2b7e151628aed2a6abf7158809cf4f3c"
 BERTA = "b12a6cd9f00b4c2d9b0c7e55a1d3e8f2"
@@ -15,10 +15,7 @@ BERTA = "b12a6cd9f00b4c2d9b0c7e55a1d3e8f2"
 
 @pytest.fixture
 def keys_file(tmp_path: Path) -> Path:
-    file = tmp_path / "keys"
-    file.write_text(f"anna:{ANNA}\nberta:{BERTA}\n", encoding="utf-8")
-    file.chmod(0o600)
-    return file
+    return keys_in(tmp_path, anna=ANNA, berta=BERTA)
 
 
 def refusal(client: httpx.Client, method: str = "PUT", **headers: str) -> str | None:

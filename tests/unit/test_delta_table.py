@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,30 +17,16 @@ from deltalake import DeltaTable, write_deltalake
 
 from tapeline.cli.app import main
 from tapeline.cli.export import summary
-from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.delta_table import BarsTable, delta_schema
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult
 from tapeline.export.record import RECORD_NAME
 from tapeline.model.errors import UsageError
-from tapeline.model.read_interval import ReadInterval
 from tapeline.read.bars import bars_table
-from tests.sample import a_bar
+from tests.sample import a_bar, export_options
 
 SCHEMA = delta_schema(exact=True, detail=False)
-OPTIONS = ExportOptions(
-    Kind.BARS,
-    ExportFormat.DELTA,
-    ReadInterval.parse("5m"),
-    None,
-    None,
-    None,
-    exact=True,
-    detail=False,
-    provisional=False,
-    overwrite=False,
-    delay=timedelta(minutes=10),
-)
+OPTIONS = export_options(file_format=ExportFormat.DELTA)
 FRIDAY, MONDAY = date(2026, 11, 20), date(2026, 11, 23)
 
 

@@ -9,26 +9,14 @@ from pathlib import Path
 import pytest
 
 from tapeline.cli.export import summary
-from tapeline.export.content import ExportOptions, Kind, midnight, state_of_bars
-from tapeline.export.files import ExportFormat
+from tapeline.export.content import Kind, midnight, state_of_bars
 from tapeline.export.job import ExportResult, day_of
-from tapeline.model.read_interval import ReadInterval
 from tapeline.model.threshold import parse_length
-from tests.sample import START, a_bar
+from tests.sample import START, a_bar, export_options
 
 DAY = date(2024, 3, 15)
-OPTIONS = ExportOptions(
-    Kind.BARS,
-    ExportFormat.PARQUET,
-    ReadInterval.parse("5m"),
-    frozenset({"AAPL"}),
-    DAY,
-    date(2024, 3, 17),
-    exact=False,
-    detail=False,
-    provisional=False,
-    overwrite=False,
-    delay=timedelta(minutes=10),
+OPTIONS = export_options(
+    symbols=frozenset({"AAPL"}), first=DAY, stop=date(2024, 3, 17), exact=False
 )
 
 

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, StringConstraints, TypeAdapter, WithJsonSc
 from tapeline.api.problems import Problem
 from tapeline.model.read_interval import ReadInterval
 from tapeline.model.sessions import Session
-from tapeline.model.symbols import split_symbols
+from tapeline.model.symbols import split_names
 from tapeline.model.threshold import require_time
 from tapeline.model.times import EPOCH, LAST_TIME, from_millis, to_millis
 
@@ -100,7 +100,7 @@ def symbols_of(
     ],
 ) -> tuple[str, ...]:
     """Read names with commas between them or in several parameters, each once."""
-    names = split_symbols(",".join(symbols))
+    names = split_names(",".join(symbols))
     if not 0 < len(names) <= MOST_SYMBOLS or any(not re.fullmatch(NAME, n) for n in names):
         detail = f"symbols: give 1 to {MOST_SYMBOLS} names with commas between them"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)

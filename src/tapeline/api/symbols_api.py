@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request, Response
@@ -24,7 +24,7 @@ from tapeline.model.symbols import parse_symbols
 from tapeline.model.times import now_us
 from tapeline.program.loopback import is_loopback
 from tapeline.program.settings import Settings
-from tapeline.status.symbols import changes_to, running, source_name
+from tapeline.status.symbols import changes_to, running
 
 router = APIRouter(
     prefix="/v1", tags=["symbols"], responses={n: PROBLEMS[n] for n in (401, 429, 503)}
@@ -32,7 +32,11 @@ router = APIRouter(
 
 _KAFKA_S: Final = 10.0
 _LOCAL: Final = ["local"]
-_CHANGES: Final = {**FORBIDDEN, 422: PROBLEMS[422]}
+_ACCEPTED: Final[dict[str, Any]] = {
+    "status_code": HTTPStatus.ACCEPTED,
+    "response_model": SymbolChangeOut,
+    "responses": {**FORBIDDEN, 422: PROBLEMS[422]},
+}
 
 From = Annotated[
     Source | None,
@@ -53,9 +57,7 @@ async def symbols(request: Request) -> Response:
 @router.put(
     "/symbols/{symbol:path}",
     summary="Receive a symbol from now on",
-    status_code=HTTPStatus.ACCEPTED,
-    response_model=SymbolChangeOut,
-    responses=_CHANGES,
+    **_ACCEPTED,
 )
 async def add_symbol(request: Request, symbol: Symbol, source: From = None) -> SymbolChangeOut:
     """Let producers that run ask for a symbol as well; its bars appear as it trades."""
@@ -65,9 +67,7 @@ async def add_symbol(request: Request, symbol: Symbol, source: From = None) -> S
 @router.delete(
     "/symbols/{symbol:path}",
     summary="Receive a symbol no longer",
-    status_code=HTTPStatus.ACCEPTED,
-    response_model=SymbolChangeOut,
-    responses=_CHANGES,
+    **_ACCEPTED,
 )
 async def remove_symbol(request: Request, symbol: Symbol, source: From = None) -> SymbolChangeOut:
     """Let producers that run ask for a symbol no longer; its bars stay."""
@@ -116,7 +116,7 @@ async def _change(
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"symbol: {error}") from error
     except TapelineError as error:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
-    producers = sum(source_name(status) == change.source for status in running(feed))
+    producers = sum(status.source_name == change.source for status in running(feed))
     return SymbolChangeOut(
         symbol=change.symbol, source=change.source, is_wanted=is_wanted, producers=producers
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -52,7 +51,7 @@ TRADE_KEYS: Final = pa.schema(
 WINDOWS: Final = pa.schema([TRADES.field("symbol"), TRADES.field("bucket_ms")])
 """What names a window."""
 
-BUCKET_MS: Final = Interval.FIVE_MINUTES.duration // timedelta(milliseconds=1)
+BUCKET_MS: Final = Interval.FIVE_MINUTES.ms
 
 _SEPARATOR: Final = "\x1f"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Annotated, Final
@@ -86,7 +87,7 @@ def symbols(
             send_changes(servers, kafka, changes)
             rows = _taken(view, changes)
     if output_format is TableOrJson.JSON:
-        write_json([{**_row(row)} for row in rows])
+        write_json([asdict(row) for row in rows])
     elif rows:
         Console().print(_table(rows))
     elif action is Action.LIST:
@@ -129,15 +130,6 @@ def _outcome(change: SymbolChange, rows: Sequence[SymbolRow], *, is_done: bool) 
     if not change.is_wanted:
         return f"{symbol} is still received from {source}: it is all that its producer has."
     return f"{symbol} is not received yet: see `tapeline symbols list` and the producer's log."
-
-
-def _row(row: SymbolRow) -> dict[str, str]:
-    return {
-        "symbol": row.symbol,
-        "source": row.source,
-        "producer": row.producer,
-        "state": row.state.value,
-    }
 
 
 def _table(rows: Sequence[SymbolRow]) -> Table:

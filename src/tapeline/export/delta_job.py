@@ -56,9 +56,7 @@ def run_delta_export(
         if fresh:
             whole = there | fresh
             table.stage(day, pa.concat_tables(whole[symbol] for symbol in sorted(whole)))
-            outcome.files += 1
-            outcome.rows += sum(bars.num_rows for bars in fresh.values())
-            outcome.open_days += is_open
+            outcome.wrote(sum(bars.num_rows for bars in fresh.values()), is_open=is_open)
         else:
             outcome.kept += bool(there)
     table.commit()

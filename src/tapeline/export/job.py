@@ -31,7 +31,7 @@ from tapeline.storage.cassandra_client import CassandraClient
 _DAY: Final = timedelta(days=1)
 _EPOCH_DAY: Final = date(1970, 1, 1)
 _DAY_MS: Final = 86_400_000
-_WINDOW_MS: Final = 300_000
+_WINDOW_MS: Final = Interval.FIVE_MINUTES.ms
 _TIME: Final = "event_time"
 
 
@@ -51,6 +51,12 @@ class ExportResult:
     open_days: int = 0
     fragments: list[str] = field(default_factory=list)
     version: int | None = None
+
+    def wrote(self, rows: int, *, is_open: bool) -> None:
+        """Note a file with so many rows; `is_open` says that its day is not finalized."""
+        self.files += 1
+        self.rows += rows
+        self.open_days += is_open
 
 
 def run_export(
@@ -122,9 +128,7 @@ def _write_bars(
         return
     rows = write_file(folder / path, content.schema, bars.to_batches(), options.file_format)
     record.add(path, rows, content.state)
-    outcome.files += 1
-    outcome.rows += rows
-    outcome.open_days += content.is_open
+    outcome.wrote(rows, is_open=content.is_open)
 
 
 def _write_trades(
@@ -159,9 +163,7 @@ def _write_trades(
         outcome.kept += 1
     elif rows:
         record.add(path, rows, content.state)
-        outcome.files += 1
-        outcome.rows += rows
-        outcome.open_days += content.is_open
+        outcome.wrote(rows, is_open=content.is_open)
 
 
 def _trades_of_windows(times: pa.ChunkedArray | pa.Array) -> Counter[int]:

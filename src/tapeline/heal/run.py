@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
@@ -21,8 +21,8 @@ from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.errors import ExpiredError, SchemaError, UsageError
-from tapeline.model.gap import Gap, ends_of_all
-from tapeline.model.times import EPOCH, from_micros
+from tapeline.model.gap import Gap, ends_of_all, overlapping
+from tapeline.model.times import EPOCH, to_micros
 from tapeline.producer.feed_address import history_url_of
 from tapeline.producer.history import HistoryClient
 from tapeline.producer.kafka_producer import KafkaProducer
@@ -150,12 +150,10 @@ def gaps_by_feed(
 
 
 def _gaps_within(gaps: Iterable[Gap], span: Span) -> Iterator[Gap]:
-    """Yield the gaps that mark bars of a time, the oldest first.
+    """Return the gaps that mark bars of a time, the oldest first.
 
     Each has its end, also one that a producer never told.
     """
     ends = ends_of_all(gap for gap in gaps if gap.kind.marks_bars)
-    for gap, ended_us in sorted(ends, key=lambda end: end[0].started_us):
-        is_over = ended_us is not None and from_micros(ended_us) <= span.start
-        if from_micros(gap.started_us) < span.end and not is_over:
-            yield replace(gap, ended_us=ended_us)
+    oldest_first = sorted(ends, key=lambda end: end[0].started_us)
+    return overlapping(oldest_first, to_micros(span.start), to_micros(span.end))

@@ -21,7 +21,7 @@ from tapeline.model.times import to_millis
 from tapeline.producer.validation import WireTrade
 from tapeline.storage.trades import Rows
 
-_WINDOW_MS: Final = Interval.FIVE_MINUTES.duration // timedelta(milliseconds=1)
+_WINDOW_MS: Final = Interval.FIVE_MINUTES.ms
 _MOST_LOOSE: Final = 10_000
 """Runs that may lie unsorted."""
 _BESIDE: Final = tuple(timedelta(minutes=m) for m in (5, 60, 360, 1440))

@@ -21,6 +21,11 @@ class Interval(str, Enum):
         """The length of one bar."""
         return _DURATIONS[self]
 
+    @property
+    def ms(self) -> int:
+        """The same in milliseconds."""
+        return self.duration // timedelta(milliseconds=1)
+
     def period_of(self, window_start: datetime) -> date:
         """Return the day that names the Cassandra partition of a bar: its month; its year (1h)."""
         first = window_start.date().replace(day=1)

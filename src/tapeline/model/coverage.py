@@ -38,6 +38,12 @@ class ProducerView:
     is_lost: bool = False
 
     @property
+    def is_running(self) -> bool:
+        """Whether it reads a live feed now."""
+        status = self.status
+        return status.is_live and not (self.is_gone or status.has_stopped)
+
+    @property
     def vouches_until(self) -> datetime | None:
         """Up to which event time Kafka has all of its trades; None if no more will come of it."""
         status = self.status

@@ -77,6 +77,11 @@ class FeedStatus:
         return f"{self.topic}|{self.producer_id}"
 
     @property
+    def source_name(self) -> str:
+        """Where its trades come from, of an older producer too."""
+        return self.source or "finnhub"
+
+    @property
     def subscribed(self) -> tuple[str, ...]:
         """The symbols that it asks for now."""
         removed = set(self.removed)

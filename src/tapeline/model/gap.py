@@ -184,6 +184,16 @@ def ends_of(gaps: Sequence[Gap]) -> list[tuple[Gap, int | None]]:
     return [(gap, end_of(gap)) for gap in sorted(gaps, key=attrgetter("started_us"), reverse=True)]
 
 
+def overlapping(
+    ends: Iterable[tuple[Gap, int | None]], start_us: int, end_us: int
+) -> Iterator[Gap]:
+    """Yield the gaps that overlap [start_us, end_us), each with its end as `ends_of` tells it."""
+    for gap, ended_us in ends:
+        is_over = ended_us is not None and ended_us <= start_us
+        if gap.started_us < end_us and not is_over:
+            yield replace(gap, ended_us=ended_us)
+
+
 def ends_of_all(gaps: Iterable[Gap]) -> Iterator[tuple[Gap, int | None]]:
     """Yield the gaps of several producers, each with its end as `ends_of` tells it."""
     by_producer: dict[str, list[Gap]] = defaultdict(list)

@@ -12,7 +12,7 @@ _NAMED: Final = 10
 _SHOWN: Final = 40
 
 
-def split_symbols(text: str) -> tuple[str, ...]:
+def split_names(text: str) -> tuple[str, ...]:
     """Return the names in a text, each once and without the blanks around it; perhaps none."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
@@ -27,7 +27,7 @@ def parse_symbols(text: str, *, any_name: bool = False) -> tuple[str, ...]:
     Raises:
         UsageError: there is none, or one that no symbol has.
     """
-    names = split_symbols(text)
+    names = split_names(text)
     if not names:
         message = f"{text!r} names no symbol: give names with commas between them, as AAPL,MSFT."
         raise UsageError(message)

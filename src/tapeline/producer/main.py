@@ -27,6 +27,7 @@ from tapeline.producer.reading import OpenReading, Reading, opened
 from tapeline.program.command import run_command
 from tapeline.program.logs import configure_logging
 from tapeline.program.merged_metrics import MergedMetrics
+from tapeline.program.metrics import Metrics
 from tapeline.program.metrics_server import serve_metrics
 from tapeline.program.process import STOP_LIMIT_S, end_with_parent, run_until_signalled
 from tapeline.program.settings import FinnhubSettings, LogLevel, Settings, load_settings
@@ -168,13 +169,10 @@ def _run(settings: Settings, readings: Sequence[Reading]) -> None:
             stack.enter_context(opened(reading, settings, servers, topic_id, names))
             for reading in readings
         ]
-        metrics = parts[0].metrics
-        shown = MergedMetrics("source", {part.source: part.metrics for part in parts})
-        with serve_metrics(
-            metrics if len(parts) == 1 else shown,
-            settings.metrics.host,
-            settings.metrics.producer_port,
-        ):
+        metrics: Metrics | MergedMetrics = parts[0].metrics
+        if len(parts) > 1:
+            metrics = MergedMetrics("source", {part.source: part.metrics for part in parts})
+        with serve_metrics(metrics, settings.metrics.host, settings.metrics.producer_port):
             run_until_signalled(_run_all(parts), limit_s=STOP_LIMIT_S)
 
 

@@ -44,15 +44,14 @@ def last_reports(bootstrap_servers: str, settings: KafkaSettings, topic_id: str)
 
 
 def by_another_feed(
-    reported: Mapping[str, ProducerView], source: str, symbols: Iterable[str]
+    producers: Iterable[ProducerView], source: str, symbols: Iterable[str]
 ) -> dict[str, FeedStatus]:
     """Return those symbols that another feed brings now, each with what its producer reports."""
     wanted = set(symbols)
     found: dict[str, FeedStatus] = {}
-    for producer in reported.values():
+    for producer in producers:
         status = producer.status
-        is_running = status.is_live and not (producer.is_gone or status.has_stopped)
-        if is_running and feed_of(status.source) is not feed_of(source):
+        if producer.is_running and feed_of(status.source) is not feed_of(source):
             found.update(dict.fromkeys(wanted.intersection(status.subscribed), status))
     return found
 
@@ -65,9 +64,9 @@ def require_one_feed_each(
     Raises:
         UsageError: one does, so all its trades would count twice.
     """
-    for symbol, status in sorted(by_another_feed(reported, source, symbols).items()):
+    for symbol, status in sorted(by_another_feed(reported.values(), source, symbols).items()):
         message = (
-            f"{symbol} comes by {status.source or 'finnhub'} already, from producer "
+            f"{symbol} comes by {status.source_name} already, from producer "
             f"{status.producer_id}, and its trades would count twice: stop that one, or leave it "
             "out."
         )

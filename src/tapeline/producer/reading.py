@@ -136,7 +136,7 @@ def _elsewhere(
 ) -> Collection[str]:
     """Return those symbols that come by another feed already."""
     views = last_reports(servers, settings.kafka, origin.topic_id).views
-    return by_another_feed(views, origin.source, symbols)
+    return by_another_feed(views.values(), origin.source, symbols)
 
 
 def _go_on(client: FeedClient, before: FeedStatus) -> None:

@@ -35,7 +35,6 @@ class SymbolControl:
         self._base = tuple(base)
         self._changes = changes
         self._others = others
-        self._seen: tuple[str, ...] | None = None
 
     def wanted(self) -> tuple[str, ...]:
         """Return what is wanted now, as far as changes were read; the base if that is nothing."""
@@ -49,19 +48,19 @@ class SymbolControl:
         The feed answers in order and does not name what it refuses, so the answers to one change
         are waited for before the next is made. The last symbols stay.
         """
-        self._seen = self._changes.applied_to(self._base)
+        seen = self._changes.applied_to(self._base)
         while True:
             await asyncio.sleep(_LOOK_S)
             self._changes.poll()
             wanted = self._changes.applied_to(self._base)
-            if wanted == self._seen or (client.connected and not client.slots.is_checked):
+            if wanted == seen or (client.connected and not client.slots.is_checked):
                 continue
             try:
                 symbols = await self._possible(wanted, client)
             except TapelineError as error:
                 log.warning("symbols_not_changed_yet", error=str(error))
                 continue
-            self._seen = wanted
+            seen = wanted
             if not symbols:
                 log.warning("no_symbol_left", kept=",".join(client.symbols))
             elif set(symbols) != set(client.symbols):

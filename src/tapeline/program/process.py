@@ -78,10 +78,15 @@ def end_with_child(child: subprocess.Popen[Any], grace_s: float) -> None:
 
     def watch() -> None:
         child.wait()
-        # Not a thread of Python's: one that hangs may keep all of them from running.
-        faulthandler.dump_traceback_later(grace_s, exit=True)
+        limit_end(grace_s)
 
     threading.Thread(target=watch, name="child-watch", daemon=True).start()
+
+
+def limit_end(limit_s: float) -> None:
+    """End this process with code 1 after so many seconds, and tell then where it hangs."""
+    # Neither a task nor a thread: one that hangs may keep all of them from running.
+    faulthandler.dump_traceback_later(limit_s, exit=True)
 
 
 def end_within(limit_s: float, child: subprocess.Popen[Any] | None) -> None:
@@ -119,12 +124,6 @@ def exit_stopped() -> None:
     """End after a signal; a supervised process tells its parent that it has not finished."""
     if _is_supervised():
         sys.exit(STOPPED_EXIT_CODE)
-
-
-def limit_end(limit_s: float) -> None:
-    """End this process with code 1 after so many seconds, and tell then where it hangs."""
-    # Not a task: one that hangs may keep all of them from running.
-    faulthandler.dump_traceback_later(limit_s, exit=True)
 
 
 def run_until_signalled(work: Coroutine[Any, Any, None], limit_s: float | None = None) -> None:

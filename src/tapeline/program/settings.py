@@ -35,6 +35,7 @@ from tapeline.model.errors import UsageError
 from tapeline.model.names import check_keyspace_name, check_topic_name
 from tapeline.model.rules import Rules
 from tapeline.model.sessions import POST_CLOSE, set_overnight
+from tapeline.model.symbols import split_names
 from tapeline.program import setting_types as valid
 from tapeline.program.profile import Profile
 from tapeline.program.rule_file import read_policy
@@ -222,16 +223,12 @@ class ApiSettings(BaseModel):
     @property
     def origins(self) -> list[str]:
         """The origins, each by itself."""
-        return _names_in(self.cors_origins)
+        return list(split_names(self.cors_origins))
 
     @property
     def may_change_symbols(self) -> list[str]:
         """The names of those who may change symbols."""
-        return _names_in(self.symbol_changes)
-
-
-def _names_in(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+        return list(split_names(self.symbol_changes))
 
 
 def _evening(begins: time) -> time:

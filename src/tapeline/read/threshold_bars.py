@@ -27,7 +27,6 @@ from tapeline.storage.cassandra_client import CassandraClient
 
 _DAY: Final = timedelta(days=1)
 _WINDOW: Final = Interval.FIVE_MINUTES.duration
-_MS: Final = timedelta(milliseconds=1)
 
 
 class Stretch(NamedTuple):
@@ -179,7 +178,7 @@ def _bars_of_stretch(
 
 def _windows_of(stretch: Stretch) -> range:
     """Return when the windows of a stretch begin, as ms since the epoch."""
-    return range(to_millis(stretch.start), to_millis(stretch.end), _WINDOW // _MS)
+    return range(to_millis(stretch.start), to_millis(stretch.end), Interval.FIVE_MINUTES.ms)
 
 
 def _require_all(part: Bar, trades: int) -> None:

@@ -12,6 +12,7 @@ from tapeline.kafka.feed_view import FeedSnapshot
 from tapeline.model.errors import UsageError
 from tapeline.model.feed_status import FeedStatus
 from tapeline.model.symbol_change import SymbolChange
+from tapeline.producer.previous_run import by_another_feed
 
 
 class SymbolState(str, Enum):
@@ -34,29 +35,21 @@ class SymbolRow:
 
 
 def running(feed: FeedSnapshot) -> Iterator[FeedStatus]:
-    """Yield what the producers of live feeds report that run now."""
-    for view in feed.producers:
-        status = view.status
-        if status.is_live and not (view.is_gone or status.has_stopped):
-            yield status
+    """Return what the producers of live feeds report that run now."""
+    return (view.status for view in feed.producers if view.is_running)
 
 
 def symbol_rows(feed: FeedSnapshot) -> list[SymbolRow]:
     """Return what is asked for now, in alphabetical order."""
     rows = []
     for status in running(feed):
-        waiting, source = set(status.waiting), source_name(status)
+        waiting, source = set(status.waiting), status.source_name
         has_feed = status.connected and status.started_us is not None
         for symbol in status.subscribed:
             is_received = has_feed and symbol not in waiting
             state = SymbolState.RECEIVED if is_received else SymbolState.WAITING
             rows.append(SymbolRow(symbol, source, status.producer_id, state))
     return sorted(rows, key=lambda row: (row.symbol, row.producer))
-
-
-def source_name(status: FeedStatus) -> str:
-    """Return a producer's source; an old one, whose trades are Finnhub's, does not say it."""
-    return status.source or "finnhub"
 
 
 def changes_to(
@@ -83,32 +76,31 @@ def changes_to(
             feed takes no more.
     """
     rows = symbol_rows(feed)
-    sources = {source_name(status) for status in running(feed)}
+    sources = {status.source_name for status in running(feed)}
     found: list[SymbolChange] = []
     for name in names:
         has_it = [row.source for row in rows if row.symbol == name and not is_wanted]
         wanted = source or (has_it[0] if has_it else source_for(name, sources))
         for symbol in our_symbols(feed_of(wanted), [name]):
             if is_wanted:
-                _require_one_feed(symbol, wanted, rows)
+                _require_one_feed(symbol, wanted, feed)
             found.append(SymbolChange(topic, wanted, symbol, is_wanted, now_us))
     for status in running(feed) if is_wanted else ():
         _require_room(status, found)
     return found
 
 
-def _require_one_feed(symbol: str, source: str, rows: Iterable[SymbolRow]) -> None:
-    for row in rows:
-        if row.symbol == symbol and feed_of(row.source) is not feed_of(source):
-            message = (
-                f"{symbol} comes by {row.source} already, from producer {row.producer}, and its "
-                "trades would count twice: remove it there first."
-            )
-            raise UsageError(message)
+def _require_one_feed(symbol: str, source: str, feed: FeedSnapshot) -> None:
+    for status in by_another_feed(feed.producers, source, [symbol]).values():
+        message = (
+            f"{symbol} comes by {status.source_name} already, from producer "
+            f"{status.producer_id}, and its trades would count twice: remove it there first."
+        )
+        raise UsageError(message)
 
 
 def _require_room(status: FeedStatus, changes: Iterable[SymbolChange]) -> None:
-    source = source_name(status)
+    source = status.source_name
     most = feed_of(source).most_symbols
     wanted = {*status.subscribed, *(c.symbol for c in changes if c.source == source)}
     if most is not None and len(wanted) > most:

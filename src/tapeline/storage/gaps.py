@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from tapeline.model.gap import Gap, GapKind, ends_of
+from tapeline.model.gap import Gap, GapKind, ends_of, overlapping
 from tapeline.model.times import as_utc, from_micros, to_micros
 from tapeline.storage.connection import Connection
 
@@ -50,10 +49,7 @@ class GapTable(Connection):
                 by_producer.setdefault(row.producer_id, []).append(_gap(row))
             for gaps in by_producer.values():
                 # Found newest first.
-                for gap, ended_us in reversed(ends_of(gaps)):
-                    is_over = ended_us is not None and ended_us <= first_us
-                    if gap.started_us < last_us and not is_over:
-                        yield replace(gap, ended_us=ended_us)
+                yield from overlapping(reversed(ends_of(gaps)), first_us, last_us)
 
 
 def _write_time_us(gap: Gap) -> int:

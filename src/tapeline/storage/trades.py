@@ -24,7 +24,7 @@ _SELECT: Final = (
     "FROM {keyspace}.trades_silver WHERE symbol = ? AND bucket = ?"
 )
 _MS: Final = timedelta(milliseconds=1)
-_WINDOW_MS: Final = Interval.FIVE_MINUTES.duration // _MS
+_WINDOW_MS: Final = Interval.FIVE_MINUTES.ms
 _WINDOWS_AHEAD: Final = 16
 _MOST_ASKED: Final = 10_000
 """Windows of a symbol, about five weeks, up to which each is asked for, stored or not."""

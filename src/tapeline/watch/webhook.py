@@ -120,4 +120,6 @@ def _said(error: object) -> str:
         return "no answer in time"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, UnicodeError):  # of the codec IDNA; some Pythons raise one below it
+        return "not a valid host name"
     return type(error).__name__
