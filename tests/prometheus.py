@@ -75,15 +75,15 @@ class RunningPrometheus:
 
     def wait_until_fires(self, alert: str) -> None:
         """Wait until an alert fires."""
-        wait_for(lambda: alert in self.firing(), 60, while_runs=self.process)
+        wait_for(lambda: alert in self.firing(), while_runs=self.process)
 
     def wait_until_over(self, alert: str) -> None:
         """Wait until an alert does not fire any more."""
-        wait_for(lambda: alert not in self.firing(), 60, while_runs=self.process)
+        wait_for(lambda: alert not in self.firing(), while_runs=self.process)
 
     def wait_until_all_are_up(self, parts: int) -> None:
         """Wait until so many targets answer."""
-        wait_for(lambda: len(self.ask("query", query="up == 1")["result"]) == parts, 60)
+        wait_for(lambda: len(self.ask("query", query="up == 1")["result"]) == parts)
 
 
 @contextmanager

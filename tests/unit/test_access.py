@@ -19,10 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer
-from structlog.testing import capture_logs
+from confluent_kafka import Consumer, TopicPartition
 
-from tapeline.kafka.client import client_options, java_options
+from tapeline.kafka.client import ClientLog, client_options, java_options
 from tapeline.kafka.topics import topic_admin
 from tapeline.local.ports import free_port
 from tapeline.model.errors import AccessError, UsageError
@@ -179,9 +178,18 @@ def test_passwords_are_shown_nowhere(monkeypatch):
         assert "s3cret" not in shown
 
 
+def of_client(kafka):
+    """Return the options of a client but for those that each has."""
+    options = client_options("a:1", kafka)
+    assert callable(options.pop("logger").log)
+    assert options.pop("bootstrap.servers") == "a:1"
+    assert options.pop("reconnect.backoff.ms") == 500
+    return options
+
+
 def test_without_settings_clients_are_told_the_address_alone(monkeypatch):
     kafka = kafka_of(monkeypatch)
-    assert client_options("a:1", kafka) == {"bootstrap.servers": "a:1"}
+    assert of_client(kafka) == {}
     assert java_options("a:1", kafka) == {"bootstrap.servers": "a:1"}
     assert access_options(load_settings().cassandra) == {}
 
@@ -194,8 +202,7 @@ def test_clients_of_kafka_get_what_is_set(monkeypatch, authority, ours):
     }
     kafka = kafka_of(monkeypatch, **SERVERS, **LOGIN, **files, SECURITY_PROTOCOL="SASL_SSL")
 
-    assert client_options("a:1", kafka) == {
-        "bootstrap.servers": "a:1",
+    assert of_client(kafka) == {
         "security.protocol": "SASL_SSL",
         "ssl.ca.location": str(authority.certificate),
         "ssl.certificate.location": str(ours.certificate),
@@ -223,10 +230,7 @@ def test_clients_of_kafka_are_told_where_tokens_are(monkeypatch, authority):
     trust = {"TOKEN_CA_FILE": authority.certificate}
     kafka = kafka_of(monkeypatch, **SERVERS, **TOKENS, **where, **trust)
 
-    options = client_options("a:1", kafka)
-    assert callable(options.pop("logger").log)
-    assert options == {
-        "bootstrap.servers": "a:1",
+    assert of_client(kafka) == {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "OAUTHBEARER",
         "sasl.oauthbearer.method": "oidc",
@@ -283,9 +287,11 @@ def echoing(error: str) -> Iterator[str]:
     ("error", "said"),
     [("invalid_client", "invalid_client"), ("s3cret", "its answer has no error of OAuth 2.0")],
 )
-def test_no_answer_of_an_identity_provider_shows_the_secret(monkeypatch, capfd, error, said):
+def test_no_answer_of_an_identity_provider_shows_the_secret(
+    monkeypatch, caplog, capfd, error, said
+):
     servers = {"BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port(0)}"}
-    with echoing(error) as url, capture_logs() as logs:
+    with echoing(error) as url:
         kafka = kafka_of(monkeypatch, **servers, **TOKENS, TOKEN_URL=url)
         with pytest.raises(AccessError) as raised:
             topic_admin(str(kafka.bootstrap_servers), kafka)
@@ -293,16 +299,34 @@ def test_no_answer_of_an_identity_provider_shows_the_secret(monkeypatch, capfd, 
             {**client_options(str(kafka.bootstrap_servers), kafka), "group.id": "x"}
         )
         try:
-            wait_for(lambda: consumer.poll(0.2) or any("no token" in str(e) for e in logs), 20)
+            wait_for(lambda: consumer.poll(0.2) or "no token" in caplog.text, 20)
         finally:
             consumer.close()
     assert f"gives client anna no token ({said}): check TAPELINE_KAFKA__USERNAME" in str(
         raised.value
     )
-    assert f"no token: {said}" in {entry["text"] for entry in logs}
-    shown = f"{raised.value}{logs}{''.join(capfd.readouterr())}"
+    assert f"no token: {said}\n" in caplog.text
+    shown = f"{raised.value}{caplog.text}{''.join(capfd.readouterr())}"
     hidden = ("s3cret", b64encode(b"anna:s3cret").decode())
     assert [text for text in hidden if text in shown] == []
+
+
+def test_a_client_without_a_kafka_logs_a_line_a_minute(monkeypatch, caplog, capfd):
+    """librdkafka itself writes some two hundred in five seconds, the times in them differ."""
+    servers = f"127.0.0.1:{free_port(0)}"
+    minute = [0.0]
+    logger = ClientLog(lambda: minute[0])
+    options = client_options(servers, kafka_of(monkeypatch)) | {"logger": logger, "group.id": "x"}
+    consumer = Consumer(options)
+    try:
+        consumer.assign([TopicPartition("t", 0)])
+        consumer.consume(timeout=5)
+        assert caplog.text.count("Connection refused") == 1
+        minute[0] = 60.0
+        wait_for(lambda: consumer.poll(0.2) or caplog.text.count("Connection refused") == 2, 20)
+    finally:
+        consumer.close()
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_quotes_in_a_password_stay_inside_it_for_java(monkeypatch):

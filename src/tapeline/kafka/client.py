@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import structlog
 from pydantic import SecretStr
 
 from tapeline.kafka.no_access import oauth_error
 from tapeline.program.service_settings import KafkaSettings, SaslMechanism
 from tapeline.program.tls import authorities_in
 
-log = structlog.get_logger()
+# Not structlog: a command that has set up no log prints its result where that would write.
+log = logging.getLogger(__name__)
 
+_RECONNECT_MS: Final = 500
+_REPEATED_S: Final = 60.0
+_NUMBERS: Final = re.compile(r"\d+")
 _OF_TOKENS: Final = "OIDC"
 IN_THE_CLEAR: Final = KafkaSettings()
 """A Kafka that asks nobody who they are, as the local one."""
@@ -25,7 +31,12 @@ def client_options(bootstrap_servers: str, kafka: KafkaSettings) -> dict[str, An
 
     Certificates and host names are always verified.
     """
-    options: dict[str, Any] = {"bootstrap.servers": bootstrap_servers}
+    options: dict[str, Any] = {
+        "bootstrap.servers": bootstrap_servers,
+        # Without any broker librdkafka begins anew, and its pauses never grow.
+        "reconnect.backoff.ms": _RECONNECT_MS,
+        "logger": ClientLog(),
+    }
     protocol = kafka.security_protocol
     if protocol is IN_THE_CLEAR.security_protocol:
         return options
@@ -84,16 +95,37 @@ def _token_options(kafka: KafkaSettings) -> dict[str, Any]:
         # By itself it looks where the machine that it was built on keeps them.
         "https.ca.pem": "".join(map(ssl.DER_cert_to_PEM_cert, authorities_in(kafka.token_ca_file))),
     }
-    return {name: value for name, value in options.items() if value} | {"logger": _ClientLog()}
+    return {name: value for name, value in options.items() if value}
 
 
-class _ClientLog:
-    """Takes what librdkafka logs, which by itself repeats what an identity provider answers."""
+class ClientLog:
+    """Takes what a client of librdkafka logs.
+
+    By itself it repeats what an identity provider answers, which may be our secret, and writes a
+    line at each attempt to connect: in a night without Kafka a good part of a disk.
+
+    Args:
+        now_s: returns seconds that only grow.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._logged_s: dict[str, float] = {}
 
     def log(self, level: int, _form: str, facility: str, client: str, text: str) -> None:
-        """Log a line; `level` is one of Python's."""
+        """Log a line unless it is, but for its numbers, as one of the last minute.
+
+        Args:
+            level: as Python counts them.
+            facility: what of librdkafka it is about.
+            client: the client's name.
+            text: the line.
+        """
         said = f"no token: {oauth_error(text)}" if facility == _OF_TOKENS else text
-        log.log(level, "kafka_client", client=client, facility=facility, text=said)
+        kind, now_s = _NUMBERS.sub("", said), self._now_s()
+        if now_s - self._logged_s.get(kind, -_REPEATED_S) >= _REPEATED_S:
+            self._logged_s[kind] = now_s
+            log.log(level, "%s: %s", client, said)
 
 
 def _java_login(

@@ -264,8 +264,8 @@ class Settings(BaseSettings):
     log_level: LogLevel = LogLevel.INFO
     """The least severe event that is logged: DEBUG, INFO, WARNING or ERROR."""
     log_format: LogFormat = LogFormat.LOGFMT
-    """How events are logged, a line each: logfmt (key=value) or json. What Java and librdkafka
-    write themselves is as it is."""
+    """How events are logged, a line each: logfmt (key=value) or json. What Java writes itself
+    is as it is."""
     overnight_from: Annotated[time, AfterValidator(_evening)] | None = None
     """When trading of American shares at night begins, New York time, as 20:00 or 21:00; bars from
     then to 04:00 are `overnight`, and `closed` when not set. Every process of a keyspace needs the
