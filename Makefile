@@ -23,7 +23,7 @@ test: $(BIN)/.dev ## Run all tests that need no outside data.
 		tests/e2e tests/integration tests/unit --cov
 
 unit: $(BIN)/.dev ## Run the tests that need no Java: the first ones to run after a change.
-	@$(BIN)/python -m pytest -q -n 2 -m "not jvm" tests/unit
+	@$(BIN)/python -m pytest -q -n 4 -m "not jvm" tests/unit
 
 chaos: $(BIN)/.dev ## Kill, stop and starve real processes, and count what is lost; takes long.
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/chaos

@@ -321,6 +321,7 @@ class Exchange:
                 "127.0.0.1",
                 self.port,
                 process_request=self._answer,
+                close_timeout=0.5,  # who got an answer of HTTP may not hang up by itself
                 ping_interval=None,
                 logger=quiet,
             ) as server:
