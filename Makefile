@@ -10,7 +10,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit chaos check docs bench
+.PHONY: help demo test coverage unit chaos check docs bench
+
+TESTS := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	tests/e2e tests/integration tests/unit
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -19,8 +22,10 @@ demo: $(BIN)/.run ## Start everything and show live bars of a simulated market.
 	@$(BIN)/tapeline demo
 
 test: $(BIN)/.dev ## Run all tests that need no outside data.
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-		tests/e2e tests/integration tests/unit --cov
+	@$(BIN)/python $(TESTS)
+
+coverage: $(BIN)/.dev ## Run the same tests, slower, and show which lines none of them reaches.
+	@$(BIN)/python $(TESTS) --cov
 
 unit: $(BIN)/.dev ## Run the tests that need no Java: the first ones to run after a change.
 	@$(BIN)/python -m pytest -q -n 4 -m "not jvm" tests/unit
