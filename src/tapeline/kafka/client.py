@@ -22,6 +22,8 @@ _RECONNECT_MS: Final = 500
 _REPEATED_S: Final = 60.0
 _NUMBERS: Final = re.compile(r"\d+")
 _OF_TOKENS: Final = "OIDC"
+_OF_FIRST_IDS: Final = "GETPID"
+"""A Kafka that has just started has no id for a producer yet, and is asked again."""
 IN_THE_CLEAR: Final = KafkaSettings()
 """A Kafka that asks nobody who they are, as the local one."""
 
@@ -125,7 +127,11 @@ class ClientLog:
         kind, now_s = _NUMBERS.sub("", said), self._now_s()
         if now_s - self._logged_s.get(kind, -_REPEATED_S) >= _REPEATED_S:
             self._logged_s[kind] = now_s
-            log.log(level, "%s: %s", client, said)
+            log.log(_level_of(facility, level), "%s: %s", client, said)
+
+
+def _level_of(facility: str, level: int) -> int:
+    return logging.INFO if facility == _OF_FIRST_IDS else level
 
 
 def _java_login(
