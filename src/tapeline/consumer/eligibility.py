@@ -20,7 +20,7 @@ _POSITIONS: Final = 4
 _SATURDAY_AND_SUNDAY: Final = (7, 1)
 
 
-def withheld(rules: Rules, variant: int = 0) -> Column:
+def withheld(rules: Rules, variant: int) -> Column:
     """Return the fields of its bar that a trade may not update, as bits of `model/rules.py`.
 
     Column `conditions` is looked up by position, which costs a fraction of what sets made of each
