@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Final, Generic, Self, TypeVar, cast
+from weakref import finalize
 
 from tapeline.client.api import Api, Events
 from tapeline.model.errors import ServiceUnavailableError
@@ -29,11 +30,11 @@ class Stream(Generic[T]):
     """
 
     def __init__(self, api: Api, follow: Callable[[Events], Iterator[T]]) -> None:
-        self._api = api
-        self._follow = follow
-        self._is_closed = Event()
-        self._events: Events | None = None
-        self._items = self._all()
+        self._line = _Line()
+        # It knows nothing of this object, so that a loop that is left by `break` drops and ends it.
+        self._items = _all(api, follow, self._line)
+        # A program that ends amid the loop: after this, no thread can hang up any more.
+        finalize(self._items, self._line.close)
 
     def __iter__(self) -> Iterator[T]:
         """Yield what comes, waiting for it."""
@@ -63,23 +64,35 @@ class Stream(Generic[T]):
 
     def close(self) -> None:
         """End the stream, also while another thread waits for it."""
-        self._is_closed.set()
-        if self._events is not None:
-            self._events.close()
+        self._line.close()
 
-    def _all(self) -> Iterator[T]:
-        was_there, failed = False, 0
-        while not self._is_closed.is_set():
-            try:
-                with self._api.listen() as self._events:
-                    was_there = True
-                    for item in self._follow(self._events):
-                        failed = 0
-                        yield item
-                        if self._is_closed.is_set():
-                            return
-            except ServiceUnavailableError:
-                if not was_there and not self._is_closed.is_set():
-                    raise
-            self._is_closed.wait(_PAUSES_S[min(failed, len(_PAUSES_S) - 1)])
-            failed += 1
+
+class _Line:
+    """The connection of the moment, which any thread may end for good."""
+
+    def __init__(self) -> None:
+        self.is_closed = Event()
+        self.events: Events | None = None
+
+    def close(self) -> None:
+        self.is_closed.set()
+        if self.events is not None:
+            self.events.close()
+
+
+def _all(api: Api, follow: Callable[[Events], Iterator[T]], line: _Line) -> Iterator[T]:
+    was_there, failed = False, 0
+    while not line.is_closed.is_set():
+        try:
+            with api.listen() as line.events:
+                was_there = True
+                for item in follow(line.events):
+                    failed = 0
+                    yield item
+                    if line.is_closed.is_set():
+                        return
+        except ServiceUnavailableError:
+            if not was_there and not line.is_closed.is_set():
+                raise
+        line.is_closed.wait(_PAUSES_S[min(failed, len(_PAUSES_S) - 1)])
+        failed += 1

@@ -46,7 +46,7 @@ def withheld(rules: Rules, variant: int) -> Column:
     return bits.bitwiseOR(F.when(F.expr(is_out_of_hours), by_day).otherwise(0))
 
 
-def may_update(field: int, column: str = "withheld") -> Column:
+def may_update(field: int, column: str) -> Column:
     """Return whether a trade may update a field, by a column of `withheld`."""
     return F.col(column).bitwiseAND(F.lit(field)) == 0
 

@@ -104,6 +104,7 @@ def produce(
     with ExitStack() as stack:
         if own_feed:
             simulated = stack.enter_context(simulated_feed(settings.home))
+            simulated.wait()
             finnhub = settings.finnhub.model_copy(update={"url": simulated.url})
             settings = settings.model_copy(update={"finnhub": finnhub})
             token = SecretStr(simulated.token)
