@@ -11,6 +11,7 @@ from tapeline.local.state import CASSANDRA, KAFKA, ports_of
 from tapeline.program.settings import Settings
 
 DEFAULT_KAFKA_PORT: Final = 9092
+_DEFAULT: Final = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,11 @@ class Endpoints:
     kafka_from: str
     cassandra_from: str
 
+    @property
+    def cassandra_is_by_default(self) -> bool:
+        """Whether nothing says where Cassandra is."""
+        return self.cassandra_from == _DEFAULT
+
     def __str__(self) -> str:
         """Say which services, and where each was found."""
         return (
@@ -34,12 +40,12 @@ class Endpoints:
 def find_endpoints(settings: Settings) -> Endpoints:
     """Return the services to use; asks nothing of the network."""
     ports = ports_of(Home(settings.home))
-    servers, kafka_from = f"{LOOPBACK}:{DEFAULT_KAFKA_PORT}", "default"
+    servers, kafka_from = f"{LOOPBACK}:{DEFAULT_KAFKA_PORT}", _DEFAULT
     if settings.kafka.bootstrap_servers:
         servers, kafka_from = settings.kafka.bootstrap_servers, "from settings"
     elif port := ports.get(KAFKA):
         servers, kafka_from = f"{LOOPBACK}:{port}", "local stack"
-    host, cql_port, cassandra_from = LOOPBACK, settings.cassandra.port, "default"
+    host, cql_port, cassandra_from = LOOPBACK, settings.cassandra.port, _DEFAULT
     if settings.cassandra.host:
         host, cassandra_from = settings.cassandra.host, "from settings"
     elif port := ports.get(CASSANDRA):
