@@ -37,6 +37,14 @@ lib=$(dirname "$last")
 mkdir -p "$lib"
 echo jar > "$lib/org.example_one-1.0.jar"
 """
+SUCCEED_WITH_THREE = (
+    SUCCEED
+    + """\
+cache="$(dirname "$4")/cache"
+mkdir -p "$cache"
+touch "$cache/1.jar" "$cache/2.jar" "$cache/3.jar"
+"""
+)
 FAIL = """\
 #!/bin/sh
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do echo "noise $i."; done
@@ -106,6 +114,21 @@ def test_a_fetched_set_appears_under_its_name_with_nothing_beside_it(jars, java_
     assert missing_jars(jars, [ONE, TWO]) == []
     assert [p.name for p in jar_folder(jars, ONE).iterdir()] == ["org.example_one-1.0.jar"]
     assert [p.name for p in jars.iterdir() if p.is_dir() and p.name.startswith(".")] == []
+
+
+def test_the_jars_that_arrived_are_never_more_than_all_of_them(jars, java_home):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
+    java = java_home(SUCCEED_WITH_THREE)
+    fetch_jars(jars, [ONE], java, terminal, checksums=CHECKSUMS)
+
+    shown = re.findall(r"(\d+)/(\d+) jars", terminal.file.getvalue())
+    assert shown[-1] == ("3", "3")
+    assert all(int(count) <= int(total) for count, total in shown)
+
+
+def test_the_sets_say_as_many_jars_as_the_list_has():
+    # Cassandra and Spark both need HdrHistogram, which the list has once.
+    assert sum(s.about_jars for s in ALL_JARS) == len(known_checksums()) + 1
 
 
 def test_the_descriptor_asks_ivy_for_each_coordinate(jars, java_home):

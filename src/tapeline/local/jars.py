@@ -52,7 +52,7 @@ SPARK_JARS: Final = JarSet(
         "org.apache.spark:spark-avro_2.12:3.5.7",
         "com.datastax.spark:spark-cassandra-connector_2.12:3.5.1",
     ),
-    about_jars=29,
+    about_jars=30,
     about_mb=80,
 )
 ALL_JARS: Final = (KAFKA_JARS, CASSANDRA_JARS, SPARK_JARS)
@@ -118,8 +118,11 @@ def _await(
             while running:
                 time.sleep(_POLL_S)
                 for fetch, task in list(running.items()):
-                    progress.update(task, completed=fetch.downloaded())
-                    if fetch.process.poll() is not None:
+                    has_ended = fetch.process.poll() is not None
+                    count = fetch.downloaded()
+                    total = max(count, fetch.jar_set.about_jars)
+                    progress.update(task, completed=count, total=total)
+                    if has_ended:
                         fetch.finish()
                         del running[fetch]
                         on_arrival(fetch.jar_set)
