@@ -7,18 +7,33 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tapeline.audit.findings import Compared
-from tapeline.audit.vendor_check import NoPrices, VendorBar, compare_vendor, read_vendor_bars
+from tapeline.audit.context import Scope
+from tapeline.audit.findings import Compared, Findings, PairCount
+from tapeline.audit.vendor_check import (
+    NoPrices,
+    VendorBar,
+    check_vendor,
+    compare_vendor,
+    read_vendor_bars,
+)
+from tapeline.model.bar import Interval
 from tapeline.model.errors import UsageError
+from tapeline.model.rules import PLAIN
+from tapeline.storage.bar_rows import StoredBar
+from tests.audit_rows import a_baseline
+from tests.hand import DATA, hand_bars
 from tests.sample import START, a_bar
 
 HEADER = "symbol,window_start_ms,open,high,low,close,volume,exact"
 OURS = a_bar(is_final=True)
 THEIRS = VendorBar("AAPL", START, 1.0, 3.0, 0.5, 2.0, Decimal("10.5"))
 KEY = ("AAPL", START)
+HAND = DATA / "hand.bars.csv"
 
 
 def write(folder: Path, *lines: str) -> Path:
@@ -88,9 +103,33 @@ def test_a_window_may_be_named_by_iso_time(tmp_path: Path, time: str) -> None:
     assert bar.window_start == datetime(2013, 10, 7, 8, tzinfo=timezone.utc)
 
 
+def test_a_column_names_the_length_of_each_bar_and_without_it_all_are_of_five_minutes(
+    tmp_path: Path,
+) -> None:
+    rows = list(read_vendor_bars(HAND))
+    fives = [row.window_start for row in rows if row.interval is Interval.FIVE_MINUTES]
+    hours = [row.window_start for row in rows if row.interval is Interval.ONE_HOUR]
+    assert [f"{start:%H:%M}" for start in fives] == ["14:30", "14:35", "14:40", "15:00", "16:30"]
+    assert [f"{start:%H:%M}" for start in hours] == ["14:00", "15:00", "16:00"]
+
+    path = write(tmp_path, HEADER, "BAC,1381132800000,1,1,1,1,1,1")
+    assert [row.interval for row in read_vendor_bars(path)] == [Interval.FIVE_MINUTES]
+
+
+HEADER_OF_LENGTHS = "symbol,interval,window_start,open,high,low,close,volume"
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
+        (
+            [HEADER_OF_LENGTHS, "BAC,15m,2013-10-07T08:00Z,1,1,1,1,1"],
+            "line 2: bars of 15m are not compared, only those of 5m and 1h: leave it out",
+        ),
+        (
+            [HEADER_OF_LENGTHS, "BAC,1h,2013-10-07T08:05Z,1,1,1,1,1"],
+            "line 2: 2013-10-07T08:05:00Z is no start of a 1h window",
+        ),
         ([], "holds no bars"),
         (["symbol,open,high,low,close,volume"], "holds no bars"),
         ([HEADER, "BAC,1381132800000,13.94,,13.94,13.95,1000,1"], "line 2: this is no bar"),
@@ -123,6 +162,39 @@ def test_equal_bars_are_no_difference() -> None:
     assert compare_vendor([THEIRS], {KEY: OURS}, set()) == Compared(checked=1)
 
 
+class HandBars:
+    """Stands in for Cassandra, and has the bars that were worked by hand."""
+
+    def stored_bars(self, interval, keys):
+        return {
+            (symbol, start): StoredBar(
+                a_bar(symbol=symbol, window_start=start, is_final=True, **values), 0
+            )
+            for (symbol, start), values in hand_bars(interval).items()
+            if (symbol, start) in keys
+        }
+
+    def reading_rules(self, _policy):
+        return PLAIN
+
+
+def test_bars_of_an_hour_are_compared_with_ours_of_an_hour() -> None:
+    due_hour = ("TEST", datetime(2024, 3, 15, 16, tzinfo=timezone.utc))
+    context: Any = SimpleNamespace(
+        client=HandBars(),
+        scope=Scope(),
+        baseline=a_baseline(due_hours=frozenset({due_hour})),
+        findings=Findings(),
+    )
+
+    check_vendor(context, HAND)
+
+    assert {pair.value: count for pair, count in context.findings.in_order()} == {
+        "vendor → 5m bars": PairCount(checked=4, not_auditable=1),
+        "vendor → 1h bars": PairCount(checked=2, not_yet=1),
+    }
+
+
 def test_each_price_and_the_volume_must_be_equal() -> None:
     ours = replace(OURS, open=1.1, high=3.1, low=0.6, close=None, volume=Decimal(11))
 
@@ -136,6 +208,15 @@ def test_each_price_and_the_volume_must_be_equal() -> None:
         ("volume", "10.5", "11"),
     ]
     assert {(d.symbol, d.window_start) for d in found} == {KEY}
+
+
+def test_an_hour_that_differs_is_told_apart_from_a_bar_of_five_minutes() -> None:
+    hour = replace(THEIRS, interval=Interval.ONE_HOUR, high=3.5)
+
+    (found,) = compare_vendor([hour], {KEY: OURS}, set()).differences
+
+    assert (found.interval, found.pair.value) == (Interval.ONE_HOUR, "vendor → 1h bars")
+    assert (found.what, found.expected, found.found) == ("high", "3.5", "3.0")
 
 
 def test_a_bar_that_we_lack_is_a_difference_and_one_that_they_lack_is_none() -> None:
@@ -184,7 +265,7 @@ def test_candles_of_finnhub_are_bars_of_the_symbol_that_is_audited(tmp_path: Pat
         ("{}", ("A",), "holds no candles"),
         ('{"s":"ok","t":[1],"o":[],"h":[],"l":[],"c":[],"v":[]}', ("A",), "holds no candles"),
         ('{"s":"ok","t":1,"o":1,"h":1,"l":1,"c":1,"v":1}', ("A",), "holds no candles"),
-        (CANDLES.replace("1381133100", "1381133101"), ("A",), "is no start of a five-minute"),
+        (CANDLES.replace("1381133100", "1381133101"), ("A",), "is no start of a 5m window"),
         (CANDLES.replace("14.1", "null"), ("A",), "candle 2: this is no bar"),
         (CANDLES.replace("14.1", '"x"'), ("A",), "candle 2: this is no bar"),
     ],

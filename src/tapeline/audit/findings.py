@@ -22,6 +22,7 @@ class Pair(str, Enum):
     SILVER_GOLD = "silver → 5m bars"
     GOLD_HOURS = "5m bars → 1h bars"
     VENDOR = "vendor → 5m bars"
+    VENDOR_HOURS = "vendor → 1h bars"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Check gold against somebody else's five-minute bars: a CSV or Finnhub's candles, gzip or not."""
+"""Check gold against somebody else's bars: a CSV or Finnhub's candles, gzip or not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from typing import IO, Final
 
 from tapeline.audit.context import Context
 from tapeline.audit.findings import NO_PRICES, Compared, Difference, Pair, text_of
-from tapeline.audit.tables import BUCKET_MS
 from tapeline.model.bar import Bar, Interval, WindowKey
 from tapeline.model.columns import named_twice
 from tapeline.model.errors import UsageError
@@ -27,8 +26,11 @@ from tapeline.read.bars import bars_between
 from tapeline.storage.cassandra_client import CassandraClient
 
 _BARS_AT_ONCE: Final = 500
-_LENGTH: Final = ReadInterval.parse(Interval.FIVE_MINUTES.value)
-_FIVE_MINUTES: Final = Interval.FIVE_MINUTES.duration
+_PAIRS: Final = {
+    Interval.FIVE_MINUTES: Pair.VENDOR,
+    Interval.ONE_HOUR: Pair.VENDOR_HOURS,
+}
+"""The lengths of bars that are compared."""
 _PRICES: Final = ("open", "high", "low", "close")
 _REQUIRED: Final = frozenset({"symbol", *_PRICES, "volume"})
 _CANDLES: Final = ("t", "o", "h", "l", "c", "v")
@@ -38,7 +40,7 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True)
 class VendorBar:
-    """A five-minute bar of somebody else."""
+    """A bar of somebody else."""
 
     symbol: str
     window_start: datetime
@@ -47,6 +49,7 @@ class VendorBar:
     low: float
     close: float
     volume: Decimal
+    interval: Interval = Interval.FIVE_MINUTES
 
     @property
     def key(self) -> WindowKey:
@@ -60,6 +63,7 @@ class NoPrices:
 
     symbol: str
     window_start: datetime
+    interval: Interval = Interval.FIVE_MINUTES
 
     @property
     def key(self) -> WindowKey:
@@ -78,29 +82,41 @@ def check_vendor(context: Context, path: Path) -> None:
     in_scope = (row for row in rows_of_file if scope.covers(row.key))
     total = 0
     while rows := list(islice(in_scope, _BARS_AT_ONCE)):
-        some = [row for row in rows if isinstance(row, VendorBar)]
-        left_out = [row.window_start for row in rows if isinstance(row, NoPrices)]
-        context.findings.not_auditable(Pair.VENDOR, NO_PRICES, left_out)
-        if not some:
-            continue
-        total += len(some)
-        bars = _bars_as_read(context.client, [bar.key for bar in some])
-        context.findings.add(Pair.VENDOR, compare_vendor(some, bars, context.baseline.due))
+        for interval in _PAIRS:
+            total += _compare_some(context, interval, [r for r in rows if r.interval is interval])
     if not total:
         message = f"{path} has no bar to compare in the times and symbols that are audited."
         raise UsageError(message)
 
 
-def _bars_as_read(client: CassandraClient, keys: Sequence[WindowKey]) -> dict[WindowKey, Bar]:
-    """Return the five-minute bars of some windows as readers get them."""
-    stored = client.stored_bars(Interval.FIVE_MINUTES, keys)
+def _compare_some(
+    context: Context, interval: Interval, rows: Sequence[VendorBar | NoPrices]
+) -> int:
+    """Compare rows of one length; return how many of them are bars."""
+    pair, baseline = _PAIRS[interval], context.baseline
+    some = [row for row in rows if isinstance(row, VendorBar)]
+    left_out = [row.window_start for row in rows if isinstance(row, NoPrices)]
+    context.findings.not_auditable(pair, NO_PRICES, left_out)
+    if some:
+        bars = _bars_as_read(context.client, interval, [bar.key for bar in some])
+        due = baseline.due_hours if interval is Interval.ONE_HOUR else baseline.due
+        context.findings.add(pair, compare_vendor(some, bars, due))
+    return len(some)
+
+
+def _bars_as_read(
+    client: CassandraClient, interval: Interval, keys: Sequence[WindowKey]
+) -> dict[WindowKey, Bar]:
+    """Return the bars of some windows as readers get them."""
+    stored = client.stored_bars(interval, keys)
+    length = ReadInterval.parse(interval.value)
     bars = {key: found.bar for key, found in stored.items()}
     by_symbol = defaultdict(list)
     for (symbol, start), bar in bars.items():
         if client.reading_rules(bar.policy).carry_open:
             by_symbol[symbol].append(start)
     for symbol, starts in by_symbol.items():
-        for bar in bars_between(client, symbol, _LENGTH, min(starts), max(starts) + _FIVE_MINUTES):
+        for bar in bars_between(client, symbol, length, min(starts), max(starts) + length.duration):
             if (symbol, bar.window_start) in bars:
                 bars[symbol, bar.window_start] = bar
     return bars
@@ -110,8 +126,9 @@ def read_vendor_bars(path: Path, symbols: Collection[str] = ()) -> Iterator[Vend
     """Yield the rows of a CSV with the columns symbol, open, high, low, close, volume.
 
     The start of a window is `window_start_ms` (ms since the epoch) or `window_start` (ISO, UTC
-    where it names no zone). A row whose column `exact` is 0 is left out. A file of JSON is
-    Finnhub's answer to a request for candles of one symbol, which it does not name.
+    where it names no zone). A column `interval` says that bars are of 5m or of 1h; without it
+    all are of 5m. A row whose column `exact` is 0 is left out. A file of JSON is Finnhub's answer
+    to a request for candles of one symbol, which it does not name.
 
     Args:
         path: the file.
@@ -196,13 +213,13 @@ def compare_vendor(
 
 def _difference(bar: VendorBar, what: str, expected: str, found: str) -> Difference:
     return Difference(
-        pair=Pair.VENDOR,
+        pair=_PAIRS[bar.interval],
         what=what,
         expected=expected,
         found=found,
         symbol=bar.symbol,
         window_start=bar.window_start,
-        interval=Interval.FIVE_MINUTES,
+        interval=bar.interval,
     )
 
 
@@ -214,19 +231,32 @@ def _open(path: Path) -> IO[bytes]:
 
 def _bar(row: Mapping[str, str | None], where: str) -> VendorBar | NoPrices:
     symbol = (row["symbol"] or "").strip()
+    interval = _interval(row, where)
     try:
         start = _window_start(row)
         if not any((row[name] or "").strip() for name in _PRICES):
-            return NoPrices(symbol, start)
+            return NoPrices(symbol, start, interval)
         first, high, low, last = (float(row[name] or "") for name in _PRICES)
         volume = Decimal(row["volume"] or "")
     except (ValueError, OverflowError, InvalidOperation) as error:
         message = f"{where}: this is no bar: {error}"
         raise UsageError(message) from error
-    if to_millis(start) % BUCKET_MS:
-        message = f"{where}: {text_of(start)} is no start of a five-minute window."
+    if to_millis(start) % interval.ms:
+        message = f"{where}: {text_of(start)} is no start of a {interval.value} window."
         raise UsageError(message)
-    return VendorBar(symbol, start, first, high, low, last, volume)
+    return VendorBar(symbol, start, first, high, low, last, volume, interval)
+
+
+def _interval(row: Mapping[str, str | None], where: str) -> Interval:
+    name = (row.get("interval") or "").strip() or Interval.FIVE_MINUTES.value
+    found = next((interval for interval in _PAIRS if interval.value == name), None)
+    if found is None:
+        lengths = " and ".join(interval.value for interval in _PAIRS)
+        message = (
+            f"{where}: bars of {name} are not compared, only those of {lengths}: leave it out."
+        )
+        raise UsageError(message)
+    return found
 
 
 def _window_start(row: Mapping[str, str | None]) -> datetime:

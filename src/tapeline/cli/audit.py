@@ -46,7 +46,7 @@ def audit(
         Path | None,
         typer.Option(
             callback=input_file,
-            help="Five-minute bars to compare ours with: a CSV, or candles of Finnhub as JSON.",
+            help="Bars of 5m or 1h to compare ours with: a CSV, or candles of Finnhub as JSON.",
         ),
     ] = None,
     policy: PolicyOption = None,
