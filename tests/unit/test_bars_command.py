@@ -147,6 +147,33 @@ def test_a_known_symbol_without_bars_in_the_range_is_said(asked, capsys):
     assert "No bar starts from 2026-11-20T00:00:00Z to 2026-11-21T00:00:00Z" in said
 
 
+DAY = "A 1d bar of a share starts when its exchange opens and holds regular hours only"
+SESSION = "With --session regular only trades of that session count"
+
+
+@pytest.mark.parametrize(
+    ("symbols", "options", "reason"),
+    [
+        (["AAPL"], {"interval": "1d"}, DAY),
+        (["BINANCE:BTCUSDT", "AAPL"], {"interval": "1d"}, DAY),
+        (["AAPL"], {"interval": "1h", "session": "regular"}, SESSION),
+        (["AAPL"], {"interval": "9tick", "session": "regular"}, SESSION),
+        (["AAPL"], {"interval": "1h"}, None),
+        (["BINANCE:BTCUSDT"], {"interval": "1d"}, None),
+    ],
+)
+def test_bars_that_leave_trades_out_say_so_where_there_is_none(
+    asked, capsys, monkeypatch, symbols, options, reason
+):
+    asked.table = TABLE.slice(0, 0)
+    monkeypatch.setattr(bars_command, "known_symbols", lambda *_, **__: set(symbols))
+    bars(symbols, **options)
+    said = capsys.readouterr()
+    assert "see --from and --to." in said.err
+    assert [text for text in (DAY, SESSION) if text in said.err] == [reason] * bool(reason)
+    assert said.out == ""
+
+
 def test_symbols_may_have_commas_and_blanks_between_them(asked):
     bars(["AAPL, MSFT", " AAPL "])
     assert asked.symbols == ["AAPL", "MSFT"]

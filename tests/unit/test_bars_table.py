@@ -93,6 +93,11 @@ def test_detail_is_every_column_on_one_line_each():
     assert len(lines) == 5
 
 
+@pytest.mark.parametrize("detail", [False, True])
+def test_where_there_is_no_bar_there_is_no_table(detail):
+    assert printed(200, detail=detail) == []
+
+
 def test_a_pipe_has_room_for_everything():
     assert " ".join(printed(40, BITCOIN, is_terminal=False)[0].split()) == " ".join(HEADS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
@@ -31,9 +32,11 @@ from tapeline.cli.render.watch import watch_bars
 from tapeline.local.discovery import find_endpoints
 from tapeline.model.errors import UsageError
 from tapeline.model.read_interval import ReadInterval
+from tapeline.model.sessions import asset_class_of
 from tapeline.model.symbols import parse_symbols
 from tapeline.model.threshold import Length, Threshold, parse_length
 from tapeline.model.times import floor_to, iso, time_span, within_reach
+from tapeline.model.venues import AssetClass
 from tapeline.program.settings import Settings, load_settings
 from tapeline.read.bars import known_symbols, read_bars
 from tapeline.read.sources import require_sources
@@ -103,9 +106,8 @@ def bars(
     if lacking:
         _require_known(symbols, lacking, settings)
     if table.num_rows == 0:
-        typer.echo(
-            f"No bar starts from {iso(first)} to {iso(last)}: see --from and --to.", err=True
-        )
+        none = f"No bar starts from {iso(first)} to {iso(last)}: see --from and --to."
+        typer.echo(f"{none}{_likely_reason(symbols, length)}", err=True)
     if output_format is BarFormat.TABLE and output is None:
         print_bars(table, Console(), detail=detail)
     elif output is None:
@@ -165,6 +167,20 @@ def _span(start: datetime | None, end: datetime | None) -> tuple[datetime, datet
         message = f"The bars would end ({iso(last)}) before any could start ({iso(first)}): {hint}."
         raise UsageError(message)
     return first, last
+
+
+def _likely_reason(symbols: Iterable[str], length: Length) -> str:
+    """Say which trades such bars leave out, if any."""
+    is_day = isinstance(length, ReadInterval) and length.is_day
+    if is_day and any(asset_class_of(symbol) is AssetClass.EQUITY for symbol in symbols):
+        return (
+            f" A {length.name} bar of a share starts when its exchange opens and holds regular "
+            "hours only; shorter bars hold the other hours too."
+        )
+    if length.session is not None:
+        name = length.session.value
+        return f" With --session {name} only trades of that session count: leave it out for all."
+    return ""
 
 
 def _require_known(symbols: list[str], lacking: set[str], settings: Settings) -> None:

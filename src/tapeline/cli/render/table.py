@@ -24,13 +24,15 @@ _Row = dict[str, Any]
 
 
 def print_bars(table: pa.Table, console: Console, *, detail: bool) -> None:
-    """Print bars, one a line; what does not fit a terminal is left out, never wrapped.
+    """Print bars, one a line, if there are any; what does not fit a terminal is left out.
 
     Args:
         table: with the columns of `bars_schema`.
         console: what is no terminal has room for everything.
         detail: every column, however wide: a narrow terminal wraps its lines.
     """
+    if not table.num_rows:
+        return
     if detail or not console.is_terminal:
         console.width = _WHOLE_WIDTH
     if detail:
