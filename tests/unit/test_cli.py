@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from typer.testing import CliRunner
 
+import tapeline
 from tapeline.cli.app import COMMANDS, app, load_command
 
 
@@ -16,6 +21,33 @@ def test_the_first_line_in_the_list_is_that_of_the_command(name):
     command = load_command(name)
     assert command.name == name
     assert command.help.splitlines()[0] == COMMANDS[name][1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_printed_as_it_is_written(name):
+    printed = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).output
+    function = getattr(import_module(COMMANDS[name][0]), name.replace("-", "_"))
+    words = " ".join((function.__doc__, *option_helps(function))).split()
+    assert [word for word in words if word not in printed] == []
+
+
+def option_helps(function):
+    """Return the help of each option and argument, as it is in the source."""
+    for annotation in get_type_hints(function, include_extras=True).values():
+        for described in getattr(annotation, "__metadata__", ()):
+            yield described.help or ""
+
+
+def test_no_console_takes_brackets_of_a_text_for_markup():
+    made = [
+        (path, call)
+        for path in Path(tapeline.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in {"Console", "TextColumn"}
+    ]
+    assert len(made) > 20
+    for path, call in made:
+        assert "markup=False" in ast.unparse(call), path
 
 
 def test_help_names_every_command_and_loads_neither_spark_nor_a_web_server():

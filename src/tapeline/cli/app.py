@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import tapeline
-from tapeline.program.command import run_program
+from tapeline.program.command import command_of, run_program
 
 COMMANDS: Final = {
     "demo": (
@@ -113,10 +113,8 @@ class LazyCommands(TyperGroup):
 
 def load_command(name: str) -> Any:
     """Import a command's module and return the command."""
-    program = typer.Typer(pretty_exceptions_enable=False)
     function = getattr(import_module(COMMANDS[name][0]), name.replace("-", "_"))
-    program.command(name)(function)
-    return typer.main.get_command(program)
+    return command_of(function, name)
 
 
 app = typer.Typer(

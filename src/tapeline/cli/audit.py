@@ -65,7 +65,7 @@ def audit(
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace, policy=policy)
     scope = Scope.of(*time_span(start, end), selected_symbols(symbols))
-    progress = progress_on(Console(stderr=True))
+    progress = progress_on(Console(stderr=True, markup=False))
     with progress:
         findings = run_audit(settings, scope, against, progress)
     _write(findings, output_format, output)
@@ -82,9 +82,9 @@ def _write(findings: Findings, output_format: TableOrJson, output: Path | None) 
     if output_format is TableOrJson.JSON:
         text.write(json_report(findings))
     elif output is not None:
-        print_report(findings, Console(file=text, width=_FILE_WIDTH))
+        print_report(findings, Console(file=text, width=_FILE_WIDTH, markup=False))
     else:
-        print_report(findings, Console())
+        print_report(findings, Console(markup=False))
     if output is None:
         typer.echo(text.getvalue(), nl=False)
         return

@@ -109,7 +109,7 @@ def bars(
         none = f"No bar starts from {iso(first)} to {iso(last)}: see --from and --to."
         typer.echo(f"{none}{_likely_reason(symbols, length)}", err=True)
     if output_format is BarFormat.TABLE and output is None:
-        print_bars(table, Console(), detail=detail)
+        print_bars(table, Console(markup=False), detail=detail)
     elif output is None:
         _write(table, output_format, sys.stdout.buffer, detail=detail)
     else:
@@ -207,7 +207,7 @@ def _write(table: pa.Table, output_format: BarFormat, file: BinaryIO, *, detail:
         write_json(text.to_pylist(), file)
     else:
         lines = io.TextIOWrapper(file, encoding="utf-8")
-        print_bars(table, Console(file=lines), detail=detail)
+        print_bars(table, Console(file=lines, markup=False), detail=detail)
         lines.detach()
 
 

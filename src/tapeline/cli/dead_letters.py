@@ -130,7 +130,7 @@ def _list(letters: Iterable[Letter], reason: str | None, output_format: TableOrJ
     for row in rows:
         cells = (row["origin"], row["reason"], row["symbol"] or "", f"{row['count']:,}")
         table.add_row(*cells, row["newest"])
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     console.print(f"{total:,} refused in all.", highlight=False)
 

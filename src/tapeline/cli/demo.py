@@ -61,7 +61,7 @@ def demo(
 
       tapeline demo --live
     """
-    console = Console()
+    console = Console(markup=False)
     settings = load_settings()
     if profile is None and "profile" not in settings.model_fields_set:
         profile = Profile.SMALL

@@ -44,7 +44,7 @@ def doctor(
     if output_format is TableOrJson.JSON:
         write_json({"failed": failed, "findings": findings})
     else:
-        print_findings(findings, Console(highlight=False))
+        print_findings(findings, Console(highlight=False, markup=False))
     if failed:
         raise typer.Exit(1)
 

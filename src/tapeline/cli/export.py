@@ -144,7 +144,7 @@ def export(
         splits=known,
     )
     typer.echo(f"Using {find_endpoints(settings)}", err=True)
-    progress = progress_on(Console(stderr=True))
+    progress = progress_on(Console(stderr=True, markup=False))
     message = f"Another export is writing into {output}: stop it first, or wait."
     try:
         with sigterm_interrupts(), open_keyspace(settings) as client:

@@ -71,7 +71,7 @@ def gaps(
             gap.producer_id,
             shown,
         )
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def _started(gap: Gap) -> int:

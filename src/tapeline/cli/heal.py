@@ -54,7 +54,7 @@ def heal(
         names = our_symbols(feed, parse_symbols(symbols))
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
     wanted = Wanted(within_reach(start), last, feed, names)
-    with progress_on(Console(stderr=True)) as progress:
+    with progress_on(Console(stderr=True, markup=False)) as progress:
         results = run_heal(settings, wanted, progress)
     for result in results:
         for line in _lines(result):

@@ -28,7 +28,7 @@ def init(
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
     endpoints = find_endpoints(settings)
-    console = Console()
+    console = Console(markup=False)
     console.print(f"Using {endpoints}", highlight=False)
     with open_keyspace(settings, endpoints, needs_tables=False) as client:
         client.create_schema()

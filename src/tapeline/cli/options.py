@@ -92,7 +92,7 @@ def write_json(content: object, file: BinaryIO | None = None) -> None:
 def progress_on(console: Console) -> Progress:
     """Return a progress bar that counts, and shows the time that has passed."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

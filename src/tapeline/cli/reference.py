@@ -193,7 +193,7 @@ def _code(text: str) -> str:
 
 def _print(page: str, *, rendered: bool) -> None:
     if rendered:
-        console = Console()
+        console = Console(markup=False)
         console.width = max(console.width, _TABLE_WIDTH)
         console.print(Markdown(page))
     else:

@@ -105,7 +105,7 @@ def replay(
 
     Backfill of one's own trades: tapeline replay my.csv --into market_data
     """
-    console = Console()
+    console = Console(markup=False)
     factor = parse_speed(speed)
     parse_faults(fault or [])
     settings = load_settings().with_target(
@@ -245,7 +245,7 @@ def _count_final(
 
 def _print_lines(console: Console, lines: Iterable[str]) -> None:
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _print_summary(

@@ -22,7 +22,7 @@ def up(
     Example: tapeline up && tapeline init
     """
     settings = load_settings().with_target(profile=profile)
-    console = Console()
+    console = Console(markup=False)
     LocalStack(Home(settings.home), console, settings.profile).up(keep=True)
     console.print(f"Running: {find_endpoints(settings)}", highlight=False)
 
@@ -33,6 +33,6 @@ def down() -> None:
     Example: tapeline down
     """
     settings = load_settings()
-    console = Console()
+    console = Console(markup=False)
     stopped = LocalStack(Home(settings.home), console).down()
     console.print(f"Stopped: {', '.join(stopped) if stopped else 'nothing was running'}.")

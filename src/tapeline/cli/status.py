@@ -38,7 +38,7 @@ def status(
     if output_format is TableOrJson.JSON:
         write_json({"healthy": not problems, "problems": problems, **asdict(health)})
     else:
-        print_health(health, problems, Console(highlight=False))
+        print_health(health, problems, Console(highlight=False, markup=False))
     if problems:
         raise typer.Exit(1)
 

@@ -89,7 +89,7 @@ def symbols(
     if output_format is TableOrJson.JSON:
         write_json([asdict(row) for row in rows])
     elif rows:
-        Console().print(_table(rows))
+        Console(markup=False).print(_table(rows))
     elif action is Action.LIST:
         typer.echo("No producer of a live feed runs: start one with `tapeline produce`.")
 

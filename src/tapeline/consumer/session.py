@@ -216,7 +216,7 @@ def _own_spark(settings: Settings, *, records: bool = False) -> tuple[dict[str, 
     }
     jars: list[Path] = []
     if not brings_connectors(os.environ.get("SPARK_DIST_CLASSPATH", "")):
-        fetch_jars(home.jars, [SPARK_JARS], java_home, Console(stderr=True))
+        fetch_jars(home.jars, [SPARK_JARS], java_home, Console(stderr=True, markup=False))
         jars = sorted(jar_folder(home.jars, SPARK_JARS).glob("*.jar"))
         if is_local:
             # Where an archive of classes knows them; a cluster's executors are sent them.

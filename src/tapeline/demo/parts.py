@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Final
 
 from rich.console import Console
+from rich.text import Text
 
 from tapeline.demo.history import is_empty, play_history
 from tapeline.demo.market import Market
@@ -80,7 +81,8 @@ def running_demo(settings: Settings, market: Market, console: Console) -> Iterat
                 console.print(f"The market's last hours are there: {trades:,} simulated trades.")
             producing.release()
             serving.release()
-            console.print(f"\nThe bars are live at [bold][link={page}]{page}[/link][/bold]\n")
+            link = (page, f"bold link {page}")
+            console.print(Text.assemble("\nThe bars are live at ", link, "\n"))
 
         hooks = StartHooks(start_spark, go_live, given_up=commands.close)
         endpoints = services.enter_context(running_services(settings, console, hooks))

@@ -106,9 +106,9 @@ def _await(
 ) -> None:
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} jars"),
+        TextColumn("{task.completed}/{task.total} jars", markup=False),
         TimeElapsedColumn(),
     )
     try:

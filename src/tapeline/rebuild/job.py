@@ -208,7 +208,7 @@ class Rebuild:
     def _shown(self, what: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
         """Show a progress bar; yield what is called after each chunk."""
         bar = ProgressBar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

@@ -67,7 +67,7 @@ def rebuild(
     selection = Selection(*time_span(start, end), selected_symbols(symbols))
     Home(settings.home).make_writable()
     end_with_parent()
-    console = Console()
+    console = Console(markup=False)
     endpoints = find_endpoints(settings)
     console.print(f"Using {endpoints}", highlight=False)
     options = RebuildOptions(layer, selection, allow_shrink, restart, any_policy=policy is not None)

@@ -80,7 +80,7 @@ def watch_bars(
     Raises:
         UsageError: the output is no terminal, or the keyspace has other symbols only.
     """
-    console = Console()
+    console = Console(markup=False)
     if not console.is_terminal:
         message = "--watch draws on a terminal; for a file or a pipe use --format csv or json."
         raise UsageError(message)
