@@ -126,7 +126,9 @@ def _list(letters: Iterable[Letter], reason: str | None, output_format: TableOrJ
     if not rows:
         typer.echo("There are no dead letters.")
         return
-    table = Table("from", "reason", "symbol", "count", "newest")
+    table = Table()
+    for name in ("from", "reason", "symbol", "count", "newest"):
+        table.add_column(name, overflow="fold")
     for row in rows:
         cells = (row["origin"], row["reason"], row["symbol"] or "", f"{row['count']:,}")
         table.add_row(*cells, row["newest"])

@@ -54,7 +54,7 @@ def print_findings(findings: list[Finding], console: Console) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
         outcome = Text(finding.outcome.value, _STYLES[finding.outcome])
-        table.add_row(outcome, finding.check, Text(finding.sentence))
+        table.add_row(outcome, finding.check, Text(finding.sentence, overflow="fold"))
     console.print(table)
     count = sum(finding.outcome is Outcome.FAIL for finding in findings)
     console.print(Text(f"{count} failed." if count else "Nothing failed.", "bold"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Final
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from tapeline.cli.options import (
@@ -22,7 +25,7 @@ from tapeline.model.gap import Gap
 from tapeline.model.times import iso_of_micros, time_span
 from tapeline.program.settings import load_settings
 
-_TIME_WIDTH: Final = len("2026-11-20T14:35:00Z")
+_WHOLE_WIDTH: Final = 500
 _SYMBOLS_SHOWN: Final = 3
 
 
@@ -43,35 +46,51 @@ def gaps(
     first = first or last - timedelta(days=7)
     with open_keyspace(load_settings().with_target(keyspace=keyspace)) as client:
         found = sorted(client.gaps(first, last), key=_started)
-    rows = [_row(gap) for gap in found]
     if output_format is TableOrJson.JSON:
-        write_json(rows)
-        return
-    if not rows:
+        write_json([_row(gap) for gap in found])
+    elif found:
+        print_gaps(found, Console(markup=False))
+    else:
         typer.echo("No gap was reported in that time.")
-        return
-    table = Table()
+
+
+def print_gaps(gaps: Sequence[Gap], console: Console) -> None:
+    """Print gaps as a table, or two lines each on a terminal that is too narrow for it.
+
+    What is no terminal has room for everything.
+    """
+    if not console.is_terminal:
+        console.width = _WHOLE_WIDTH
+    rows = [_cells(gap) for gap in gaps]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name in ("from", "to", "seconds", "why", "producer", "symbols"):
-        table.add_column(
-            name,
-            justify="right" if name == "seconds" else "left",
-            min_width=_TIME_WIDTH if name in {"from", "to"} else None,
-        )
-    for gap in found:
-        row = _row(gap)
-        more = len(gap.symbols) - _SYMBOLS_SHOWN
-        shown = ", ".join(gap.symbols[:_SYMBOLS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-        if gap.healed:
-            shown += f"{' (' if shown else '('}{len(gap.healed)} healed)"
-        table.add_row(
-            str(row["from"]),
-            str(row["to"] or "it lasts"),
-            f"{row['seconds']:,}" if row["seconds"] is not None else "",
-            gap.kind.value,
-            gap.producer_id,
-            shown,
-        )
-    Console(markup=False).print(table)
+        table.add_column(name, justify="right" if name == "seconds" else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    roomy = console.options.update(width=_WHOLE_WIDTH)
+    if Measurement.get(console, roomy, table).maximum <= console.width:
+        console.print(table)
+        return
+    for start, end, seconds, why, producer, symbols in rows:
+        lasted = f" to {end}, {seconds} s" if seconds else f", {end}"
+        for line in (f"{start}{lasted}: {why}", f"  {producer}: {symbols}"):
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _cells(gap: Gap) -> tuple[str, str, str, str, str, str]:
+    row = _row(gap)
+    more = len(gap.symbols) - _SYMBOLS_SHOWN
+    shown = ", ".join(gap.symbols[:_SYMBOLS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    if gap.healed:
+        shown += f"{' (' if shown else '('}{len(gap.healed)} healed)"
+    return (
+        str(row["from"]),
+        str(row["to"] or "it lasts"),
+        f"{row['seconds']:,}" if row["seconds"] is not None else "",
+        gap.kind.value,
+        gap.producer_id,
+        shown,
+    )
 
 
 def _started(gap: Gap) -> int:

@@ -49,7 +49,7 @@ def print_health(health: Health, problems: list[str], console: Console) -> None:
     console.print(Text(title, "bold"))
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, text in _lines(health):
-        table.add_row(name, text)
+        table.add_row(name, Text(text, overflow="fold"))
     console.print(table)
     if not problems:
         console.print(Text("Healthy.", "bold green"))

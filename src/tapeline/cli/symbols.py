@@ -135,7 +135,7 @@ def _outcome(change: SymbolChange, rows: Sequence[SymbolRow], *, is_done: bool) 
 def _table(rows: Sequence[SymbolRow]) -> Table:
     table = Table()
     for name in ("symbol", "source", "state", "producer"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(row.symbol, row.source, row.state.value, row.producer)
     return table
