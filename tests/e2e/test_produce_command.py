@@ -231,14 +231,15 @@ def test_the_api_changes_symbols_as_the_command_does(stack: Endpoints) -> None:
 def test_what_was_changed_counts_after_a_restart_too(stack: Endpoints) -> None:
     with market(stack) as found:
         nobody = found.symbols_command("add", f"COINBASE:{ALL[4]}")
-        assert "No producer of coinbase runs: the next one asks for" in nobody
+        assert "No producer of coinbase runs on topic" in nobody
+        assert "the next one there asks for" in nobody
         found.produce(ALL[:4])
         assert set(found.states()) == set(ours(ALL[:5]))
         found.symbols_command("remove", ",".join(ours(ALL[1:3])))
         found.stop()
         assert "No producer of a live feed runs" in found.symbols_command("list")
         away = found.symbols_command("remove", "--source", "coinbase", ALL[3])
-        assert "the next one leaves out" in away
+        assert "the next one there leaves out" in away
         stopped = datetime.now(timezone.utc)
 
         found.produce(ALL[:4])

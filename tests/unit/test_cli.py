@@ -66,6 +66,38 @@ def test_help_names_every_command_and_loads_neither_spark_nor_a_web_server():
         assert f" {name} " in process.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("bars", ["AAPL"]),
+        ("export", ["bars", "-o", "bars"]),
+        ("gaps", []),
+        ("dead-letters", ["list"]),
+        ("trace", ["AAPL", "2026-11-20"]),
+        ("symbols", ["list"]),
+    ],
+)
+def test_a_command_says_on_standard_error_which_services_it_uses(
+    monkeypatch, tmp_path, name, arguments
+):
+    def has_come_that_far(*_, **__):
+        raise NotImplementedError
+
+    module = import_module(COMMANDS[name][0])
+    for first in ("topic_admin", "open_keyspace", "read_bars"):
+        monkeypatch.setattr(module, first, has_come_that_far, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TAPELINE_KAFKA__BOOTSTRAP_SERVERS", "kafka.example:9092")
+    monkeypatch.setenv("TAPELINE_CASSANDRA__HOST", "cassandra.example")
+    result = CliRunner().invoke(app, [name, *arguments])
+    assert isinstance(result.exception, NotImplementedError)
+    assert result.stdout == ""
+    assert result.stderr == (
+        "Using Kafka kafka.example:9092 (from settings), "
+        "Cassandra cassandra.example:9042 (from settings)\n"
+    )
+
+
 def test_a_command_runs_and_a_wrong_name_is_answered_with_the_right_one():
     assert CliRunner().invoke(app, ["settings", "-h"]).exit_code == 0
     wrong = CliRunner().invoke(app, ["setings"])

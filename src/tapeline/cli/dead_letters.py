@@ -66,6 +66,7 @@ def dead_letters(
     Example: tapeline dead-letters redrive --reason unknown_schema --yes
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
+    typer.echo(f"Using {find_endpoints(settings)}", err=True)
     with open_letters(settings) as (client, found):
         why = reason and reason.value
         letters = (letter for letter in found if _is_wanted(letter, why))

@@ -20,6 +20,7 @@ from tapeline.cli.options import (
     to_option,
     write_json,
 )
+from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.gap import Gap
 from tapeline.model.times import iso_of_micros, time_span
@@ -44,7 +45,10 @@ def gaps(
     first, last = time_span(start, end)
     last = last or datetime.now(timezone.utc)
     first = first or last - timedelta(days=7)
-    with open_keyspace(load_settings().with_target(keyspace=keyspace)) as client:
+    settings = load_settings().with_target(keyspace=keyspace)
+    endpoints = find_endpoints(settings)
+    typer.echo(f"Using {endpoints}", err=True)
+    with open_keyspace(settings, endpoints) as client:
         found = sorted(client.gaps(first, last), key=_started)
     if output_format is TableOrJson.JSON:
         write_json([_row(gap) for gap in found])

@@ -70,7 +70,9 @@ def symbols(
         raise UsageError(message)
     wanted = () if names is None else parse_symbols(names)
     settings = load_settings().with_target(topic=topic)
-    servers, kafka = find_endpoints(settings).bootstrap_servers, settings.kafka
+    endpoints, kafka = find_endpoints(settings), settings.kafka
+    typer.echo(f"Using {endpoints}", err=True)
+    servers = endpoints.bootstrap_servers
     topic_id = topic_id_of(topic_admin(servers, kafka), kafka.topic)
     with closing(FeedView(servers, kafka, topic_id)) as view:
         feed = view.snapshot(datetime.now(timezone.utc))
@@ -91,7 +93,14 @@ def symbols(
     elif rows:
         Console(markup=False).print(_table(rows))
     elif action is Action.LIST:
-        typer.echo("No producer of a live feed runs: start one with `tapeline produce`.")
+        typer.echo(_nobody(kafka.topic))
+
+
+def _nobody(topic: str) -> str:
+    return (
+        f"No producer of a live feed runs on topic {topic}: start one with `tapeline produce`, or "
+        "look at another topic with --topic."
+    )
 
 
 def _taken(view: FeedView, changes: Sequence[SymbolChange]) -> list[SymbolRow]:
@@ -124,7 +133,10 @@ def _outcome(change: SymbolChange, rows: Sequence[SymbolRow], *, is_done: bool) 
         return f"{symbol} is received from {source}."
     if not any(row.source == source for row in rows):
         done = "asks for" if change.is_wanted else "leaves out"
-        return f"No producer of {source} runs: the next one {done} {symbol}."
+        return (
+            f"No producer of {source} runs on topic {change.topic}. The change is kept: the next "
+            f"one there {done} {symbol}. For another topic give --topic."
+        )
     if is_done:
         return f"{symbol} is no longer received from {source}."
     if not change.is_wanted:

@@ -11,6 +11,7 @@ import typer
 from tapeline.cli.dead_letters import open_letters
 from tapeline.cli.options import Keyspace, TableOrJson, Topic, format_option, write_json
 from tapeline.dead_letters.letter import Letter
+from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.bar import state_text
 from tapeline.model.times import as_utc, from_micros, from_millis, iso, iso_of_micros
@@ -57,6 +58,7 @@ def trace(
     """
     start, end = moment(when)
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
+    typer.echo(f"Using {find_endpoints(settings)}", err=True)
     with open_keyspace(settings) as client:
         every = silver_trades(client, symbol, start, end)
         wanted = (t for t in every if trade_id is None or t.trade_id == trade_id)
