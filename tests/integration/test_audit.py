@@ -294,7 +294,7 @@ def test_the_command_exits_1_when_anything_differs_and_0_when_nothing_does(
     vendor_code, vendor_output = fail("audit", *target, "--against", str(vendor))
 
     assert "vendor → 5m bars" in clean
-    left_out = "1 rows of the file that have no prices, which are left out, 2024-03-15T14:35:00Z"
+    left_out = "1 row of the file without prices, left out, 2024-03-15T14:35:00Z"
     assert f"Not auditable, vendor → 5m bars: {left_out}" in clean
     assert (code, json_code, vendor_code) == (1, 1, 1)
     assert "TEST 5m 2024-03-15T14:30:00Z" in output
@@ -303,7 +303,7 @@ def test_the_command_exits_1_when_anything_differs_and_0_when_nothing_does(
     written = json.loads(report.read_text())
     assert written["equal"] is False
     assert len(written["differences"]) == 5
-    assert "Error: 1 differences" in vendor_output
+    assert "Error: 1 difference:" in vendor_output
     assert "9.91" in vendor_output
 
 

@@ -184,8 +184,8 @@ def test_the_end_says_which_version_has_what():
     assert first == (
         "lake: version 7 adds or replaces 1,234 rows in 2 days, and has 400 as they were."
     )
-    assert unfinalized == "1 of these days are not finalized; run it again for the rest."
-    assert "gold no longer has all bars of 1 days of a symbol" in warning
+    assert unfinalized == "1 of these days is not finalized; run it again for the rest."
+    assert "gold no longer has all bars of 1 day of a symbol" in warning
     assert "those that were written before stay as they are" in warning
     assert warning.endswith(": 2026-11-20 AAPL.")
     assert summary(ExportResult(kept=3, version=0), Path("lake"), OPTIONS) == [

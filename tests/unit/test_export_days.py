@@ -74,17 +74,18 @@ def test_the_end_says_what_was_written_what_is_open_and_what_is_lost():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"kind": Kind.TRADES}, ["silver no longer has all trades of 1 files", "SILVER_TTL_S"]),
-        ({}, ["gold no longer has all bars of 1 files", "GOLD_TTL_S"]),
+        ({"kind": Kind.TRADES}, ["silver no longer has all trades of 1 file ", "SILVER_TTL_S"]),
+        ({}, ["gold no longer has all bars of 1 file, ", "GOLD_TTL_S"]),
         (
             {"interval": parse_length("5tick")},
-            ["silver or gold no longer has all trades of the 5tick bars of 1 files", "nothing new"],
+            ["silver or gold no longer has all trades of the 5tick bars of 1 file ", "nothing new"],
         ),
     ],
 )
 def test_what_is_lost_is_said_of_the_table_that_lost_it(change, said):
     outcome = ExportResult(files=1, rows=1, fragments=["date=2024-03-15/A.parquet"])
-    _, warning = summary(outcome, Path("out"), replace(OPTIONS, **change))
+    first, warning = summary(outcome, Path("out"), replace(OPTIONS, **change))
+    assert first == "out: wrote 1 file with 1 row, left 0 as they were."
     assert [text in warning for text in said] == [True] * len(said)
     assert ("silver" in warning) == (change != {})
 

@@ -241,7 +241,7 @@ TABLE = {
         ("AAPL", "unexpected extra argument"),
         ("--symbols AAPL", "FINNHUB_API_KEY is not set"),
         ("--symbols AAPL --source finhub", "'finnhub', 'coinbase', 'kraken'"),
-        ("--source coinbase --symbols A --source kraken", "are 2 --source and 1 lists of symbols"),
+        ("--source coinbase --symbols A --source kraken", "are 2 --source and 1 list of symbols"),
         ("--source coinbase --source coinbase", "--source coinbase is there 2 times"),
         ("--source coinbase --source simulator", "--source simulator goes alone"),
         ("--source coinbase --source finnhub", "FINNHUB_API_KEY is not set"),

@@ -114,9 +114,9 @@ def test_a_dry_run_says_what_it_would_send_and_what_not():
     trade = Trade("AAPL", 1.0, 1.0, T, None, 1, 1, 0, "finnhub")
     found = Redriven([trade], refused=2, expired=3, stored=4)
     assert summary(found, is_sent=False) == [
-        "Valid now, to be sent with --yes: 1 trades.",
+        "Valid now, to be sent with --yes: 1 trade.",
         "In silver already: 4.",
         "Valid, but received so long ago that silver has begun to lose their time: 3.",
         "Still refused: 2.",
     ]
-    assert summary(Redriven([trade]), is_sent=True) == ["Sent: 1 trades."]
+    assert summary(Redriven([trade]), is_sent=True) == ["Sent: 1 trade."]

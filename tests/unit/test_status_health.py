@@ -104,7 +104,7 @@ def test_the_screen_fits_80_columns_and_says_what_is_wrong():
         "2026-11-20 14:35:07 UTC, keyspace market_data, topic trades_raw",
         "Kafka       127.0.0.1:19092 (local stack), process 41, 412 MB",
         "Cassandra   10.0.0.7:9042 (from settings)",
-        "Feed        1 of 1 producers connected, 7 symbols",
+        "Feed        1 of 1 producer connected, 7 symbols",
         "Open gaps   none",
         "Unread      0 of 1,200 messages are not in silver yet",
         "Newest      trade of 2026-11-20 14:35:05, received 1.0 s ago",

@@ -93,7 +93,7 @@ NO_GOLD: Final = "windows whose bars have expired"
 NO_TOPIC: Final = (
     "windows of topics that no longer exist, which a stream or `tapeline rebuild gold` makes final"
 )
-NO_PRICES: Final = "rows of the file that have no prices, which are left out"
+NO_PRICES: Final = "rows of the file without prices, left out"
 _NO_WINDOWS: Final = (NO_BRONZE, NO_SILVER, NO_GOLD, NO_TOPIC)
 
 KEPT_DIFFERENCES: Final = 1000

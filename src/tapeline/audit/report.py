@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tapeline.audit.findings import Difference, Findings
+from tapeline.model.texts import counted
 from tapeline.model.times import iso
 
 SHOWN_DIFFERENCES: Final = 50
@@ -20,7 +21,9 @@ def print_report(findings: Findings, console: Console) -> None:
     console.print(_summary(findings))
     for (pair, what), missed in findings.unaudited.items():
         span = f"{iso(missed.first)} to {iso(missed.last)}"
-        line = f"Not auditable, {pair.value}: {missed.count:,} {what}, {span}."
+        noun, _, rest = what.partition(" ")
+        some = counted(missed.count, noun.removesuffix("s"), noun)
+        line = f"Not auditable, {pair.value}: {some} {rest}, {span}."
         console.print(line, soft_wrap=True)
     shown = findings.differences[:SHOWN_DIFFERENCES]
     if shown:

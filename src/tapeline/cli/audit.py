@@ -26,6 +26,7 @@ from tapeline.cli.options import (
 )
 from tapeline.model.errors import AuditError, UsageError
 from tapeline.model.symbols import selected_symbols
+from tapeline.model.texts import counted
 from tapeline.model.times import time_span
 from tapeline.program.options import input_file
 from tapeline.program.rule_file import PolicyOption
@@ -71,8 +72,8 @@ def audit(
     _write(findings, output_format, output)
     if findings.total_differences:
         message = (
-            f"{findings.total_differences:,} differences: what is stored is not what the layer "
-            "before it makes."
+            f"{counted(findings.total_differences, 'difference')}: what is stored is not what the "
+            "layer before it makes."
         )
         raise AuditError(message)
 

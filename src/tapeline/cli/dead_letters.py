@@ -23,6 +23,7 @@ from tapeline.kafka.topics import topic_admin, topic_id_of
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.reasons import Reason
+from tapeline.model.texts import counted
 from tapeline.model.times import iso_of_micros, to_micros
 from tapeline.model.trade import Trade, encode_trade
 from tapeline.producer.kafka_producer import KafkaProducer
@@ -139,7 +140,7 @@ def _list(letters: Iterable[Letter], reason: str | None, output_format: TableOrJ
 
 
 def _show(letters: Iterable[Letter], output_format: TableOrJson) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "place": letter.place,
             "origin": letter.origin.value,
@@ -155,11 +156,12 @@ def _show(letters: Iterable[Letter], output_format: TableOrJson) -> None:
         write_json(rows)
         return
     for row in rows:
-        refused: Any = row["refused"]
         why = ", ".join(
-            r["reason"] if r["index"] is None else f"{r['reason']} at {r['index']}" for r in refused
+            r["reason"] if r["index"] is None else f"{r['reason']} at {r['index']}"
+            for r in row["refused"]
         )
-        typer.echo(f"{row['place']}  {row['received_at']}  {why}  {row['bytes']:,} bytes")
+        size = counted(row["bytes"], "byte")
+        typer.echo(f"{row['place']}  {row['received_at']}  {why}  {size}")
         typer.echo(f"  {row['data']}")
     if not rows:
         typer.echo("There are no dead letters.")
@@ -179,7 +181,7 @@ def _redrive(
 
 def summary(found: Redriven, *, is_sent: bool) -> list[str]:
     """Say in sentences what was found and done."""
-    number = f"{len(found.trades):,} trades"
+    number = counted(len(found.trades), "trade")
     lines = [f"Sent: {number}." if is_sent else f"Valid now, to be sent with --yes: {number}."]
     for count, text in (
         (found.stored, "In silver already"),

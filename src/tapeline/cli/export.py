@@ -28,6 +28,7 @@ from tapeline.model.errors import UsageError
 from tapeline.model.read_interval import ReadInterval
 from tapeline.model.splits import NO_SPLITS
 from tapeline.model.symbols import selected_symbols
+from tapeline.model.texts import counted
 from tapeline.model.threshold import Length, parse_length
 from tapeline.model.times import time_span
 from tapeline.program.options import output_folder
@@ -194,15 +195,17 @@ def summary(outcome: ExportResult, output: Path, options: ExportOptions) -> list
     """Say in sentences what was written and what was not."""
     if outcome.version is not None:
         return _table_summary(outcome, output)
-    wrote = f"{output}: wrote {outcome.files:,} files with {outcome.rows:,} rows"
-    lines = [f"{wrote}, left {outcome.kept:,} as they were."]
+    wrote = f"{counted(outcome.files, 'file')} with {counted(outcome.rows, 'row')}"
+    lines = [f"{output}: wrote {wrote}, left {outcome.kept:,} as they were."]
     if outcome.open_days:
-        lines.append(
-            f"{outcome.open_days:,} of the files written are of days that are not finalized; run "
-            "it again for the rest of them."
+        some = counted(
+            outcome.open_days,
+            "of the files written is of a day that is",
+            "of the files written are of days that are",
         )
+        lines.append(f"{some} not finalized; run it again for the rest.")
     if outcome.fragments:
-        files = f"{len(outcome.fragments):,} files"
+        files = counted(len(outcome.fragments), "file")
         lines.append(f"Warning: {_lost(files, options)}: {_first_of(outcome.fragments)}")
     return lines
 
@@ -231,16 +234,16 @@ def _table_summary(outcome: ExportResult, output: Path) -> list[str]:
     version = f"{output}: version {outcome.version}"
     lines = [f"{version} has all of it already."]
     if outcome.files:
-        wrote = f"{outcome.rows:,} rows in {outcome.files:,} days"
+        wrote = f"{counted(outcome.rows, 'row')} in {counted(outcome.files, 'day')}"
         lines = [f"{version} adds or replaces {wrote}, and has {outcome.kept:,} as they were."]
     if outcome.open_days:
-        lines.append(
-            f"{outcome.open_days:,} of these days are not finalized; run it again for the rest."
-        )
+        some = counted(outcome.open_days, "of these days is", "of these days are")
+        lines.append(f"{some} not finalized; run it again for the rest.")
     if outcome.fragments:
+        days = counted(len(outcome.fragments), "day")
         lines.append(
-            f"Warning: gold no longer has all bars of {len(outcome.fragments):,} days of a symbol, "
-            "or not all that they are made of (it keeps them for TAPELINE_CASSANDRA__GOLD_TTL_S); "
+            f"Warning: gold no longer has all bars of {days} of a symbol, or not all that "
+            "they are made of (it keeps them for TAPELINE_CASSANDRA__GOLD_TTL_S); "
             f"{_KEPT_BARS}: {_first_of(outcome.fragments)}"
         )
     return lines

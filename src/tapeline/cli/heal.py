@@ -17,6 +17,7 @@ from tapeline.heal.run import Wanted, numbered_feed, run_heal
 from tapeline.model.errors import UsageError
 from tapeline.model.gap import Gap
 from tapeline.model.symbols import parse_symbols
+from tapeline.model.texts import counted
 from tapeline.model.times import from_millis, iso, iso_of_micros, time_span, within_reach
 from tapeline.program.settings import load_settings
 
@@ -69,7 +70,7 @@ def heal(
 
 def _lines(result: SymbolResult) -> Iterator[str]:
     """Yield what became of one symbol."""
-    yield f"{result.symbol}: {_count(result.fetched, 'trade')} fetched"
+    yield f"{result.symbol}: {counted(result.fetched, 'trade')} fetched"
     for gap in result.healed:
         yield f"  healed   {_gap(gap)}"
     for hole, reason in result.holes:
@@ -83,7 +84,3 @@ def _lines(result: SymbolResult) -> Iterator[str]:
 def _gap(gap: Gap) -> str:
     end = "now" if gap.ended_us is None else iso_of_micros(gap.ended_us)
     return f"{iso_of_micros(gap.started_us)} to {end} ({gap.kind.value})"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

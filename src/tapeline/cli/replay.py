@@ -25,6 +25,7 @@ from tapeline.local.services import running_services
 from tapeline.local.supervisor import child_process, keep_alive
 from tapeline.model.bar import Interval
 from tapeline.model.errors import StreamError
+from tapeline.model.texts import counted
 from tapeline.program.logs import configure_logging
 from tapeline.program.process import sigterm_interrupts
 from tapeline.program.rule_file import PolicyOption
@@ -150,15 +151,16 @@ def _require_all(replayed: Replayed, settings: Settings, *, is_faulty: bool) -> 
     """
     if not replayed.is_complete():
         message = (
-            f"Not every trade is in a final bar; {replayed.windows} five-minute bars and "
-            f"{replayed.hours} hours had to be. What is no valid trade is in topic "
+            "Not every trade is in a final bar; "
+            f"{counted(replayed.windows, 'five-minute bar')} and "
+            f"{counted(replayed.hours, 'hour')} had to be. What is no valid trade is in topic "
             f"{settings.kafka.dead_letter_topic}; the rest is in the logs in "
             f"{Home(settings.home).logs}."
         )
         raise StreamError(message)
     sent = replayed.sent
     if is_faulty and not 0 <= sent.silver - replayed.silver <= sent.unsure:
-        message = f"Silver holds {replayed.silver} trades; it must hold {sent.silver}."
+        message = f"Silver holds {counted(replayed.silver, 'trade')}; it must hold {sent.silver:,}."
         raise StreamError(message)
 
 
@@ -268,10 +270,11 @@ def _print_summary(
     sent = replayed.sent
     if faulty:
         console.print(
-            f"Faults: {sent.redelivered:,} trades sent again, {sent.ambiguous:,} of them alike "
-            f"to twins; {sent.bad_trades:,} bad trades, {sent.malformed_frames:,} malformed "
-            f"frames, {sent.drops} drops, {sent.silences} silences. Silver must hold "
-            f"{sent.silver:,} trades."
+            f"Faults: {counted(sent.redelivered, 'trade')} sent again, {sent.ambiguous:,} of them "
+            f"alike to twins; {counted(sent.bad_trades, 'bad trade')}, "
+            f"{counted(sent.malformed_frames, 'malformed frame')}, {counted(sent.drops, 'drop')}, "
+            f"{counted(sent.silences, 'silence')}. Silver must hold "
+            f"{counted(sent.silver, 'trade')}."
         )
     if replayed.is_complete():
         console.print(f"Every bar is final after {elapsed_s:.1f} s.")

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tapeline.cli.options import Keyspace, TableOrJson, format_option, write_json
 from tapeline.cli.render.live_bars import age_of
+from tapeline.model.texts import counted
 from tapeline.program.settings import load_settings
 from tapeline.status.bar_counts import BarCounts
 from tapeline.status.check import check_health
@@ -79,9 +80,14 @@ def _service(service: Service) -> str:
 
 def _flow_lines(flow: Flow, now: datetime) -> Iterator[tuple[str, str]]:
     yield "Feed", _feed(flow)
-    gaps = [f"{g.kind} since {g.since:%m-%d %H:%M:%S}, {g.symbols} symbols" for g in flow.gaps]
+    gaps = [
+        f"{g.kind} since {g.since:%m-%d %H:%M:%S}, {counted(g.symbols, 'symbol')}"
+        for g in flow.gaps
+    ]
     yield "Open gaps", "; ".join(gaps) or "none"
-    yield "Unread", f"{flow.unread:,} of {flow.messages:,} messages are not in silver yet"
+    messages = counted(flow.messages, "message")
+    unread = counted(flow.unread, f"of {messages} is", f"of {messages} are")
+    yield "Unread", f"{unread} not in silver yet"
     if flow.newest_trade is None or flow.newest_receipt is None:
         yield "Newest", "no trade in silver yet"
     else:
@@ -100,12 +106,14 @@ def _feed(flow: Flow) -> str:
         return "no producer reports"
     connected = [p for p in flow.living if p.connected]
     symbols = sum(p.symbols for p in connected)
-    text = f"{len(connected)} of {len(flow.living)} producers connected, {symbols} symbols"
-    return f"{text}, {flow.pending:,} trades on their way to Kafka" if flow.pending else text
+    producers = f"{len(connected)} of {counted(len(flow.living), 'producer')}"
+    text = f"{producers} connected, {counted(symbols, 'symbol')}"
+    return f"{text}, {counted(flow.pending, 'trade')} not in Kafka yet" if flow.pending else text
 
 
 def _bars(bars: BarCounts) -> str:
-    text = f"{bars.final:,} final, {bars.provisional:,} provisional, of {bars.symbols:,} symbols"
+    symbols = counted(bars.symbols, "symbol")
+    text = f"{bars.final:,} final, {bars.provisional:,} provisional, of {symbols}"
     if bars.revised:
         text += f"; {bars.revised:,} revised"
     return f"{text}; {bars.incomplete:,} incomplete" if bars.incomplete else text

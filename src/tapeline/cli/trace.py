@@ -14,6 +14,7 @@ from tapeline.dead_letters.letter import Letter
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.bar import state_text
+from tapeline.model.texts import counted
 from tapeline.model.times import as_utc, from_micros, from_millis, iso, iso_of_micros
 from tapeline.program.options import LARGEST
 from tapeline.program.settings import Settings, load_settings
@@ -148,7 +149,7 @@ def _lines_of(trace: Trace) -> list[str]:
         reason = f" ({bar.reason})" if bar.reason else ""
         said.append(
             f"  {interval.value} bar    of {iso(bar.window_start)}: {state}{reason}, "
-            f"{bar.trade_count:,} trades, close {bar.close}{written}"
+            f"{counted(bar.trade_count, 'trade')}, close {bar.close}{written}"
         )
     if not trace.bars:
         said.append("  bars      none yet")

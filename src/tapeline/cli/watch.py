@@ -13,6 +13,7 @@ from tapeline.client.api import DEFAULT_URL, Api
 from tapeline.local.home import Home
 from tapeline.local.lock import held
 from tapeline.model.errors import UsageError
+from tapeline.model.texts import counted
 from tapeline.model.times import TIME_FORMATS, within_reach
 from tapeline.program.logs import configure_logging
 from tapeline.program.options import input_file
@@ -109,10 +110,10 @@ def watch(
         watch = Watch(
             found, judge, outbox, receiver, api, None if key is None else key.get_secret_value()
         )
-        waiting = f", {outbox.pending:,} events wait" if outbox.pending else ""
-        typer.echo(
-            f"Watching {api} by {len(found):,} rules, telling {receiver.name}{waiting}", err=True
-        )
+        text = f"Watching {api} by {counted(len(found), 'rule')}, telling {receiver.name}"
+        if outbox.pending:
+            text += f", {counted(outbox.pending, 'event waits', 'events wait')}"
+        typer.echo(text, err=True)
         try:
             with sigterm_interrupts():
                 watch.run()

@@ -25,6 +25,7 @@ from tapeline.local.service import LOOPBACK
 from tapeline.local.services import running_services
 from tapeline.local.stack import StartHooks
 from tapeline.local.supervisor import Child, child_process
+from tapeline.model.texts import counted
 from tapeline.program.settings import API_PORT, ENV_DELIMITER, ENV_PREFIX, Settings
 from tapeline.simulator.child import simulated_feed
 
@@ -78,7 +79,8 @@ def running_demo(settings: Settings, market: Market, console: Console) -> Iterat
             if market.is_simulated and is_empty(settings, servers):
                 topic_id, now = topic_id_of(admin, market.target), datetime.now(timezone.utc)
                 trades = play_history(settings, servers, topic_id, now)
-                console.print(f"The market's last hours are there: {trades:,} simulated trades.")
+                simulated = counted(trades, "simulated trade")
+                console.print(f"The market's last hours are there: {simulated}.")
             producing.release()
             serving.release()
             link = (page, f"bold link {page}")

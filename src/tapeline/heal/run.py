@@ -22,6 +22,7 @@ from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.errors import ExpiredError, SchemaError, UsageError
 from tapeline.model.gap import Gap, ends_of_all, overlapping
+from tapeline.model.texts import counted
 from tapeline.model.times import EPOCH, to_micros
 from tapeline.producer.feed_address import history_url_of
 from tapeline.producer.history import HistoryClient
@@ -115,8 +116,8 @@ def _span(settings: Settings, wanted: Wanted) -> Span:
     end = min(wanted.end or now, now)
     if end <= oldest:
         message = (
-            f"Silver keeps trades for {lifetime.days} days and has begun to lose those of that "
-            "time, so its bars cannot be made again."
+            f"Silver keeps trades for {counted(lifetime.days, 'day')} and has begun to lose those "
+            "of that time, so its bars cannot be made again."
         )
         raise ExpiredError(message)
     return Span(min(wanted.start, end), end, oldest, now + _AHEAD)

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tapeline.kafka.client import IN_THE_CLEAR, client_options
 from tapeline.model.errors import DeliveryError
+from tapeline.model.texts import counted
 from tapeline.producer.spool_file import SpooledMessage
 from tapeline.program.service_settings import KafkaSettings
 
@@ -145,9 +146,10 @@ class KafkaProducer:
         remaining = self._producer.flush(_FLUSH_TIMEOUT_S)
         self.serve()
         if remaining:
+            messages = counted(remaining, "message was", "messages were")
             message = (
-                f"{remaining} messages were not acknowledged within {_FLUSH_TIMEOUT_S:.0f} s: "
-                "check that Kafka runs. They are not in the topic."
+                f"{messages} not acknowledged within {_FLUSH_TIMEOUT_S:.0f} s: check that Kafka "
+                "runs. What was not acknowledged is not in the topic."
             )
             raise DeliveryError(message)
 

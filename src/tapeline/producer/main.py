@@ -22,6 +22,7 @@ from tapeline.local.home import Home
 from tapeline.model.errors import UsageError
 from tapeline.model.names import check_producer_name
 from tapeline.model.symbols import parse_symbols
+from tapeline.model.texts import counted
 from tapeline.producer.feed_address import proxy_of, url_of
 from tapeline.producer.reading import OpenReading, Reading, opened
 from tapeline.program.command import run_command
@@ -121,9 +122,10 @@ def _lists(
     if symbols is None:
         return [",".join(feed_of(source.value).default_symbols) for source in sources]
     if len(symbols) != len(sources):
+        lists = counted(len(symbols), "list of symbols", "lists of symbols")
         message = (
-            f"There are {len(sources)} --source and {len(symbols)} lists of symbols: give each "
-            "source its --symbols, in the same order, or leave all of them out."
+            f"There are {len(sources)} --source and {lists}: give each source its --symbols, in "
+            "the same order, or leave all of them out."
         )
         raise UsageError(message)
     return symbols

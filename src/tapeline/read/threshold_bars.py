@@ -19,6 +19,7 @@ from tapeline.model.rollup import Gaps, state_of
 from tapeline.model.rules import Rules
 from tapeline.model.sessions import Session, sessions_between
 from tapeline.model.splits import NO_SPLITS, Splits
+from tapeline.model.texts import counted
 from tapeline.model.threshold import Threshold
 from tapeline.model.times import floor_to, from_millis, iso, to_millis
 from tapeline.read.gaps import gaps_between
@@ -188,8 +189,9 @@ def _require_all(part: Bar, trades: int) -> None:
         ExpiredError: it does not.
     """
     if part.is_final and trades < part.trade_count:
+        every = counted(part.trade_count, "trade")
         message = (
-            f"Silver has {trades} of the {part.trade_count} trades of {part.symbol} from "
+            f"Silver has {trades:,} of the {every} of {part.symbol} from "
             f"{iso(part.window_start)} on: they expire after TAPELINE_CASSANDRA__SILVER_TTL_S. Ask "
             "for the time after them, or for bars of a length of time, which are kept."
         )

@@ -31,6 +31,7 @@ from tapeline.model.bar import Bar, WindowKey
 from tapeline.model.conditions import SHIPPED
 from tapeline.model.coverage import Coverage
 from tapeline.model.errors import UsageError
+from tapeline.model.texts import counted
 from tapeline.model.times import EPOCH
 from tapeline.program.settings import Settings
 from tapeline.rebuild.gold import GoldRebuild
@@ -110,7 +111,8 @@ def run_rebuild(
             living.keys(), _now()
         )
         if made_final:
-            console.print(f"{made_final:,} bars of topics that no longer exist were made final.")
+            bars = counted(made_final, "bar")
+            console.print(f"Made final: {bars} of topics that no longer exist.")
         client.write_reading_rules(settings.stream.policy)
         rebuild = Rebuild(session, client, settings, options, is_complete, file, progress, console)
         rebuild.run()

@@ -12,6 +12,7 @@ from rich.console import Console
 from tapeline.local.discovery import find_endpoints
 from tapeline.local.home import Home
 from tapeline.model.symbols import selected_symbols
+from tapeline.model.texts import counted
 from tapeline.model.times import TIME_FORMATS, time_span
 from tapeline.program.logs import configure_logging
 from tapeline.program.process import end_with_parent, sigterm_interrupts
@@ -85,21 +86,22 @@ def summary(progress: Progress, layer: RebuildLayer) -> list[str]:
     """Say in sentences what a rebuild has done and what it has not."""
     lines = []
     if layer is RebuildLayer.SILVER:
-        lines.append(f"Silver: {progress.messages:,} messages of bronze written again.")
+        lines.append(f"Silver: {counted(progress.messages, 'message')} of bronze written again.")
         if progress.fragments.count:
             lines.append(
                 f"Left alone, for bronze or silver has begun to lose their trades: "
-                f"{progress.fragments.count:,} windows: {progress.fragments}."
+                f"{counted(progress.fragments.count, 'window')}: {progress.fragments}."
             )
         if progress.missing_trades:
             lines.append(
-                f"Still missing: {progress.missing_trades:,} trades. They were deleted by hand, "
-                "and a deletion is newer than they are; they come back once Cassandra has "
-                f"forgotten it (gc_grace_seconds). Windows: {progress.missing}."
+                f"Still missing: {counted(progress.missing_trades, 'trade')}. What was deleted by "
+                "hand is older than its deletion, and comes back once Cassandra has forgotten "
+                f"that (gc_grace_seconds). Windows: {progress.missing}."
             )
     lines.append(
-        f"Gold: {progress.windows:,} windows compared; {progress.written.count:,} bars of five "
-        f"minutes and {progress.written_hours.count:,} of one hour written."
+        f"Gold: {counted(progress.windows, 'window')} compared; "
+        f"{counted(progress.written.count, 'bar')} of five minutes and "
+        f"{progress.written_hours.count:,} of one hour written."
     )
     for tally, text in (
         (progress.kept, "Kept, for silver has fewer trades than the bar (--allow-shrink)"),
@@ -108,5 +110,5 @@ def summary(progress: Progress, layer: RebuildLayer) -> list[str]:
         (progress.left, "Left to the stream, which works on them: run it again"),
     ):
         if tally.count:
-            lines.append(f"{text}: {tally.count:,} windows: {tally}.")
+            lines.append(f"{text}: {counted(tally.count, 'window')}: {tally}.")
     return lines

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from tapeline.model.texts import counted
 from tapeline.status.bar_counts import BarCounts
 from tapeline.status.flow import Flow, problems_of_feed
 
@@ -69,13 +70,13 @@ def problems_of(health: Health) -> list[str]:
 def _problems_of_stream(flow: Flow) -> Iterator[str]:
     if flow.stuck:
         yield (
-            f"{flow.stuck:,} messages have waited in Kafka for more than a minute: "
-            "start `tapeline stream`, or see its log."
+            f"{counted(flow.stuck, 'message has', 'messages have')} waited in Kafka for more than "
+            "a minute: start `tapeline stream`, or see its log."
         )
     elif flow.overdue:
         yield (
-            f"{flow.overdue:,} windows could have been finalized a minute ago: start `tapeline "
-            "stream` (--job all or finalize), or see its log."
+            f"{counted(flow.overdue, 'window')} could have been finalized a minute ago: start "
+            "`tapeline stream` (--job all or finalize), or see its log."
         )
 
 

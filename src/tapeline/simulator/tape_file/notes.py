@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tapeline.model.symbols import some_of
+from tapeline.model.texts import counted
 from tapeline.model.times import from_millis, iso
 from tapeline.simulator.tape_file.cells import one_line
 from tapeline.simulator.tape_file.codes import ConditionCodes
@@ -44,8 +45,7 @@ class TapeNotes:
 
     def title(self) -> str:
         """Return how much there is."""
-        trades = "1 trade" if self.trades == 1 else f"{self.trades:,} trades"
-        symbols = "1 symbol" if len(self.symbols) == 1 else f"{len(self.symbols):,} symbols"
+        trades, symbols = counted(self.trades, "trade"), counted(len(self.symbols), "symbol")
         return f"{trades} of {symbols} in {self.path}"
 
     def in_short(self) -> list[str]:

@@ -10,6 +10,7 @@ from tapeline.local.home import Home, why_not_writable
 from tapeline.local.jar_checksums import known_checksums, wrong_jars
 from tapeline.local.jars import ALL_JARS, JarSet, jar_folder, missing_jars
 from tapeline.local.lock import is_held
+from tapeline.model.texts import counted
 from tapeline.producer.spool_folder import left_behind
 from tapeline.program.settings import Settings
 from tapeline.status.doctor.finding import Finding
@@ -38,7 +39,7 @@ def _jars(check: str, jars: Path, jar_set: JarSet) -> Finding:
     count = len(list(folder.glob("*.jar")))
     if count == 0:
         return Finding.fail(check, f"{folder} holds no jar: {again}.")
-    return Finding.ok(check, f"{count} jars, each with its SHA-256.")
+    return Finding.ok(check, f"{counted(count, 'jar')}, each with its SHA-256.")
 
 
 def check_checkpoints(settings: Settings) -> Finding:

@@ -16,6 +16,7 @@ from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.errors import SchemaError, ServiceUnavailableError, TapelineError, UsageError
 from tapeline.model.feed_status import MOST_OFF_S
+from tapeline.model.texts import counted
 from tapeline.program.service_settings import KafkaSettings
 from tapeline.program.settings import Settings
 from tapeline.status.doctor.finding import Finding
@@ -41,7 +42,8 @@ def check_kafka(settings: Settings) -> Iterator[Finding]:
     except (TapelineError, KafkaException) as error:
         yield Finding.fail("Kafka", error)
     else:
-        yield Finding.ok("Kafka", f"Answers at {where}, {len(metadata.brokers)} brokers.")
+        brokers = counted(len(metadata.brokers), "broker")
+        yield Finding.ok("Kafka", f"Answers at {where}, {brokers}.")
         yield _topics(settings.kafka, metadata)
         return
     yield Finding.not_checked("topics", "Kafka has to answer first.")
