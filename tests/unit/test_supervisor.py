@@ -47,6 +47,7 @@ def test_a_child_can_be_started_again_and_its_log_goes_on(tmp_path):
 
 
 def test_starting_again_leaves_no_file_open(tmp_path):
+    gc.collect()
     open_before = psutil.Process().num_fds()
     with child_process(["version"], tmp_path) as child:
         wait_until(lambda: child.exit_code is not None)
@@ -55,7 +56,8 @@ def test_starting_again_leaves_no_file_open(tmp_path):
             child.restart()
             gc.collect()
     assert [str(w.message) for w in caught] == []
-    assert psutil.Process().num_fds() == open_before
+    # Threads that other tests left may close some of theirs meanwhile.
+    assert psutil.Process().num_fds() <= open_before
 
 
 def test_a_child_that_ended_by_itself_is_told_with_code_and_log(tmp_path):
