@@ -25,11 +25,11 @@ from tapeline.cli.options import (
     format_option,
     from_option,
     to_option,
+    using,
     write_json,
 )
 from tapeline.cli.render.table import no_bar_of, print_bars
 from tapeline.cli.render.watch import watch_bars
-from tapeline.local.discovery import find_endpoints
 from tapeline.model.errors import UsageError
 from tapeline.model.read_interval import ReadInterval
 from tapeline.model.sessions import asset_class_of
@@ -90,7 +90,7 @@ def bars(
         watch_bars(symbols, length, *time_span(start, end), settings)
         return
     first, last = _span(start, end)
-    typer.echo(f"Using {find_endpoints(settings)}", err=True)
+    using(settings)
     table = read_bars(
         symbols,
         interval,

@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tapeline.cli.options import Keyspace, TableOrJson, Topic, format_option, write_json
+from tapeline.cli.options import Keyspace, TableOrJson, Topic, format_option, using, write_json
 from tapeline.dead_letters.letter import Letter
 from tapeline.dead_letters.read import frames_of_feed, messages_of_topic
 from tapeline.dead_letters.redrive import Redriven, redrive
 from tapeline.kafka.topics import topic_admin, topic_id_of
-from tapeline.local.discovery import find_endpoints
+from tapeline.local.discovery import Endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.reasons import Reason
 from tapeline.model.texts import counted
@@ -67,8 +67,8 @@ def dead_letters(
     Example: tapeline dead-letters redrive --reason unknown_schema --yes
     """
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
-    typer.echo(f"Using {find_endpoints(settings)}", err=True)
-    with open_letters(settings) as (client, found):
+    endpoints = using(settings)
+    with open_letters(settings, endpoints) as (client, found):
         why = reason and reason.value
         letters = (letter for letter in found if _is_wanted(letter, why))
         if action is Action.LIST:
@@ -76,15 +76,18 @@ def dead_letters(
         elif action is Action.SHOW:
             _show(islice(letters, limit), output_format)
         else:
-            _redrive(settings, client, letters, send=yes)
+            servers = endpoints.bootstrap_servers if yes else None
+            _redrive(settings, client, letters, servers)
 
 
 @contextmanager
-def open_letters(settings: Settings) -> Iterator[tuple[CassandraClient, Iterator[Letter]]]:
+def open_letters(
+    settings: Settings, endpoints: Endpoints
+) -> Iterator[tuple[CassandraClient, Iterator[Letter]]]:
     """Connect; yield the client and all letters, those of the feed first."""
-    servers = find_endpoints(settings).bootstrap_servers
+    servers = endpoints.bootstrap_servers
     topic_id_of(topic_admin(servers, settings.kafka), settings.kafka.topic)
-    with open_keyspace(settings) as client:
+    with open_keyspace(settings, endpoints) as client:
 
         def every() -> Iterator[Letter]:
             yield from frames_of_feed(servers, settings.kafka)
@@ -168,14 +171,18 @@ def _show(letters: Iterable[Letter], output_format: TableOrJson) -> None:
 
 
 def _redrive(
-    settings: Settings, client: CassandraClient, letters: Iterable[Letter], *, send: bool
+    settings: Settings,
+    client: CassandraClient,
+    letters: Iterable[Letter],
+    servers: str | None,
 ) -> None:
+    """Say what is valid now, and send it where there are servers to send it to."""
     lifetime = timedelta(seconds=settings.cassandra.silver_ttl_s)
     expired_us = to_micros(datetime.now(timezone.utc) - lifetime) if lifetime else 0
     found = redrive(letters, expired_us, client)
-    if send:
-        asyncio.run(_send(settings, found.trades))
-    for line in summary(found, is_sent=send):
+    if servers is not None:
+        asyncio.run(_send(settings, servers, found.trades))
+    for line in summary(found, is_sent=servers is not None):
         typer.echo(line)
 
 
@@ -193,8 +200,7 @@ def summary(found: Redriven, *, is_sent: bool) -> list[str]:
     return lines
 
 
-async def _send(settings: Settings, trades: Iterable[Trade]) -> None:
-    servers = find_endpoints(settings).bootstrap_servers
+async def _send(settings: Settings, servers: str, trades: Iterable[Trade]) -> None:
     producer = KafkaProducer(servers, settings.kafka.topic, settings.kafka)
     for trade in trades:
         await producer.send(trade.symbol, encode_trade(trade))

@@ -17,11 +17,11 @@ from tapeline.cli.options import (
     check_interval,
     format_option,
     progress_on,
+    using,
 )
 from tapeline.export.content import ExportOptions, Kind
 from tapeline.export.files import ExportFormat
 from tapeline.export.job import ExportResult, run_export
-from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.local.lock import held
 from tapeline.model.errors import UsageError
@@ -144,11 +144,11 @@ def export(
         policy=settings.stream.policy,
         splits=known,
     )
-    typer.echo(f"Using {find_endpoints(settings)}", err=True)
+    endpoints = using(settings)
     progress = progress_on(Console(stderr=True, markup=False))
     message = f"Another export is writing into {output}: stop it first, or wait."
     try:
-        with sigterm_interrupts(), open_keyspace(settings) as client:
+        with sigterm_interrupts(), open_keyspace(settings, endpoints) as client:
             client.require_symbols(options.symbols)
             with held(output / _LOCK_NAME, message), progress:
                 outcome = run(client, output, options, progress)

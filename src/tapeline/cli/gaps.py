@@ -18,9 +18,9 @@ from tapeline.cli.options import (
     format_option,
     from_option,
     to_option,
+    using,
     write_json,
 )
-from tapeline.local.discovery import find_endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.gap import Gap
 from tapeline.model.times import iso_of_micros, time_span
@@ -46,9 +46,7 @@ def gaps(
     last = last or datetime.now(timezone.utc)
     first = first or last - timedelta(days=7)
     settings = load_settings().with_target(keyspace=keyspace)
-    endpoints = find_endpoints(settings)
-    typer.echo(f"Using {endpoints}", err=True)
-    with open_keyspace(settings, endpoints) as client:
+    with open_keyspace(settings, using(settings)) as client:
         found = sorted(client.gaps(first, last), key=_started)
     if output_format is TableOrJson.JSON:
         write_json([_row(gap) for gap in found])

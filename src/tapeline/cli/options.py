@@ -13,9 +13,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tapeline.local.discovery import Endpoints, find_endpoints
 from tapeline.model.threshold import parse_length
 from tapeline.model.times import TIME_FORMATS
 from tapeline.program.options import input_file, output_file
+from tapeline.program.settings import Settings
 from tapeline.program.split_file import read_splits
 
 
@@ -87,6 +89,13 @@ def write_json(content: object, file: BinaryIO | None = None) -> None:
     """Write JSON for people too, times with a Z; to the standard output unless told otherwise."""
     option = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
     (file or sys.stdout.buffer).write(orjson.dumps(content, option=option))
+
+
+def using(settings: Settings) -> Endpoints:
+    """Return the services of some settings, and say on standard error which they are."""
+    endpoints = find_endpoints(settings)
+    typer.echo(f"Using {endpoints}", err=True)
+    return endpoints
 
 
 def progress_on(console: Console) -> Progress:

@@ -14,12 +14,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tapeline.cli.options import TableOrJson, Topic, format_option, write_json
+from tapeline.cli.options import TableOrJson, Topic, format_option, using, write_json
 from tapeline.feeds.known import Source
 from tapeline.kafka.feed_view import FeedView
 from tapeline.kafka.symbol_changes import send_changes
 from tapeline.kafka.topics import topic_admin, topic_id_of
-from tapeline.local.discovery import find_endpoints
 from tapeline.model.errors import UsageError
 from tapeline.model.symbol_change import SymbolChange
 from tapeline.model.symbols import parse_symbols
@@ -70,9 +69,7 @@ def symbols(
         raise UsageError(message)
     wanted = () if names is None else parse_symbols(names)
     settings = load_settings().with_target(topic=topic)
-    endpoints, kafka = find_endpoints(settings), settings.kafka
-    typer.echo(f"Using {endpoints}", err=True)
-    servers = endpoints.bootstrap_servers
+    servers, kafka = using(settings).bootstrap_servers, settings.kafka
     topic_id = topic_id_of(topic_admin(servers, kafka), kafka.topic)
     with closing(FeedView(servers, kafka, topic_id)) as view:
         feed = view.snapshot(datetime.now(timezone.utc))

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from tapeline.cli.dead_letters import open_letters
-from tapeline.cli.options import Keyspace, TableOrJson, Topic, format_option, write_json
+from tapeline.cli.options import Keyspace, TableOrJson, Topic, format_option, using, write_json
 from tapeline.dead_letters.letter import Letter
-from tapeline.local.discovery import find_endpoints
+from tapeline.local.discovery import Endpoints
 from tapeline.local.keyspace import open_keyspace
 from tapeline.model.bar import state_text
 from tapeline.model.texts import counted
@@ -59,13 +59,13 @@ def trace(
     """
     start, end = moment(when)
     settings = load_settings().with_target(topic=topic, keyspace=keyspace)
-    typer.echo(f"Using {find_endpoints(settings)}", err=True)
-    with open_keyspace(settings) as client:
+    endpoints = using(settings)
+    with open_keyspace(settings, endpoints) as client:
         every = silver_trades(client, symbol, start, end)
         wanted = (t for t in every if trade_id is None or t.trade_id == trade_id)
         found = list(islice(wanted, limit + 1))
         traced = list(traces(client, found[:limit]))
-        letters = [] if found else refused(settings, symbol, start, end)
+        letters = [] if found else refused(settings, endpoints, symbol, start, end)
         if not found and not letters:
             client.require_symbols([symbol])
     if output_format is TableOrJson.JSON:
@@ -98,9 +98,11 @@ def moment(text: str) -> tuple[datetime, datetime]:
     raise typer.BadParameter(message)
 
 
-def refused(settings: Settings, symbol: str, start: datetime, end: datetime) -> list[Letter]:
+def refused(
+    settings: Settings, endpoints: Endpoints, symbol: str, start: datetime, end: datetime
+) -> list[Letter]:
     """Return what was refused of a symbol, or could not be told to be of another, about a time."""
-    with open_letters(settings) as (_, every):
+    with open_letters(settings, endpoints) as (_, every):
         return [
             letter
             for letter in every
