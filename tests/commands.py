@@ -41,6 +41,13 @@ def start(
     )
 
 
+def start_in_background(*arguments: str) -> subprocess.Popen[str]:
+    """Start a command that gives way to us, so that a signal comes amid its work, however fast."""
+    process = start(*arguments, environment=UNMEASURED)
+    psutil.Process(process.pid).nice(19)  # of its first thread, which the others inherit
+    return process
+
+
 def finish(process: subprocess.Popen[str]) -> str:
     """Wait for a command and return its output; it must succeed."""
     output, _ = process.communicate(timeout=TIMEOUT_S)

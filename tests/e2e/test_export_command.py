@@ -22,7 +22,7 @@ from tapeline.local.discovery import Endpoints
 from tapeline.model.bar import Bar, Interval
 from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
-from tests.commands import TIMEOUT_S, UNMEASURED, fail, run, start, wait_for
+from tests.commands import TIMEOUT_S, fail, run, start_in_background, wait_for
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.sample import a_bar
 
@@ -124,7 +124,7 @@ def test_an_export_that_is_stopped_leaves_whole_files_and_goes_on(
     many_days: int, tmp_path: Path, end: signal.Signals
 ) -> None:
     command = ("export", "bars", "--keyspace", MANY, "--exact", "-o", str(tmp_path))
-    process = start(*command, environment=UNMEASURED)
+    process = start_in_background(*command)
     wait_for(lambda: len(list(tmp_path.glob("*/*.parquet"))) >= 20)
     process.send_signal(end)
     output, _ = process.communicate(timeout=TIMEOUT_S)
@@ -169,7 +169,7 @@ def of_days(symbols: Sequence[str], days: int) -> list[tuple[str, int, Decimal]]
 @pytest.mark.parametrize(
     ("seen", "end"),
     [
-        (".tapeline-export.staged/2025-03-15.parquet", signal.SIGTERM),
+        (".tapeline-export.staged/2025-02-02.parquet", signal.SIGTERM),
         ("date=2025-03-15", signal.SIGKILL),
     ],
 )
@@ -183,7 +183,7 @@ def test_a_delta_export_that_is_stopped_leaves_one_whole_version_and_goes_on(
     january, everything = of_days(SYMBOLS, 31), of_days(SYMBOLS, DAYS)
     assert in_table(folder) == january
 
-    process = start(*command, "-o", str(folder), environment=UNMEASURED)
+    process = start_in_background(*command, "-o", str(folder))
     deadline = time.monotonic() + TIMEOUT_S
     while not (folder / seen).exists() and time.monotonic() < deadline:
         time.sleep(0.0005)
