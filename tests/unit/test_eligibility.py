@@ -13,6 +13,7 @@ from tapeline.model.rules import HIGH_LOW, OPEN_CLOSE, PRICES, VOLUME, Rules
 from tapeline.model.times import to_millis
 from tapeline.model.trade import Trade
 from tests.condition_table import ROWS
+from tests.rule_files import rules_of
 
 NOTHING = Withheld(0, 0)
 POLICIES = pytest.mark.parametrize("policy", SHIPPED.values(), ids=str)
@@ -77,3 +78,17 @@ def test_a_form_t_trade_sets_prices_outside_regular_hours_only(time, may_form_t)
         trade = Trade(symbol, 1.0, 1.0, time_ms, ("24",), 1, 1, 0, "test")
         assert withheld(trade, SIP, None) == (0 if may_form_t else PRICES)
         assert withheld(trade, ALL, None) == 0
+
+
+@pytest.mark.parametrize(
+    ("volume", "is_small"),
+    [(0.0, False), (1e-8, True), (0.5, True), (1.0, True), (99.5, True), (100.0, False)],
+)
+def test_a_trade_below_the_size_of_the_rules_is_withheld_and_one_of_no_size_is_not_small(
+    volume, is_small
+):
+    rules = rules_of(
+        {"name": "lots", "unknown": [], "below_size": {"size": 100, "not": ["high_low"]}}
+    )
+    trade = Trade("AAPL", 1.0, volume, 0, None, 1, 1, 0, "test")
+    assert withheld(trade, rules, None) == (HIGH_LOW if is_small else 0)
