@@ -29,9 +29,11 @@ from .pipeline import Pipeline
 
 _UNIT = Path(__file__).parent / "unit"
 _OTHER_STACK_S = 300.0
-# A JVM of the tests ends before its second compiler would pay, or a check of its jars.
+# A JVM of the tests ends before its second compiler would pay, or a check of its jars. The plans of
+# hundreds of tests fill the 48 MB of code that one compiler has, which is swept then and made anew.
 _SHORT_LIVED = (
-    "-XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
+    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=160m "
+    "-XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
 )
 
 # How long an example takes says nothing of whether it is right.
@@ -95,7 +97,9 @@ def stack(home: Home, turn: Callable[[], AbstractContextManager[None]]) -> Itera
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One Spark for all tests; it needs neither Kafka nor Cassandra."""
-    session = build_session(load_settings(), find_endpoints(load_settings()))
+    # One collector's thread: several stacks share the processors.
+    settings = load_settings().with_target(profile=Profile.SMALL)
+    session = build_session(settings, find_endpoints(settings))
     yield session
     session.stop()
 
