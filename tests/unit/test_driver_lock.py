@@ -15,7 +15,7 @@ from tapeline.consumer.driver_lock import DriverLock
 from tapeline.model.errors import StreamError, UsageError
 
 BEAT_S = 0.05
-STALE_S = 0.5
+STALE_S = 2.0
 MESSAGE = "Another driver works on it."
 
 
@@ -73,7 +73,7 @@ def test_one_that_was_let_go_is_had_at_once(lock):
 
     began_s = time.monotonic()
     second.take(MESSAGE, 0)
-    assert time.monotonic() - began_s < STALE_S / 2
+    assert time.monotonic() - began_s < STALE_S
 
 
 def test_one_that_is_let_go_meanwhile_is_had_before_the_wait_is_over(lock):
@@ -96,7 +96,7 @@ def test_a_killed_driver_is_taken_over_once_it_has_been_still_for_long_enough(lo
 
 
 def test_a_driver_that_stood_still_and_was_taken_over_stops(lock):
-    first, second = lock(2 * STALE_S), lock()
+    first, second = lock(3 * STALE_S), lock()
     first.take(MESSAGE, 0)
     second.take(MESSAGE, 0)
     first.require()  # it has not looked since

@@ -34,7 +34,7 @@ from tests.statuses import a_status
 
 T_US = 1_764_230_400_123_456  # 2025-11-27T08:00:00.123456Z
 NOW_MS = T_US // 1000 + 1000
-LIMIT_S = 15.0
+LIMIT_S = 60.0
 
 
 @pytest.fixture(params=DIALECTS, ids=lambda dialect: dialect.name)
@@ -184,11 +184,11 @@ def test_after_a_loss_everything_is_subscribed_again(exchange):
 
 def test_a_connection_on_which_nothing_comes_is_given_up_and_a_quiet_market_is_none(exchange):
     """No trade comes for three time-outs, then no message either."""
-    listener = Listener(exchange, heartbeat_timeout_s=0.5)
+    listener = Listener(exchange, heartbeat_timeout_s=1.0)
 
     def act() -> None:
         wait_for(lambda: all_subscribed(exchange))
-        time.sleep(1.5)
+        time.sleep(3.0)
         assert exchange.connections == 1
         exchange.is_silent = True
         wait_for(lambda: exchange.connections == 2)

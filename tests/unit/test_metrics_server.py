@@ -16,6 +16,7 @@ from tapeline.model.errors import UsageError
 from tapeline.program.merged_metrics import MergedMetrics
 from tapeline.program.metrics import FRAMES, PRODUCER_METRICS, Metrics
 from tapeline.program.metrics_server import serve_metrics
+from tests.commands import wait_for
 from tests.page import read_page
 
 HOST = "127.0.0.1"
@@ -29,7 +30,7 @@ with serve_metrics(Metrics(PRODUCER_METRICS), "127.0.0.1", int(sys.argv[1])) as 
 
 
 def test_metrics_are_served_during_the_block_and_no_longer():
-    port, threads = free_port(0), threading.active_count()
+    port, before = free_port(0), set(threading.enumerate())
     metrics = Metrics(PRODUCER_METRICS)
     metrics[FRAMES].inc(3)
 
@@ -42,7 +43,7 @@ def test_metrics_are_served_during_the_block_and_no_longer():
     assert logs == [{"event": "metrics_served", "log_level": "info", "url": url}]
     with pytest.raises(URLError):
         read_page(url)
-    assert threading.active_count() == threads
+    wait_for(lambda: set(threading.enumerate()) <= before)
 
 
 def test_of_several_parts_each_series_says_whose_it_is_and_the_process_is_there_once():
@@ -60,10 +61,10 @@ def test_of_several_parts_each_series_says_whose_it_is_and_the_process_is_there_
 
 
 def test_port_0_serves_nothing():
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     with capture_logs() as logs, serve_metrics(Metrics(PRODUCER_METRICS), HOST, 0) as url:
         assert url is None
-        assert threading.active_count() == threads
+        assert set(threading.enumerate()) <= before
     assert logs == []
 
 

@@ -293,7 +293,7 @@ from tapeline.program.logs import configure_logging
 from tapeline.program.process import STOP_LIMIT_S, run_until_signalled
 from tapeline.producer.finnhub_client import FinnhubClient
 from tapeline.producer.kafka_producer import KafkaProducer
-from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer import pipeline
 from tapeline.producer.origin import Origin
 from tapeline.producer.spool import Spool
 from tapeline.producer.spool_folder import Spools
@@ -328,10 +328,11 @@ async def run():
             FinnhubSettings(url=f"ws://127.0.0.1:{port}"), SecretStr("t"), ("A",)
         )
         producer = KafkaProducer(NO_KAFKA, "trades_raw")
-        await ProducerPipeline(
+        await pipeline.ProducerPipeline(
             load_settings(), Origin("finnhub", "me", "id"), client, producer, Spools(spool)
         ).run()
 
+pipeline._SEND_BEFORE_STOP_S = 1.0  # instead of 4: the rest is for a slow machine
 sys.argv.pop()
 configure_logging(load_settings())
 run_command(lambda: run_until_signalled(run(), limit_s=STOP_LIMIT_S))
