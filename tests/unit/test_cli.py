@@ -29,6 +29,7 @@ def test_help_is_printed_as_it_is_written(name):
     function = getattr(import_module(COMMANDS[name][0]), name.replace("-", "_"))
     words = " ".join((function.__doc__, *option_helps(function))).split()
     assert [word for word in words if word not in printed] == []
+    assert "completion" not in printed  # which is the program's own affair
 
 
 def option_helps(function):

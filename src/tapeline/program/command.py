@@ -19,7 +19,7 @@ from tapeline.program.other_pyspark import leave_other_pyspark
 
 def command_of(function: Callable[..., Any], name: str | None = None) -> Any:
     """Return a command whose help is printed as it is written, brackets too."""
-    program = typer.Typer(pretty_exceptions_enable=False)
+    program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     program.command(name)(function)
     command: Any = typer.main.get_command(program)
     for described in (command, *command.params):
