@@ -32,7 +32,7 @@ _OTHER_STACK_S = 300.0
 # A JVM of the tests ends before its second compiler would pay, or a check of its jars. The plans of
 # hundreds of tests fill the 48 MB of code that one compiler has, which is swept then and made anew.
 _SHORT_LIVED = (
-    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=160m "
+    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=128m "
     "-XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
 )
 

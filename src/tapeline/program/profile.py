@@ -64,13 +64,16 @@ class Sizes:
 # One collector's thread and one compiler: at some 60 trades a second, neither the second compiler
 # nor a second thread ever pays what it takes.
 _LIGHT: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# With one compiler Java has room for 48 MB of code. Spark fills that in ten minutes, and what is
+# swept out then is soon made again.
+_ROOM_FOR_CODE: Final = "-XX:ReservedCodeCacheSize=128m"
 
 _SIZES: Final[Mapping[Profile, Sizes]] = MappingProxyType(
     {
         Profile.SMALL: Sizes(
             kafka=JvmSizes("160m", (*_LIGHT, "-XX:MaxDirectMemorySize=64m")),
             cassandra=JvmSizes("320m", (*_LIGHT, "-XX:MaxDirectMemorySize=128m")),
-            spark=JvmSizes("512m", (*_LIGHT, "-XX:MaxDirectMemorySize=64m")),
+            spark=JvmSizes("512m", (*_LIGHT, _ROOM_FOR_CODE, "-XX:MaxDirectMemorySize=64m")),
             trigger="6 seconds",
             batch=100_000,
             needed_memory_mb=2500,
