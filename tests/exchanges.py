@@ -27,6 +27,7 @@ from websockets.http11 import Request, Response
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _PAGE = 5
 """Trades a page of history: few, so that every hole takes several."""
+_ANSWER_S = 60.0
 
 
 class MadeTrade(NamedTuple):
@@ -331,12 +332,12 @@ class Exchange:
 
         thread = threading.Thread(target=asyncio.run, args=(work(),))
         thread.start()
-        assert started.wait(10)
+        assert started.wait(_ANSWER_S)
         try:
             yield self
         finally:
             self._run(ended.set)
-            thread.join(10)
+            thread.join(_ANSWER_S)
 
     def _run(self, work: Callable[[], None]) -> None:
         if self._loop is None:  # it does not run, so nobody listens
@@ -348,7 +349,7 @@ class Exchange:
             done.set()
 
         self._loop.call_soon_threadsafe(and_tell)
-        assert done.wait(10)
+        assert done.wait(_ANSWER_S)
 
     def _send(self, symbol: str | None, text: str) -> None:
         if self.is_silent:

@@ -39,6 +39,8 @@ TOPIC = "faults"
 TOKEN = "canary-5f2d7c61"
 _SCHEMA: Any = load_schema(str(ROOT / "schemas" / "avro" / "trade.avsc"))
 _HEADER_BYTES = 10
+_ANSWER_S = 60
+_BACK_S = 300
 # Above those of local services, below those that the system gives out.
 _FIRST_PORT = 20_000
 _PORTS = 12_000
@@ -82,7 +84,7 @@ class OwnKafka:
         with self.turn():  # its ports are taken only once it answers
             self.service = self._stack.start_one(KAFKA, find_java())
             write_state(self.home, [self.service], kept=True)
-            wait_for(lambda: kafka_answers(self._port), timeout_s=60)
+            wait_for(lambda: kafka_answers(self._port))
 
     def signal(self, number: signal.Signals) -> None:
         assert self.service is not None
@@ -105,35 +107,19 @@ class OwnKafka:
         assert self.service is not None
         return self.service.port
 
+    def count(self, topic: str) -> int:
+        """Return how many messages a topic has had until now."""
+        return count_of(self.servers, topic)
+
     def messages(self, topic: str) -> list[Any]:
         """Return everything that a topic holds now, each partition in its order."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.servers,
-                "group.id": "test",
-                "auto.offset.reset": "earliest",
-            }
-        )
-        found: list[Any] = []
-        try:
-            metadata = consumer.list_topics(topic, timeout=20)
-            places = [TopicPartition(topic, p, 0) for p in metadata.topics[topic].partitions]
-            left = sum(_end_of(consumer, place) for place in places)
-            consumer.assign(places)
-            while len(found) < left:
-                some = consumer.consume(min(10_000, left - len(found)), 10)
-                assert some, f"{len(found)} of {left} messages came"
-                assert all(m.error() is None for m in some)
-                found += some
-        finally:
-            consumer.close()
-        return found
+        return messages_of(self.servers, topic)
 
     def trades(self) -> list[Seen]:
         """Return the trades in Kafka, those of a symbol in their order."""
         seen = []
         for message in self.messages(TOPIC):
-            record: Any = schemaless_reader(BytesIO(message.value()[_HEADER_BYTES:]), _SCHEMA, None)
+            record = decoded(message)
             kind, appended_at_ms = message.timestamp()
             assert kind == TIMESTAMP_LOG_APPEND_TIME
             seen.append(
@@ -181,7 +167,7 @@ class LiveFeed:
         self._port = free_port(_FIRST_PORT + secrets.randbelow(_PORTS))
         arguments = ["simulate", "--tape", str(tape), "--frame-ms", "20", "--send-limit", "65536"]
         simulator = self._start([*arguments, "--port", str(self._port)], "simulate.log")
-        wait_for(lambda: "simulator_listening" in self.log_of(simulator), 60)
+        wait_for(lambda: "simulator_listening" in self.log_of(simulator))
 
     @property
     def count(self) -> int:
@@ -204,12 +190,21 @@ class LiveFeed:
             "TAPELINE_METRICS__PRODUCER_PORT": "0",
         }
 
-    def produce(
-        self, before: Callable[[], None] | None = None, **environment: str
-    ) -> subprocess.Popen[str]:
+    def produce(self, **environment: str) -> subprocess.Popen[str]:
         """Start a producer of a live feed."""
         number = len(self._processes)
-        return self._start(PRODUCE, f"produce-{number}.log", before, **environment)
+        return self._start(PRODUCE, f"produce-{number}.log", **environment)
+
+    def wait_until_delivers(self, producer: subprocess.Popen[str]) -> None:
+        """Wait until a producer is connected and messages arrive in Kafka from then on."""
+
+        def is_connected() -> bool:
+            assert producer.poll() is None, self.log_of(producer)
+            return "feed_connected" in self.log_of(producer)
+
+        wait_for(is_connected)
+        before = self.kafka.count(TOPIC)
+        wait_for(lambda: self.kafka.count(TOPIC) > before)
 
     def log_of(self, process: subprocess.Popen[str]) -> str:
         return self._logs[process.pid].read_text(encoding="utf-8")
@@ -227,7 +222,6 @@ class LiveFeed:
         self,
         arguments: Sequence[str],
         log: str,
-        before: Callable[[], None] | None = None,
         **environment: str,
     ) -> subprocess.Popen[str]:
         path = self.folder / log
@@ -238,7 +232,6 @@ class LiveFeed:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
-                preexec_fn=before,  # noqa: PLW1509 - no other thread of ours runs
                 env={**os.environ, **self.environment, **environment},
             )
         self._processes.append(process)
@@ -298,12 +291,52 @@ def size_of_spool(home: Home) -> int:
     return sum(path.stat().st_size for path in home.spool.rglob("*.spool"))
 
 
+def count_of(servers: str, topic: str) -> int:
+    """Return how many messages a topic of a Kafka has had until now."""
+    with _reader(servers) as consumer:
+        return sum(_end_of(consumer, place) for place in _places(consumer, topic))
+
+
+def messages_of(servers: str, topic: str) -> list[Any]:
+    """Return everything that a topic of a Kafka holds now, each partition in its order."""
+    found: list[Any] = []
+    with _reader(servers) as consumer:
+        places = _places(consumer, topic)
+        left = sum(_end_of(consumer, place) for place in places)
+        consumer.assign(places)
+        while len(found) < left:
+            some = consumer.consume(min(10_000, left - len(found)), _ANSWER_S)
+            assert some, f"{len(found)} of {left} messages came"
+            assert all(m.error() is None for m in some)
+            found += some
+    return found
+
+
+def decoded(message: Any) -> Any:
+    """Return the trade in a message, as its schema has it."""
+    return schemaless_reader(BytesIO(message.value()[_HEADER_BYTES:]), _SCHEMA, None)
+
+
+@contextlib.contextmanager
+def _reader(servers: str) -> Iterator[Consumer]:
+    consumer = Consumer(
+        {"bootstrap.servers": servers, "group.id": "test", "auto.offset.reset": "earliest"}
+    )
+    with contextlib.closing(consumer):
+        yield consumer
+
+
+def _places(consumer: Consumer, topic: str) -> list[TopicPartition]:
+    metadata = consumer.list_topics(topic, timeout=_ANSWER_S)
+    return [TopicPartition(topic, p, 0) for p in metadata.topics[topic].partitions]
+
+
 def _end_of(consumer: Consumer, place: TopicPartition) -> int:
     """Return a partition's next offset, also of a Kafka that has just come back."""
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + _BACK_S
     while True:
         try:
-            return int(consumer.get_watermark_offsets(place, timeout=20)[1])
+            return int(consumer.get_watermark_offsets(place, timeout=_ANSWER_S)[1])
         except KafkaException:
             if time.monotonic() > deadline_s:
                 raise

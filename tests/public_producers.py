@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tapeline.feeds.feed import our_symbols
 from tapeline.feeds.known import PUBLIC
+from tapeline.model.gap import Gap, GapKind
 from tapeline.producer.feed_client import FeedClient
 from tapeline.producer.gap_reporter import gap_reporter
 from tapeline.producer.id_file import IdFile
@@ -17,7 +18,9 @@ from tapeline.producer.origin import Origin
 from tapeline.producer.pipeline import ProducerPipeline
 from tapeline.producer.previous_run import last_reports
 from tapeline.producer.spool_folder import Spools
-from tests.exchanges import Exchange
+from tests.commands import wait_for
+from tests.exchanges import Exchange, MadeTrade
+from tests.live_feed import decoded, messages_of
 from tests.pipeline import Pipeline
 
 
@@ -48,6 +51,31 @@ def produce(pipeline: Pipeline, act: Callable[[], None], *markets: Market) -> No
 
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, run()).result()
+
+
+def wait_until_delivered(pipeline: Pipeline, market: Market, trade: MadeTrade) -> None:
+    """Wait until a trade of a market is in Kafka."""
+
+    def is_there() -> bool:
+        found = map(decoded, messages_of(pipeline.endpoints.bootstrap_servers, pipeline.name))
+        return (market.name, trade.trade_id) in {(t["symbol"], t["trade_id"]) for t in found}
+
+    wait_for(is_there)
+
+
+def wait_until_healed(pipeline: Pipeline, market: Market) -> None:
+    """Wait until numbers of a market were skipped, and all of them reported as fetched."""
+
+    def is_healed() -> bool:
+        topic = pipeline.settings.kafka.gaps_topic
+        messages = messages_of(pipeline.endpoints.bootstrap_servers, topic)
+        newest = {m.key(): Gap.from_bytes(m.value()) for m in messages}
+        skipped = [gap for gap in newest.values() if gap.kind is GapKind.SKIPPED]
+        return any(market.name in gap.healed for gap in skipped) and not any(
+            market.name in gap.symbols for gap in skipped
+        )
+
+    wait_for(is_healed)
 
 
 def _producer(pipeline: Pipeline, market: Market) -> ProducerPipeline:

@@ -34,7 +34,7 @@ from tapeline.program.settings import load_settings
 from tapeline.simulator.child import simulated_feed
 from tapeline.storage.cassandra_client import CassandraClient
 from tests.chaos.test_stream_faults import service_killed
-from tests.commands import stored_bars, wait_for
+from tests.commands import TIMEOUT_S, stored_bars, wait_for
 from tests.served import Reader, served_api
 
 from .test_tapes import tape
@@ -46,7 +46,6 @@ DAY: Final = datetime(2013, 10, 7, tzinfo=timezone.utc)
 AWAY_S: Final = 5.0
 BETWEEN: Final = 25
 """As many final bars come from one kill to the next, at least."""
-CAUGHT_UP_S: Final = 300.0
 VENDOR_BARS: Final = 434
 ENVIRONMENT: Final = {
     "TAPELINE_PROFILE": "small",
@@ -132,10 +131,10 @@ def test_each_final_bar_and_trade_comes_once_though_api_cassandra_and_kafka_are_
             came.append(wait_for_more(bars, children))
             strike()
             assert keeps_on(children)
-        wait_for(lambda: not keeps_on(children), CAUGHT_UP_S)
-        wait_for(lambda: {key_of(bar) for bar in finals_of(bars)} >= windows, CAUGHT_UP_S)
+        wait_for(lambda: not keeps_on(children), TIMEOUT_S)
+        wait_for(lambda: {key_of(bar) for bar in finals_of(bars)} >= windows, TIMEOUT_S)
         with suppress(AssertionError):  # what is missing is told below
-            wait_for(lambda: trades.has(len(rows)), 60)
+            wait_for(lambda: trades.has(len(rows)))
         time.sleep(3)  # what came twice would come now
         stored = stored_bars(set(symbols), "5m", name)
     bars.join()

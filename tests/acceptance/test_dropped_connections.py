@@ -28,7 +28,7 @@ from tapeline.read.sources import sources_of
 from tests.commands import repeating, wait_for
 from tests.exchanges import DIALECTS, Exchange, MadeTrade
 from tests.pipeline import Pipeline
-from tests.public_producers import Market, produce
+from tests.public_producers import Market, produce, wait_until_delivered, wait_until_healed
 
 DOWN_S = 30.0
 AROUND_S = 2.0
@@ -81,15 +81,18 @@ def drop(markets: Sequence[Market]) -> dict[str, MadeTrade]:
     return newest
 
 
-def trade_through_a_drop(markets: Sequence[Market]) -> dict[str, MadeTrade]:
-    """Return the newest trade before the drop of each symbol."""
+def trade_through_a_drop(pipeline: Pipeline, markets: Sequence[Market]) -> dict[str, MadeTrade]:
+    """Return the newest trade before the drop of each symbol; what is given is fetched by then."""
     wait_for(lambda: are_subscribed(markets))
     with trading(markets):
         time.sleep(AROUND_S)
         newest = drop(markets)
         wait_for(lambda: all(market.exchange.requests for market in markets))
         time.sleep(AROUND_S)
-    time.sleep(1)  # for what is under way
+    for market in markets:
+        wait_until_delivered(pipeline, market, market.exchange.trades[-1])
+        if market.exchange.history_status is None:
+            wait_until_healed(pipeline, market)
     return newest
 
 
@@ -207,7 +210,7 @@ def test_a_drop_of_thirty_seconds_is_healed_by_itself_or_by_hand_or_stays_a_gap(
             for place, status in enumerate((None, HTTPStatus.FORBIDDEN))
         )
         markets = [*giving, *refusing]
-        produce(pipeline, lambda: newest.update(trade_through_a_drop(markets)), *markets)
+        produce(pipeline, lambda: newest.update(trade_through_a_drop(pipeline, markets)), *markets)
         was_there_before_and_after(pipeline)
         finalize(pipeline)
         for market in giving:

@@ -18,9 +18,10 @@ from tapeline.feeds.feed import our_symbols
 from tapeline.feeds.known import PUBLIC
 from tapeline.model.gap import GapKind
 from tests.acceptance.vendor import VendorBar, differences, read_vendor_bars
+from tests.commands import wait_for
 from tests.exchanges import DIALECTS, Exchange, MadeTrade
 from tests.pipeline import Pipeline
-from tests.public_producers import Market, produce
+from tests.public_producers import Market, produce, wait_until_delivered, wait_until_healed
 from tests.statuses import send_status
 
 NAME = "kraken_xbtusdt_20251110"
@@ -70,33 +71,40 @@ def was_there(pipeline: Pipeline, exchange: Exchange) -> None:
     )
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def play(exchange: Exchange, trades: Sequence[MadeTrade]) -> None:
-    """Send a tape; the line is down for what is missed."""
-    send(exchange, trades[: MISSED.start])
+def play(pipeline: Pipeline, market: Market, trades: Sequence[MadeTrade]) -> None:
+    """Send a tape; the line is down for what is missed, and asked for afterwards."""
+    exchange = market.exchange
+    send(pipeline, market, trades[: MISSED.start])
     exchange.refuses_connections = True
     exchange.drop()
     wait_for(lambda: exchange.subscribers(trades[0].symbol) == 0)
     for trade in trades[MISSED]:
         exchange.add(trade)
     exchange.refuses_connections = False
-    send(exchange, trades[MISSED.stop :])
+    send(pipeline, market, trades[MISSED.stop :])
+    wait_for(lambda: exchange.requests)
 
 
-def send(exchange: Exchange, trades: Sequence[MadeTrade]) -> None:
-    """Send trades to whoever subscribes, every third twice."""
+def send(pipeline: Pipeline, market: Market, trades: Sequence[MadeTrade]) -> None:
+    """Send trades to whoever subscribes, every third twice, until Kafka has the last of them."""
+    exchange = market.exchange
     wait_for(lambda: exchange.subscribers(trades[0].symbol) == 1)
     for place, trade in enumerate(trades):
         exchange.add(trade)
         if place % 3 == 0:
             exchange.add(trade)
-    time.sleep(3)  # for what is under way, and fetched
+    wait_until_delivered(pipeline, market, trades[-1])
+    time.sleep(1)  # what came twice would come now
+
+
+def produce_until_healed(pipeline: Pipeline, market: Market, act: Callable[[], None]) -> None:
+    """Run a producer for some work, and on until what was missed is there."""
+
+    def act_and_wait() -> None:
+        act()
+        wait_until_healed(pipeline, market)
+
+    produce(pipeline, act_and_wait, market)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
@@ -110,8 +118,8 @@ def test_each_number_is_once_in_silver_and_bars_are_the_vendors_or_say_what_they
     assert [t.trade_id for t in trades] == list(range(10_218_208, 10_218_208 + TRADES))
     with Exchange(dialect, history_status=HTTPStatus.FORBIDDEN).running() as exchange:
         was_there(pipeline, exchange)
-        produce(pipeline, lambda: play(exchange, trades), Market(exchange, symbol))
-    assert exchange.requests
+        market = Market(exchange, symbol)
+        produce(pipeline, lambda: play(pipeline, market, trades), market)
 
     pipeline.ingest()
     pipeline.now = datetime.now(timezone.utc) + timedelta(minutes=30)
@@ -159,20 +167,22 @@ def test_what_was_missed_is_fetched_and_its_bars_are_complete_and_the_vendors(
         was_there(pipeline, exchange)
         market = Market(exchange, symbol)
         if is_down == "line":
-            produce(pipeline, lambda: play(exchange, trades), market)
+            produce_until_healed(pipeline, market, lambda: play(pipeline, market, trades))
         elif is_down != "producer":
             exchange.history_status = HTTPStatus.FORBIDDEN
             # The first ones may come before the client knows that it has subscribed.
             later = trades[800:900], trades[900:]
-            produce(pipeline, lambda: play(exchange, trades[:800]), market)
-            assert exchange.requests
+            produce(pipeline, lambda: play(pipeline, market, trades[:800]), market)
             exchange.history_status = None
-            produce(pipeline, lambda: [send(exchange, t) for t in later], market)
+            produce_until_healed(
+                pipeline, market, lambda: [send(pipeline, market, t) for t in later]
+            )
         else:
-            produce(pipeline, lambda: send(exchange, trades[: MISSED.start]), market)
+            before, after = trades[: MISSED.start], trades[MISSED.stop :]
+            produce(pipeline, lambda: send(pipeline, market, before), market)
             for trade in trades[MISSED]:
                 exchange.add(trade)
-            produce(pipeline, lambda: send(exchange, trades[MISSED.stop :]), market)
+            produce_until_healed(pipeline, market, lambda: send(pipeline, market, after))
     pipeline.ingest()
     pipeline.now = datetime.now(timezone.utc) + timedelta(minutes=30)
     with pipeline.finalizer(1000) as finalizer:

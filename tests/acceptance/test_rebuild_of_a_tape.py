@@ -11,7 +11,7 @@ import pytest
 
 from tapeline.model.bar import Bar, Interval
 from tapeline.model.trade import Trade, encode_trade
-from tests.commands import finish, start, stored_bars, wait_for
+from tests.commands import TIMEOUT_S, finish, start, stored_bars, wait_for
 from tests.pipeline import Pipeline
 from tests.watcher import Watcher
 
@@ -49,7 +49,7 @@ def test_a_reader_sees_no_worse_bar_while_a_whole_tape_is_rebuilt(pipeline: Pipe
     pipeline.send_tape(tape("trades"))
     stream = start("stream", *target, environment=environment)
     try:
-        wait_for(lambda: finals(pipeline, symbols) >= len(windows), timeout_s=300)
+        wait_for(lambda: finals(pipeline, symbols) >= len(windows), timeout_s=TIMEOUT_S)
         before = finals(pipeline, symbols)
         pipeline.session.execute("TRUNCATE trades_silver")
         for symbol, window in windows[::20]:

@@ -21,7 +21,7 @@ from tapeline.local.home import Home
 from tapeline.local.stack import LocalStack
 from tapeline.local.state import CASSANDRA, all_noted
 from tapeline.program.settings import load_settings
-from tests.commands import wait_for
+from tests.commands import TIMEOUT_S, wait_for
 from tests.small_disk import SmallDisk, small_disk
 from tests.stream_runs import StreamRun, StretchedLoad, stream_run
 
@@ -29,7 +29,6 @@ BATCHES: Final = 12
 SMALL_STEPS: Final = {"TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "2500"}
 SIZE_KIB: Final = 160 * 1024
 GROWN_KIB: Final = 1024 * 1024
-END_S: Final = 240.0
 
 
 @pytest.mark.long
@@ -62,23 +61,23 @@ def run_until_full_and_on(
 ) -> None:
     with stream_run(find_endpoints(load_settings()), folder, load, SMALL_STEPS) as run:
         process = run.start()
-        wait_for(lambda: run.committed() >= load.count // 4, END_S, process)
+        wait_for(lambda: run.committed() >= load.count // 4, TIMEOUT_S, process)
         disk.fill()
-        code = process.wait(END_S)
+        code = process.wait(TIMEOUT_S)
         log = run.log_of(process)
         assert code == 7, log
         (sentence,) = [line for line in log.splitlines() if line.startswith("Error")]
         assert "it goes on where it was" in sentence, log
         (cassandra,) = (s for s in all_noted(own) if s.name == CASSANDRA)
-        wait_for(lambda: cassandra.process() is None, 30)
+        wait_for(lambda: cassandra.process() is None)
         with turn():
             assert f"The disk of {disk.mounted} is full" in up(disk, exit_code=4)
             disk.grow()
             up(disk, exit_code=0)
-        wait_for(lambda: answers(run), END_S)
+        wait_for(lambda: answers(run), TIMEOUT_S)
         assert run.committed() < load.count
         again = run.start()
-        assert again.wait(END_S) == 0, run.log_of(again)
+        assert again.wait(TIMEOUT_S) == 0, run.log_of(again)
         run.check()
 
 

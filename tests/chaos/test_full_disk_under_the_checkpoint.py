@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from tapeline.local.discovery import Endpoints
+from tests.commands import TIMEOUT_S
 from tests.small_disk import small_disk
 from tests.stream_runs import StreamRun, StretchedLoad, stream_run
 
@@ -19,7 +20,6 @@ SMALL_STEPS: Final = {"TAPELINE_STREAM__MAX_OFFSETS_PER_TRIGGER": "2500"}
 SIZE_KIB: Final = 64
 """A batch leaves four files of a page of 4 KiB each: there is room for three of them."""
 GROWN_KIB: Final = 64 * 1024
-END_S: Final = 240.0
 
 
 @pytest.mark.long
@@ -41,7 +41,7 @@ def test_a_full_disk_under_the_checkpoint_stops_the_stream_with_a_sentence_and_t
         before = run.committed()
         disk.grow()
         again = run.start()
-        assert again.wait(END_S) == 0, run.log_of(again)
+        assert again.wait(TIMEOUT_S) == 0, run.log_of(again)
         run.check()
 
     assert before < load.count
@@ -51,7 +51,7 @@ def test_a_full_disk_under_the_checkpoint_stops_the_stream_with_a_sentence_and_t
 def require_loud_stop(run: StreamRun) -> None:
     """Require that a stream ends by itself, with the code and the reason in one sentence."""
     process = run.start()
-    code = process.wait(END_S)
+    code = process.wait(TIMEOUT_S)
     log = run.log_of(process)
     assert code == 7, log
     (sentence,) = [line for line in log.splitlines() if line.startswith("Error")]

@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -32,15 +32,16 @@ from tapeline.program.profile import Profile
 from tapeline.program.settings import load_settings
 from tapeline.storage.cassandra_client import CassandraClient
 from tapeline.storage.connection import RestartedError
-from tests.commands import wait_for
+from tests.commands import TIMEOUT_S, wait_for
 from tests.kill_points import IN_FINALIZING, POINTS
 from tests.stream_runs import LOG_OF_STEPS, PacedLoad, StreamRun, StretchedLoad, stream_run
 
 SEEDS = range(1, 1 + int(os.environ.get("CHAOS_SEEDS", "2")))
 QUICK = {("after_silver", 1), ("after_changes", 1)}
 BACK_S = 60.0
-"""How long a stream may take from the kill to its next step."""
-END_S = 240.0
+"""How long a stream may take from the kill to its next step, on a machine of its own."""
+CAUGHT_UP_S = 120.0
+"""How long one may take to make up for an outage, there."""
 AWAY_S = 15.0
 LONG_AWAY_S = 180.0
 FEED_PER_S = 200
@@ -71,7 +72,13 @@ BATCHES = 8
     ],
 )
 def test_kill_9_of_the_stream_at_a_named_point_changes_nothing(
-    stack: Endpoints, tmp_path: Path, capsys: pytest.CaptureFixture[str], point: str, seed: int
+    stack: Endpoints,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    point: str,
+    seed: int,
+    *,
+    is_long: bool,
 ) -> None:
     load = StretchedLoad(BATCHES * 2500, 20, seed)
     most = 2 if point in IN_FINALIZING else BATCHES - 1
@@ -79,21 +86,23 @@ def test_kill_9_of_the_stream_at_a_named_point_changes_nothing(
     with stream_run(stack, tmp_path, load, SMALL_STEPS) as run:
         killed_s = run_until_killed(run, point, at_pass)
         restarted = run.start()
-        wait_for(lambda: is_at_work(run.log_of(restarted)), BACK_S)
+        wait_for(
+            lambda: is_at_work(run.log_of(restarted)) or restarted.poll() is not None, TIMEOUT_S
+        )
         back_s = time.monotonic() - killed_s
-        assert restarted.wait(END_S) == 0, run.log_of(restarted)
+        assert restarted.wait(TIMEOUT_S) == 0, run.log_of(restarted)
         run.check()
 
     with capsys.disabled():
         told = f"{point}, pass {at_pass}, {load.name}: back after {back_s:.1f} s"
         print(f"\n{told}, {run.loaded.truth.trades} trades, none lost")  # noqa: T201 - for the reader
-    assert back_s < BACK_S
+    assert back_s < BACK_S or not is_long
 
 
 def run_until_killed(run: StreamRun, point: str, at_pass: int) -> float:
     """Run a stream until it was killed at a point; return when, on the monotonic clock."""
     process = run.start_with_kill(point, at_pass)
-    assert process.wait(END_S) == -9, run.log_of(process)
+    assert process.wait(TIMEOUT_S) == -9, run.log_of(process)
     killed_s = time.monotonic()
     # Python and Java at least.
     assert len(killed_at(run, point)) >= 2
@@ -105,7 +114,7 @@ def killed_at(run: StreamRun, point: str) -> list[int]:
     hit = json.loads(run.marker.read_text(encoding="utf-8"))
     assert hit["point"] == point
     pids: list[int] = hit["pids"]
-    wait_for(lambda: not any(is_alive(pid) for pid in pids), 10)
+    wait_for(lambda: not any(is_alive(pid) for pid in pids))
     return pids
 
 
@@ -132,7 +141,7 @@ def test_sigterm_ends_the_stream_within_ten_seconds_whatever_hangs(
     load = StretchedLoad(BATCHES * 2500, 20, 1)
     with stream_run(stack, tmp_path, load, SMALL_STEPS) as run:
         process = run.start()
-        wait_for(lambda: run.committed() > 0, END_S, process)
+        wait_for(lambda: run.committed() > 0, TIMEOUT_S, process)
         with halted(home, away):
             asked_s = time.monotonic()
             process.terminate()
@@ -140,7 +149,7 @@ def test_sigterm_ends_the_stream_within_ten_seconds_whatever_hangs(
             took_s = time.monotonic() - asked_s
         left = load.count - run.committed()
         restarted = run.start()
-        assert restarted.wait(END_S) == 0, run.log_of(restarted)
+        assert restarted.wait(TIMEOUT_S) == 0, run.log_of(restarted)
         run.check()
 
     with capsys.disabled():
@@ -173,26 +182,29 @@ def test_cassandra_killed_while_a_backlog_is_read_loses_nothing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     away_s: float,
+    *,
+    is_long: bool,
 ) -> None:
-    """The stream is looked after as `demo` and `replay` look after theirs."""
+    """The stream is looked after as `demo` and `replay` look after theirs.
+
+    It is the test's turn before the stream begins, which may have read everything while the test
+    waits for it.
+    """
     load = StretchedLoad(12 * 2500, 20, 1)
-    with (
-        stream_run(stack, tmp_path, load, SMALL_STEPS) as run,
-        child_process(["stream", *run.arguments], tmp_path, run.environment) as child,
-    ):
-        wait_for(lambda: run.committed() >= load.count // 4, END_S)
-        before = run.committed()
-        with turn(), service_killed(home, CASSANDRA):
-            until_s = time.monotonic() + away_s
-            while time.monotonic() < until_s:
-                keep_alive([child])
-                time.sleep(0.2)
-            is_heard = child.restarts > 0 or "finalize_repeated" in child.log_file.read_text()
+    with stream_run(stack, tmp_path, load, SMALL_STEPS) as run, ExitStack() as beside:
+        with turn():
+            stream = child_process(["stream", *run.arguments], tmp_path, run.environment)
+            child = beside.enter_context(stream)
+            wait_for(lambda: run.committed() >= load.count // 4, TIMEOUT_S)
+            before = run.committed()
+            with service_killed(home, CASSANDRA):
+                until_s = time.monotonic() + away_s
+                wait_for(lambda: keeps_on(child) and time.monotonic() > until_s and hears(child))
         again_s = time.monotonic()
         read = len(child.log_file.read_text())
-        wait_for(lambda: keeps_on(child) and is_at_work(child.log_file.read_text()[read:]), BACK_S)
+        wait_for(lambda: keeps_on(child) and is_at_work(child.log_file.read_text()[read:]))
         back_s = time.monotonic() - again_s
-        wait_for(lambda: not keeps_on(child), END_S)
+        wait_for(lambda: not keeps_on(child), TIMEOUT_S)
         caught_up_s = time.monotonic() - again_s
         run.check()
 
@@ -201,8 +213,7 @@ def test_cassandra_killed_while_a_backlog_is_read_loses_nothing(
         told = f"{told}: back {back_s:.1f} s after it, all final after {caught_up_s:.1f} s"
         print(f"\n{told}, {child.restarts} restarts, none lost")  # noqa: T201 - for the reader
     assert before < load.count
-    assert is_heard
-    assert caught_up_s < 120
+    assert (back_s < BACK_S and caught_up_s < CAUGHT_UP_S) or not is_long
 
 
 @pytest.mark.long
@@ -219,7 +230,7 @@ def test_cassandra_killed_for_three_minutes_while_the_feed_goes_on_loses_nothing
         stream_run(stack, tmp_path, load, {}) as run,
         child_process(["stream", *run.arguments], tmp_path, run.environment) as child,
     ):
-        wait_for(lambda: run.committed() >= load.whole.count // 20, END_S)
+        wait_for(lambda: run.committed() >= load.whole.count // 20, TIMEOUT_S)
         with turn(), service_killed(home, CASSANDRA):
             brought = load.brought
             until_s = time.monotonic() + LONG_AWAY_S
@@ -228,10 +239,10 @@ def test_cassandra_killed_for_three_minutes_while_the_feed_goes_on_loses_nothing
                 time.sleep(0.2)
             missed = load.brought - brought
         again_s = time.monotonic()
-        wait_for(lambda: keeps_on(child) and has_caught_up(run, load), END_S)
+        wait_for(lambda: keeps_on(child) and has_caught_up(run, load), TIMEOUT_S)
         caught_up_s = time.monotonic() - again_s
         still_brings = not run.filling.done()
-        wait_for(lambda: not keeps_on(child), END_S)
+        wait_for(lambda: not keeps_on(child), TIMEOUT_S)
         run.check()
 
     with capsys.disabled():
@@ -240,7 +251,12 @@ def test_cassandra_killed_for_three_minutes_while_the_feed_goes_on_loses_nothing
         print(f"\n{told}, {run.loaded.truth.trades} trades, none lost")  # noqa: T201 - for the reader
     assert missed > LONG_AWAY_S * FEED_PER_S * 0.9
     assert still_brings
-    assert caught_up_s < 120
+    assert caught_up_s < CAUGHT_UP_S
+
+
+def hears(child: Child) -> bool:
+    """Return whether a stream has met an error of Cassandra's."""
+    return child.restarts > 0 or "finalize_repeated" in child.log_file.read_text()
 
 
 def has_caught_up(run: StreamRun, load: PacedLoad) -> bool:
@@ -266,15 +282,15 @@ def test_cassandra_killed_at_a_named_point_has_kept_what_it_acknowledged(
     victim = service_of(home, CASSANDRA).pid
     with stream_run(stack, tmp_path, load, SMALL_STEPS) as run:
         process = run.start_with_kill(point, at_pass, victim)
-        wait_for(run.marker.exists, END_S, process)
+        wait_for(run.marker.exists, TIMEOUT_S, process)
         with turn():
             assert killed_at(run, point) == [victim]
             start_again(home, CASSANDRA)
         for _ in range(STARTS):
-            if process.wait(END_S) == 0:
+            if process.wait(TIMEOUT_S) == 0:
                 break
             process = run.start()
-        assert process.wait(END_S) == 0, run.log_of(process)
+        assert process.wait(TIMEOUT_S) == 0, run.log_of(process)
         run.check()
 
 
@@ -303,7 +319,7 @@ def test_a_restart_of_cassandra_within_a_piece_of_work_is_noticed(
 def restart_cassandra(home: Home, client: CassandraClient) -> None:
     with service_killed(home, CASSANDRA):
         pass
-    wait_for(lambda: answers(client), BACK_S)
+    wait_for(lambda: answers(client))
 
 
 def answers(client: CassandraClient) -> bool:
@@ -317,7 +333,7 @@ def service_killed(home: Home, name: str) -> Iterator[None]:
     """Kill a service as a crash does, and have it again afterwards where it was."""
     service = service_of(home, name)
     os.kill(service.pid, signal.SIGKILL)
-    wait_for(lambda: service.process() is None, 10)
+    wait_for(lambda: service.process() is None)
     try:
         yield
     finally:
