@@ -25,10 +25,10 @@ from tapeline.local.stack import LocalStack
 from tapeline.program.profile import Profile
 from tapeline.program.settings import load_settings
 
+from .commands import TIMEOUT_S
 from .pipeline import Pipeline
 
 _UNIT = Path(__file__).parent / "unit"
-_OTHER_STACK_S = 300.0
 # A JVM of the tests ends before its second compiler would pay, or a check of its jars.
 _SHORT_LIVED = (
     "-XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
@@ -79,7 +79,7 @@ def turn() -> Callable[[], AbstractContextManager[None]]:
     moment may find its own taken.
     """
     lock = Path(tempfile.gettempdir()) / f"tapeline-tests-{os.getuid()}.lock"
-    return partial(held, lock, "Another run of the tests does not let go.", _OTHER_STACK_S)
+    return partial(held, lock, "Another run of the tests does not let go.", TIMEOUT_S)
 
 
 @pytest.fixture(scope="session")

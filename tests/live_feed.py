@@ -82,7 +82,7 @@ class OwnKafka:
         with self.turn():  # its ports are taken only once it answers
             self.service = self._stack.start_one(KAFKA, find_java())
             write_state(self.home, [self.service], kept=True)
-            wait_for(lambda: kafka_answers(self._port), timeout_s=60)
+            wait_for(lambda: kafka_answers(self._port))
 
     def signal(self, number: signal.Signals) -> None:
         assert self.service is not None
@@ -116,12 +116,12 @@ class OwnKafka:
         )
         found: list[Any] = []
         try:
-            metadata = consumer.list_topics(topic, timeout=20)
+            metadata = consumer.list_topics(topic, timeout=60)
             places = [TopicPartition(topic, p, 0) for p in metadata.topics[topic].partitions]
             left = sum(_end_of(consumer, place) for place in places)
             consumer.assign(places)
             while len(found) < left:
-                some = consumer.consume(min(10_000, left - len(found)), 10)
+                some = consumer.consume(min(10_000, left - len(found)), 60)
                 assert some, f"{len(found)} of {left} messages came"
                 assert all(m.error() is None for m in some)
                 found += some
@@ -181,7 +181,7 @@ class LiveFeed:
         self._port = free_port(_FIRST_PORT + secrets.randbelow(_PORTS))
         arguments = ["simulate", "--tape", str(tape), "--frame-ms", "20", "--send-limit", "65536"]
         simulator = self._start([*arguments, "--port", str(self._port)], "simulate.log")
-        wait_for(lambda: "simulator_listening" in self.log_of(simulator), 60)
+        wait_for(lambda: "simulator_listening" in self.log_of(simulator))
 
     @property
     def count(self) -> int:
@@ -300,10 +300,10 @@ def size_of_spool(home: Home) -> int:
 
 def _end_of(consumer: Consumer, place: TopicPartition) -> int:
     """Return a partition's next offset, also of a Kafka that has just come back."""
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + 300
     while True:
         try:
-            return int(consumer.get_watermark_offsets(place, timeout=20)[1])
+            return int(consumer.get_watermark_offsets(place, timeout=60)[1])
         except KafkaException:
             if time.monotonic() > deadline_s:
                 raise

@@ -101,7 +101,7 @@ def prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[RunningProm
         f"--storage.tsdb.path={folder / 'data'}",
     ]
     with _running(folder, options) as running:
-        wait_for(lambda: running.process.poll() is not None or _is_ready(running), 60)
+        wait_for(lambda: running.process.poll() is not None or _is_ready(running))
         assert running.process.poll() is None, _log_in(folder).read_text(encoding="utf-8")
         yield running
 
@@ -133,8 +133,8 @@ def composed_prometheus(folder: Path, watched: str) -> Iterator[RunningPrometheu
         def is_healthy() -> bool:
             return subprocess.run(["/bin/sh", "-c", check], check=False, timeout=60).returncode == 0
 
-        wait_for(is_healthy, 60, while_runs=running.process)
-        wait_for(lambda: running.ask("targets")["activeTargets"], 60)
+        wait_for(is_healthy, while_runs=running.process)
+        wait_for(lambda: running.ask("targets")["activeTargets"])
         yield running
 
 

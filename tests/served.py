@@ -62,7 +62,7 @@ class ServedApi:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, env={**os.environ, **self._environment}
         )
-        wait_for(self._answers, 60)
+        wait_for(self._answers)
         return process
 
     def _answers(self) -> bool:
@@ -82,7 +82,7 @@ def serving(app: FastAPI, config: uvicorn.Config | None = None) -> Iterator[http
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        wait_for(lambda: server.started, 30)
+        wait_for(lambda: server.started)
         with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=30) as client:
             yield client
     finally:

@@ -98,7 +98,7 @@ class Simulator:
         environment = {"TAPELINE_SIMULATOR_TOKEN": TOKEN, **UNMEASURED}
         arguments = ("simulate", "--port", str(self._port), *options)
         self._process = start(*arguments, environment=environment)
-        wait_for(self._listens, 60, while_runs=self._process)
+        wait_for(self._listens, while_runs=self._process)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -213,7 +213,7 @@ def watched(kafka: OwnKafka, simulator: Simulator, folder: Path) -> Iterator[Wat
     """Run a producer, an API and a Prometheus that watches them, once there are trades."""
     environment = surroundings(kafka, simulator)
     with producing(environment) as producer, served_api("demo", environment) as api:
-        wait_for(lambda: has_trades(producer), 60)
+        wait_for(lambda: has_trades(producer))
         targets = {"producer": producer, "api": f"{api.url}/metrics"}
         with prometheus(folder / "prometheus", targets) as watching:
             watching.wait_until_all_are_up(2)
@@ -246,13 +246,13 @@ def test_alerts_fire_while_their_fault_lasts(
         simulator.stop()
         simulator.start()
 
-        wait_for(lambda: has_trades(producer), 60)
+        wait_for(lambda: has_trades(producer))
         kafka.signal(signal.SIGSTOP)
         watching.wait_until_fires("TapelineTradesPending of producer")
         kafka.signal(signal.SIGCONT)
         watching.wait_until_over("TapelineTradesPending of producer")
         with stream_of(api):
-            wait_for(lambda: read_page(f"{api.url}/metrics")["tapeline_api_live_up"] == 1, 60)
+            wait_for(lambda: read_page(f"{api.url}/metrics")["tapeline_api_live_up"] == 1)
             kafka.kill()
             watching.wait_until_fires("TapelineLiveViewAway of api")
             kafka.start()
@@ -321,7 +321,7 @@ def test_a_spool_fires_that_is_half_full_and_one_that_is_damaged(
         prometheus(tmp_path / "half full", {"producer": producer}) as watching,
     ):
         watching.wait_until_all_are_up(1)
-        wait_for(lambda: has_trades(producer), 60)
+        wait_for(lambda: has_trades(producer))
         assert "TapelineSpoolHalfFull of producer" not in watching.ever_fired()
         kafka.signal(signal.SIGSTOP)
         simulator.stop()

@@ -164,7 +164,7 @@ def test_the_page_survives_a_crash_of_the_api_and_of_cassandra(
         again = LocalStack(home, Console()).up(keep=True)
     assert service.port in {s.port for s in again.services if s.name == cassandra.NAME}
     tab.wait("!['store', 'lost'].includes(document.getElementById('feed').dataset.state)", 120)
-    wait_for(lambda: answers(pipeline), 120)
+    wait_for(lambda: answers(pipeline))
     write_again(pipeline, market, close=2.5)
     tab.wait("tapeline.bars().some((bar) => bar.close === 2.5)", 60)
     assert_shows(tab, of_symbol(pipeline, "AAPL"))

@@ -278,7 +278,7 @@ def test_every_variable_of_the_broker_is_in_effect(home: Home, tmp_path: Path) -
         )
     try:
         inside, host = int(ports["29092"]), int(ports["9092"])
-        wait_for(lambda: kafka_answers(inside) and kafka_answers(host), 120)
+        wait_for(lambda: kafka_answers(inside) and kafka_answers(host))
         assert broker.poll() is None, (tmp_path / "kafka.log").read_text()
         for port in (inside, host):  # each listener sends its clients back to itself
             (node,) = topic_admin(f"{LOOPBACK}:{port}").list_topics(timeout=10).brokers.values()

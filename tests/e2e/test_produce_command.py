@@ -71,7 +71,7 @@ class Market:
         arguments = ("produce", "--source", "coinbase", "--symbols", ",".join(symbols), *more)
         every = {**UNMEASURED, **self.environment, **environment}
         self.processes.append(start(*arguments, environment=every))
-        wait_for(lambda: set(self.states().values()) == {SymbolState.RECEIVED}, 60)
+        wait_for(lambda: set(self.states().values()) == {SymbolState.RECEIVED})
 
     def stop(self) -> str:
         """Stop the producer in order; return what it wrote."""
@@ -174,7 +174,7 @@ def test_symbols_come_and_go_and_the_others_miss_nothing(stack: Endpoints) -> No
         assert added.count("is received from coinbase.") == 3
         removed = found.symbols_command("remove", ",".join(ours(ALL[:2])))
         assert removed.count("is no longer received from coinbase.") == 2
-        wait_for(lambda: not any(found.exchange.subscribers(s) for s in ALL[:2]), 10)
+        wait_for(lambda: not any(found.exchange.subscribers(s) for s in ALL[:2]))
         gone = datetime.now(timezone.utc)
         unknown = found.symbols_command("add", "--source", "coinbase", "FOO-USD")
         assert "COINBASE:FOO-USD is not received yet" in unknown
@@ -210,7 +210,7 @@ def test_the_api_changes_symbols_as_the_command_does(stack: Endpoints) -> None:
             removed = httpx.delete(f"{api.url}/v1/symbols/COINBASE:{ALL[0]}", timeout=30)
             wrong = httpx.put(f"{api.url}/v1/symbols/KRAKEN:A?source=coinbase", timeout=30)
             received = dict.fromkeys(ours(ALL[1:3]), SymbolState.RECEIVED)
-            wait_for(lambda: found.states() == received, 30)
+            wait_for(lambda: found.states() == received)
             for symbol in received:
                 assert httpx.delete(f"{api.url}/v1/symbols/{symbol}", timeout=30).is_success
         assert (added.status_code, removed.status_code) == (202, 202)
@@ -263,12 +263,12 @@ def test_one_producer_reads_several_sources_and_what_one_misses_is_a_gap_of_that
         several = ("--source", "kraken", "--symbols", "BTC/USD")
         environment = {**kraken.environment, "TAPELINE_METRICS__PRODUCER_PORT": str(port)}
         found.produce(ALL[:2], *several, **environment)
-        wait_for(lambda: len(found.states()) == 3, 30)
+        wait_for(lambda: len(found.states()) == 3)
         found.symbols_command("add", "KRAKEN:ETH/USD")
-        wait_for(lambda: kraken.subscribers("ETH/USD") == 1, 10)
+        wait_for(lambda: kraken.subscribers("ETH/USD") == 1)
 
         found.exchange.drop()
-        wait_for(lambda: found.exchange.connections == 2 and found.exchange.subscribers(ALL[0]), 30)
+        wait_for(lambda: found.exchange.connections == 2 and found.exchange.subscribers(ALL[0]))
         time.sleep(3)
         page = httpx.get(f"http://{LOOPBACK}:{port}/metrics").text
         for source in ("coinbase", "kraken"):
@@ -293,7 +293,7 @@ def test_one_producer_reads_several_sources_and_what_one_misses_is_a_gap_of_that
         statuses = [view.status for view in found.snapshot().producers]
         assert [(s.has_stopped, s.pending) for s in statuses] == [(True, 0)] * 2
         found.produce(ALL[:2], *several, **environment)
-        wait_for(lambda: len(found.states()) == 4, 30)
+        wait_for(lambda: len(found.states()) == 4)
         assert "spool_taken_over" not in found.stop()
         assert len(found.snapshot().producers) == 2
         numbers = found.numbers()

@@ -72,7 +72,7 @@ class Terminal:
         return [frame.replace("\r", "").split("\n") for frame in plain.split("\x1b[H")[1:]]
 
     def wait_for(self, text: str) -> None:
-        wait_for(lambda: any(text in line for f in self.frames()[:-1] for line in f), 60)
+        wait_for(lambda: any(text in line for f in self.frames()[:-1] for line in f))
 
     def end(self, number: int = signal.SIGINT) -> str:
         self.process.send_signal(number)
@@ -97,7 +97,7 @@ def test_candles_are_drawn_follow_the_size_and_leave_a_clean_terminal() -> None:
         small = shown.frames()[-2]
         shown.resize(120, 40)
         shown.process.send_signal(signal.SIGWINCH)
-        wait_for(lambda: any(len(frame) == 40 for frame in shown.frames()[:-1]), 30)
+        wait_for(lambda: any(len(frame) == 40 for frame in shown.frames()[:-1]))
         large = next(frame for frame in shown.frames() if len(frame) == 40)
         end = shown.end()
 
@@ -131,7 +131,7 @@ def test_what_is_missing_is_said_plainly() -> None:
         shown.end()
     with terminal("bars", "NOBODY", "--watch", "--keyspace", INTO) as shown:
         shown.process.wait(30)
-        wait_for(lambda: "it has COIN:TESTUSD, TEST." in shown.written, 10)
+        wait_for(lambda: "it has COIN:TESTUSD, TEST." in shown.written)
     assert shown.process.returncode == 2
 
     code, output = fail("bars", "TEST", "--watch")
@@ -142,7 +142,7 @@ def test_what_is_missing_is_said_plainly() -> None:
 def test_a_printed_table_fits_eighty_columns() -> None:
     with terminal("bars", "TEST", "COIN:TESTUSD", *DAY, NO_COLOR="1") as shown:
         shown.process.wait(60)
-        wait_for(lambda: "50001.25" in shown.written, 10)
+        wait_for(lambda: "50001.25" in shown.written)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.written).replace("\r", "").split("\n")[1:]
     assert max(map(len, lines)) <= 80
     assert "…" not in "".join(lines)

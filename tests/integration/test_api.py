@@ -210,7 +210,7 @@ def test_the_wrong_name_is_not_found_and_a_quiet_time_is_empty(client: httpx.Cli
 
 
 def test_status_says_how_far_the_pipeline_is(client: httpx.Client, finalized: Pipeline) -> None:
-    status = wait_for(lambda: _known_status(client), 30)
+    status = wait_for(lambda: _known_status(client))
 
     assert status["counts"]["messages"] == len(finalized.rows("trades_bronze")) == 17
     assert status["counts"]["symbols"] == 2

@@ -53,7 +53,7 @@ def test_each_trade_comes_once_whatever_way_it_takes(pipeline: Pipeline) -> None
         stream_trades(SYMBOLS, now - timedelta(hours=1), url=api.url) as stream,
     ):
         reader = Reader(iter(stream))
-        wait_for(lambda: reader.has(7), 60)
+        wait_for(lambda: reader.has(7))
         assert ids(reader.items) == [0, 1, 2, 3, 4, 5, 6]
         sent_s = comes_live(pipeline, reader, trade(8, 18.0, now))
         assert sent_s < 5
@@ -65,10 +65,10 @@ def test_each_trade_comes_once_whatever_way_it_takes(pipeline: Pipeline) -> None
         assert not {7, 9} & set(ids(reader.items))
 
         store(pipeline, final_in=timedelta(minutes=5))
-        wait_for(lambda: {7, 9} <= set(ids(reader.items)), 60)
+        wait_for(lambda: {7, 9} <= set(ids(reader.items)))
         many = len(reader.items)
         store(pipeline, trade(11, 11.5, now - timedelta(minutes=40)), final_in=AT_ONCE)
-        wait_for(lambda: reader.has(many + 1), 60)
+        wait_for(lambda: reader.has(many + 1))
         time.sleep(2)  # a trade that came twice would come now
     reader.join()
 
@@ -123,10 +123,10 @@ def test_a_late_trade_of_long_ago_comes_alone_though_the_ids_of_its_window_are_f
         stream_trades("AAPL", now - timedelta(days=5), url=api.url) as stream,
     ):
         reader = Reader(iter(stream))
-        wait_for(lambda: reader.has(4), 60)
+        wait_for(lambda: reader.has(4))
         for late in (trade(4, 3.0, days_ago), trade(5, 3.0, days_ago)):
             store(pipeline, late, final_in=AT_ONCE)
-            wait_for(partial(reader.has, late.trade_id + 1), 60)
+            wait_for(partial(reader.has, late.trade_id + 1))
         time.sleep(2)
     reader.join()
     assert ids(reader.items) == [0, 1, 2, 3, 4, 5]
