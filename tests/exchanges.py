@@ -331,12 +331,12 @@ class Exchange:
 
         thread = threading.Thread(target=asyncio.run, args=(work(),))
         thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         try:
             yield self
         finally:
             self._run(ended.set)
-            thread.join(10)
+            thread.join(60)
 
     def _run(self, work: Callable[[], None]) -> None:
         if self._loop is None:  # it does not run, so nobody listens
@@ -348,7 +348,7 @@ class Exchange:
             done.set()
 
         self._loop.call_soon_threadsafe(and_tell)
-        assert done.wait(10)
+        assert done.wait(60)
 
     def _send(self, symbol: str | None, text: str) -> None:
         if self.is_silent:

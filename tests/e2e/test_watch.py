@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import pytest
 
 from tapeline.local.discovery import Endpoints
-from tests.commands import fail, run, wait_for
+from tests.commands import TIMEOUT_S, fail, run, wait_for
 from tests.hand import TAPE
 
 INTO = "watched"
@@ -76,8 +76,8 @@ class Terminal:
 
     def end(self, number: int = signal.SIGINT) -> str:
         self.process.send_signal(number)
-        self.process.wait(20)
-        self._reader.join(5)
+        self.process.wait(TIMEOUT_S)
+        self._reader.join(60)
         return self.written
 
 
@@ -130,7 +130,7 @@ def test_what_is_missing_is_said_plainly() -> None:
         shown.wait_for(f"No bar in keyspace {INTO} in the time shown.")
         shown.end()
     with terminal("bars", "NOBODY", "--watch", "--keyspace", INTO) as shown:
-        shown.process.wait(30)
+        shown.process.wait(TIMEOUT_S)
         wait_for(lambda: "it has COIN:TESTUSD, TEST." in shown.written)
     assert shown.process.returncode == 2
 
@@ -141,7 +141,7 @@ def test_what_is_missing_is_said_plainly() -> None:
 
 def test_a_printed_table_fits_eighty_columns() -> None:
     with terminal("bars", "TEST", "COIN:TESTUSD", *DAY, NO_COLOR="1") as shown:
-        shown.process.wait(60)
+        shown.process.wait(TIMEOUT_S)
         wait_for(lambda: "50001.25" in shown.written)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.written).replace("\r", "").split("\n")[1:]
     assert max(map(len, lines)) <= 80

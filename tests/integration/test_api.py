@@ -389,7 +389,7 @@ def test_a_read_that_is_under_way_has_its_answer_before_the_connection_is_closed
 
     def slow(client: CassandraClient) -> int:
         begun.set()
-        assert goes_on.wait(30)
+        assert goes_on.wait(300)
         return len(list(client.rows("SELECT * FROM {keyspace}.trades_silver")))
 
     def without_host(_: CassandraClient) -> None:

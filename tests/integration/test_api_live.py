@@ -79,7 +79,7 @@ def send(pipeline: Pipeline, *trades: Trade) -> None:
     )
     for trade in trades:
         producer.produce(pipeline.name, encode_trade(trade), trade.symbol)
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
 
 
 def trade(number: int, price: float, at: datetime | None = None, symbol: str = "AAPL") -> Trade:

@@ -64,7 +64,7 @@ class Watch:
         own = {
             "TAPELINE_HOME": str(self.folder / "home"),
             "TAPELINE_WATCH__SECRET": SECRET,
-            "TAPELINE_WATCH__TIMEOUT_S": "0.5",
+            "TAPELINE_WATCH__TIMEOUT_S": "2",
         }
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -81,7 +81,7 @@ class Watch:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=15)
+        return self.process.wait(timeout=60)
 
     def log(self) -> str:
         return (self.folder / "log").read_text(encoding="utf-8")
