@@ -232,6 +232,7 @@ def test_it_is_accessible_in_every_look(market: Market, open_page: Open, look: s
     tab.wait("document.querySelectorAll('#watch .change:not(:empty)').length > 5")
     tab.wait("document.getElementById('health').children.length > 0")
     tab.page.wait_for_timeout(1500)
+    tab.wait("document.getAnimations().every((one) => one.animationName === 'pulse')")
     if WRITES_IMAGES:
         IMAGES.mkdir(exist_ok=True)
         tab.page.evaluate("document.getElementById('keyspace').textContent = 'demo'")
