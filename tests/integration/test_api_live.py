@@ -256,7 +256,7 @@ def test_a_window_that_other_topics_have_fed_is_the_tables(
             async for name, data in heard:
                 if name == "bar":
                     found.append(data)
-                if name == "state":
+                if name == "state" and found:
                     return found
         raise AssertionError
 
