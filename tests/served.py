@@ -63,7 +63,8 @@ class ServedApi:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, env={**os.environ, **self._environment}
         )
-        wait_for(self._answers)
+        wait_for(lambda: process.poll() is not None or self._answers())
+        assert process.poll() is None, process.returncode
         return process
 
     def _answers(self) -> bool:
