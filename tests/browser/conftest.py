@@ -17,7 +17,7 @@ from tests.served import ServedApi, served_api
 
 # For a machine with two more stacks of tests on it.
 expect.set_options(timeout=60_000)
-LONG_MS = 120_000
+LONG_MS = 300_000
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1440, "height": 860}}
 PHONE: dict[str, Any] = {
@@ -44,7 +44,7 @@ class Tab:
         """Return what the chart's series holds, by start (s since the epoch)."""
         return {candle["time"]: candle for candle in self.page.evaluate("tapeline.candles()")}
 
-    def wait(self, condition: str, timeout_s: float = 120) -> None:
+    def wait(self, condition: str, timeout_s: float = 300) -> None:
         """Wait until an expression of JavaScript is true."""
         deadline = time.monotonic() + timeout_s
         # Asked from outside: the page's own policy forbids what Playwright would put into it.
