@@ -41,9 +41,11 @@ def start(
     )
 
 
-def start_in_background(*arguments: str) -> subprocess.Popen[str]:
+def start_in_background(
+    *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """Start a command that gives way to us, so that a signal comes amid its work, however fast."""
-    process = start(*arguments, environment=UNMEASURED)
+    process = start(*arguments, environment={**UNMEASURED, **(environment or {})})
     psutil.Process(process.pid).nice(19)  # of its first thread, which the others inherit
     return process
 

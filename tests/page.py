@@ -8,7 +8,7 @@ from urllib.request import urlopen
 
 def read_page(url: str) -> dict[str, float]:
     """Return each series, as it is written, with its value."""
-    with urlopen(url, timeout=10) as response:  # noqa: S310 - an address of our own
+    with urlopen(url, timeout=60) as response:  # noqa: S310 - an address of our own
         text = response.read().decode()
     return dict(_series(line) for line in text.splitlines() if not line.startswith("#"))
 

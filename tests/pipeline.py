@@ -156,7 +156,7 @@ class Pipeline:
         producer = Producer({"bootstrap.servers": self.endpoints.bootstrap_servers})
         for key, value in messages:
             producer.produce(self.settings.kafka.topic, value, key, partition=partition)
-        assert producer.flush(30) == 0
+        assert producer.flush(120) == 0
 
     def processor(
         self, checkpoint: str = "checkpoint", metrics: Metrics | None = None

@@ -21,7 +21,7 @@ from tapeline.local.ports import free_port
 from tapeline.local.service import LOOPBACK
 
 from .alert_rules import PROMETHEUS, ROOT, RULES
-from .commands import wait_for
+from .commands import TIMEOUT_S, wait_for
 
 FASTER = 60
 """A minute of the rules is a second of the test."""
@@ -44,7 +44,7 @@ def program(name: str) -> str:
 def promtool(*arguments: str | Path) -> str:
     """Run promtool, which must succeed, and return what it says."""
     command = [program("promtool"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -58,7 +58,7 @@ class RunningPrometheus:
 
     def ask(self, path: str, **query: str) -> Any:
         """Return the data of an answer of its API."""
-        with urlopen(f"{self.url}/api/v1/{path}?{urlencode(query)}", timeout=10) as response:  # noqa: S310 - our own
+        with urlopen(f"{self.url}/api/v1/{path}?{urlencode(query)}", timeout=60) as response:  # noqa: S310 - our own
             answer = json.load(response)
         assert answer["status"] == "success", answer
         return answer["data"]
@@ -101,7 +101,7 @@ def prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[RunningProm
         f"--storage.tsdb.path={folder / 'data'}",
     ]
     with _running(folder, options) as running:
-        wait_for(lambda: running.process.poll() is not None or _is_ready(running), 60)
+        wait_for(lambda: running.process.poll() is not None or _is_ready(running))
         assert running.process.poll() is None, _log_in(folder).read_text(encoding="utf-8")
         yield running
 
@@ -133,8 +133,8 @@ def composed_prometheus(folder: Path, watched: str) -> Iterator[RunningPrometheu
         def is_healthy() -> bool:
             return subprocess.run(["/bin/sh", "-c", check], check=False, timeout=60).returncode == 0
 
-        wait_for(is_healthy, 60, while_runs=running.process)
-        wait_for(lambda: running.ask("targets")["activeTargets"], 60)
+        wait_for(is_healthy, while_runs=running.process)
+        wait_for(lambda: running.ask("targets")["activeTargets"])
         yield running
 
 
@@ -153,7 +153,7 @@ def _running(folder: Path, options: Sequence[str]) -> Iterator[RunningPrometheus
         yield RunningPrometheus(f"http://{url}", process)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(TIMEOUT_S)
 
 
 def _log_in(folder: Path) -> Path:
@@ -202,7 +202,7 @@ def hurried(rules: str) -> str:
 
 def _is_ready(running: RunningPrometheus) -> bool:
     try:
-        with urlopen(f"{running.url}/-/ready", timeout=2) as response:  # noqa: S310 - our own
+        with urlopen(f"{running.url}/-/ready", timeout=10) as response:  # noqa: S310 - our own
             return bool(response.status == 200)
     except OSError:
         return False

@@ -34,7 +34,7 @@ from tests.token_server import TokenServer, allowed_urls, broker_properties, tok
 
 USER, PASSWORD = "anna", 'not-for-others"; \\x'
 CQL_USER, CQL_PASSWORD = "berta", "cassandra-pa$$'word"
-_PATIENCE_S = 60.0
+_PATIENCE_S = 300.0
 _SIZES = Profile.SMALL.sizes
 _SECURITY = "org.apache.kafka.common.security"
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -50,7 +51,7 @@ class ServedApi:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it as an operator does; return its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=15)
+        return self.process.wait(timeout=60)
 
     def start(self) -> None:
         """Start it again."""
@@ -62,12 +63,13 @@ class ServedApi:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, env={**os.environ, **self._environment}
         )
-        wait_for(self._answers)
+        wait_for(lambda: process.poll() is not None or self._answers())
+        assert process.poll() is None, process.returncode
         return process
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health/live", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/health/live", timeout=10).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -83,11 +85,11 @@ def serving(app: FastAPI, config: uvicorn.Config | None = None) -> Iterator[http
     thread.start()
     try:
         wait_for(lambda: server.started)
-        with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as client:
             yield client
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(60)
 
 
 def keys_in(folder: Path, **keys: str) -> Path:
@@ -136,6 +138,7 @@ def served_api(
             api.stop()
 
 
+get = partial(httpx.get, timeout=60)
 T = TypeVar("T")
 
 
@@ -156,7 +159,7 @@ class Reader(Generic[T]):
 
     def join(self) -> None:
         """Wait for the end of a stream that was closed."""
-        self.thread.join(15)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
 
@@ -177,7 +180,7 @@ async def listening(
     headers = {} if last_id is None else {"Last-Event-ID": str(last_id)}
     query = {"symbols": symbols, "interval": interval, "channels": channels}
     async with (
-        httpx.AsyncClient(timeout=30) as http,
+        httpx.AsyncClient(timeout=60) as http,
         http.stream("GET", f"{url}/v1/stream", params=query, headers=headers) as answer,
     ):
         assert answer.status_code == 200, await answer.aread()

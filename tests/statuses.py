@@ -33,4 +33,4 @@ def send_status(pipeline: Pipeline, producer_id: str, **changes: Any) -> None:
     status = a_status(producer_id, topic=kafka.topic, topic_id=pipeline.topic_id, **changes)
     producer = Producer({"bootstrap.servers": pipeline.endpoints.bootstrap_servers})
     producer.produce(kafka.status_topic, status.to_bytes(), status.key)
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.market_day import Market, write_market
 from tests.pipeline import Pipeline
 from tests.served import ServedApi, served_api
 
+# For a machine with two more stacks of tests on it.
+expect.set_options(timeout=60_000)
+LONG_MS = 300_000
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1440, "height": 860}}
 PHONE: dict[str, Any] = {
@@ -41,7 +44,7 @@ class Tab:
         """Return what the chart's series holds, by start (s since the epoch)."""
         return {candle["time"]: candle for candle in self.page.evaluate("tapeline.candles()")}
 
-    def wait(self, condition: str, timeout_s: float = 30) -> None:
+    def wait(self, condition: str, timeout_s: float = 300) -> None:
         """Wait until an expression of JavaScript is true."""
         deadline = time.monotonic() + timeout_s
         # Asked from outside: the page's own policy forbids what Playwright would put into it.
@@ -49,7 +52,7 @@ class Tab:
             assert time.monotonic() < deadline, (condition, self.page.inner_text("body"))
             self.page.wait_for_timeout(100)
 
-    def wait_for_state(self, state: str, timeout_s: float = 60) -> None:
+    def wait_for_state(self, state: str, timeout_s: float = 300) -> None:
         """Wait until the feed's sign says so."""
         self.wait(f"document.getElementById('feed').dataset.state === '{state}'", timeout_s)
 
@@ -98,6 +101,7 @@ def open_page(browser: Browser, api: ServedApi) -> Iterator[Open]:
             timezone_id="America/New_York",
             **(options or DESKTOP),
         )
+        context.set_default_timeout(LONG_MS)
         contexts.append(context)
         tab = Tab(context.new_page())
         tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))

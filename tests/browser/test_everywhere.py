@@ -9,13 +9,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
 import tapeline
 from tapeline.model.bar import Bar, Interval
 from tests.market_day import Market
 from tests.pipeline import Pipeline
-from tests.served import ServedApi
+from tests.served import ServedApi, get
 
 from .conftest import Open
 
@@ -60,7 +58,7 @@ def from_elsewhere(
         page |= {(symbol, time_of(t)): values_of(bar) for t, bar in tab.bars().items()}
         tab.page.close()
         times = {"start": start.isoformat(), "end": end.isoformat(), "limit": 10_000}
-        answer = httpx.get(f"{api.url}/v1/bars/{quote(symbol)}", params=times)
+        answer = get(f"{api.url}/v1/bars/{quote(symbol)}", params=times)
         rows = answer.json()["bars"]
         answered |= {(symbol, time_of(row["window_start"])): values_of(row) for row in rows}
     table = tapeline.read_bars(list(symbols), "5m", start, end, keyspace=pipeline.name)

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.served import serving_with
 
-from .conftest import DESKTOP, PHONE
+from .conftest import DESKTOP, LONG_MS, PHONE
 
 KEY = "2b7e151628aed2a6abf7158809cf4f3c"
 LOOKS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -47,6 +47,7 @@ def grave_faults(page: Page) -> list[str]:
 def test_the_page_asks_for_a_key_and_opens_with_it(browser: Browser, url: str, look: str) -> None:
     scheme, options = LOOKS[look]
     context = browser.new_context(color_scheme=scheme, **options)
+    context.set_default_timeout(LONG_MS)
     page: Page = context.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

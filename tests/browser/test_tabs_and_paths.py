@@ -11,7 +11,7 @@ from tapeline.api.app import create_app
 from tests.pipeline import Pipeline
 from tests.served import ServedApi, serving, under_path
 
-from .conftest import Tab
+from .conftest import LONG_MS, Tab
 
 TABS = 12
 SHOWS = "tapeline.bars().length > 100 && document.getElementById('feed').dataset.state !== 'wait'"
@@ -23,6 +23,7 @@ def test_a_dozen_tabs_of_one_browser_all_show_bars_and_are_live(
 ) -> None:
     """A browser opens six connections to a host, however many tabs there are."""
     context = browser.new_context()
+    context.set_default_timeout(LONG_MS)
     tabs = [Tab(context.new_page()) for _ in range(TABS)]
     for tab in tabs:
         tab.page.goto(api.url)
@@ -40,6 +41,7 @@ def test_under_a_path_of_a_proxy_the_page_asks_for_nothing_else(
 ) -> None:
     with serving(under_path("/market/data", create_app(pipeline.settings))) as client:
         page = browser.new_page()
+        page.set_default_timeout(LONG_MS)
         tab = Tab(page)
         page.on("request", lambda request: tab.addresses.append(request.url))
         page.on("websocket", lambda socket: tab.addresses.append(socket.url))

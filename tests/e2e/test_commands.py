@@ -306,7 +306,7 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
     topic_id = topic_id_of(topic_admin(stack.bootstrap_servers), topic)
     producer = Producer({"bootstrap.servers": stack.bootstrap_servers})
     producer.produce(topic, b"read by the query", partition=0)
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
     checkpoint = tmp_path / topic_id / "cassandra" / "ingest"
     for log, text in (
         ("offsets", f'v1\n{{"batchWatermarkMs":0,"conf":{{}}}}\n{{"{topic}":{{"0":1}}}}'),
@@ -327,7 +327,7 @@ def test_a_checkpoint_of_a_keyspace_that_is_gone_is_refused(
 def symbols_of(address: str) -> list[str]:
     """Ask the demo's API, which may still be starting."""
     try:
-        with urlopen(f"{address}v1/symbols", timeout=10) as answer:  # noqa: S310 - our own
+        with urlopen(f"{address}v1/symbols", timeout=60) as answer:  # noqa: S310 - our own
             symbols: list[str] = json.load(answer)["symbols"]
             return symbols
     except OSError:
@@ -359,7 +359,7 @@ def test_the_demo_shows_live_bars_and_ends_all_it_started() -> None:
     assert first != second
     assert "BINANCE:BTCUSDT" in symbols
     assert "The demo has ended" in output
-    _, alive = psutil.wait_procs(seen, timeout=20)
+    _, alive = psutil.wait_procs(seen, timeout=300)
     assert alive == []
     status = start("status", "--keyspace", "demo", "--topic", "demo").communicate()[0]
     assert "Kafka       127.0.0.1:" in status
@@ -425,7 +425,7 @@ def test_a_killed_demo_leaves_services_that_are_found_again(home: Home, tmp_path
 
     try:
         # Our own commands notice that their parent has gone; the services stay and are used.
-        psutil.wait_procs(children, timeout=60)
+        psutil.wait_procs(children, timeout=300)
         assert not any(p.is_running() for p in children)
         after = {s.name: s.pid for s in read_state(Home(own)).services}
         assert after == before

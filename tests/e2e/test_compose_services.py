@@ -278,18 +278,18 @@ def test_every_variable_of_the_broker_is_in_effect(home: Home, tmp_path: Path) -
         )
     try:
         inside, host = int(ports["29092"]), int(ports["9092"])
-        wait_for(lambda: kafka_answers(inside) and kafka_answers(host), 120)
+        wait_for(lambda: kafka_answers(inside) and kafka_answers(host))
         assert broker.poll() is None, (tmp_path / "kafka.log").read_text()
         for port in (inside, host):  # each listener sends its clients back to itself
-            (node,) = topic_admin(f"{LOOPBACK}:{port}").list_topics(timeout=10).brokers.values()
+            (node,) = topic_admin(f"{LOOPBACK}:{port}").list_topics(timeout=60).brokers.values()
             assert f"{node.host}:{node.port}" == f"{LOOPBACK}:{port}"
         resource = ConfigResource(ConfigResource.Type.BROKER, properties["node.id"])
         admin = topic_admin(f"{LOOPBACK}:{host}")
-        in_effect = admin.describe_configs([resource])[resource].result(30)
+        in_effect = admin.describe_configs([resource])[resource].result(120)
         assert {name: in_effect[name].value for name in properties} == properties
     finally:
         broker.terminate()
-        broker.wait(60)
+        broker.wait(TIMEOUT_S)
 
 
 def _of_this_machine(value: str, ports: Mapping[str, str]) -> str:

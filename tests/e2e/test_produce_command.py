@@ -28,9 +28,9 @@ from tapeline.local.service import LOOPBACK
 from tapeline.model.coverage import Coverage
 from tapeline.program.service_settings import KafkaSettings
 from tapeline.status.symbols import SymbolState, symbol_rows
-from tests.commands import ROOT, UNMEASURED, repeating, run, start, wait_for
+from tests.commands import ROOT, TIMEOUT_S, UNMEASURED, repeating, run, start, wait_for
 from tests.exchanges import CoinbaseDialect, Exchange, KrakenDialect
-from tests.served import served_api
+from tests.served import get, served_api
 
 ALL = tuple(f"S{number:03}-USD" for number in range(200))
 _SCHEMA: Any = load_schema(str(ROOT / "schemas" / "avro" / "trade.avsc"))
@@ -71,13 +71,13 @@ class Market:
         arguments = ("produce", "--source", "coinbase", "--symbols", ",".join(symbols), *more)
         every = {**UNMEASURED, **self.environment, **environment}
         self.processes.append(start(*arguments, environment=every))
-        wait_for(lambda: set(self.states().values()) == {SymbolState.RECEIVED}, 60)
+        wait_for(lambda: set(self.states().values()) == {SymbolState.RECEIVED})
 
     def stop(self) -> str:
         """Stop the producer in order; return what it wrote."""
         process = self.processes.pop()
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=TIMEOUT_S)
         assert process.returncode in {0, 143}, output
         return str(output)
 
@@ -113,10 +113,10 @@ class Market:
         found: dict[str, list[int]] = defaultdict(list)
         with closing(consumer):
             places = [TopicPartition(self.kafka.topic, p, 0) for p in range(self.kafka.partitions)]
-            left = sum(consumer.get_watermark_offsets(place, timeout=20)[1] for place in places)
+            left = sum(consumer.get_watermark_offsets(place, timeout=60)[1] for place in places)
             consumer.assign(places)
             while left:
-                for message in consumer.consume(min(10_000, left), 10):
+                for message in consumer.consume(min(10_000, left), 60):
                     value = message.value() or b""
                     record: Any = schemaless_reader(BytesIO(value[_HEADER_BYTES:]), _SCHEMA, None)
                     found[record["symbol"]].append(record["trade_id"])
@@ -174,7 +174,7 @@ def test_symbols_come_and_go_and_the_others_miss_nothing(stack: Endpoints) -> No
         assert added.count("is received from coinbase.") == 3
         removed = found.symbols_command("remove", ",".join(ours(ALL[:2])))
         assert removed.count("is no longer received from coinbase.") == 2
-        wait_for(lambda: not any(found.exchange.subscribers(s) for s in ALL[:2]), 10)
+        wait_for(lambda: not any(found.exchange.subscribers(s) for s in ALL[:2]))
         gone = datetime.now(timezone.utc)
         unknown = found.symbols_command("add", "--source", "coinbase", "FOO-USD")
         assert "COINBASE:FOO-USD is not received yet" in unknown
@@ -206,13 +206,13 @@ def test_the_api_changes_symbols_as_the_command_does(stack: Endpoints) -> None:
         found.produce(ALL[:2])
         environment = {**found.environment, "TAPELINE_API__SYMBOL_CHANGES": "local"}
         with served_api("market_data", environment, found.kafka.topic) as api:
-            added = httpx.put(f"{api.url}/v1/symbols/COINBASE:{ALL[2]}", timeout=30)
-            removed = httpx.delete(f"{api.url}/v1/symbols/COINBASE:{ALL[0]}", timeout=30)
-            wrong = httpx.put(f"{api.url}/v1/symbols/KRAKEN:A?source=coinbase", timeout=30)
+            added = httpx.put(f"{api.url}/v1/symbols/COINBASE:{ALL[2]}", timeout=120)
+            removed = httpx.delete(f"{api.url}/v1/symbols/COINBASE:{ALL[0]}", timeout=120)
+            wrong = httpx.put(f"{api.url}/v1/symbols/KRAKEN:A?source=coinbase", timeout=120)
             received = dict.fromkeys(ours(ALL[1:3]), SymbolState.RECEIVED)
-            wait_for(lambda: found.states() == received, 30)
+            wait_for(lambda: found.states() == received)
             for symbol in received:
-                assert httpx.delete(f"{api.url}/v1/symbols/{symbol}", timeout=30).is_success
+                assert httpx.delete(f"{api.url}/v1/symbols/{symbol}", timeout=120).is_success
         assert (added.status_code, removed.status_code) == (202, 202)
         assert added.json() == {
             "symbol": f"COINBASE:{ALL[2]}",
@@ -263,26 +263,33 @@ def test_one_producer_reads_several_sources_and_what_one_misses_is_a_gap_of_that
         several = ("--source", "kraken", "--symbols", "BTC/USD")
         environment = {**kraken.environment, "TAPELINE_METRICS__PRODUCER_PORT": str(port)}
         found.produce(ALL[:2], *several, **environment)
-        wait_for(lambda: len(found.states()) == 3, 30)
+        wait_for(lambda: len(found.states()) == 3)
         found.symbols_command("add", "KRAKEN:ETH/USD")
-        wait_for(lambda: kraken.subscribers("ETH/USD") == 1, 10)
+        wait_for(lambda: kraken.subscribers("ETH/USD") == 1)
 
         found.exchange.drop()
-        wait_for(lambda: found.exchange.connections == 2 and found.exchange.subscribers(ALL[0]), 30)
-        time.sleep(3)
-        page = httpx.get(f"http://{LOOPBACK}:{port}/metrics").text
+        wait_for(lambda: found.exchange.connections == 2 and found.exchange.subscribers(ALL[0]))
+
+        def metrics() -> str:
+            return str(get(f"http://{LOOPBACK}:{port}/metrics").text)
+
+        def trades_of(source: str) -> float:
+            series = rf'^tapeline_producer_trades_total{{.*accepted.*source="{source}".*}} (.+)$'
+            (counted,) = re.findall(series, metrics(), re.MULTILINE)
+            return float(counted)
+
+        def marking() -> set[str]:
+            gaps = found.snapshot().gaps
+            return {gap.producer_id for gap in gaps if gap.kind.marks_bars}
+
         for source in ("coinbase", "kraken"):
-            (counted,) = re.findall(
-                rf'^tapeline_producer_trades_total{{.*accepted.*source="{source}".*}} (.+)$',
-                page,
-                re.MULTILINE,
-            )
-            assert float(counted) > 10
+            wait_for(lambda of=source: trades_of(of) > 10)
+        wait_for(marking)
+        page = metrics()
         assert page.count("# TYPE tapeline_producer_frames_total counter") == 1
         assert len(re.findall(r"^tapeline_process_memory_bytes(?:{.*})? ", page, re.MULTILINE)) == 1
         producers = {p.status.source: p.status for p in found.snapshot().producers}
-        marking = [gap for gap in found.snapshot().gaps if gap.kind.marks_bars]
-        assert {gap.producer_id for gap in marking} == {producers["coinbase"].producer_id}
+        assert marking() == {producers["coinbase"].producer_id}
         assert producers["kraken"].subscribed == ("KRAKEN:BTC/USD", "KRAKEN:ETH/USD")
 
         output = found.stop()
@@ -293,7 +300,7 @@ def test_one_producer_reads_several_sources_and_what_one_misses_is_a_gap_of_that
         statuses = [view.status for view in found.snapshot().producers]
         assert [(s.has_stopped, s.pending) for s in statuses] == [(True, 0)] * 2
         found.produce(ALL[:2], *several, **environment)
-        wait_for(lambda: len(found.states()) == 4, 30)
+        wait_for(lambda: len(found.states()) == 4)
         assert "spool_taken_over" not in found.stop()
         assert len(found.snapshot().producers) == 2
         numbers = found.numbers()

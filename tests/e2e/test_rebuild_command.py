@@ -16,7 +16,7 @@ from tapeline.local.discovery import Endpoints
 from tapeline.local.home import Home
 from tapeline.local.lock import only_one
 from tapeline.program.rule_file import read_policy
-from tests.commands import fail, finish, run, start, wait_for
+from tests.commands import fail, finish, run, start, start_in_background, wait_for
 from tests.hand import TAPE, TRADES
 from tests.rule_files import ROUND_LOTS
 
@@ -68,7 +68,7 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_was(replayed: Endpoints, home
     before = volumes()
     change_every_bar(replayed)
     small = {"TAPELINE_STREAM__FINALIZE_MAX_WINDOWS": "1"}  # an hour at a time
-    killed = start("rebuild", "gold", *TARGET, environment=small)
+    killed = start_in_background("rebuild", "gold", *TARGET, environment=small)
     (file,) = wait_for(lambda: list(home.rebuilds.glob(f"{INTO}-gold-*.json")))
     killed.kill()
     killed.communicate()

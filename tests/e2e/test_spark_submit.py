@@ -18,7 +18,7 @@ from tapeline.local.java import find_java, java_environment
 from tapeline.local.ports import free_port
 from tapeline.local.service import LOOPBACK, accepts_connections
 from tapeline.model.bar import Interval
-from tests.commands import ROOT, finish, is_healthy, wait_for
+from tests.commands import ROOT, TIMEOUT_S, finish, is_healthy, wait_for
 from tests.hand import TAPE, hand_bars, values_of
 from tests.pipeline import Pipeline
 
@@ -100,7 +100,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     finally:
         for process in reversed(processes):
             process.terminate()
-            process.wait(30)
+            process.wait(TIMEOUT_S)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_submission_without_the_connector_for_avro_says_what_to_pass(
 ) -> None:
     process = cluster.submit(pipeline, [jar for jar in connectors if "avro" not in jar.name])
 
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
 
     assert process.returncode == 2
     assert "Traceback" not in output

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import pytest
 
 from tapeline.local.discovery import Endpoints
-from tests.commands import fail, run, wait_for
+from tests.commands import TIMEOUT_S, fail, run, wait_for
 from tests.hand import TAPE
 
 INTO = "watched"
@@ -72,12 +72,12 @@ class Terminal:
         return [frame.replace("\r", "").split("\n") for frame in plain.split("\x1b[H")[1:]]
 
     def wait_for(self, text: str) -> None:
-        wait_for(lambda: any(text in line for f in self.frames()[:-1] for line in f), 60)
+        wait_for(lambda: any(text in line for f in self.frames()[:-1] for line in f))
 
     def end(self, number: int = signal.SIGINT) -> str:
         self.process.send_signal(number)
-        self.process.wait(20)
-        self._reader.join(5)
+        self.process.wait(TIMEOUT_S)
+        self._reader.join(60)
         return self.written
 
 
@@ -97,7 +97,7 @@ def test_candles_are_drawn_follow_the_size_and_leave_a_clean_terminal() -> None:
         small = shown.frames()[-2]
         shown.resize(120, 40)
         shown.process.send_signal(signal.SIGWINCH)
-        wait_for(lambda: any(len(frame) == 40 for frame in shown.frames()[:-1]), 30)
+        wait_for(lambda: any(len(frame) == 40 for frame in shown.frames()[:-1]))
         large = next(frame for frame in shown.frames() if len(frame) == 40)
         end = shown.end()
 
@@ -130,8 +130,8 @@ def test_what_is_missing_is_said_plainly() -> None:
         shown.wait_for(f"No bar in keyspace {INTO} in the time shown.")
         shown.end()
     with terminal("bars", "NOBODY", "--watch", "--keyspace", INTO) as shown:
-        shown.process.wait(30)
-        wait_for(lambda: "it has COIN:TESTUSD, TEST." in shown.written, 10)
+        shown.process.wait(TIMEOUT_S)
+        wait_for(lambda: "it has COIN:TESTUSD, TEST." in shown.written)
     assert shown.process.returncode == 2
 
     code, output = fail("bars", "TEST", "--watch")
@@ -141,8 +141,8 @@ def test_what_is_missing_is_said_plainly() -> None:
 
 def test_a_printed_table_fits_eighty_columns() -> None:
     with terminal("bars", "TEST", "COIN:TESTUSD", *DAY, NO_COLOR="1") as shown:
-        shown.process.wait(60)
-        wait_for(lambda: "50001.25" in shown.written, 10)
+        shown.process.wait(TIMEOUT_S)
+        wait_for(lambda: "50001.25" in shown.written)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.written).replace("\r", "").split("\n")[1:]
     assert max(map(len, lines)) <= 80
     assert "…" not in "".join(lines)

@@ -90,7 +90,7 @@ def refuse(pipeline: Pipeline, data: bytes, refusals: list[tuple[int | None, str
         ("received_at_us", str(NOW_MS * 1000 + 9_000_000)),
     ]
     producer.produce(pipeline.settings.kafka.dead_letter_topic, data, "test", headers=headers)
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
 
 
 def test_as_many_dead_letters_are_listed_as_were_injected_and_none_is_sent(

@@ -135,6 +135,18 @@ class Producers:
         process = self._running[name]
         wait_for(lambda: self.status(name, since_us) or None, while_runs=process)
 
+    def wait_for_more_of(self, name: str) -> None:
+        """Wait until all of the market is heard to three seconds after what was heard by now."""
+        now = self.status(name)
+        assert now is not None
+        until_us = (now.last_message_us or 0) + 3_000_000
+
+        def has_more() -> bool:
+            status = self.status(name, until_us)
+            return status is not None and (status.last_message_us or 0) - status.late_us > until_us
+
+        wait_for(has_more, while_runs=self._running[name])
+
     def stop(self, name: str) -> FeedStatus:
         """Stop one as an operator does; return its last report."""
         process = self._running.pop(name)
@@ -194,7 +206,7 @@ def test_with_two_keys_a_producer_takes_over_and_gives_back_without_a_gap(
             heard = datetime.now(timezone.utc)
             for old, new in (("blue", "green"), ("green", "blue")):
                 producers.start(new)
-                sleep_s(3)
+                producers.wait_for_more_of(new)
                 producers.stop(old)
                 sleep_s(3)
             last = producers.stop("blue")

@@ -28,6 +28,7 @@ from tapeline.producer.spool_folder import Spools
 from tapeline.program.metrics import PRODUCER_METRICS, STREAM_METRICS, Metrics
 from tapeline.program.metrics_server import serve_metrics
 from tapeline.program.settings import Settings
+from tests.commands import wait_for
 from tests.hand import TAPE, TRADES, hand_bars
 from tests.page import read_page
 from tests.pipeline import BOTH, Pipeline
@@ -192,6 +193,9 @@ def test_a_spark_job_counts_what_it_stored_and_finalized(pipeline: Pipeline) -> 
     assert {name: then[name] for name in changed} == changed
 
 
+LAG = 'tapeline_stream_lag_messages{{partition="{}"}}'
+
+
 def test_lag_is_what_silver_does_not_have_yet(pipeline: Pipeline) -> None:
     metrics = Metrics(STREAM_METRICS)
     pipeline.send_messages([("TEST", trade(n)) for n in range(5)], partition=1)
@@ -202,14 +206,20 @@ def test_lag_is_what_silver_does_not_have_yet(pipeline: Pipeline) -> None:
         serve_metrics(metrics, LOOPBACK, free_port(0)) as url,
     ):
         assert url is not None
-        threading.Timer(1.0, stop.set).start()
+
+        def stop_when_known() -> None:
+            try:
+                wait_for(lambda: read_page(url).get(LAG.format(1)) == 5)
+            finally:
+                stop.set()
+
+        threading.Thread(target=stop_when_known).start()
         RunningJob(pipeline.processor(metrics=metrics), finalizer, metrics).watch(
             stop, options, 0.2
         )
         page = read_page(url)
 
-    assert page['tapeline_stream_lag_messages{partition="0"}'] == 0
-    assert page['tapeline_stream_lag_messages{partition="1"}'] == 5
+    assert [page[LAG.format(partition)] for partition in (0, 1)] == [0, 5]
     # Nothing is in silver, so nothing is known of it.
     for name in ("stream_freshness_seconds", "finalize_frontier_timestamp_seconds"):
         assert str(page[f"tapeline_{name}"]) == "nan"

@@ -111,7 +111,7 @@ def cassandra_values(port: int, authority: Authority, **values: object) -> dict[
 def test_each_way_to_log_in_to_kafka_lets_us_in(monkeypatch, kafka, authority, mechanism):
     values = kafka_values(kafka, "login", **login(authority, mechanism))
     access = settings_of(monkeypatch, values).kafka
-    assert topic_admin(kafka.servers("login"), access).list_topics(timeout=10).brokers
+    assert topic_admin(kafka.servers("login"), access).list_topics(timeout=60).brokers
 
 
 def test_a_broker_that_wants_a_certificate_of_ours_gets_it(monkeypatch, kafka, authority):
@@ -124,7 +124,7 @@ def test_a_broker_that_wants_a_certificate_of_ours_gets_it(monkeypatch, kafka, a
         KEY_FILE=authority.ours.key,
     )
     access = settings_of(monkeypatch, values).kafka
-    assert topic_admin(kafka.servers("mutual"), access).list_topics(timeout=10).brokers
+    assert topic_admin(kafka.servers("mutual"), access).list_topics(timeout=60).brokers
 
 
 def kafka_fault(monkeypatch, kafka, listener, **values) -> str:

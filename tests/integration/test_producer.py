@@ -40,12 +40,12 @@ def messages(pipeline: Pipeline, topic: str) -> Iterator[Message]:
         }
     )
     try:
-        metadata = consumer.list_topics(topic, timeout=10)
+        metadata = consumer.list_topics(topic, timeout=60)
         partitions = [TopicPartition(topic, p, 0) for p in metadata.topics[topic].partitions]
-        left = sum(consumer.get_watermark_offsets(p, timeout=10)[1] for p in partitions)
+        left = sum(consumer.get_watermark_offsets(p, timeout=60)[1] for p in partitions)
         consumer.assign(partitions)
         while left:
-            message = consumer.poll(10)
+            message = consumer.poll(60)
             assert message is not None
             assert message.error() is None
             left -= 1

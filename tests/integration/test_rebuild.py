@@ -27,7 +27,7 @@ from tapeline.rebuild.selection import Selection
 from tapeline.rebuild.silver import windows_begun_to_expire
 from tapeline.storage.messages import BronzeSpan
 from tapeline.storage.windows import PartitionProgress, WindowState
-from tests.commands import wait_for
+from tests.commands import TIMEOUT_S, wait_for
 from tests.hand import TAPE, TRADES, hand_bars, values_of
 from tests.pipeline import BOTH, Pipeline
 from tests.watcher import Watcher
@@ -449,7 +449,7 @@ def _finalizing(pipeline: Pipeline) -> Iterator[None]:
             yield
         finally:
             stop.set()
-        running.result(timeout=120)
+        running.result(timeout=TIMEOUT_S)
 
 
 def _now_us() -> int:

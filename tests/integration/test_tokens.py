@@ -68,7 +68,7 @@ def access(monkeypatch: pytest.MonkeyPatch, kafka: SecuredKafka, authority: Auth
 
 
 def is_let_in(kafka: KafkaSettings) -> bool:
-    return bool(topic_admin(str(kafka.bootstrap_servers), kafka).list_topics(timeout=10).brokers)
+    return bool(topic_admin(str(kafka.bootstrap_servers), kafka).list_topics(timeout=60).brokers)
 
 
 def refusal(kafka: KafkaSettings) -> str:

@@ -40,7 +40,7 @@ def test_the_broker_dates_statuses_also_in_a_topic_that_was_there_already(
     an_hour_ago_ms = round((time.time() - 3600) * 1000)
     producer = Producer({"bootstrap.servers": stack.bootstrap_servers})
     producer.produce(kafka.status_topic, b"status", b"key", timestamp=an_hour_ago_ms)
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
     kind, at_ms = timestamp_in(stack, kafka.status_topic)
 
     assert kind == TIMESTAMP_LOG_APPEND_TIME
@@ -59,7 +59,7 @@ def timestamp_in(stack: Endpoints, topic: str) -> tuple[int, int]:
     """Return the kind and value, in ms, of the time of a topic's only message."""
     consumer = Consumer({"bootstrap.servers": stack.bootstrap_servers, "group.id": "test"})
     consumer.assign([TopicPartition(topic, 0, 0)])
-    message = consumer.poll(30)
+    message = consumer.poll(60)
     consumer.close()
     assert message is not None
     kind, at_ms = message.timestamp()

@@ -106,7 +106,7 @@ def test_a_trade_that_was_refused_is_named_with_its_reason(
         }
         letters = pipeline.settings.kafka.dead_letter_topic
         producer.produce(letters, json.dumps(frame).encode(), "test", headers=headers)
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
 
     capfd.readouterr()
     with pytest.raises(typer.Exit) as ended:

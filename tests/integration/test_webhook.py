@@ -64,7 +64,7 @@ class Watch:
         own = {
             "TAPELINE_HOME": str(self.folder / "home"),
             "TAPELINE_WATCH__SECRET": SECRET,
-            "TAPELINE_WATCH__TIMEOUT_S": "0.5",
+            "TAPELINE_WATCH__TIMEOUT_S": "2",
         }
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -81,7 +81,7 @@ class Watch:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=15)
+        return self.process.wait(timeout=60)
 
     def log(self) -> str:
         return (self.folder / "log").read_text(encoding="utf-8")
@@ -150,21 +150,21 @@ def test_a_receiver_fails_hangs_goes_and_comes_back_and_no_event_is_lost_or_inve
     write()
     with receiving() as receiver:
         watch = Watch(tmp_path, api, receiver)
-        wait_for(lambda: len(receiver) == expected(), 60)
+        wait_for(lambda: len(receiver) == expected())
         size = watch.size()
 
         receiver.mode = 500
         write()
-        wait_for(lambda: watch.waiting() == 11, 60)
+        wait_for(lambda: watch.waiting() == 11)
         watch.kill()
         write()  # while nobody watches
         receiver.mode = "hang"
         watch.start()
-        wait_for(lambda: watch.waiting() == 22, 60)
+        wait_for(lambda: watch.waiting() == 22)
         watch.kill()  # amid an attempt
         receiver.mode = 200
         watch.start()
-        wait_for(lambda: len(receiver) == expected(), 60)
+        wait_for(lambda: len(receiver) == expected())
         watch.kill()
 
         receiver.stop()
@@ -174,11 +174,11 @@ def test_a_receiver_fails_hangs_goes_and_comes_back_and_no_event_is_lost_or_inve
         write_bars(pipeline.client, final(3, revision=2))
         api.start()
         pipeline.client.write_gaps([open_gap(pipeline.name)])
-        wait_for(lambda: watch.waiting() == 13, 90)
+        wait_for(lambda: watch.waiting() == 13)
         memory = psutil.Process(watch.process.pid).memory_info().rss
         receiver.start()
-        wait_for(lambda: len(receiver) == expected() + 2, 90)
-        wait_for(lambda: watch.waiting() == 0, 10)
+        wait_for(lambda: len(receiver) == expected() + 2)
+        wait_for(lambda: watch.waiting() == 0)
         grown = psutil.Process(watch.process.pid).memory_info().rss - memory
         assert watch.stop() == 0
 
