@@ -155,7 +155,7 @@ def test_the_page_survives_a_crash_of_the_api_and_of_cassandra(
     assert "does not answer" in tab.page.inner_text("#banner")
     write_again(pipeline, market, close=1.25)
     api.start()
-    tab.wait("tapeline.bars().some((bar) => bar.close === 1.25)", 300)
+    tab.wait("tapeline.bars().some((bar) => bar.close === 1.25)")
 
     service = next(s for s in read_state(home).services if s.name == cassandra.NAME)
     with turn():
@@ -163,10 +163,10 @@ def test_the_page_survives_a_crash_of_the_api_and_of_cassandra(
         tab.wait_for_state("store")
         again = LocalStack(home, Console()).up(keep=True)
     assert service.port in {s.port for s in again.services if s.name == cassandra.NAME}
-    tab.wait("!['store', 'lost'].includes(document.getElementById('feed').dataset.state)", 300)
+    tab.wait("!['store', 'lost'].includes(document.getElementById('feed').dataset.state)")
     wait_for(lambda: answers(pipeline))
     write_again(pipeline, market, close=2.5)
-    tab.wait("tapeline.bars().some((bar) => bar.close === 2.5)", 300)
+    tab.wait("tapeline.bars().some((bar) => bar.close === 2.5)")
     assert_shows(tab, of_symbol(pipeline, "AAPL"))
 
 

@@ -21,11 +21,18 @@ from tapeline.producer.holes import Hole
 from tapeline.producer.kafka_producer import KafkaProducer, OnDelivery
 from tapeline.producer.origin import Origin
 from tapeline.producer.outbox import Outbox
-from tapeline.producer.pipeline import ProducerPipeline
+from tapeline.producer.pipeline import (
+    _CLOSE_BEFORE_STOP_S,
+    _REPORT_BEFORE_STOP_S,
+    _SEND_BEFORE_STOP_S,
+    _WRITE_BEFORE_STOP_S,
+    ProducerPipeline,
+)
 from tapeline.producer.spool import Spool
 from tapeline.producer.spool_file import SpooledMessage
 from tapeline.producer.spool_folder import Spools
 from tapeline.program.metrics import PRODUCER_METRICS, Metrics
+from tapeline.program.process import STOP_LIMIT_S
 from tapeline.program.settings import SpoolSettings, load_settings
 
 T0 = 1_763_649_000_000_000
@@ -359,3 +366,13 @@ def test_a_producer_whose_disk_hangs_stops_within_ten_seconds_and_loudly(tmp_pat
     assert process.returncode == 9, error
     assert "spool_disk_hangs" in error
     assert "Error: The spool's disk does not answer. Mend it and start again." in error
+
+
+def test_all_waits_of_a_stop_together_are_over_before_its_limit():
+    waits_s = (
+        _WRITE_BEFORE_STOP_S,
+        _SEND_BEFORE_STOP_S,
+        _REPORT_BEFORE_STOP_S,
+        _CLOSE_BEFORE_STOP_S,
+    )
+    assert sum(waits_s) < STOP_LIMIT_S - 1  # the rest is for the line to the feed, and for Python
